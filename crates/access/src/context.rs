@@ -1,0 +1,145 @@
+//! Who is asking, and with what tools.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use domain::{Clock, Email, RequestId, Rng, SessionId, TenantId, UserId};
+
+use crate::{Denied, Permit, PlatformOperation, PlatformPermit, Role, TenantOperation};
+
+/// Who acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// A person in a session.
+    User {
+        /// Who.
+        id: UserId,
+        /// Their login name, for the audit log.
+        email: Email,
+        /// In which session.
+        session: SessionId,
+    },
+    /// A part of the server that acts on its own: `scheduler`, `runner`, `bootstrap`.
+    System {
+        /// Which part.
+        part: &'static str,
+    },
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User { id, .. } => write!(f, "{id}"),
+            Self::System { part } => write!(f, "system:{part}"),
+        }
+    }
+}
+
+/// The roles that the actor holds at this moment, as the store has them.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Whether the actor is `system-admin` on the platform.
+    pub platform_admin: bool,
+    /// The role in each tenant.
+    pub tenants: Vec<(TenantId, Role)>,
+}
+
+/// The context of one operation, made in one place per kind of caller: the authentication extractor (`api`), the job runner and the
+/// first start (`server`).
+#[derive(Clone)]
+pub struct OpCtx {
+    actor: Actor,
+    grants: Arc<Grants>,
+    request: RequestId,
+    ip: Option<IpAddr>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+}
+
+impl fmt::Debug for OpCtx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpCtx").field("actor", &self.actor).field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+impl OpCtx {
+    /// The context of a signed-in user's request. Called by the authentication extractor only.
+    pub fn user(
+        actor: Actor,
+        grants: Grants,
+        request: RequestId,
+        ip: Option<IpAddr>,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Self {
+        Self { actor, grants: Arc::new(grants), request, ip, clock, rng }
+    }
+
+    /// The context of the server's own work in one tenant. Called by the job runner and the first start only.
+    pub fn system(part: &'static str, tenant: TenantId, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
+        let request = RequestId::generate(&*clock, &*rng);
+        let grants = Grants { platform_admin: false, tenants: vec![(tenant, Role::TenantAdmin)] };
+        Self { actor: Actor::System { part }, grants: Arc::new(grants), request, ip: None, clock, rng }
+    }
+
+    /// The context of the server's own work on the platform (creating the first tenant and administrator).
+    pub fn system_platform(part: &'static str, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
+        let request = RequestId::generate(&*clock, &*rng);
+        let grants = Grants { platform_admin: true, tenants: Vec::new() };
+        Self { actor: Actor::System { part }, grants: Arc::new(grants), request, ip: None, clock, rng }
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// The roles that the actor holds.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// The request.
+    pub fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// Where the request came from.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// The random source.
+    pub fn rng(&self) -> &dyn Rng {
+        &*self.rng
+    }
+
+    /// The actor's role in a tenant.
+    pub fn role_in(&self, tenant: TenantId) -> Option<Role> {
+        self.grants.tenants.iter().find(|(held, _)| *held == tenant).map(|(_, role)| *role)
+    }
+
+    /// A permit for one operation in one tenant: only from a role held **in that tenant**.
+    pub fn authorize<O: TenantOperation>(&self, tenant: TenantId) -> Result<Permit<O>, Denied> {
+        match self.role_in(tenant) {
+            None => Err(Denied::NoSuchTenant),
+            Some(role) if role.holds(O::PERMISSION) => Ok(Permit::new(tenant, self.clone())),
+            Some(_) => Err(Denied::Missing(O::PERMISSION)),
+        }
+    }
+
+    /// A permit for one operation on the platform.
+    pub fn authorize_platform<O: PlatformOperation>(&self) -> Result<PlatformPermit<O>, Denied> {
+        if self.grants.platform_admin {
+            Ok(PlatformPermit::new(self.clone()))
+        } else {
+            Err(Denied::Missing(O::PERMISSION))
+        }
+    }
+}

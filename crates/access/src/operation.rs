@@ -1,0 +1,130 @@
+//! Every operation that exists, each with the permission that it needs. The name is also the handler, the OpenAPI operation id, the
+//! audit verb and the span.
+
+use crate::Permission;
+
+/// Whether an operation changes something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Changes nothing; is not recorded in the audit log.
+    Read,
+    /// Changes something; commits only with its audit record.
+    Write,
+}
+
+/// An operation as a type.
+pub trait Operation: Send + Sync + 'static {
+    /// `noun_verb`.
+    const NAME: &'static str;
+    /// What it needs.
+    const PERMISSION: Permission;
+    /// Read or write.
+    const MODE: Mode;
+}
+
+/// An operation on one tenant's data.
+pub trait TenantOperation: Operation {}
+/// An operation on the installation.
+pub trait PlatformOperation: Operation {}
+/// An operation that changes nothing.
+pub trait ReadOperation: Operation {}
+/// An operation that changes something.
+pub trait WriteOperation: Operation {}
+
+/// An operation as a row of the golden table.
+#[derive(Debug, Clone, Copy)]
+pub struct OperationInfo {
+    /// `noun_verb`.
+    pub name: &'static str,
+    /// What it needs.
+    pub permission: Permission,
+    /// Read or write.
+    pub mode: Mode,
+    /// Whether it acts on the platform and not in a tenant.
+    pub platform: bool,
+}
+
+macro_rules! operations {
+    (@scope tenant $op:ident) => { impl TenantOperation for ops::$op {} };
+    (@scope platform $op:ident) => { impl PlatformOperation for ops::$op {} };
+    (@mode Read $op:ident) => { impl ReadOperation for ops::$op {} };
+    (@mode Write $op:ident) => { impl WriteOperation for ops::$op {} };
+    (@platform tenant) => { false };
+    (@platform platform) => { true };
+    ($($op:ident $name:literal $scope:ident $mode:ident $permission:ident;)*) => {
+        /// The operations, one type each.
+        pub mod ops {
+            $(
+                #[doc = concat!("`", $name, "`.")]
+                #[derive(Debug)]
+                pub struct $op;
+            )*
+        }
+
+        $(
+            impl Operation for ops::$op {
+                const NAME: &'static str = $name;
+                const PERMISSION: Permission = Permission::$permission;
+                const MODE: Mode = Mode::$mode;
+            }
+            operations!(@scope $scope $op);
+            operations!(@mode $mode $op);
+        )*
+
+        /// Every operation.
+        pub fn operations() -> &'static [OperationInfo] {
+            &[$(OperationInfo {
+                name: $name,
+                permission: Permission::$permission,
+                mode: Mode::$mode,
+                platform: operations!(@platform $scope),
+            },)*]
+        }
+    };
+}
+
+operations! {
+    TenantCreate "tenant_create" platform Write TenantsManage;
+    TenantDelete "tenant_delete" platform Write TenantsManage;
+    TenantList "tenant_list" platform Read TenantsManage;
+    UserCreate "user_create" platform Write SystemAdmin;
+    UserList "user_list" platform Read SystemAdmin;
+    UserUpdate "user_update" platform Write SystemAdmin;
+    PlatformAuditList "platform_audit_list" platform Read SystemAdmin;
+
+    MemberList "member_list" tenant Read UsersManage;
+    MemberPut "member_put" tenant Write UsersManage;
+    MemberDelete "member_delete" tenant Write UsersManage;
+
+    CredentialList "credential_list" tenant Read CredentialsManage;
+    CredentialCreate "credential_create" tenant Write CredentialsManage;
+    CredentialDelete "credential_delete" tenant Write CredentialsManage;
+    CredentialResolve "credential_resolve" tenant Read JobsManage;
+    CredentialUse "credential_use" tenant Write JobsManage;
+
+    JobList "job_list" tenant Read JobsManage;
+    JobCreate "job_create" tenant Write JobsManage;
+    JobCancel "job_cancel" tenant Write JobsManage;
+    JobRun "job_run" tenant Write JobsManage;
+    ScheduleList "schedule_list" tenant Read JobsManage;
+    ScheduleCreate "schedule_create" tenant Write JobsManage;
+    ScheduleDelete "schedule_delete" tenant Write JobsManage;
+
+    NodeList "node_list" tenant Read NodesRead;
+    EdgeList "edge_list" tenant Read NodesRead;
+    GraphIngest "graph_ingest" tenant Write NodesWrite;
+
+    FindingList "finding_list" tenant Read FindingsRead;
+    FindingAccept "finding_accept" tenant Write FindingsWrite;
+    FindingReopen "finding_reopen" tenant Write FindingsWrite;
+    FindingResolve "finding_resolve" tenant Write FindingsWrite;
+    ControlList "control_list" tenant Read FindingsRead;
+
+    EvaluationRun "evaluation_run" tenant Write AuditRun;
+
+    EvidenceList "evidence_list" tenant Read EvidenceRead;
+    EvidenceExport "evidence_export" tenant Write EvidenceRead;
+    EvidenceCollect "evidence_collect" tenant Write EvidenceWrite;
+
+    AuditList "audit_list" tenant Read LogsRead;
+}

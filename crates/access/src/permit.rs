@@ -1,0 +1,84 @@
+//! Authority as a value.
+
+use std::marker::PhantomData;
+
+use domain::{Error, TenantId};
+
+use crate::{OpCtx, Permission};
+
+/// The right to do one operation once in one tenant. Cannot be made outside this crate, copied, or used twice.
+///
+/// ```compile_fail
+/// // Forging one is a compile error: the fields are private and there is no public constructor.
+/// let permit: access::Permit<access::ops::NodeList> = access::Permit { tenant, ctx, operation: std::marker::PhantomData };
+/// ```
+///
+/// ```compile_fail
+/// // Using one twice is a compile error: it is neither `Copy` nor `Clone`.
+/// fn twice(permit: access::Permit<access::ops::NodeList>) {
+///     drop(permit);
+///     drop(permit);
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "a permit is there to be used"]
+pub struct Permit<O> {
+    tenant: TenantId,
+    ctx: OpCtx,
+    operation: PhantomData<fn() -> O>,
+}
+
+impl<O> Permit<O> {
+    pub(crate) fn new(tenant: TenantId, ctx: OpCtx) -> Self {
+        Self { tenant, ctx, operation: PhantomData }
+    }
+
+    /// The tenant that it is good for.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Who holds it.
+    pub fn ctx(&self) -> &OpCtx {
+        &self.ctx
+    }
+}
+
+/// The right to do one operation once on the platform.
+#[derive(Debug)]
+#[must_use = "a permit is there to be used"]
+pub struct PlatformPermit<O> {
+    ctx: OpCtx,
+    operation: PhantomData<fn() -> O>,
+}
+
+impl<O> PlatformPermit<O> {
+    pub(crate) fn new(ctx: OpCtx) -> Self {
+        Self { ctx, operation: PhantomData }
+    }
+
+    /// Who holds it.
+    pub fn ctx(&self) -> &OpCtx {
+        &self.ctx
+    }
+}
+
+/// Why there is no permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The actor is no member: they may not know that the tenant exists.
+    #[error("there is no such tenant")]
+    NoSuchTenant,
+    /// The actor's role lacks this.
+    #[error("your role lacks the permission `{0}`")]
+    Missing(Permission),
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoSuchTenant => Self::NotFound { what: "tenant" },
+            Denied::Missing(_) => Self::Forbidden { message: denied.to_string() },
+        }
+    }
+}

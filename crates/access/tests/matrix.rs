@@ -1,0 +1,185 @@
+//! The two tables that say who may do what, as committed files, and the decision against a naive oracle.
+#![allow(clippy::unwrap_used, reason = "test code: where the harness fails, the test fails")]
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use access::{Actor, Denied, Grants, Mode, OpCtx, Operation, OperationInfo, Permission, Role, operations, ops};
+use domain::{Clock as _, RequestId, SessionId, TenantId, UserId};
+use proptest::prelude::*;
+use testkit::{TestClock, TestRng};
+
+/// What a decision is made of, for every operation by its name.
+type Decide = fn(&OpCtx, TenantId) -> Result<Option<TenantId>, Denied>;
+
+/// Every operation as a type, with its way to a permit. The names are compared with [`operations`], so none can be left out.
+macro_rules! decisions {
+    (tenant [$($tenant:ident)*] platform [$($platform:ident)*]) => {
+        fn decisions() -> Vec<(&'static str, Decide)> {
+            vec![
+                $((<ops::$tenant as Operation>::NAME, |ctx, tenant| ctx.authorize::<ops::$tenant>(tenant).map(|permit| Some(permit.tenant()))),)*
+                $((<ops::$platform as Operation>::NAME, |ctx, _| ctx.authorize_platform::<ops::$platform>().map(|_| None)),)*
+            ]
+        }
+    };
+}
+
+decisions! {
+    tenant [
+        MemberList MemberPut MemberDelete CredentialList CredentialCreate CredentialDelete CredentialResolve CredentialUse JobList JobCreate
+        JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
+        FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList
+    ]
+    platform [TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate PlatformAuditList]
+}
+
+fn info(name: &str) -> &'static OperationInfo {
+    operations().iter().find(|operation| operation.name == name).unwrap()
+}
+
+fn tenant(at: u8) -> TenantId {
+    TenantId::generate(&TestClock::default(), &TestRng::seeded(u64::from(at)))
+}
+
+fn context(platform_admin: bool, tenants: Vec<(TenantId, Role)>) -> OpCtx {
+    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(99)));
+    let actor = Actor::User {
+        id: UserId::generate(&*clock, &*rng),
+        email: "someone@example.org".parse().unwrap(),
+        session: SessionId::generate(&*clock, &*rng),
+    };
+    let request = RequestId::generate(&*clock, &*rng);
+    OpCtx::user(actor, Grants { platform_admin, tenants }, request, None, clock, rng)
+}
+
+#[test]
+fn the_matrix_is_printed_as_the_documentation_shows_it() {
+    let mut out = String::from("| permission | name |");
+    for role in Role::ALL {
+        write!(out, " {role} |").unwrap();
+    }
+    writeln!(out, "\n|{}", "---|".repeat(2 + Role::ALL.len())).unwrap();
+    for permission in Permission::ALL {
+        write!(out, "| {} | `{permission}` |", permission.title()).unwrap();
+        for role in Role::ALL {
+            out.push_str(if role.holds(*permission) { " Y |" } else { " |" });
+        }
+        out.push('\n');
+    }
+    testkit::golden::check("tests/golden/matrix.md", &out);
+}
+
+#[test]
+fn the_operations_and_the_roles_that_may_do_them_are_as_committed() {
+    let mut out = String::from("| operation | mode | scope | permission | roles |\n|---|---|---|---|---|\n");
+    for operation in operations() {
+        let mode = if operation.mode == Mode::Read { "read" } else { "write" };
+        let (scope, roles) = if operation.platform {
+            ("platform", "system-admin on the platform".to_owned())
+        } else {
+            let roles = Role::ALL.into_iter().filter(|role| role.holds(operation.permission)).map(Role::as_str);
+            ("tenant", roles.collect::<Vec<_>>().join(", "))
+        };
+        writeln!(out, "| `{}` | {mode} | {scope} | `{}` | {roles} |", operation.name, operation.permission).unwrap();
+    }
+    testkit::golden::check("tests/golden/operations.md", &out);
+}
+
+#[test]
+fn an_operation_has_one_name_in_lower_snake_case() {
+    let mut names: Vec<_> = operations().iter().map(|operation| operation.name).collect();
+    assert!(
+        names
+            .iter()
+            .all(|name| name.contains('_') && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')),
+        "{names:?}"
+    );
+    let listed = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), listed);
+    let mut decided: Vec<_> = decisions().into_iter().map(|(name, _)| name).collect();
+    decided.sort_unstable();
+    assert_eq!(decided, names, "an operation is missing from `decisions!` above");
+}
+
+#[test]
+fn every_operation_of_the_platform_needs_a_permission_of_the_platform() {
+    for operation in operations() {
+        let for_platform = [Permission::TenantsManage, Permission::SystemAdmin].contains(&operation.permission);
+        assert_eq!(operation.platform, for_platform, "{}", operation.name);
+    }
+}
+
+#[test]
+fn attack_36_a_role_has_one_spelling() {
+    for role in Role::ALL {
+        assert_eq!(role.as_str().parse::<Role>().unwrap(), role);
+        let text = role.as_str();
+        let twins = [
+            text.to_uppercase(),
+            format!("{}{}", text[..1].to_uppercase(), &text[1..]),
+            text.replace('-', "_"),
+            format!(" {text}"),
+            format!("{text}\0"),
+            text.replace('a', "\u{430}"),
+            text.replace('-', "\u{2011}"),
+        ];
+        for twin in twins.iter().filter(|twin| *twin != text) {
+            assert!(twin.parse::<Role>().is_err(), "{twin}");
+        }
+    }
+    assert!("".parse::<Role>().is_err() && "owner".parse::<Role>().is_err());
+}
+
+#[test]
+fn a_role_covers_itself_and_those_that_hold_less() {
+    for a in Role::ALL {
+        for b in Role::ALL {
+            let naive = Permission::ALL
+                .iter()
+                .filter(|permission| b.holds(**permission))
+                .all(|permission| a.holds(*permission));
+            assert_eq!(a.covers(b), naive, "{a} over {b}");
+        }
+        assert!(a.covers(a) && Role::SystemAdmin.covers(a));
+    }
+    assert!(!Role::TenantAdmin.covers(Role::SystemAdmin));
+    assert!(!Role::Auditor.covers(Role::ReadOnly), "an auditor does not read the graph");
+}
+
+#[test]
+fn the_servers_own_context_works_in_its_tenant_only() {
+    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
+    let runner = OpCtx::system("runner", tenant(1), clock.clone(), rng.clone());
+    let starter = OpCtx::system_platform("bootstrap", clock.clone(), rng);
+    assert_eq!(runner.clock().now(), clock.now());
+    for (name, decide) in decisions() {
+        assert_eq!(decide(&runner, tenant(1)).is_ok(), !info(name).platform, "{name}");
+        assert!(decide(&runner, tenant(2)).is_err(), "{name}");
+        assert_eq!(decide(&starter, tenant(1)).is_ok(), info(name).platform, "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_permit_comes_only_from_a_role_that_is_held_in_that_tenant(
+        platform_admin: bool,
+        held in proptest::collection::btree_map(0u8..6, 0usize..Role::ALL.len(), 0..6),
+        asked in 0u8..6,
+    ) {
+        let held: Vec<_> = held.into_iter().map(|(at, role)| (at, Role::ALL[role])).collect();
+        let ctx = context(platform_admin, held.iter().map(|(at, role)| (tenant(*at), *role)).collect());
+        let role = held.iter().find(|(at, _)| *at == asked).map(|(_, role)| *role);
+        for (name, decide) in decisions() {
+            let operation = info(name);
+            let expected = match (operation.platform, role) {
+                (true, _) if platform_admin => Ok(None),
+                (false, None) => Err(Denied::NoSuchTenant),
+                (false, Some(role)) if role.holds(operation.permission) => Ok(Some(tenant(asked))),
+                (true, _) | (false, Some(_)) => Err(Denied::Missing(operation.permission)),
+            };
+            prop_assert_eq!(decide(&ctx, tenant(asked)), expected, "{}", name);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Rules and how the controls stand.
+
+use access::ops;
+use axum::Json;
+use axum::extract::State;
+use compliance::Rule as Installed;
+use serde::Deserialize;
+use store::{ControlFilter, ControlRow};
+use wire::List;
+use wire::control::{Control, Rule};
+
+use crate::caller::Caller;
+use crate::page::{self, Path, Query};
+use crate::problem::Answer;
+use crate::state::ApiState;
+
+/// A rule's controls as `framework:control`.
+pub(crate) fn controls(rule: &Installed) -> Vec<String> {
+    rule.controls.iter().flat_map(|(framework, ids)| ids.iter().map(move |id| format!("{framework}:{id}"))).collect()
+}
+
+/// The rules that are in force.
+#[utoipa::path(get, path = "/api/v1/rules", tag = "controls", responses((status = 200, description = "rules", body = List<Rule>)))]
+pub(crate) async fn rule_list(State(state): State<ApiState>, caller: Caller) -> Answer<Json<List<Rule>>> {
+    caller.may_work()?;
+    let rules = state.catalog.ruleset();
+    let rules = rules.rules().iter().map(|rule| Rule {
+        id: rule.id.clone(),
+        pack: rule.pack.clone(),
+        title: rule.title.clone(),
+        severity: rule.severity.to_string(),
+        node_types: rule.node_types.clone(),
+        condition: rule.condition_text.clone(),
+        remediation: rule.remediation.clone(),
+        controls: controls(rule),
+    });
+    Ok(page::whole(rules.collect()))
+}
+
+/// Which controls.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ControlQuery {
+    /// A framework, e.g. `nist-800-53-r5`.
+    framework: Option<String>,
+    /// `pass`, `partial`, `fail` or `not_assessed`.
+    result: Option<String>,
+    /// 1 to 500; default 100.
+    limit: Option<String>,
+    /// `next_page` of the page before.
+    page: Option<String>,
+}
+
+/// Where a page of controls begins: behind this framework and control, whose ids hold no `/`.
+struct Key((String, String));
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.0.0, self.0.1)
+    }
+}
+
+impl std::str::FromStr for Key {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (framework, control) = text.split_once('/').ok_or(())?;
+        Ok(Self((framework.to_owned(), control.to_owned())))
+    }
+}
+
+/// How the controls stand that have rules.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/controls", tag = "controls", params(("tenant" = String, Path, description = "id or slug"), ControlQuery),
+    responses((status = 200, description = "controls", body = List<Control>)))]
+pub(crate) async fn control_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(query): Query<ControlQuery>,
+) -> Answer<Json<List<Control>>> {
+    let permit = caller.permit::<ops::ControlList>(&tenant).await?;
+    let filter = ControlFilter { framework: query.framework, result: query.result };
+    let (after, limit) = (page::after::<Key>(query.page.as_deref())?, page::limit(query.limit.as_deref())?);
+    let rows = state.store.read(permit).await?.control_list(&filter, after.map(|key| key.0), limit).await?;
+    let rows = store::Page { items: rows.items, next: rows.next.map(Key) };
+    let catalog = state.catalog;
+    Ok(page::list(rows, |row: ControlRow| Control {
+        title: catalog.control_title(&row.framework, &row.control),
+        framework: row.framework,
+        control: row.control,
+        result: row.result,
+        passed: row.passed,
+        failed: row.failed,
+        errors: row.errors,
+        evaluated_at: Some(row.evaluated_at),
+        evidence: row.evidence.map(|id| id.to_string()),
+    }))
+}

@@ -1,0 +1,124 @@
+//! What every request goes through: an id, a span, limits, and the headers of the answer.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use domain::{Limits, RequestId};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+
+use crate::page::Place;
+use crate::problem;
+use crate::state::ApiState;
+
+tokio::task_local! {
+    static REQUEST: RequestId;
+}
+
+/// The id of the request that this task answers.
+pub(crate) fn request_id() -> Option<RequestId> {
+    REQUEST.try_with(|id| *id).ok()
+}
+
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'",
+    ),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+async fn outermost(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let id = RequestId::generate(&**state.store.clock(), &**state.store.rng());
+    let method = request.method().clone();
+    // The matched path, never the raw one: ids are in the audit log, and a raw path could carry anything.
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "(no route)".to_owned(), |path| path.as_str().to_owned());
+    let span = tracing::info_span!("request", id = %id, method = %method, path);
+    let place = Place::new(state.jwt_secret.clone(), request.uri().path());
+    let began = Instant::now();
+    let work = async {
+        let mut response = next.run(request).await;
+        let headers = response.headers_mut();
+        for (name, value) in SECURITY_HEADERS {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        }
+        if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+            headers.insert(HeaderName::from_static("x-request-id"), value);
+        }
+        let (status, took) = (response.status().as_u16(), began.elapsed());
+        metrics::counter!("cairn_http_requests_total", "method" => method.to_string(), "path" => path.clone(), "status" => status.to_string())
+            .increment(1);
+        metrics::histogram!("cairn_http_request_seconds", "path" => path.clone()).record(took.as_secs_f64());
+        tracing::info!(status, took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "answered");
+        response
+    };
+    REQUEST.scope(id, place.scope(work.instrument(span))).await
+}
+
+/// Whether a query string carries a token: by the parameter's name, or by what every token of ours begins with.
+fn holds_token(query: &str) -> bool {
+    query.split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = name.to_ascii_lowercase();
+        name.ends_with("token")
+            || ["authorization", "bearer", "jwt"].contains(&name.as_str())
+            || value.starts_with("eyJ")
+    })
+}
+
+async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    if request.uri().query().is_some_and(holds_token) {
+        return problem::answer(
+            StatusCode::BAD_REQUEST,
+            "invalid",
+            "a token in the URL ends up in logs: send it as `Authorization: Bearer …`".to_owned(),
+            None,
+        );
+    }
+    let limit = Duration::from_millis(state.settings.request_ms);
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => problem::Failure(domain::Error::Unavailable {
+            message: "the request took too long: ask for less, or try again".to_owned(),
+            detail: "request timeout".to_owned(),
+        })
+        .into_response(),
+    }
+}
+
+/// Wraps the routes.
+pub(crate) fn apply(router: Router<ApiState>, state: ApiState) -> Router {
+    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(state.settings.requests_max));
+    router
+        .layer(middleware::from_fn_with_state(state.clone(), bounded))
+        .layer(middleware::from_fn(move |request: Request, next: Next| {
+            let permits = permits.clone();
+            async move {
+                match permits.try_acquire_owned() {
+                    Ok(_permit) => next.run(request).await,
+                    Err(_) => problem::Failure(domain::Error::Unavailable {
+                        message: "too many requests are at work: try again in a second".to_owned(),
+                        detail: "request limit".to_owned(),
+                    })
+                    .into_response(),
+                }
+            }
+        }))
+        .layer(CatchPanicLayer::custom(|_panic: Box<dyn std::any::Any + Send>| {
+            problem::Failure(domain::Error::internal("a handler panicked")).into_response()
+        }))
+        .layer(DefaultBodyLimit::max(Limits::BODY_BYTES))
+        .layer(middleware::from_fn_with_state(state.clone(), outermost))
+        .with_state(state)
+}

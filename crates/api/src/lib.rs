@@ -1,0 +1,131 @@
+//! The HTTP API: routes, documents to domain types and back, errors to statuses, the OpenAPI document.
+//!
+//! **Not for** deciding (`access`), storing (`store`), listening (`server` brings TLS and the sockets).
+//!
+//! Invariants:
+//! - the one way to an [`access::OpCtx`] is the `caller::Caller` extractor, and every handler but the public ones has one;
+//! - a handler reaches tenant data only with a permit that it asked for by operation; a denial is in the audit log before the answer;
+//! - what the caller may not see answers with the same bytes as what does not exist;
+//! - every answer carries the security headers and a request id.
+
+mod audit;
+mod caller;
+mod control;
+mod credential;
+mod evidence;
+mod finding;
+mod health;
+mod job;
+mod layers;
+mod member;
+mod node;
+mod page;
+mod plugin;
+pub mod ports;
+mod problem;
+mod schedule;
+mod session;
+mod state;
+mod tenant;
+mod user;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, ResponseBuilder};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use finding::finding_document;
+pub use session::{hash_one_time_password, one_time_password};
+pub use state::{ApiState, Settings};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cairn",
+        description = "Finds what a company runs, proves with signed evidence whether it is compliant, and gives people brief, audited access to it.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(wire::problem::Problem)),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
+)]
+struct Document;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme =
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+        openapi.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::health_show))
+        .routes(routes!(health::ready_show))
+        .routes(routes!(health::openapi_show))
+        .routes(routes!(session::session_create))
+        .routes(routes!(session::session_revoke))
+        .routes(routes!(session::me_show))
+        .routes(routes!(session::password_change))
+        .routes(routes!(tenant::tenant_list, tenant::tenant_create))
+        .routes(routes!(tenant::tenant_delete))
+        .routes(routes!(user::user_list, user::user_create))
+        .routes(routes!(user::user_update))
+        .routes(routes!(audit::platform_audit_list))
+        .routes(routes!(plugin::plugin_list))
+        .routes(routes!(control::rule_list))
+        .routes(routes!(evidence::evidence_key_show))
+        .routes(routes!(member::member_list, member::member_put))
+        .routes(routes!(member::member_delete))
+        .routes(routes!(credential::credential_list, credential::credential_create))
+        .routes(routes!(credential::credential_show, credential::credential_delete))
+        .routes(routes!(job::job_list, job::job_create))
+        .routes(routes!(job::job_show))
+        .routes(routes!(job::job_cancel))
+        .routes(routes!(job::job_events))
+        .routes(routes!(schedule::schedule_list, schedule::schedule_create))
+        .routes(routes!(schedule::schedule_delete))
+        .routes(routes!(node::node_list))
+        .routes(routes!(node::node_show))
+        .routes(routes!(node::node_history))
+        .routes(routes!(node::node_counts))
+        .routes(routes!(node::edge_list))
+        .routes(routes!(finding::finding_list))
+        .routes(routes!(finding::finding_counts))
+        .routes(routes!(finding::finding_show))
+        .routes(routes!(finding::finding_accept))
+        .routes(routes!(finding::finding_reopen))
+        .routes(routes!(finding::finding_resolve))
+        .routes(routes!(control::control_list))
+        .routes(routes!(finding::evaluation_run))
+        .routes(routes!(evidence::evidence_list))
+        .routes(routes!(evidence::evidence_show))
+        .routes(routes!(evidence::evidence_export))
+        .routes(routes!(audit::audit_list))
+}
+
+/// The OpenAPI 3.1 document, as committed in `openapi/v1.json`. Whatever is not the success that an operation names is a `Problem`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = routes().into_openapi();
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    let problem = ResponseBuilder::new().description("an error").content("application/json", problem).build();
+    for item in document.paths.paths.values_mut() {
+        for operation in
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+        {
+            operation.responses.responses.insert("default".to_owned(), problem.clone().into());
+        }
+    }
+    document
+}
+
+/// The whole API with its layers.
+pub fn router(state: ApiState) -> Router {
+    let (router, _) = routes().split_for_parts();
+    layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
+}

@@ -1,0 +1,51 @@
+//! What the API asks of the rest of the server: the plugins, which it may not name, and the evaluator, which works in the background too.
+
+use std::sync::Arc;
+
+use access::{Permit, ops};
+use async_trait::async_trait;
+use compliance::Ruleset;
+use domain::{FindingId, Result};
+use serde_json::{Map, Value};
+
+/// The plugins and the rules that are installed.
+pub trait Catalog: Send + Sync {
+    /// Every plugin, by name.
+    fn plugins(&self) -> &[wire::credential::Plugin];
+    /// Checks a job's settings; the error names the setting.
+    fn check(&self, plugin: &str, config: &Map<String, Value>) -> Result<()>;
+    /// The title of a control, where the framework's text may be shown.
+    fn control_title(&self, framework: &str, control: &str) -> String;
+    /// The rules that are in force.
+    fn ruleset(&self) -> Arc<Ruleset>;
+}
+
+/// Judging a tenant's graph.
+#[async_trait]
+pub trait Evaluate: Send + Sync {
+    /// Applies every rule to the tenant's graph as it is now.
+    async fn evaluate(&self, permit: Permit<ops::EvaluationRun>) -> Result<wire::finding::Evaluation>;
+}
+
+/// What a bundle is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// One finding.
+    Finding(FindingId),
+    /// One control of a framework.
+    Control {
+        /// The framework.
+        framework: String,
+        /// The control.
+        control: String,
+    },
+    /// Every control of a framework that was judged.
+    Framework(String),
+}
+
+/// Putting signed statements and their artifacts into one file.
+#[async_trait]
+pub trait Export: Send + Sync {
+    /// The bundle as a ZIP file's bytes, in a temporary file that is gone when it is closed.
+    async fn export(&self, permit: Permit<ops::EvidenceExport>, subject: Subject) -> Result<std::fs::File>;
+}

@@ -1,0 +1,88 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use crypto::ed25519::PublicKey;
+use domain::Secret;
+use store::Store;
+use tokio::sync::Semaphore;
+
+use crate::ports::{Catalog, Evaluate, Export};
+
+/// What the installation decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The `iss` and `aud` of sessions: this installation's id.
+    pub installation: String,
+    /// How long a session lives, in milliseconds; default 8 h.
+    pub session_ms: i64,
+    /// bcrypt's cost; default 12.
+    pub bcrypt_cost: u32,
+    /// How long a request may take, in milliseconds; default 30 s. Streams are exempt.
+    pub request_ms: u64,
+    /// Requests at work at a time; default 512. More are answered with 503.
+    pub requests_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            installation: String::new(),
+            session_ms: 8 * 3_600_000,
+            bcrypt_cost: 12,
+            request_ms: 30_000,
+            requests_max: 512,
+        }
+    }
+}
+
+/// What every handler can reach; cheap to clone.
+#[derive(Clone)]
+pub struct ApiState {
+    pub(crate) store: Store,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) jwt_secret: Arc<Secret>,
+    pub(crate) evidence_key: Arc<PublicKey>,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) evaluator: Arc<dyn Evaluate>,
+    pub(crate) exporter: Arc<dyn Export>,
+    /// Bounds password hashing, which would otherwise take every core.
+    pub(crate) hashing: Arc<Semaphore>,
+    /// Ends streams when the server drains.
+    pub(crate) draining: tokio::sync::watch::Receiver<bool>,
+}
+
+impl ApiState {
+    /// Puts the parts together. Each is another part of the server, so there are many. `jwt_secret`: 32 bytes or more, which `server` has checked.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of the server")]
+    pub fn new(
+        store: Store,
+        settings: Settings,
+        jwt_secret: Secret,
+        evidence_key: PublicKey,
+        catalog: Arc<dyn Catalog>,
+        evaluator: Arc<dyn Evaluate>,
+        exporter: Arc<dyn Export>,
+        draining: tokio::sync::watch::Receiver<bool>,
+    ) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            store,
+            settings: Arc::new(settings),
+            jwt_secret: Arc::new(jwt_secret),
+            evidence_key: Arc::new(evidence_key),
+            catalog,
+            evaluator,
+            exporter,
+            hashing: Arc::new(Semaphore::new(cores)),
+            draining,
+        }
+    }
+}
+
+impl FromRef<ApiState> for Store {
+    fn from_ref(state: &ApiState) -> Self {
+        state.store.clone()
+    }
+}

@@ -1,0 +1,23 @@
+//! The API through its real router, on a real store of each engine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: where the harness fails, the test fails"
+)]
+
+#[path = "api/authorization.rs"]
+mod authorization;
+#[path = "api/document.rs"]
+mod document;
+#[path = "api/http.rs"]
+mod http_edge;
+#[path = "api/member.rs"]
+mod member;
+#[path = "api/other_tenant.rs"]
+mod other_tenant;
+#[path = "api/session.rs"]
+mod session;
+#[path = "api/world.rs"]
+mod world;

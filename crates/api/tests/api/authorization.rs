@@ -1,0 +1,360 @@
+//! Every operation of the document, asked by every kind of caller; and what each leaves in the audit logs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use access::{Mode, Role};
+use serde_json::{Value, json};
+
+use crate::document::{Operation, operations, parameters};
+use crate::world::{
+    LEAVER, NEWCOMER, NODE, PLATFORM, SESSION_MS, STRANGER, World, admin, each_engine, holder, planted,
+};
+
+/// Operations that need no session.
+const PUBLIC: [&str; 4] = ["health_show", "openapi_show", "ready_show", "session_create"];
+/// Operations on one's own session: any session is enough, even one with a one-time password.
+const SELF: [&str; 3] = ["me_show", "password_change", "session_revoke"];
+/// What everybody who is signed in may read: it is about the installation, and no tenant's.
+const SIGNED_IN: [&str; 3] = ["evidence_key_show", "plugin_list", "rule_list"];
+/// Operations that are another one's view of the same things, with its permission.
+const VIEWS: [(&str, &str); 9] = [
+    ("credential_show", "credential_list"),
+    ("evidence_show", "evidence_list"),
+    ("finding_counts", "finding_list"),
+    ("finding_show", "finding_list"),
+    ("job_events", "job_list"),
+    ("job_show", "job_list"),
+    ("node_counts", "node_list"),
+    ("node_history", "node_list"),
+    ("node_show", "node_list"),
+];
+/// Operations of `access` that are the server's own work and have no route.
+const WITHOUT_ROUTE: [&str; 5] =
+    ["credential_resolve", "credential_use", "evidence_collect", "graph_ingest", "job_run"];
+
+/// The row of `access` that decides about an operation of the document.
+fn decided_by(id: &str) -> Option<&'static access::OperationInfo> {
+    let name = VIEWS.iter().find(|(view, _)| *view == id).map_or(id, |(_, of)| of);
+    access::operations().iter().find(|operation| operation.name == name)
+}
+
+#[test]
+fn every_route_is_an_operation_and_every_operation_has_a_route_or_is_listed() {
+    let routes = operations();
+    for route in &routes {
+        let listed =
+            [&PUBLIC[..], &SELF[..], &SIGNED_IN[..]].iter().filter(|list| list.contains(&route.id.as_str())).count();
+        assert_eq!(
+            usize::from(decided_by(&route.id).is_some()) + listed,
+            1,
+            "{}: put it into `access` or one list",
+            route.id
+        );
+        if let Some(operation) = decided_by(&route.id) {
+            let in_tenant = route.path.starts_with("/api/v1/tenants/{tenant}/");
+            assert_eq!(in_tenant, !operation.platform, "{}", route.id);
+            if operation.mode == Mode::Write && route.id != "evidence_export" {
+                assert_ne!(route.method, "GET", "{}", route.id);
+            }
+        }
+    }
+    let named: BTreeSet<&str> = routes.iter().map(|route| route.id.as_str()).collect();
+    for operation in access::operations() {
+        assert_eq!(named.contains(operation.name), !WITHOUT_ROUTE.contains(&operation.name), "{}", operation.name);
+    }
+    let listed = [&PUBLIC[..], &SELF[..], &SIGNED_IN[..]].concat();
+    for name in listed.iter().chain(VIEWS.iter().map(|(view, _)| view)) {
+        assert!(named.contains(name), "`{name}` is listed and has no route");
+    }
+}
+
+/// What every test that goes through all operations needs: fitting ids for a path, a fitting query, a fitting body.
+pub(crate) struct Ask {
+    pub(crate) path: String,
+    pub(crate) body: Option<Value>,
+}
+
+/// Things that a call does not use up.
+pub(crate) struct Standing {
+    node: String,
+    evidence: String,
+}
+
+impl Standing {
+    pub(crate) async fn new(world: &World, tenant: domain::TenantId) -> Self {
+        Self { node: world.node(tenant).await, evidence: world.evidence(tenant).await }
+    }
+}
+
+/// An id of a thing of the kind in this tenant that the operation can be done to once.
+pub(crate) async fn object(
+    world: &World,
+    standing: &Standing,
+    tenant: domain::TenantId,
+    operation: &str,
+    kind: &str,
+) -> String {
+    match kind {
+        "tenant" if operation == "tenant_delete" => world.tenant(&format!("t{}", world.fresh())).await.to_string(),
+        "tenant" => tenant.to_string(),
+        "user" => world.member(tenant).await,
+        "credential" => world.credential(tenant).await,
+        "job" => world.job(tenant).await,
+        "schedule" => world.schedule(tenant).await,
+        "node" => standing.node.clone(),
+        "evidence" => standing.evidence.clone(),
+        "finding" => {
+            let id = world.finding(tenant).await;
+            if operation == "finding_reopen" {
+                world
+                    .by(
+                        &holder(Role::SystemAdmin, 'a'),
+                        "POST",
+                        &format!("/api/v1/tenants/{tenant}/findings/{id}/resolve"),
+                        None,
+                    )
+                    .await;
+            }
+            id
+        }
+        other => panic!("there is no kind of id `{other}`: add it"),
+    }
+}
+
+/// A body that the operation takes.
+pub(crate) fn body(world: &World, operation: &str) -> Option<Value> {
+    let n = world.fresh();
+    let email = format!("u{n}@example.org");
+    Some(match operation {
+        "session_create" => json!({"email": STRANGER, "password": planted().password}),
+        "password_change" => json!({"old": planted().password, "new": planted().new_password}),
+        "tenant_create" => json!({"slug": format!("t{n}"), "name": "T"}),
+        "user_create" => json!({"email": email, "name": "U"}),
+        "user_update" => json!({"platform_admin": false}),
+        "member_put" => json!({"email": email, "role": "read-only", "name": "U"}),
+        "credential_create" => {
+            let secret = json!({"access_key_id": "AKIA", "secret_access_key": planted().aws});
+            json!({"plugin": "aws", "name": format!("n{n}"), "type": "aws-keys", "secret": secret})
+        }
+        "job_create" => json!({"plugin": "host"}),
+        "schedule_create" => json!({"plugin": "host", "interval_s": 3_600}),
+        "finding_accept" => json!({"reason": "it is behind a wall", "until": "2026-06-01T00:00:00Z"}),
+        _ => return None,
+    })
+}
+
+async fn ask(world: &World, standing: &Standing, operation: &Operation) -> Ask {
+    let mut path = operation.path.clone();
+    for parameter in parameters(&operation.path) {
+        let id = object(world, standing, world.a, &operation.id, parameter).await;
+        path = path.replace(&format!("{{{parameter}}}"), &id);
+    }
+    if operation.id == "evidence_export" {
+        write!(path, "?finding={}", object(world, standing, world.a, &operation.id, "finding").await).unwrap();
+    }
+    Ask { path, body: body(world, &operation.id) }
+}
+
+/// Everybody who may come, with the token that they bring.
+async fn callers(world: &World) -> Vec<(String, Option<String>)> {
+    let mut callers = vec![("nobody".to_owned(), None), ("garbage".to_owned(), Some("garbage".to_owned()))];
+    let expired = world.sign_in(&admin()).await;
+    world.clock.advance(Duration::from_millis(SESSION_MS.unsigned_abs() + 1));
+    callers.push(("expired".to_owned(), Some(expired)));
+    let revoked = world.sign_in(&admin()).await;
+    world.call("DELETE", "/api/v1/sessions/current", Some(&revoked), None).await.is(204);
+    callers.push(("revoked".to_owned(), Some(revoked)));
+    let disabled = world.sign_in(LEAVER).await;
+    let leaver = format!("/api/v1/users/{}", world.user_id(LEAVER));
+    world.by(PLATFORM, "PATCH", &leaver, Some(json!({"disabled": true}))).await.is(200);
+    callers.push(("disabled".to_owned(), Some(disabled)));
+    for role in Role::ALL {
+        callers.push((role.to_string(), Some(world.sign_in(&holder(role, 'a')).await)));
+    }
+    for (name, email) in [
+        ("other", holder(Role::TenantAdmin, 'b')),
+        ("platform", PLATFORM.to_owned()),
+        ("newcomer", NEWCOMER.to_owned()),
+    ] {
+        callers.push((name.to_owned(), Some(world.sign_in(&email).await)));
+    }
+    callers
+}
+
+/// The status that follows from `access`, thought of apart from the code.
+fn expected(operation: &str, caller: &str) -> &'static str {
+    let ok = "2xx";
+    if PUBLIC.contains(&operation) {
+        return ok;
+    }
+    if ["nobody", "garbage", "expired", "revoked", "disabled"].contains(&caller) {
+        return "401";
+    }
+    if SELF.contains(&operation) {
+        return ok;
+    }
+    if caller == "newcomer" {
+        return "403";
+    }
+    if SIGNED_IN.contains(&operation) {
+        return ok;
+    }
+    let decided = decided_by(operation).unwrap();
+    match (decided.platform, caller, caller.parse::<Role>()) {
+        (true, "platform", _) => ok,
+        (false, _, Ok(role)) if role.holds(decided.permission) => ok,
+        (true, ..) | (false, _, Ok(_)) => "403",
+        (false, ..) => "404",
+    }
+}
+
+#[test]
+fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record() {
+    each_engine(|world| async move {
+        let standing = Standing::new(&world, world.a).await;
+        let mut callers = callers(&world).await;
+        let names: Vec<String> = callers.iter().map(|(name, _)| name.clone()).collect();
+        let mut table = format!("{:20}", "");
+        for name in &names {
+            write!(table, " {name:16}").unwrap();
+        }
+        table = format!("{}\n", table.trim_end());
+        let mut audit = BTreeMap::new();
+        // A newcomer who changed the password is none any more: last.
+        let (last, all): (Vec<_>, Vec<_>) =
+            operations().into_iter().partition(|operation| operation.id == "password_change");
+        for operation in all.into_iter().chain(last) {
+            let mut row = format!("{:20}", operation.id);
+            let mut left: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+            for (name, token) in &mut callers {
+                let Ask { path, body } = ask(&world, &standing, &operation).await;
+                world.later();
+                let before = places(&world).await;
+                let answer = world.call(&operation.method, &path, token.as_deref(), body).await;
+                let records = records(&world, before).await;
+                let expect = expected(&operation.id, name);
+                let class = if answer.status < 300 { "2xx".to_owned() } else { answer.status.to_string() };
+                assert_eq!(class, expect, "{} by {name}: {}", operation.id, answer.text);
+                write!(row, " {:16}", answer.status).unwrap();
+                let asked = match class.as_str() {
+                    "2xx" => "done",
+                    "401" => "nobody is there",
+                    "404" => "not a member",
+                    _ if name == "newcomer" => "one-time password",
+                    _ => "role too low",
+                };
+                left.entry(asked).or_default().insert(records);
+                if answer.status < 300 && operation.id == "password_change" {
+                    let back = json!({"old": planted().new_password, "new": planted().password});
+                    world.call("POST", &path, token.as_deref(), Some(back)).await.is(204);
+                }
+                if answer.status < 300 && operation.id == "session_revoke" {
+                    let email = match name.as_str() {
+                        "other" => holder(Role::TenantAdmin, 'b'),
+                        "platform" => PLATFORM.to_owned(),
+                        "newcomer" => NEWCOMER.to_owned(),
+                        role => holder(role.parse().unwrap(), 'a'),
+                    };
+                    *token = Some(world.sign_in(&email).await);
+                }
+            }
+            writeln!(table, "{}", row.trim_end()).unwrap();
+            audit.insert(operation.id.clone(), left);
+        }
+        testkit::golden::check("tests/golden/authorization.txt", &table);
+        check_audit(&audit);
+    });
+}
+
+async fn places(world: &World) -> [i64; 2] {
+    let mut places = [-1, -1];
+    for (place, log) in places.iter_mut().zip([Some(world.a), None]) {
+        *place = world.audit(log, -1).await.last().map_or(-1, |(seq, ..)| *seq);
+    }
+    places
+}
+
+/// The records that a call left in tenant A's log and in the platform's.
+async fn records(world: &World, before: [i64; 2]) -> String {
+    let mut out = Vec::new();
+    for (name, log, before) in [("tenant", Some(world.a), before[0]), ("platform", None, before[1])] {
+        out.extend(
+            world.audit(log, before).await.into_iter().map(|(_, action, outcome)| format!("{name}:{action}:{outcome}")),
+        );
+    }
+    if out.is_empty() { "-".to_owned() } else { out.join(" ") }
+}
+
+fn check_audit(audit: &BTreeMap<String, BTreeMap<&str, BTreeSet<String>>>) {
+    let mut table = String::new();
+    for (operation, left) in audit {
+        for (asked, records) in left {
+            let records: Vec<&str> = records.iter().map(String::as_str).collect();
+            writeln!(table, "{operation:20} {asked:18} {}", records.join(" | ")).unwrap();
+            let Some(decided) = decided_by(operation) else { continue };
+            // A view is denied in the name of the operation whose permission it needs.
+            let log = if decided.platform { "platform" } else { "tenant" };
+            let wanted = match *asked {
+                "done" if decided.mode == Mode::Read => "-".to_owned(),
+                "done" => format!("{log}:{operation}:success"),
+                "role too low" => format!("{log}:{}:deny", decided.name),
+                "not a member" => format!("platform:{}:deny", decided.name),
+                _ => "-".to_owned(),
+            };
+            assert_eq!(records, [wanted.as_str()], "{operation} {asked}");
+        }
+    }
+    testkit::golden::check("tests/golden/audit.txt", &table);
+}
+
+#[test]
+fn attack_37_head_options_and_method_overrides_open_nothing() {
+    each_engine(|world| async move {
+        let standing = Standing::new(&world, world.a).await;
+        let viewer = world.token(&holder(Role::ReadOnly, 'a')).await;
+        let all = operations();
+        for operation in &all {
+            let Ask { path, .. } = ask(&world, &standing, operation).await;
+            let methods: BTreeSet<&str> =
+                all.iter().filter(|other| other.path == operation.path).map(|other| other.method.as_str()).collect();
+            for method in ["GET", "HEAD", "OPTIONS", "PATCH", "PUT", "POST", "DELETE", "TRACE", "PROPFIND", "get"] {
+                if methods.contains(method) {
+                    continue;
+                }
+                let answer = world.call(method, &path, Some(&viewer), None).await;
+                if method == "HEAD" && methods.contains("GET") {
+                    // HEAD is GET without the body: as allowed and as denied as that.
+                    if operation.method == "GET" {
+                        let get = world.call("GET", &path, Some(&viewer), None).await;
+                        assert_eq!((answer.status, answer.text.as_str()), (get.status, ""), "{}", operation.id);
+                    }
+                } else {
+                    assert_eq!(answer.status, 405, "{method} {}", operation.path);
+                    assert!(
+                        methods.iter().all(|method| answer.header("allow").contains(method)),
+                        "{}: {}",
+                        operation.path,
+                        answer.header("allow")
+                    );
+                }
+            }
+        }
+        let members = format!("/api/v1/tenants/{}/jobs", world.a);
+        let last = world.audit(Some(world.a), -1).await.last().unwrap().0;
+        for header in ["x-http-method-override", "x-http-method", "x-method-override"] {
+            let request =
+                http::Request::get(&members).header("authorization", format!("Bearer {viewer}")).header(header, "POST");
+            world.send(request.body(axum::body::Body::empty()).unwrap()).await.is(403);
+        }
+        let left = world.audit(Some(world.a), last).await;
+        assert!(
+            left.iter().all(|(_, action, outcome)| (action.as_str(), outcome.as_str()) == ("job_list", "deny")),
+            "{left:?}"
+        );
+        let read =
+            world.by(&holder(Role::ReadOnly, 'a'), "GET", &format!("/api/v1/tenants/acme/nodes/{NODE}"), None).await;
+        assert_eq!(read.is(200).json["id"], NODE);
+    });
+}

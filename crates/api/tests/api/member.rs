@@ -1,0 +1,186 @@
+//! Members and their roles; credentials, which are the other thing that administrators handle.
+
+use access::Role;
+use serde_json::{Value, json};
+
+use crate::world::{PLATFORM, STRANGER, World, admin, each_engine, holder, planted};
+
+/// A tenant whose one administrator is tenant A's.
+async fn own_tenant(world: &World) -> String {
+    let body = json!({"slug": "initech", "name": "Initech", "admin": admin()});
+    world.by(PLATFORM, "POST", "/api/v1/tenants", Some(body)).await.is(201);
+    "/api/v1/tenants/initech/members".to_owned()
+}
+
+fn member(email: &str, role: &str) -> Value {
+    json!({"email": email, "role": role})
+}
+
+#[test]
+fn attack_38_a_tenant_keeps_an_administrator() {
+    each_engine(|world| async move {
+        let members = own_tenant(&world).await;
+        let own = format!("{members}/{}", world.user_id(&admin()));
+        for role in ["read-only", "auditor", "security-analyst"] {
+            world.by(&admin(), "PUT", &members, Some(member(&admin(), role))).await.is(409).says("last administrator");
+        }
+        world.by(&admin(), "DELETE", &own, None).await.is(409).says("last administrator");
+        let listed = world.by(&admin(), "GET", &members, None).await.is(200);
+        assert_eq!(listed.json["items"][0]["role"], "tenant-admin");
+        // One who cannot sign in does not count.
+        world.by(&admin(), "PUT", &members, Some(member(STRANGER, "tenant-admin"))).await.is(200);
+        let stranger = format!("/api/v1/users/{}", world.user_id(STRANGER));
+        world.by(PLATFORM, "PATCH", &stranger, Some(json!({"disabled": true}))).await.is(200);
+        world.by(&admin(), "PUT", &members, Some(member(&admin(), "auditor"))).await.is(409);
+        world.by(PLATFORM, "PATCH", &stranger, Some(json!({"disabled": false}))).await.is(200);
+        world.by(&admin(), "DELETE", &own, None).await.is(204);
+        world.by(&admin(), "GET", &members, None).await.is(404);
+    });
+}
+
+#[test]
+fn attack_38_two_administrators_who_demote_each_other_at_once_leave_one() {
+    each_engine(|world| async move {
+        let members = own_tenant(&world).await;
+        world.by(&admin(), "PUT", &members, Some(member(STRANGER, "tenant-admin"))).await.is(200);
+        let (admin, stranger) = (admin(), STRANGER.to_owned());
+        world.token(&stranger).await;
+        let (one, two) = futures::join!(
+            world.by(&admin, "PUT", &members, Some(member(&stranger, "read-only"))),
+            world.by(&stranger, "PUT", &members, Some(member(&admin, "read-only"))),
+        );
+        let mut statuses = [one.status, two.status];
+        statuses.sort_unstable();
+        assert!(statuses[0] == 200 && [403, 409].contains(&statuses[1]), "{statuses:?}");
+        let left = if one.status == 200 { &admin } else { &stranger };
+        let listed = world.by(left, "GET", &members, None).await.is(200);
+        let admins =
+            listed.json["items"].as_array().unwrap().iter().filter(|member| member["role"] == "tenant-admin").count();
+        assert_eq!(admins, 1);
+    });
+}
+
+#[test]
+fn attack_38_the_platform_keeps_an_administrator() {
+    each_engine(|world| async move {
+        let own = format!("/api/v1/users/{}", world.user_id(PLATFORM));
+        for body in [json!({"platform_admin": false}), json!({"disabled": true})] {
+            world.by(PLATFORM, "PATCH", &own, Some(body)).await.is(409).says("last user who manages the platform");
+        }
+        let stranger = format!("/api/v1/users/{}", world.user_id(STRANGER));
+        world.by(PLATFORM, "PATCH", &stranger, Some(json!({"platform_admin": true}))).await.is(200);
+        world.by(PLATFORM, "PATCH", &own, Some(json!({"platform_admin": false}))).await.is(200);
+        world.by(PLATFORM, "GET", "/api/v1/users", None).await.is(403);
+        world.by(STRANGER, "GET", "/api/v1/users", None).await.is(200);
+    });
+}
+
+#[test]
+fn attack_36_nobody_gives_more_than_they_hold_and_a_role_has_one_spelling() {
+    each_engine(|world| async move {
+        let members = "/api/v1/tenants/acme/members";
+        world
+            .by(&admin(), "PUT", members, Some(member(STRANGER, "system-admin")))
+            .await
+            .is(403)
+            .says("more than itself");
+        world.by(&admin(), "PUT", members, Some(member(&admin(), "system-admin"))).await.is(403);
+        world.by(&admin(), "PUT", members, Some(member(&holder(Role::SystemAdmin, 'a'), "read-only"))).await.is(403);
+        let system = format!("{members}/{}", world.user_id(&holder(Role::SystemAdmin, 'a')));
+        world.by(&admin(), "DELETE", &system, None).await.is(403);
+        for role in ["Auditor", "AUDITOR", "tenant_admin", "owner", "", " auditor", "auditor\0", "\u{430}uditor", "*"] {
+            let answer = world.by(&admin(), "PUT", members, Some(member(STRANGER, role))).await.is(400);
+            assert_eq!(answer.json["field"], "role");
+        }
+        world.by(STRANGER, "GET", "/api/v1/tenants/acme/nodes", None).await.is(404);
+        for extra in ["platform_admin", "tenant", "id"] {
+            let mut body = member("new@example.org", "read-only");
+            body["name"] = json!("N");
+            body[extra] = json!(true);
+            world.by(&admin(), "PUT", members, Some(body)).await.is(400).says(extra);
+        }
+        // What was refused made nobody.
+        let users = world.by(PLATFORM, "GET", "/api/v1/users?limit=500", None).await.is(200);
+        assert!(!users.text.contains("new@example.org"));
+    });
+}
+
+#[test]
+fn a_new_member_signs_in_with_the_password_that_is_shown_once() {
+    each_engine(|world| async move {
+        let members = "/api/v1/tenants/acme/members";
+        let mut new = member("Ann@example.org", "auditor");
+        world.by(&admin(), "PUT", members, Some(new.clone())).await.is(400).says("send `name`");
+        new["name"] = json!("Ann");
+        let made = world.by(&admin(), "PUT", members, Some(new.clone())).await.is(200);
+        world.by(&admin(), "PUT", members, Some(new)).await.is(409).says("already exists");
+        let password = made.json["one_time_password"].as_str().unwrap();
+        let body = json!({"email": "ann@example.org", "password": password});
+        let signed_in = world.call("POST", "/api/v1/sessions", None, Some(body)).await.is(201);
+        assert_eq!(signed_in.json["me"]["must_change_password"], true);
+        let user = json!({"email": "bob@example.org", "name": "Bob", "platform_admin": true});
+        let bob = world.by(PLATFORM, "POST", "/api/v1/users", Some(user.clone())).await.is(201);
+        assert_ne!(bob.json["one_time_password"], made.json["one_time_password"]);
+        world.by(PLATFORM, "POST", "/api/v1/users", Some(user)).await.is(409);
+        // Everything else that is shown goes to the suite's log, where neither password may be.
+        world.by(PLATFORM, "GET", "/api/v1/users", None).await.is(200);
+        world.by(PLATFORM, "GET", "/api/v1/audit", None).await.is(200);
+        world.by(&admin(), "GET", members, None).await.is(200);
+        world.by(&admin(), "GET", "/api/v1/tenants/acme/audit", None).await.is(200);
+    });
+}
+
+#[test]
+fn attack_59_a_credentials_secret_goes_in_and_does_not_come_out() {
+    each_engine(|world| async move {
+        let path = "/api/v1/tenants/acme/credentials";
+        let good = json!({"plugin": "aws", "name": "prod", "type": "aws-keys", "secret": {"access_key_id": "AKIA", "secret_access_key": planted().aws}});
+        let with = |change: &dyn Fn(&mut Value)| {
+            let mut body = good.clone();
+            change(&mut body);
+            body
+        };
+        let aws = || json!(planted().aws);
+        let refused: Vec<(&str, Value, Value)> = vec![
+            ("plugin", json!("plugin"), with(&|body| body["plugin"] = json!("gcp"))),
+            ("type", json!("type"), with(&|body| body["type"] = json!("AWS-KEYS"))),
+            ("no credential", json!("type"), with(&|body| body["plugin"] = json!("host"))),
+            ("access_key_id", json!("secret"), with(&|body| body["secret"] = json!({"secret_access_key": aws()}))),
+            ("access_key_id", json!("secret"), with(&|body| body["secret"]["access_key_id"] = json!(""))),
+            ("colour", json!("secret"), with(&|body| body["secret"]["colour"] = aws())),
+            ("printable", json!("name"), with(&|body| body["name"] = json!("a\nb"))),
+            // Nor where it stands in the wrong place.
+            ("secret", Value::Null, with(&|body| body["secret"] = aws())),
+            ("secret", Value::Null, with(&|body| body["secret"] = json!([aws()]))),
+            ("secret", Value::Null, with(&|body| body["secret"]["access_key_id"] = json!({"x": aws()}))),
+            ("created_by", Value::Null, with(&|body| body["created_by"] = aws())),
+        ];
+        for (words, field, body) in refused {
+            let answer = world.by(&admin(), "POST", path, Some(body.clone())).await.is(400).says(words);
+            assert_eq!(answer.json["field"], field, "{body}");
+        }
+        assert_eq!(world.by(&admin(), "GET", path, None).await.json["items"], json!([]), "nothing is half-written");
+        let made = world.by(&admin(), "POST", path, Some(good)).await.is(201);
+        assert!(made.json.get("secret").is_none());
+        let shown = world.by(&admin(), "GET", &format!("{path}/{}", made.id()), None).await.is(200);
+        assert_eq!(shown.json, made.json);
+        for path in [path, "/api/v1/tenants/acme/audit", "/api/v1/audit"] {
+            world
+                .by(&if path.ends_with("v1/audit") { PLATFORM.to_owned() } else { admin() }, "GET", path, None)
+                .await
+                .is(200);
+        }
+        let jobs = "/api/v1/tenants/acme/jobs";
+        let runs = [
+            (json!({"plugin": "aws"}), 400),
+            (json!({"plugin": "host", "credential": "prod"}), 400),
+            (json!({"plugin": "aws", "credential": "dev"}), 400),
+            (json!({"plugin": "aws", "credential": made.id()}), 201),
+            (json!({"plugin": "aws", "credential": "prod"}), 201),
+        ];
+        for (body, status) in runs {
+            let answer = world.by(&holder(Role::SecurityAnalyst, 'a'), "POST", jobs, Some(body)).await.is(status);
+            assert_eq!(answer.json["field"] == "credential", status == 400, "{}", answer.text);
+        }
+    });
+}

@@ -1,0 +1,289 @@
+//! Signing in and out, forged tokens, one's own password.
+
+use std::time::Duration;
+
+use access::Role;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::Clock as _;
+use serde_json::{Value, json};
+
+use crate::world::{LEAVER, NEWCOMER, PLATFORM, SESSION_MS, World, admin, each_engine, holder, planted};
+
+fn claims(token: &str) -> Value {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
+}
+
+fn forge(header: &Value, claims: &Value, key: &[u8]) -> String {
+    let signed = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(crypto::hmac_sha256(key, signed.as_bytes())))
+}
+
+async fn me(world: &World, token: &str) -> u16 {
+    world.call("GET", "/api/v1/me", Some(token), None).await.status
+}
+
+async fn sign_in(world: &World, email: &str, password: &str) -> crate::world::Answer {
+    world.call("POST", "/api/v1/sessions", None, Some(json!({"email": email, "password": password}))).await
+}
+
+#[test]
+fn who_signs_in_is_told_what_they_may_do_and_for_how_long() {
+    each_engine(|world| async move {
+        let answer = sign_in(&world, "TENANT-ADMIN-A@example.org", &planted().password).await.is(201);
+        let (me, token) = (&answer.json["me"], answer.json["token"].as_str().unwrap());
+        assert_eq!(
+            (me["email"].as_str(), me["platform_admin"].as_bool()),
+            (Some("tenant-admin-a@example.org"), Some(false))
+        );
+        let [tenant] = me["tenants"].as_array().unwrap().as_slice() else { panic!("{me}") };
+        assert_eq!((tenant["slug"].as_str(), tenant["role"].as_str()), (Some("acme"), Some("tenant-admin")));
+        let can: Vec<&str> = tenant["can"].as_array().unwrap().iter().map(|can| can.as_str().unwrap()).collect();
+        let holds = access::Permission::ALL
+            .iter()
+            .filter(|permission| Role::TenantAdmin.holds(**permission))
+            .map(|permission| permission.as_str());
+        assert_eq!(can, holds.collect::<Vec<_>>());
+        let claims = claims(token);
+        let mut names: Vec<&str> = claims.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["aud", "exp", "iat", "iss", "sid", "sub"]);
+        assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), SESSION_MS / 1_000);
+        let shown = world.call("GET", "/api/v1/me", Some(token), None).await.is(200);
+        assert_eq!(&shown.json, me);
+    });
+}
+
+#[test]
+fn a_wrong_password_an_unknown_user_and_a_disabled_user_get_the_same_bytes() {
+    each_engine(|world| async move {
+        let leaver = format!("/api/v1/users/{}", world.user_id(LEAVER));
+        world.by(PLATFORM, "PATCH", &leaver, Some(json!({"disabled": true}))).await.is(200);
+        let nothing = testkit::logs::plant("a wrong password");
+        let tries = [
+            (admin(), &nothing),
+            ("nobody@example.org".to_owned(), &planted().password),
+            (LEAVER.to_owned(), &planted().password),
+        ];
+        let mut answers = Vec::new();
+        for (email, password) in tries {
+            let last = world.audit(None, -1).await.last().unwrap().0;
+            answers.push(sign_in(&world, &email, password).await.is(401).masked(&[]));
+            let left = world.audit(None, last).await;
+            assert_eq!(left.len(), 1);
+            assert_eq!((left[0].1.as_str(), left[0].2.as_str()), ("session_create", "deny"), "{email}");
+        }
+        assert!(answers[0].contains("www-authenticate: Bearer"), "{}", answers[0]);
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:#?}");
+        for password in [String::new(), "x".repeat(1_024), "\0".to_owned(), "\u{202e}".to_owned()] {
+            sign_in(&world, &admin(), &password).await.is(401);
+        }
+        sign_in(&world, &admin(), &"x".repeat(1_025)).await.is(413);
+        sign_in(&world, "no address", "x").await.is(400).says("address");
+    });
+}
+
+#[test]
+fn attack_1_to_8_a_token_that_is_not_exactly_ours_is_refused() {
+    each_engine(|world| async move {
+        let token = world.token(&admin()).await;
+        let (good, key) = (claims(&token), planted().jwt.as_bytes());
+        let header = json!({"alg": "HS256", "typ": "JWT"});
+        assert_eq!(me(&world, &forge(&header, &good, key)).await, 200, "the forger works");
+        let mut forged = Vec::new();
+        for alg in ["none", "None", "nOnE", "", "HS512", "ES256", "RS256"] {
+            let header = json!({"alg": alg, "typ": "JWT"});
+            forged.push((format!("alg {alg}"), forge(&header, &good, key)));
+            let unsigned = [&header, &good].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+            forged.push((format!("alg {alg} without signature"), format!("{unsigned}.")));
+        }
+        for (name, value) in [
+            ("jku", json!("https://evil.example/")),
+            ("x5u", json!("https://evil.example/")),
+            ("jwk", json!({})),
+            ("kid", json!("../x")),
+            ("crit", json!(["b64"])),
+            ("b64", json!(false)),
+        ] {
+            let mut header = header.clone();
+            header[name] = value;
+            forged.push((name.to_owned(), forge(&header, &good, key)));
+        }
+        forged.push(("other key".to_owned(), forge(&header, &good, &[b'x'; 32])));
+        forged.push(("installation as key".to_owned(), forge(&header, &good, world.installation.as_bytes())));
+        let now = world.clock.now().as_seconds();
+        let changes = [
+            ("iss", json!("cairn:other")),
+            ("iss", Value::Null),
+            ("iss", json!([world.installation])),
+            ("aud", json!("cairn-agent")),
+            ("aud", Value::Null),
+            ("aud", json!(["cairn-session", "cairn-agent"])),
+            ("exp", json!(now)),
+            ("exp", json!("9999999999")),
+            ("exp", Value::Null),
+            ("exp", json!(9_999_999_999.5)),
+            ("iat", json!(now + 3_600)),
+            ("iat", Value::Null),
+            ("nbf", json!(now + 3_600)),
+            ("sid", Value::Null),
+            ("sid", json!("ses_00000000000000000000000000")),
+            ("sid", good["sub"].clone()),
+            ("sid", json!("")),
+        ];
+        for (name, value) in changes {
+            let mut claims = good.clone();
+            if value.is_null() {
+                claims.as_object_mut().unwrap().remove(name);
+            } else {
+                claims[name] = value.clone();
+            }
+            forged.push((format!("{name} {value}"), forge(&header, &claims, key)));
+        }
+        let [head, body, mac] = token.split('.').collect::<Vec<_>>()[..] else { panic!("{token}") };
+        for text in [
+            format!("{head}.{body}"),
+            format!("{head}.{body}.{mac}="),
+            format!("{head}.{body}.{mac}.x"),
+            format!(" {token}"),
+            format!("{token}\u{20}x"),
+            "x".repeat(9_000),
+            "..".to_owned(),
+            String::new(),
+        ] {
+            forged.push((format!("{text:.20}"), text));
+        }
+        for (what, forged) in forged {
+            assert_eq!(me(&world, &forged).await, 401, "{what}");
+        }
+        assert_eq!(me(&world, &token).await, 200);
+        // Another scheme, two headers.
+        let request = |values: &[String]| {
+            let request = values
+                .iter()
+                .fold(http::Request::get("/api/v1/me"), |request, value| request.header("authorization", value));
+            request.body(axum::body::Body::empty()).unwrap()
+        };
+        for values in [vec![format!("Basic {token}")], vec![token.clone()], vec![format!("Bearer {token}"); 2]] {
+            world.send(request(&values)).await.is(401);
+        }
+    });
+}
+
+#[test]
+fn attack_9_what_an_administrator_takes_away_is_gone_at_the_next_request() {
+    each_engine(|world| async move {
+        let auditor = holder(Role::Auditor, 'a');
+        let read = || async { world.by(&auditor, "GET", "/api/v1/tenants/acme/findings", None).await.status };
+        assert_eq!(read().await, 200);
+        let lower = json!({"email": auditor, "role": "read-only"});
+        world.by(&admin(), "PUT", "/api/v1/tenants/acme/members", Some(lower)).await.is(200);
+        assert_eq!(read().await, 403);
+        let member = format!("/api/v1/tenants/acme/members/{}", world.user_id(&auditor));
+        world.by(&admin(), "DELETE", &member, None).await.is(204);
+        assert_eq!(read().await, 404);
+        let user = format!("/api/v1/users/{}", world.user_id(&auditor));
+        world.by(PLATFORM, "PATCH", &user, Some(json!({"disabled": true}))).await.is(200);
+        assert_eq!(read().await, 401);
+        world.by(PLATFORM, "PATCH", &user, Some(json!({"disabled": false}))).await.is(200);
+        assert_eq!(read().await, 401, "a session that was ended does not come back");
+        let tenant = format!("/api/v1/tenants/{}", world.b);
+        let analyst = holder(Role::SecurityAnalyst, 'b');
+        world.by(&analyst, "GET", "/api/v1/tenants/globex/nodes", None).await.is(200);
+        world.by(PLATFORM, "DELETE", &tenant, None).await.is(204);
+        world.by(&analyst, "GET", "/api/v1/tenants/globex/nodes", None).await.is(404);
+        assert_eq!(world.by(&analyst, "GET", "/api/v1/me", None).await.is(200).json["tenants"], json!([]));
+    });
+}
+
+#[test]
+fn attack_10_a_sign_in_makes_a_new_session_and_a_sign_out_ends_one() {
+    each_engine(|world| async move {
+        let (first, second) = (world.sign_in(&admin()).await, world.sign_in(&admin()).await);
+        assert_ne!(claims(&first)["sid"], claims(&second)["sid"]);
+        // Whoever signs in with a token in hand gets another session all the same.
+        let body = json!({"email": admin(), "password": planted().password});
+        let third = world.call("POST", "/api/v1/sessions", Some(&first), Some(body)).await.is(201);
+        assert_ne!(claims(third.json["token"].as_str().unwrap())["sid"], claims(&first)["sid"]);
+        world.call("DELETE", "/api/v1/sessions/current", Some(&first), None).await.is(204);
+        assert_eq!((me(&world, &first).await, me(&world, &second).await), (401, 200));
+        world.call("DELETE", "/api/v1/sessions/current", Some(&first), None).await.is(401);
+    });
+}
+
+#[test]
+fn attack_11_a_session_ends_to_the_second_also_where_its_token_says_otherwise() {
+    each_engine(|world| async move {
+        let token = world.sign_in(&admin()).await;
+        let mut longer = claims(&token);
+        longer["exp"] = json!(9_999_999_999_i64);
+        let longer = forge(&json!({"alg": "HS256"}), &longer, planted().jwt.as_bytes());
+        world.clock.advance(Duration::from_millis(SESSION_MS.unsigned_abs() - 1_000));
+        assert_eq!((me(&world, &token).await, me(&world, &longer).await), (200, 200));
+        world.clock.advance(Duration::from_secs(1));
+        assert_eq!((me(&world, &token).await, me(&world, &longer).await), (401, 401));
+    });
+}
+
+#[test]
+fn attack_12_a_token_in_the_url_is_refused_and_not_logged() {
+    each_engine(|world| async move {
+        let token = world.token(&admin()).await;
+        for name in ["token", "access_token", "TOKEN", "id_token", "jwt", "authorization", "x"] {
+            let path = format!("/api/v1/me?a=b&{name}={token}");
+            world.call("GET", &path, None, None).await.is(400).says("Authorization");
+            world.call("GET", &path, Some(&token), None).await.is(400);
+        }
+        // The token was planted when it was shown: the watch of this world fails if a line of the log holds it.
+        world.call("GET", &format!("/api/v1/{token}"), None, None).await;
+    });
+}
+
+#[test]
+fn a_new_password_ends_the_other_sessions_and_the_old_password() {
+    each_engine(|world| async move {
+        let (kept, other) = (world.sign_in(&admin()).await, world.sign_in(&admin()).await);
+        let (old, new) = (&planted().password, &planted().new_password);
+        let change = |old: &str, new: &str| {
+            world.call("POST", "/api/v1/me/password", Some(&kept), Some(json!({"old": old, "new": new})))
+        };
+        for bad in ["short", &"x".repeat(1_025), "with a NUL \0 inside"] {
+            let answer = change(old, bad).await.is(400);
+            assert_eq!(answer.json["field"], "new");
+        }
+        change(old, old).await.is(400).says("other than the one so far");
+        let last = world.audit(None, -1).await.last().unwrap().0;
+        assert_eq!(change(new, "a password that is long").await.is(400).json["field"], "old");
+        assert_eq!(world.audit(None, last).await[0].2, "deny");
+        assert_eq!(me(&world, &other).await, 200);
+        change(old, new).await.is(204);
+        assert_eq!((me(&world, &kept).await, me(&world, &other).await), (200, 401));
+        sign_in(&world, &admin(), old).await.is(401);
+        sign_in(&world, &admin(), new).await.is(201);
+        change(old, new).await.is(400);
+    });
+}
+
+#[test]
+fn a_one_time_password_is_good_for_nothing_but_changing_it() {
+    each_engine(|world| async move {
+        let token = world.sign_in(NEWCOMER).await;
+        let call = |method, path| world.call(method, path, Some(&token), None);
+        assert_eq!(call("GET", "/api/v1/me").await.is(200).json["must_change_password"], true);
+        for path in [
+            "/api/v1/plugins",
+            "/api/v1/rules",
+            "/api/v1/evidence-key",
+            "/api/v1/tenants/acme/nodes",
+            "/api/v1/tenants/nowhere/nodes",
+            "/api/v1/users",
+        ] {
+            call("GET", path).await.is(403).says("change your one-time password");
+        }
+        let body = json!({"old": planted().password, "new": planted().new_password});
+        world.call("POST", "/api/v1/me/password", Some(&token), Some(body)).await.is(204);
+        assert_eq!(call("GET", "/api/v1/me").await.is(200).json["must_change_password"], false);
+        call("GET", "/api/v1/tenants/acme/nodes").await.is(200);
+        call("DELETE", "/api/v1/sessions/current").await.is(204);
+    });
+}

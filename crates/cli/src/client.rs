@@ -1,0 +1,295 @@
+//! Requests to a server: one place that adds the session, follows pages, and turns answers that are no success into failures.
+//!
+//! Invariants:
+//! - a session goes to the server that it is of, over a connection that [`crate::trust`] accepted, and follows no redirect;
+//! - an answer has a limit, and a list of pages ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Method, Response, StatusCode};
+use serde::Serialize;
+use wire::problem::Problem;
+
+use crate::config::Trust;
+use crate::doc::Doc;
+use crate::failure::{Failure, Result};
+use crate::server::{Server, route};
+use crate::trust::{self, Pin};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
+/// A large bundle is put together before its first byte comes.
+const SILENCE_TIMEOUT: Duration = Duration::from_mins(5);
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// A query: what is `None` is left out.
+pub(crate) type Query<'a> = &'a [(&'a str, Option<&'a str>)];
+
+/// A server, perhaps signed in to.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    server: Server,
+    token: Option<String>,
+    pin: Option<Arc<Pin>>,
+}
+
+impl Client {
+    pub(crate) fn new(server: Server, trust: Trust, token: Option<String>) -> Result<Self> {
+        match trust {
+            Trust::System => Self::build(server, None, token),
+            Trust::Pinned(fingerprint) => Self::build(server, Some(Pin::new(Some(fingerprint))), token),
+        }
+    }
+
+    /// A client that refuses every certificate and remembers which one it saw.
+    pub(crate) fn stranger(server: Server) -> Result<Self> {
+        Self::build(server, Some(Pin::new(None)), None)
+    }
+
+    fn build(server: Server, pin: Option<Arc<Pin>>, token: Option<String>) -> Result<Self> {
+        let broken = |e: &dyn std::fmt::Display| Failure::new(format!("cannot set up TLS: {e}"));
+        trust::provider();
+        let mut builder = reqwest::Client::builder()
+            .https_only(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE_TIMEOUT)
+            .user_agent(concat!("cairn/", env!("CARGO_PKG_VERSION")));
+        if server.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        if let Some(pin) = &pin {
+            builder = builder.tls_backend_preconfigured(pin.client_config().map_err(|e| broken(&e))?);
+        }
+        let http = builder.build().map_err(|e| broken(&root_cause(&e)))?;
+        Ok(Self { http, server, token, pin })
+    }
+
+    pub(crate) fn with_token(self, token: String) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Whether an answer comes, whatever it is: the certificate was accepted.
+    pub(crate) async fn is_trusted(&self) -> bool {
+        self.http.get(self.server.url("/healthz", &[])).timeout(CONNECT_TIMEOUT).send().await.is_ok()
+    }
+
+    /// The certificate that a [`Client::stranger`] was shown.
+    pub(crate) fn refused_certificate(&self) -> Option<domain::Digest> {
+        self.pin.as_ref().and_then(|pin| pin.refused())
+    }
+
+    pub(crate) async fn get(&self, parts: &[&str], query: Query<'_>) -> Result<Doc> {
+        read(self.send(Method::GET, parts, query, None::<&()>).await?).await
+    }
+
+    pub(crate) async fn post<B: Serialize>(&self, parts: &[&str], body: Option<&B>) -> Result<Doc> {
+        read(self.send(Method::POST, parts, &[], body).await?).await
+    }
+
+    pub(crate) async fn put<B: Serialize>(&self, parts: &[&str], body: &B) -> Result<Doc> {
+        read(self.send(Method::PUT, parts, &[], Some(body)).await?).await
+    }
+
+    pub(crate) async fn patch<B: Serialize>(&self, parts: &[&str], body: &B) -> Result<Doc> {
+        read(self.send(Method::PATCH, parts, &[], Some(body)).await?).await
+    }
+
+    /// A POST that is answered with nothing.
+    pub(crate) async fn tell<B: Serialize>(&self, parts: &[&str], body: &B) -> Result {
+        self.send(Method::POST, parts, &[], Some(body)).await.map(drop)
+    }
+
+    pub(crate) async fn delete(&self, parts: &[&str]) -> Result {
+        self.send(Method::DELETE, parts, &[], None::<&()>).await.map(drop)
+    }
+
+    /// The first `limit` items of a list (all without one), and whether there are more.
+    pub(crate) async fn list(
+        &self,
+        parts: &[&str],
+        query: Query<'_>,
+        limit: Option<usize>,
+    ) -> Result<(Vec<Doc>, bool)> {
+        let mut items: Vec<Doc> = Vec::new();
+        let mut page: Option<String> = None;
+        loop {
+            let missing = limit.map_or(usize::MAX, |limit| limit - items.len());
+            let size = missing.min(domain::Limits::LIST_ITEMS as usize).to_string();
+            let mut query = query.to_vec();
+            query.extend([("limit", Some(size.as_str())), ("page", page.as_deref())]);
+            let Doc::Map(fields) = self.get(parts, &query).await? else { return Err(not_ours()) };
+            let (mut found, mut next) = (None, None);
+            for (name, value) in fields {
+                match (name.as_str(), value) {
+                    ("items", Doc::List(items)) => found = Some(items),
+                    ("next_page", Doc::Text(token)) => next = Some(token),
+                    _ => {}
+                }
+            }
+            let found = found.ok_or_else(not_ours)?;
+            let empty = found.is_empty();
+            let surplus = found.len() > missing;
+            items.extend(found.into_iter().take(missing));
+            match next {
+                None => return Ok((items, surplus)),
+                Some(_) if limit.is_some_and(|limit| items.len() >= limit) => return Ok((items, true)),
+                Some(next) if empty || page.as_ref() == Some(&next) => {
+                    return Err(Failure::new(format!("the server's list does not end: page `{next}` leads nowhere")));
+                }
+                Some(next) => page = Some(next),
+            }
+        }
+    }
+
+    /// An answer that is read as it comes: an event stream, a file.
+    pub(crate) async fn stream(&self, parts: &[&str], query: Query<'_>) -> Result<Stream> {
+        let response = self.request(Method::GET, parts, query, None::<&()>, None).await?;
+        Ok(Stream { response, client: self.clone() })
+    }
+
+    async fn send<B: Serialize>(
+        &self,
+        method: Method,
+        parts: &[&str],
+        query: Query<'_>,
+        body: Option<&B>,
+    ) -> Result<Answer> {
+        let response = self.request(method, parts, query, body, Some(ANSWER_TIMEOUT)).await?;
+        Ok(Answer(Stream { response, client: self.clone() }))
+    }
+
+    async fn request<B: Serialize>(
+        &self,
+        method: Method,
+        parts: &[&str],
+        query: Query<'_>,
+        body: Option<&B>,
+        timeout: Option<Duration>,
+    ) -> Result<Response> {
+        let query: Vec<(&str, &str)> =
+            query.iter().filter_map(|(name, value)| value.map(|value| (*name, value))).collect();
+        let mut request = self.http.request(method, self.server.url(&route(parts)?, &query));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            let body = serde_json::to_vec(body).map_err(|e| Failure::new(format!("cannot write the request: {e}")))?;
+            request = request.header("content-type", "application/json").body(body);
+        }
+        if let Some(timeout) = timeout {
+            request = request.timeout(timeout);
+        }
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let answer = Answer(Stream { response, client: self.clone() });
+        let body = answer.bytes().await.unwrap_or_default();
+        Err(self.refused(status, &body))
+    }
+
+    /// Why no answer came.
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let server = &self.server;
+        if let Some((pin, shown)) = self.pin.as_ref().and_then(|pin| Some((pin, pin.refused()?))) {
+            return pin.expected().map_or_else(
+                || Failure::new(format!("the certificate of {server} is not known yet: its SHA-256 is {shown}")),
+                |expected| {
+                    Failure::new(format!(
+                        "THE CERTIFICATE OF {server} HAS CHANGED: trusted is {expected}, shown is {shown}; nothing was sent"
+                    ))
+                    .hint(format!(
+                        "somebody may be between you and the server; where its administrator confirms the new certificate: \
+                         cairn login {server} --trust {shown}"
+                    ))
+                },
+            );
+        }
+        let cause = root_cause(error);
+        if trust::is_certificate_error(error) {
+            return Failure::new(format!("the certificate of {server} is not valid: {cause}; nothing was sent")).hint(
+                format!(
+                    "where its administrator confirms its fingerprint: cairn login {server} --trust SHA256-FINGERPRINT"
+                ),
+            );
+        }
+        if error.is_timeout() {
+            return Failure::new(format!("{server} does not answer in time")).transient();
+        }
+        let failure = Failure::new(format!("cannot reach {server}: {cause}")).transient();
+        if error.is_connect() { failure.hint("check the address, and that the server runs") } else { failure }
+    }
+
+    /// Why the answer is no.
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
+        let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
+            let failure = Failure::new(format!("{} answered {status} without saying why", self.server));
+            return if status.is_server_error() { failure.transient() } else { failure };
+        };
+        let field = problem.field.map(|field| format!("{field}: ")).unwrap_or_default();
+        let failure = Failure::new(format!("{field}{} (request {})", problem.message, problem.request_id));
+        match status {
+            StatusCode::UNAUTHORIZED if self.token.is_some() => {
+                Failure { unauthenticated: true, ..failure }.hint(format!("cairn login {}", self.server))
+            }
+            StatusCode::TOO_MANY_REQUESTS => failure.transient().hint("try again a little later"),
+            status if status.is_server_error() => failure.transient(),
+            _ => failure,
+        }
+    }
+}
+
+struct Answer(Stream);
+
+impl Answer {
+    async fn bytes(mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.0.chunk().await? {
+            if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Failure::new("the server's answer is larger than 256 MiB")
+                    .hint("ask for less: --limit, or a filter"));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+}
+
+async fn read(answer: Answer) -> Result<Doc> {
+    serde_json::from_slice(&answer.bytes().await?).map_err(|_| not_ours())
+}
+
+fn not_ours() -> Failure {
+    Failure::new("the answer is not one of a Cairn server of this version")
+        .hint("compare `cairn --version` with the server's")
+}
+
+/// An answer in pieces.
+pub(crate) struct Stream {
+    response: Response,
+    client: Client,
+}
+
+impl Stream {
+    /// The next piece; `None` at the end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<impl AsRef<[u8]> + std::ops::Deref<Target = [u8]>>> {
+        self.response.chunk().await.map_err(|e| self.client.unreachable(&e))
+    }
+}
+
+/// The innermost reason, which is the one that says something.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

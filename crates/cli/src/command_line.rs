@@ -1,0 +1,274 @@
+//! The commands and their common options.
+
+use std::future::Future;
+
+use clap::builder::EnumValueParser;
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::api::{Context, Global};
+use crate::config::Environment;
+use crate::failure::{Exit, Failure, Result};
+use crate::output::{self, Format, Output};
+use crate::{audit, credential, evidence, finding, job, member, node, plugin, session, tenant, user};
+
+/// Cairn's command line: what do we run, is it compliant, and the proof
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 verification failed.")]
+struct Cairn {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sign in to a server
+    Login(session::Login),
+    /// Sign out
+    Logout,
+    /// Show who is signed in, and what they may do in which tenant
+    Whoami,
+    /// Tenants
+    #[command(subcommand)]
+    Tenants(tenant::Command),
+    /// Users of the installation
+    #[command(subcommand)]
+    Users(user::Command),
+    /// Members of the tenant and their roles
+    #[command(subcommand)]
+    Members(member::Command),
+    /// Credentials for discovery
+    #[command(subcommand)]
+    Creds(credential::Command),
+    /// Sources that can be discovered
+    #[command(subcommand)]
+    Plugins(plugin::Command),
+    /// Discovery jobs
+    #[command(subcommand)]
+    Jobs(job::Command),
+    /// Jobs that repeat
+    #[command(subcommand)]
+    Schedules(job::ScheduleCommand),
+    /// Assets
+    #[command(subcommand)]
+    Nodes(node::Command),
+    /// How assets are connected
+    #[command(subcommand)]
+    Edges(node::EdgeCommand),
+    /// Violations of rules
+    #[command(subcommand)]
+    Findings(finding::Command),
+    /// Rules that assets are judged by
+    #[command(subcommand)]
+    Rules(finding::RuleCommand),
+    /// Controls of compliance frameworks and how they stand
+    #[command(subcommand)]
+    Controls(finding::ControlCommand),
+    /// Signed evidence: export it, verify it offline
+    #[command(subcommand)]
+    Evidence(evidence::Command),
+    /// The audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Print a script that completes commands in a shell
+    Completion {
+        /// The shell
+        #[arg(value_parser = ["bash", "zsh", "fish"])]
+        shell: String,
+    },
+}
+
+const FORMAT: &str = "format";
+
+/// The whole command line. `--output` is added to each command rather than inherited, because `evidence export` has its own: a file.
+fn command() -> clap::Command {
+    fn with_format(command: clap::Command) -> clap::Command {
+        if command.has_subcommands() {
+            return command.mut_subcommands(with_format);
+        }
+        let own = command.get_arguments().any(|arg| arg.get_short() == Some('o'));
+        if own { command } else { command.arg(format_arg()) }
+    }
+    Cairn::command().disable_help_subcommand(true).mut_subcommands(with_format).arg(format_arg())
+}
+
+fn format_arg() -> Arg {
+    Arg::new(FORMAT)
+        .long("output")
+        .short('o')
+        .value_name("table|json|yaml")
+        .value_parser(EnumValueParser::<Format>::new())
+        .hide_possible_values(true)
+        .help("How data is written: for people, or as the documents of the API [default: table]")
+        .help_heading("Global options")
+}
+
+/// Runs the process's command and returns its exit code.
+pub(crate) fn main() -> u8 {
+    let exit = match command()
+        .try_get_matches()
+        .and_then(|matches| Ok((format(&matches), Cairn::from_arg_matches(&matches)?)))
+    {
+        Ok((format, cairn)) => run(format, cairn).map_or_else(|failure| output::report(&failure), |()| Exit::Done),
+        Err(error) => {
+            // Help and the version are data, a mistake is talk; where either cannot be written, nobody reads it.
+            drop(error.print());
+            if error.use_stderr() { Exit::Usage } else { Exit::Done }
+        }
+    };
+    exit as u8
+}
+
+/// The format: the innermost that was given.
+fn format(matches: &clap::ArgMatches) -> Format {
+    let (mut matches, mut format) = (Some(matches), Format::Table);
+    while let Some(level) = matches {
+        if let Ok(Some(given)) = level.try_get_one::<Format>(FORMAT) {
+            format = *given;
+        }
+        matches = level.subcommand().map(|(_, inner)| inner);
+    }
+    format
+}
+
+fn run(format: Format, cairn: Cairn) -> Result {
+    let out = Output { format, quiet: cairn.global.quiet };
+    let cx = &Context { out, global: cairn.global, environment: Environment::read() };
+    match cairn.command {
+        Command::Login(login) => wait(login.run(cx)),
+        Command::Logout => wait(session::logout(cx)),
+        Command::Whoami => wait(session::whoami(cx)),
+        Command::Tenants(command) => wait(command.run(cx)),
+        Command::Users(command) => wait(command.run(cx)),
+        Command::Members(command) => wait(command.run(cx)),
+        Command::Creds(command) => wait(command.run(cx)),
+        Command::Plugins(command) => wait(command.run(cx)),
+        Command::Jobs(command) => wait(command.run(cx)),
+        Command::Schedules(command) => wait(command.run(cx)),
+        Command::Nodes(command) => wait(command.run(cx)),
+        Command::Edges(command) => wait(command.run(cx)),
+        Command::Findings(command) => wait(command.run(cx)),
+        Command::Rules(command) => wait(command.run(cx)),
+        Command::Controls(command) => wait(command.run(cx)),
+        Command::Evidence(evidence::Command::Verify { file, key_fingerprint }) => {
+            evidence::verify(out, &file, key_fingerprint)
+        }
+        Command::Evidence(evidence::Command::Online(command)) => wait(command.run(cx)),
+        Command::Audit(command) => wait(command.run(cx)),
+        Command::Completion { shell } => completion(&shell),
+    }
+}
+
+/// Runs what needs a server, on this thread.
+fn wait(work: impl Future<Output = Result>) -> Result {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| Failure::new(format!("cannot start: {e}")))?.block_on(work)
+}
+
+fn completion(shell: &str) -> Result {
+    let shell: Shell = shell.parse().map_err(Failure::usage)?;
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "cairn", &mut script);
+    output::data(&script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command with its full name, in order.
+    fn all() -> Vec<(String, clap::Command)> {
+        fn walk(name: String, command: &clap::Command, out: &mut Vec<(String, clap::Command)>) {
+            out.push((name.clone(), command.clone()));
+            for inner in command.get_subcommands() {
+                walk(format!("{name} {}", inner.get_name()), inner, out);
+            }
+        }
+        let mut root = command().term_width(110);
+        root.build();
+        let mut out = Vec::new();
+        walk("cairn".to_owned(), &root, &mut out);
+        out
+    }
+
+    #[test]
+    fn help_of_every_command_is_the_committed_one() {
+        let mut text = String::new();
+        for (name, mut command) in all() {
+            text.extend([&format!("$ {name} --help\n"), &command.render_long_help().to_string(), "\n"]);
+        }
+        testkit::golden::check("tests/golden/help.txt", &text);
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn no_secret_can_be_given_as_an_argument() {
+        for (name, command) in all() {
+            for arg in command.get_arguments() {
+                let long = arg.get_long().unwrap_or_else(|| arg.get_id().as_str()).to_lowercase();
+                let secret = ["password", "secret", "token", "private", "passphrase", "key"]
+                    .iter()
+                    .any(|word| long.contains(word));
+                let harmless = ["-file", "-stdin", "-fingerprint"].iter().any(|end| long.ends_with(end));
+                assert!(!secret || harmless, "{name} takes --{long} as an argument");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_takes_the_format_and_the_common_options() {
+        for (name, command) in all() {
+            if command.has_subcommands() && name != "cairn" {
+                continue;
+            }
+            let longs: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
+            for long in ["output", "tenant", "server", "quiet"] {
+                assert!(longs.contains(&long), "{name} lacks --{long}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_innermost_format_counts() {
+        let parse = |line: &str| format(&command().try_get_matches_from(line.split(' ')).unwrap());
+        assert_eq!(parse("cairn whoami"), Format::Table);
+        assert_eq!(parse("cairn -o json whoami"), Format::Json);
+        assert_eq!(parse("cairn -o json nodes list -o yaml"), Format::Yaml);
+        assert_eq!(parse("cairn evidence export --control AC-6 -o file.zip"), Format::Table);
+    }
+
+    #[test]
+    fn columns_are_fields_of_the_wire_types() {
+        fn check<T: crate::table::Table + utoipa::PartialSchema>() {
+            let schema = serde_json::to_value(T::schema()).unwrap();
+            for (_, field) in T::COLUMNS {
+                assert!(schema.pointer(&format!("/properties/{field}")).is_some(), "{field} in {schema}");
+            }
+        }
+        check::<wire::tenant::Tenant>();
+        check::<wire::session::MyTenant>();
+        check::<wire::user::User>();
+        check::<wire::member::Member>();
+        check::<wire::credential::Credential>();
+        check::<wire::credential::Plugin>();
+        check::<wire::job::Job>();
+        check::<wire::job::Schedule>();
+        check::<wire::node::Node>();
+        check::<wire::node::NodeVersion>();
+        check::<wire::node::NodeCount>();
+        check::<wire::node::Edge>();
+        check::<wire::finding::Finding>();
+        check::<wire::finding::FindingCount>();
+        check::<wire::control::Rule>();
+        check::<wire::control::Control>();
+        check::<wire::evidence::Evidence>();
+        check::<wire::audit::AuditRecord>();
+    }
+}

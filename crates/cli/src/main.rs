@@ -1,0 +1,40 @@
+//! `cairn`: the command line for people and CI, and the offline verifier of evidence.
+//!
+//! **Not for** decisions: what is allowed, what is compliant and what a finding is, the server says. Nothing here knows the database.
+//!
+//! Invariants:
+//! - nothing secret is taken from an argument, and the session is kept in a file that only its owner reads;
+//! - data goes to the standard output and talk to the standard error, and text of others is shown harmlessly;
+//! - a command that needs no server starts no runtime and no TLS.
+
+mod api;
+mod audit;
+mod clean;
+mod client;
+mod command_line;
+mod config;
+mod credential;
+mod doc;
+mod evidence;
+mod failure;
+mod finding;
+mod job;
+mod member;
+mod node;
+mod output;
+mod plugin;
+mod prompt;
+mod server;
+mod session;
+mod sse;
+mod table;
+mod tenant;
+mod trust;
+mod user;
+mod watch;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(command_line::main())
+}

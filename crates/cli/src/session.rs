@@ -1,0 +1,224 @@
+//! Signing in and out.
+//!
+//! Invariants: a password is sent only to a server whose certificate was accepted, and comes from a prompt or a file; the first look at a
+//! server ends before anything is sent.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use domain::{Digest, Limits, Secret};
+use wire::session::{Me, PasswordChange, SessionCreate, SessionCreated};
+
+use crate::api::Context;
+use crate::client::Client;
+use crate::config::{Config, Known, KnownSession, Trust};
+use crate::doc::Doc;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::prompt;
+use crate::server::Server;
+use crate::trust::parse_fingerprint;
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// The server's address, e.g. https://127.0.0.1:8443 [default: the one of the last login]
+    #[arg(value_name = "SERVER")]
+    address: Option<String>,
+    /// The login name [default: asked for]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Read the password from a file, - for the standard input [default: asked for]
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Where a new password is due, read it from a file [default: asked for]
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
+    /// Trust the server by its certificate's fingerprint, as its first start prints it
+    #[arg(long, value_name = "SHA256-FINGERPRINT", value_parser = parse_fingerprint)]
+    trust: Option<Digest>,
+}
+
+impl Login {
+    pub(crate) async fn run(self, cx: &Context) -> Result {
+        let home = cx.home()?;
+        let config = Config::load(home)?;
+        let server: Server = match &self.address {
+            Some(address) => address.parse()?,
+            None => cx.server(&config)?,
+        };
+        if [&self.password_file, &self.new_password_file].iter().all(|path| path.as_deref() == Some(Path::new("-"))) {
+            return Err(Failure::usage("only one of the two passwords can come from the standard input"));
+        }
+        let known = config.servers.get(&server);
+        let trust = match (self.trust, known) {
+            (Some(fingerprint), _) => Trust::Pinned(fingerprint),
+            (None, Some(known)) => known.trust,
+            (None, None) => meet(&server).await?,
+        };
+        let client = Client::new(server.clone(), trust, None)?;
+        let email = match self.user.clone().or_else(|| known.and_then(|known| known.user.clone())) {
+            Some(email) => email,
+            None if prompt::is_interactive() => prompt::line("Login name:")?,
+            None => return Err(Failure::usage("whose login is it?").hint("--user NAME")),
+        };
+        let password = match &self.password_file {
+            Some(path) => prompt::secret_file(path)?,
+            None if prompt::is_interactive() => prompt::secret(&format!("Password of {email}:"))?,
+            None => {
+                return Err(Failure::usage("there is no terminal to ask for the password")
+                    .hint("--password-file FILE, - for the standard input"));
+            }
+        };
+        let mut session = sign_in(&client, &email, &password).await?;
+        if session.me.must_change_password {
+            let new = self.new_password(cx.out)?;
+            let change = PasswordChange { old: text(&password)?, new: text(&new)? };
+            client.clone().with_token(session.token).tell(&["me", "password"], &change).await?;
+            cx.out.say("the password is changed");
+            // A changed password ends every session, this one too.
+            session = sign_in(&client, &email, &new).await?;
+        }
+        remember(cx, home, &server, trust, session)
+    }
+
+    fn new_password(&self, out: Output) -> Result<Secret> {
+        let new = match &self.new_password_file {
+            Some(path) => prompt::secret_file(path)?,
+            None if prompt::is_interactive() => {
+                out.say(&format!("The password must be changed: {} characters or more.", Limits::PASSWORD_CHARS_MIN));
+                let new = prompt::secret("New password:")?;
+                if new.expose() != prompt::secret("New password again:")?.expose() {
+                    return Err(Failure::new("the two passwords differ: nothing was changed"));
+                }
+                new
+            }
+            None => {
+                return Err(Failure::new("the password must be changed")
+                    .hint("--new-password-file FILE, or log in from a terminal"));
+            }
+        };
+        if text(&new)?.chars().count() < Limits::PASSWORD_CHARS_MIN {
+            return Err(Failure::new(format!(
+                "a password has {} characters or more: nothing was changed",
+                Limits::PASSWORD_CHARS_MIN
+            )));
+        }
+        Ok(new)
+    }
+}
+
+fn text(secret: &Secret) -> Result<String> {
+    secret.expose_str().map(str::to_owned).ok_or_else(|| Failure::new("a password is text in UTF-8"))
+}
+
+/// Decides about a server that was never seen: by the system's roots, else by asking.
+async fn meet(server: &Server) -> Result<Trust> {
+    let stranger = Client::stranger(server.clone())?;
+    let looked = stranger.get(&["me"], &[]).await;
+    let Some(fingerprint) = stranger.refused_certificate() else {
+        return Err(looked.err().unwrap_or_else(|| Failure::new(format!("{server} showed no certificate"))));
+    };
+    // Without a system's store of roots there is no such client, and the certificate is unknown like any other.
+    if let Ok(client) = Client::new(server.clone(), Trust::System, None)
+        && client.is_trusted().await
+    {
+        return Ok(Trust::System);
+    }
+    if !prompt::is_interactive() {
+        return Err(Failure::new(format!("the certificate of {server} is not known: its SHA-256 is {fingerprint}")).hint(format!(
+            "compare it with what the server printed at its first start, then: cairn login {server} --trust {fingerprint}"
+        )));
+    }
+    for line in [
+        format!("The certificate of {server} is not known. Its SHA-256 fingerprint is"),
+        format!("  {fingerprint}"),
+        "Compare it with the one that the server printed at its first start.".to_owned(),
+    ] {
+        crate::output::tell(&line);
+    }
+    if prompt::confirm("Trust this server?")? {
+        Ok(Trust::Pinned(fingerprint))
+    } else {
+        Err(Failure::new("the server is not trusted: nothing was sent"))
+    }
+}
+
+async fn sign_in(client: &Client, email: &str, password: &Secret) -> Result<SessionCreated> {
+    let body = SessionCreate { email: email.to_owned(), password: text(password)? };
+    let created = client.post(&["sessions"], Some(&body)).await?;
+    created.parse().map_err(|_| Failure::new("the server's answer to the login is not as expected"))
+}
+
+fn remember(cx: &Context, home: &Path, server: &Server, trust: Trust, session: SessionCreated) -> Result {
+    let me = &session.me;
+    // Read again: another login may have ended while this one asked for its password.
+    let mut config = Config::load(home)?;
+    let before = config.servers.get(server).and_then(|known| known.tenant.clone());
+    let tenant = choose_tenant(cx.global.tenant.as_deref(), before.as_deref(), me)?;
+    let kept = KnownSession { token: session.token, expires_at: session.expires_at };
+    let known = Known { trust, user: Some(me.email.clone()), tenant: tenant.clone(), session: Some(kept) };
+    config.servers.insert(server.clone(), known);
+    config.current = Some(server.clone());
+    config.save(home)?;
+    cx.out.say(&format!("signed in to {server} as {} until {}", me.email, session.expires_at));
+    match tenant {
+        Some(tenant) => cx.out.say(&format!("tenant: {tenant}")),
+        None if me.tenants.is_empty() => cx.out.say("you are a member of no tenant"),
+        None => {
+            let yours = me.tenants.iter().map(|tenant| tenant.slug.as_str()).collect::<Vec<_>>().join(", ");
+            cx.out.say(&format!("your tenants: {yours}; choose one with --tenant"));
+        }
+    }
+    Ok(())
+}
+
+/// The tenant that commands mean from now on: the one that was asked for, else the one so far, else the only one.
+fn choose_tenant(wanted: Option<&str>, before: Option<&str>, me: &Me) -> Result<Option<String>> {
+    let find = |name: &str| me.tenants.iter().find(|tenant| tenant.slug == name || tenant.id.to_string() == name);
+    if let Some(wanted) = wanted {
+        let tenant =
+            find(wanted).ok_or_else(|| Failure::new(format!("you are not a member of a tenant `{wanted}`")))?;
+        return Ok(Some(tenant.slug.clone()));
+    }
+    Ok(match (before.and_then(find), me.tenants.as_slice()) {
+        (Some(tenant), _) => Some(tenant.slug.clone()),
+        (None, [only]) => Some(only.slug.clone()),
+        _ => None,
+    })
+}
+
+/// `logout`: ends the session, here in any case.
+pub(crate) async fn logout(cx: &Context) -> Result {
+    let home = cx.home()?;
+    let mut config = Config::load(home)?;
+    let server = cx.server(&config)?;
+    let session = config.servers.get_mut(&server).and_then(|known| Some((known.trust, known.session.take()?)));
+    let Some((trust, session)) = session else {
+        cx.out.say(&format!("you were not signed in to {server}"));
+        return Ok(());
+    };
+    config.save(home)?;
+    match Client::new(server.clone(), trust, Some(session.token))?.delete(&["sessions", "current"]).await {
+        Err(failure) if !failure.unauthenticated => Err(Failure::new(format!(
+            "the session is forgotten here, but the server could not be told: {}",
+            failure.message
+        ))
+        .hint(format!("it ends by itself at {}", session.expires_at))),
+        _ => {
+            cx.out.say(&format!("signed out of {server}"));
+            Ok(())
+        }
+    }
+}
+
+/// `whoami`.
+pub(crate) async fn whoami(cx: &Context) -> Result {
+    let api = cx.platform()?;
+    let me = api.get(&["me"]).await?;
+    let Doc::Map(mut fields) = me else { return api.out.one(&me) };
+    if cx.out.format == crate::output::Format::Table {
+        let server = api.client.server().to_string();
+        fields.insert(0, ("server".to_owned(), Doc::Text(server)));
+    }
+    api.out.one(&Doc::Map(fields))
+}

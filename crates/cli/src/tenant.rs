@@ -1,0 +1,81 @@
+//! Tenants.
+
+use clap::Subcommand;
+use wire::session::MyTenant;
+use wire::tenant::{Tenant, TenantCreate};
+
+use crate::api::{Context, Paging};
+use crate::doc::Doc;
+use crate::failure::{Failure, Result};
+use crate::prompt;
+use crate::table::Table;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List all tenants of the installation; for who does not manage it, their own
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Make a tenant
+    Create {
+        /// Its name in URLs: 1 to 63 of a-z, 0-9 and -
+        slug: String,
+        /// Its name for people [default: the same]
+        #[arg(long)]
+        name: Option<String>,
+        /// The login name of the user who becomes its first administrator
+        #[arg(long, value_name = "EMAIL")]
+        admin: Option<String>,
+    },
+    /// Delete a tenant with everything in it
+    Delete {
+        /// Its name or id
+        #[arg(value_name = "TENANT")]
+        target: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl Table for Tenant {
+    const COLUMNS: &'static [(&'static str, &'static str)] =
+        &[("SLUG", "slug"), ("NAME", "name"), ("ID", "id"), ("CREATED", "created_at")];
+}
+
+impl Table for MyTenant {
+    const COLUMNS: &'static [(&'static str, &'static str)] =
+        &[("SLUG", "slug"), ("NAME", "name"), ("ROLE", "role"), ("ID", "id")];
+}
+
+impl Command {
+    pub(crate) async fn run(self, cx: &Context) -> Result {
+        let api = cx.platform()?;
+        match self {
+            Self::List { paging } => {
+                let me = api.get(&["me"]).await?;
+                if me.field("platform_admin") == Some(&Doc::Bool(true)) {
+                    return api.show_list::<Tenant>(&["tenants"], &[], paging).await;
+                }
+                api.out.list::<MyTenant>(me.items("tenants").to_vec())
+            }
+            Self::Create { slug, name, admin } => {
+                let name = name.unwrap_or_else(|| slug.clone());
+                api.out.one(&api.post(&["tenants"], &TenantCreate { slug, name, admin }).await?)
+            }
+            Self::Delete { target, yes } => {
+                let question = format!("Delete tenant `{target}` with its assets, findings and evidence?");
+                if !yes && !prompt::is_interactive() {
+                    return Err(Failure::new("deleting a tenant needs a confirmation").hint("add --yes"));
+                }
+                if !yes && !prompt::confirm(&question)? {
+                    return Err(Failure::new("nothing was deleted"));
+                }
+                api.delete(&["tenants", &target]).await?;
+                api.out.say(&format!("tenant {target} is deleted"));
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Users of the installation.
+
+use clap::{ArgGroup, Subcommand};
+use wire::user::{User, UserCreate, UserUpdate};
+
+use crate::api::{Context, Paging};
+use crate::failure::Result;
+use crate::table::Table;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List all users
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Make a user; shows a one-time password once
+    Create {
+        /// The login name
+        email: String,
+        /// The name
+        #[arg(long)]
+        name: String,
+        /// They manage the platform
+        #[arg(long)]
+        platform_admin: bool,
+    },
+    /// Change a user
+    #[command(group = ArgGroup::new("change").args(["disable", "enable", "platform_admin"]).required(true).multiple(true))]
+    Update {
+        /// The login name or id
+        user: String,
+        /// They can no longer sign in, and their sessions end
+        #[arg(long, conflicts_with = "enable")]
+        disable: bool,
+        /// They can sign in again
+        #[arg(long)]
+        enable: bool,
+        /// Whether they manage the platform
+        #[arg(long, value_name = "true|false")]
+        platform_admin: Option<bool>,
+    },
+}
+
+impl Table for User {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("EMAIL", "email"),
+        ("NAME", "name"),
+        ("PLATFORM ADMIN", "platform_admin"),
+        ("DISABLED", "disabled_at"),
+        ("ID", "id"),
+    ];
+}
+
+impl Command {
+    pub(crate) async fn run(self, cx: &Context) -> Result {
+        let api = cx.platform()?;
+        match self {
+            Self::List { paging } => api.show_list::<User>(&["users"], &[], paging).await,
+            Self::Create { email, name, platform_admin } => {
+                let created = api.post(&["users"], &UserCreate { email, name, platform_admin }).await?;
+                api.out.one(&created)?;
+                api.out.say("the password is shown this once, and is changed at the first sign-in");
+                Ok(())
+            }
+            Self::Update { user, disable, enable, platform_admin } => {
+                let user = if user.contains('@') {
+                    api.find(&["users"], "email", &user, "user").await?.text("id").to_owned()
+                } else {
+                    user
+                };
+                let disabled = (disable || enable).then_some(disable);
+                api.out.one(&api.patch(&["users", &user], &UserUpdate { disabled, platform_admin }).await?)
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The words of Cairn: ids, names, values, limits, errors, and the two things that pure code may not
+//! take from the air (time and randomness), as traits.
+//!
+//! **Not for** anything that does I/O, hashes, parses a wire format or knows about SQL.
+//!
+//! Invariants:
+//! - a value of a type of this crate is valid: parsing is the only way in;
+//! - nothing here reads a clock, a random source, an environment variable or a file.
+#![warn(missing_docs)]
+
+mod digest;
+mod error;
+mod id;
+mod limit;
+mod name;
+mod node_id;
+mod observation;
+mod secret;
+mod state;
+mod time;
+
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use id::{
+    ArtifactId, AuditId, CollectionId, ControlResultId, CredentialId, EvidenceId, FindingId, IdParseError, JobId,
+    RequestId, Rng, ScheduleId, SessionId, TaskId, TenantId, UserId,
+};
+pub use limit::Limits;
+pub use name::{DisplayName, Email, Slug};
+pub use node_id::{EdgeType, NodeId, NodeType};
+pub use observation::{Coverage, EdgeObservation, NodeObservation, Page, Properties, ScopeId, Tags};
+pub use secret::Secret;
+pub use state::{FindingStatus, JobStatus, Severity, TaskStatus};
+pub use time::{Clock, Timestamp, TimestampParseError};

@@ -1,0 +1,34 @@
+//! A limit on everything that comes from outside.
+
+/// The installation's limits. Each is also the default; `server` may lower or raise some by configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits;
+
+impl Limits {
+    /// Longest node id, in bytes.
+    pub const NODE_ID_BYTES: usize = 1_024;
+    /// Longest scope id, in bytes.
+    pub const SCOPE_ID_BYTES: usize = 512;
+    /// Largest properties object of a node or edge as JSON, in bytes.
+    pub const PROPERTIES_BYTES: usize = 256 * 1_024;
+    /// Deepest nesting of a properties object.
+    pub const PROPERTIES_DEPTH: usize = 32;
+    /// Most nodes plus edges in one page of observations.
+    pub const PAGE_OBSERVATIONS: usize = 10_000;
+    /// Largest reply that a target may send, in bytes.
+    pub const REPLY_BYTES: usize = 64 * 1_024 * 1_024;
+    /// Largest request body that the API accepts, in bytes.
+    pub const BODY_BYTES: usize = 1_024 * 1_024;
+    /// Most items on a page of a list.
+    pub const LIST_ITEMS: u32 = 500;
+    /// Items on a page of a list when the caller does not say.
+    pub const LIST_ITEMS_DEFAULT: u32 = 100;
+    /// Largest audit record as canonical JSON, in bytes (C2SP tlog-tiles bundles use a 16-bit length).
+    pub const AUDIT_RECORD_BYTES: usize = 65_535;
+    /// Longest name of a thing that people name, in characters.
+    pub const NAME_CHARS: usize = 128;
+    /// Shortest password, in characters.
+    pub const PASSWORD_CHARS_MIN: usize = 12;
+    /// Longest password, in bytes.
+    pub const PASSWORD_BYTES_MAX: usize = 1_024;
+}

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Checks this unpacked bundle with a POSIX shell, openssl (3.0 or newer) and sha256sum: sh verify.sh [FINGERPRINT]
+# FINGERPRINT is the evidence key's, as you were given it by another way than this bundle.
+set -eu
+export LC_ALL=C
+cd "$(dirname "$0")"
+fail() { printf 'FAILED: %s\n' "$*" >&2; exit 3; }
+hash() { sha256sum < "$1" | cut -c1-64; }
+signed() { openssl pkeyutl -verify -pubin -inkey keys/evidence.pem -rawin -in "$1" -sigfile "$2" > /dev/null 2>&1 || fail "$2: not a signature of $1 by keys/evidence.pem"; }
+for f in keys/evidence.pem manifest.json manifest.pae manifest.sha256 manifest.sig; do [ -f "$f" ] || fail "$f: missing"; done
+# The signed manifest names the list of files, and the list names every file: no other, none missing, none changed.
+odd=$(find . ! -type f ! -type d -o -name '*[!A-Za-z0-9._-]*'); [ -z "$odd" ] || fail "$odd: not a file of a bundle"
+{ printf 'DSSEv1 28 application/vnd.in-toto+json %d ' "$(wc -c < manifest.json)"; cat manifest.json; } | cmp -s - manifest.pae || fail "manifest.json, manifest.pae: differ"
+grep -qF "{\"digest\":{\"sha256\":\"$(hash manifest.sha256)\"},\"name\":\"manifest.sha256\"}" manifest.json || fail "manifest.sha256: not the list that manifest.json names"
+odd=$({ find . -type f | cut -c3-; cut -c67- manifest.sha256; printf 'manifest.%s\n' json pae sha256 sig; } | sort | uniq -u); [ -z "$odd" ] || fail "$odd: missing, or not in manifest.sha256"
+odd=$(sha256sum -c manifest.sha256 2>&1 | grep -v ': OK$' || :); [ -z "$odd" ] || fail "$odd"
+key=$(openssl pkey -pubin -in keys/evidence.pem -outform DER | sha256sum | cut -c1-64)
+[ $# -eq 0 ] || [ "$1" = "$key" ] || fail "keys/evidence.pem: is key $key, not $1"
+signed manifest.pae manifest.sig
+find . -path './ev/*.pae' | while read -r f; do signed "$f" "${f%pae}sig"; done
+find . -path './blobs/*' -type f ! -name '*.*' | while read -r f; do
+    [ "$(hash "$f")" = "${f##*/}" ] || fail "$f: not the bytes of its name"
+    openssl dgst -sha256 -binary "$f" | cmp -s - "$f.sha256" || fail "$f.sha256: not the digest of $f"
+    signed "$f.sha256" "$f.sig"
+done
+echo "OK: $(wc -l < manifest.sha256) files, signed by key $key"

@@ -1,0 +1,301 @@
+//! One Linux host: from its files, procfs and netlink to observations. The schema is `docs/schema/host.md`.
+//!
+//! **Not for** reaching the host (that is [`transport::HostReach`]: this machine, or another one) and not for judging what it says.
+//!
+//! Invariants:
+//! - everything read is bounded, and no file content makes a parser panic: hosts are hostile;
+//! - what changes by itself (pids, uptime, free memory) is no property: a second run of a quiet host shows the same;
+//! - a scope is complete only when nothing in it was refused, cut or not understood;
+//! - passwords and their hashes do not reach this module.
+
+use async_trait::async_trait;
+use domain::{Error, Result};
+use serde_json::{Map, Value};
+use transport::{CallTag, HostReach, Reach};
+
+use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+
+mod accounts;
+mod firewall;
+mod hardening;
+mod integrity;
+mod machine;
+mod mounts;
+mod packages;
+mod scope;
+mod sockets;
+mod sshd;
+mod sudoers;
+mod text;
+mod units;
+
+use scope::{Identity, Scope};
+
+/// Most paths of `integrity_paths`.
+const INTEGRITY_PATHS: usize = 5_000;
+/// Collectors in their order; `packages` stands for one per manager.
+const COLLECTORS: &[&str] =
+    &["machine", "accounts", "sudo", "mounts", "ports", "services", "packages", "firewall", "connections", "integrity"];
+const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "site",
+        help: "where the host stands: the region of its node ids, 1 to 64 printable characters without `:`; default `local`",
+        example: "fra1",
+    },
+    Setting {
+        key: "collectors",
+        help: "which of machine, accounts, sudo, mounts, ports, services, packages, firewall, connections, integrity to run; default all",
+        example: "machine,accounts",
+    },
+    Setting {
+        key: "package_managers",
+        help: "which of dpkg, rpm, apk, pip, npm, cargo, gem, go to ask; default all",
+        example: "dpkg,pip",
+    },
+    Setting {
+        key: "integrity_paths",
+        help: "absolute paths of files whose SHA-256 is watched, at most 5,000; default: accounts, sudo, ssh, PAM and login programs",
+        example: "/etc/passwd,/usr/bin/sudo",
+    },
+];
+
+/// The `host` plugin.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostPlugin;
+
+/// A job's settings, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Config {
+    site: String,
+    collectors: Vec<String>,
+    managers: Vec<String>,
+    integrity: Vec<String>,
+}
+
+/// A list setting: a JSON array of texts, or one text with commas.
+fn list(key: &str, value: &Value) -> Result<Vec<String>> {
+    let wrong = || Error::invalid("config", format!("`{key}` is a list of texts, or one text with commas between"));
+    let items: Vec<String> = match value {
+        Value::String(text) => {
+            text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+        }
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_>>()?
+        }
+        _ => return Err(wrong()),
+    };
+    if items.is_empty() {
+        return Err(Error::invalid("config", format!("`{key}` is empty: leave it out to get the default")));
+    }
+    Ok(items)
+}
+
+fn subset(key: &str, value: &Value, of: &[&str]) -> Result<Vec<String>> {
+    let items = list(key, value)?;
+    match items.iter().find(|item| !of.contains(&item.as_str())) {
+        Some(unknown) => {
+            Err(Error::invalid("config", format!("`{key}`: `{unknown}` is unknown: use some of {}", of.join(", "))))
+        }
+        // In our order, each once.
+        None => {
+            Ok(of.iter().filter(|name| items.iter().any(|item| item == *name)).map(|name| (*name).to_owned()).collect())
+        }
+    }
+}
+
+impl Config {
+    fn read(config: &JobConfig) -> Result<Self> {
+        let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
+        let mut out = Self {
+            site: "local".into(),
+            collectors: owned(COLLECTORS),
+            managers: owned(packages::MANAGERS),
+            integrity: owned(integrity::DEFAULT),
+        };
+        for (key, value) in config {
+            match key.as_str() {
+                "site" => {
+                    let site = value.as_str().filter(|site| {
+                        (1..=64).contains(&site.len()) && site.bytes().all(|b| b.is_ascii_graphic() && b != b':')
+                    });
+                    let wrong = || Error::invalid("config", "`site` is 1 to 64 printable ASCII characters without `:`");
+                    site.ok_or_else(wrong)?.clone_into(&mut out.site);
+                }
+                "collectors" => out.collectors = subset(key, value, COLLECTORS)?,
+                "package_managers" => out.managers = subset(key, value, packages::MANAGERS)?,
+                "integrity_paths" => {
+                    out.integrity = list(key, value)?;
+                    let plain = |path: &String| {
+                        path.starts_with('/')
+                            && path.len() <= 700
+                            && !path.chars().any(char::is_control)
+                            && !path.split('/').any(|part| part == "..")
+                    };
+                    if let Some(path) = out.integrity.iter().find(|path| !plain(path)) {
+                        let shown = text::printable(path, 100);
+                        return Err(Error::invalid(
+                            "config",
+                            format!("`integrity_paths`: `{shown}` is not an absolute path without `..`"),
+                        ));
+                    }
+                    if out.integrity.len() > INTEGRITY_PATHS {
+                        return Err(Error::Limit { which: "integrity paths", max: INTEGRITY_PATHS as u64 });
+                    }
+                }
+                unknown => {
+                    let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
+                    let unknown = text::printable(unknown, 100);
+                    return Err(Error::invalid(
+                        "config",
+                        format!("the plugin `host` has no setting `{unknown}`: it knows {}", known.join(", ")),
+                    ));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// The machine's id: the digest's first 16 hex digits, so that the id itself, which systemd asks to keep private, is never stored.
+async fn identity(reach: &dyn HostReach, site: &str) -> Result<Identity> {
+    let tag = CallTag { scope: "host:plan".parse()?, about: None, keep: false };
+    for path in [
+        "/etc/machine-id",
+        "/var/lib/dbus/machine-id",
+        "/sys/class/dmi/id/product_uuid",
+        "/etc/hostname",
+        "/proc/sys/kernel/hostname",
+    ] {
+        let Ok(reply) = reach.read(path, 4_096, &tag).await else { continue };
+        let id = text::lossy(&reply.body);
+        let id = id.trim();
+        // An image before its first boot says `uninitialized`, and every such host would be one.
+        let unset =
+            id.is_empty() || id == "uninitialized" || id == "localhost" || id.bytes().all(|b| b == b'0' || b == b'-');
+        if !unset {
+            return Ok(Identity { site: site.to_owned(), machine: reply.digest.to_hex().chars().take(16).collect() });
+        }
+    }
+    Err(Error::Unavailable {
+        message: "the host has no id: write one to /etc/machine-id with `systemd-machine-id-setup`".into(),
+        detail: "neither machine-id nor product_uuid nor a host name".into(),
+    })
+}
+
+fn host(reach: &dyn Reach) -> Result<&dyn HostReach> {
+    reach.host().ok_or_else(|| Error::Unavailable {
+        message: "this task reaches no host".into(),
+        detail: "Reach::host is absent".into(),
+    })
+}
+
+#[async_trait]
+impl Plugin for HostPlugin {
+    fn manifest(&self) -> Manifest {
+        let types = [
+            "machine",
+            "user",
+            "group",
+            "sudo_rule",
+            "mount",
+            "listener",
+            "connection",
+            "service",
+            "package",
+            "firewall",
+            "file",
+        ];
+        Manifest {
+            name: "host",
+            about: "a Linux host: system, accounts, settings, ports, services, packages, firewall, file integrity",
+            version: env!("CARGO_PKG_VERSION"),
+            credential_types: &[],
+            settings: SETTINGS,
+            node_types: types.iter().map(|name| format!("host.{name}")).collect(),
+        }
+    }
+
+    fn check(&self, config: &JobConfig) -> Result<()> {
+        Config::read(config).map(drop)
+    }
+
+    async fn plan(&self, config: &JobConfig, reach: &dyn Reach) -> Result<Vec<TaskSpec>> {
+        let checked = Config::read(config)?;
+        let identity = identity(host(reach)?, &checked.site).await?;
+        let params = Map::from_iter([
+            ("machine".into(), identity.machine.clone().into()),
+            ("config".into(), config.clone().into()),
+        ]);
+        Ok(vec![TaskSpec { key: identity.machine, params }])
+    }
+
+    async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {
+        let empty = Map::new();
+        let config = Config::read(task.params.get("config").and_then(Value::as_object).unwrap_or(&empty))?;
+        let host_reach = host(reach)?;
+        let identity = identity(host_reach, &config.site).await?;
+        // A task that lands on another machine must not close what the planned one has.
+        if task.params.get("machine").and_then(Value::as_str).is_some_and(|planned| planned != identity.machine) {
+            return Err(Error::conflict("this task was planned for another machine: start the job again"));
+        }
+        let mut steps: Vec<String> = Vec::new();
+        for collector in &config.collectors {
+            match collector.as_str() {
+                "packages" => steps.extend(config.managers.iter().map(|manager| format!("packages.{manager}"))),
+                other => steps.push(other.to_owned()),
+            }
+        }
+        let total = steps.len() as u64;
+        for (done, step) in (0u64..).zip(&steps) {
+            if reach.is_cancelled() {
+                return Err(Error::conflict("the job was cancelled"));
+            }
+            sink.progress(done, total, step);
+            let mut scope = Scope::new(host_reach, &identity, step, sink)?;
+            let absent = match step.as_str() {
+                "machine" => machine::collect(&mut scope).await?,
+                "accounts" => accounts::collect(&mut scope).await?,
+                "sudo" => sudoers::collect(&mut scope).await?,
+                "mounts" => mounts::collect(&mut scope).await?,
+                "ports" => sockets::listeners(&mut scope).await?,
+                "services" => units::collect(&mut scope).await?,
+                "firewall" => firewall::collect(&mut scope).await?,
+                "connections" => sockets::connections(&mut scope).await?,
+                "integrity" => integrity::collect(&mut scope, &config.integrity).await?,
+                other => packages::collect(&mut scope, other.trim_start_matches("packages.")).await?,
+            };
+            scope.done(absent).await?;
+        }
+        sink.progress(total, total, "done");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(config: Value) -> String {
+        let Value::Object(config) = config else { panic!("an object") };
+        HostPlugin.check(&config).map_or_else(|error| error.to_string(), |()| "ok".into())
+    }
+
+    #[test]
+    fn settings_are_checked_and_errors_say_what_to_change() {
+        use serde_json::json;
+        for (config, part) in [
+            (json!({}), "ok"),
+            (json!({ "package_managers": "dpkg, pip", "site": "fra1", "integrity_paths": ["/etc/passwd"] }), "ok"),
+            (json!({ "colour": "red" }), "no setting `colour`: it knows site"),
+            (json!({ "package_managers": ["brew"] }), "`brew` is unknown: use some of dpkg"),
+            (json!({ "package_managers": [] }), "is empty"),
+            (json!({ "package_managers": 7 }), "a list of texts"),
+            (json!({ "integrity_paths": "etc/passwd" }), "`etc/passwd` is not an absolute path"),
+            (json!({ "integrity_paths": "/etc/../x" }), "without `..`"),
+            (json!({ "site": "a:b" }), "without `:`"),
+        ] {
+            let got = message(config.clone());
+            assert!(got.contains(part), "{config}: {got}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Collectors, one module per source: from transport's replies to observations.
+//!
+//! **Not for** I/O of any kind (no sockets, no files: [`transport::Reach`] does it), secrets, tenants or history.
+//!
+//! Invariants:
+//! - a plugin cannot obtain a secret: it sees a credential's id at most;
+//! - a plugin never says that a scope is complete unless it read its last page;
+//! - one scope's failure does not stop another scope.
+
+mod aws;
+mod host;
+
+pub use aws::AwsPlugin;
+pub use host::HostPlugin;
+
+use async_trait::async_trait;
+use domain::{Coverage, Page, Result, ScopeId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use transport::Reach;
+
+/// A job's settings (`--set k=v`), checked by the plugin.
+pub type JobConfig = Map<String, Value>;
+
+/// A setting that a plugin understands.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setting {
+    /// Its key.
+    pub key: &'static str,
+    /// What it does, with unit and default.
+    pub help: &'static str,
+    /// An example value as text.
+    pub example: &'static str,
+}
+
+/// What a plugin is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Manifest {
+    /// Its name in commands and node ids, e.g. `aws`.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Its version; part of every collection's signed statement.
+    pub version: &'static str,
+    /// Credential types that it can use; empty when it needs none.
+    pub credential_types: &'static [&'static str],
+    /// Its settings.
+    pub settings: &'static [Setting],
+    /// Node types that it can show.
+    pub node_types: Vec<String>,
+}
+
+/// A unit of work that the job queue leases to one worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// Unique within the job and stable across runs, e.g. `us-east-1`.
+    pub key: String,
+    /// What `run` needs to know.
+    pub params: Map<String, Value>,
+}
+
+/// Where observations go. Implemented by the task runner; ingest is idempotent, so a task may be run again from the start.
+#[async_trait]
+pub trait Sink: Send {
+    /// Hands over a page. Errors end the task (lost lease, cancelled, database away).
+    async fn page(&mut self, page: Page) -> Result<()>;
+    /// Says how much of a scope was seen; after this the scope gets no more pages in this task.
+    async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()>;
+    /// Tells people: `done` of `total` steps (0: not known), and what is going on.
+    fn progress(&mut self, done: u64, total: u64, what: &str);
+}
+
+/// A source of observations.
+#[async_trait]
+pub trait Plugin: Send + Sync {
+    /// What it is.
+    fn manifest(&self) -> Manifest;
+    /// Checks a job's settings without any I/O; errors name the setting and what to change.
+    fn check(&self, config: &JobConfig) -> Result<()>;
+    /// Splits a job into tasks; may make calls.
+    async fn plan(&self, config: &JobConfig, reach: &dyn Reach) -> Result<Vec<TaskSpec>>;
+    /// Runs one task to its end. Problems of single scopes are coverage, not errors.
+    async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()>;
+}

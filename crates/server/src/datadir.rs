@@ -1,0 +1,135 @@
+//! The data directory: for its owner only, held by one server at a time.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use crypto::aead::AeadKey;
+use domain::Rng;
+
+/// The data directory of a running server.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// Holds the lock until the process ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory, making it when it is absent (0700), and refuses one that others may read or that another server holds.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
+            format!("cannot make the data directory `{}`: check the disk and its permissions", path.display())
+        })?;
+        let mode = fs::metadata(path)?.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            bail!("the data directory `{0}` is open to others (mode {mode:03o}): run `chmod 700 {0}`", path.display());
+        }
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .with_context(|| format!("cannot write to the data directory `{}`", path.display()))?;
+        if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+            bail!("another cairn-server holds `{}`: stop it first, or use another data directory", path.display());
+        }
+        Ok(Self { path: path.canonicalize()?, _lock: lock })
+    }
+
+    /// A path inside it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// Writes a file that only its owner may read: whole or not at all.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    };
+    write().with_context(|| format!("cannot write `{}`: check the disk and its permissions", path.display()))
+}
+
+/// Reads a file with a secret; refuses one that others may read.
+pub(crate) fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let mode = file.metadata()?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        bail!("`{0}` is open to others (mode {mode:03o}): run `chmod 600 {0}`", path.display());
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn parse_master(text: &str) -> Option<[u8; 32]> {
+    let key = text.trim().parse::<domain::Digest>().ok()?.0;
+    (key.iter().any(|byte| *byte != key[0])).then_some(key)
+}
+
+/// Reads the master key, or makes it when `may_make` (there is no database yet that another key could have sealed).
+pub(crate) fn master_key(path: &Path, may_make: bool, rng: &dyn Rng) -> anyhow::Result<AeadKey> {
+    if !path.exists() {
+        if !may_make {
+            bail!(
+                "the master key `{}` is not there, but the database exists: put the key that it was made with in its place; without it nothing \
+                 sealed can be opened, and nothing was changed",
+                path.display()
+            );
+        }
+        let key = AeadKey::generate(rng);
+        write_private(path, format!("{}\n", domain::Digest(*key.expose())).as_bytes())?;
+        return Ok(key);
+    }
+    let bytes = read_private(path)?;
+    match std::str::from_utf8(&bytes).ok().and_then(parse_master) {
+        Some(key) => Ok(AeadKey::from_bytes(key)),
+        None => bail!("`{}` is not a master key: it is 64 lower-case hex digits, not all alike", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_for_its_owner_and_for_one_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let first = DataDir::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        assert!(DataDir::open(&path).unwrap_err().to_string().contains("another cairn-server"));
+        drop(first);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(DataDir::open(&path).unwrap_err().to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_master_key_is_made_once_and_never_over_an_existing_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let rng = testkit::TestRng::seeded(1);
+        assert!(master_key(&path, false, &rng).unwrap_err().to_string().contains("the database exists"));
+        let made = master_key(&path, true, &rng).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(master_key(&path, true, &rng).unwrap().expose(), made.expose());
+        for bad in ["", "00", &"0".repeat(64), "zz"] {
+            write_private(&path, bad.as_bytes()).unwrap();
+            assert!(master_key(&path, true, &rng).unwrap_err().to_string().contains("not a master key"), "{bad:?}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(master_key(&path, true, &rng).unwrap_err().to_string().contains("chmod 600"));
+    }
+}

@@ -1,0 +1,279 @@
+//! The worker: claims work, plans jobs, runs tasks, has the graph judged when a job's tasks have ended, makes the jobs of schedules.
+//!
+//! A claim is held by a lease that is renewed while the work goes on. When the server stops, held work goes back to the queue; when it is
+//! killed, the lease runs out and the work is claimed again. Either way a task begins from its start, and ingest is idempotent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use access::{OpCtx, ops};
+use api::ports::{Catalog as _, Evaluate as _};
+use domain::{Clock, Error, Result, Rng};
+use plugins::{JobConfig, Plugin, TaskSpec};
+use serde_json::json;
+use store::{Begun, Claim, Lease, NewTask, Store, TaskOutcome, WorkKind};
+use tokio_util::sync::CancellationToken;
+use transport::Recorder;
+use transport::aws::Pacer;
+
+use crate::catalog::Installed;
+use crate::config::DiscoverySection;
+use crate::evaluate::Evaluator;
+use crate::reach::Opener;
+use crate::sign::Signer;
+use crate::sink::{Progress, StoreSink, TaskParts};
+
+/// How long an idle worker waits before it looks for work that makes no sign here: expired leases, due schedules, another server's work.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often progress is written.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// The plugins of this server.
+pub(crate) fn plugins() -> Result<Vec<Arc<dyn Plugin>>> {
+    Ok(vec![Arc::new(plugins::HostPlugin), Arc::new(plugins::AwsPlugin::new()?)])
+}
+
+/// Runs work until it is stopped.
+pub(crate) struct Runner {
+    store: Store,
+    installed: Arc<Installed>,
+    evaluator: Arc<Evaluator>,
+    signer: Arc<Signer>,
+    opener: Opener,
+    workers: usize,
+    lease_ms: i64,
+    name: String,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+}
+
+/// What the keeper of a claim saw, and what it has to write.
+struct Held {
+    /// The job was cancelled, or the lease was lost: stop.
+    over: CancellationToken,
+    /// Which of the two.
+    lost: CancellationToken,
+    progress: Arc<Mutex<Progress>>,
+}
+
+impl Runner {
+    pub(crate) fn new(
+        store: Store,
+        installed: Arc<Installed>,
+        evaluator: Arc<Evaluator>,
+        signer: Arc<Signer>,
+        section: &DiscoverySection,
+        clock: &Arc<dyn Clock>,
+        rng: &Arc<dyn Rng>,
+    ) -> Self {
+        let opener = Opener {
+            store: store.clone(),
+            pacer: Arc::new(Pacer::default()),
+            loopback_targets: section.loopback_targets,
+            clock: Arc::clone(clock),
+            rng: Arc::clone(rng),
+        };
+        let name = format!("{}-{}", signer.host(), std::process::id());
+        Self {
+            store,
+            installed,
+            evaluator,
+            signer,
+            opener,
+            workers: section.workers,
+            lease_ms: i64::from(section.lease_s) * 1_000,
+            name,
+            clock: Arc::clone(clock),
+            rng: Arc::clone(rng),
+        }
+    }
+
+    /// Works until `stop`.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let workers: Vec<_> = (0..self.workers).map(|_| tokio::spawn(Arc::clone(&self).worker(stop.clone()))).collect();
+        for worker in workers {
+            if let Err(error) = worker.await {
+                tracing::error!(%error, "a worker ended badly");
+            }
+        }
+    }
+
+    async fn worker(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.store.work_claim(&self.name, self.lease_ms).await {
+                Ok(Some(claim)) => self.hold(claim, &stop).await,
+                Ok(None) => {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = self.store.work_wait(IDLE) => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(?error, "cannot look for work");
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(IDLE) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does claimed work while keeping its lease; gives it back when the server stops first.
+    async fn hold(&self, claim: Claim, stop: &CancellationToken) {
+        let held = Held { over: CancellationToken::new(), lost: CancellationToken::new(), progress: Arc::default() };
+        let ended = tokio::select! {
+            biased;
+            ended = self.work(&claim, &held) => Some(ended),
+            () = held.lost.cancelled() => None,
+            () = self.keep(&claim, &held) => None,
+            () = stop.cancelled() => {
+                if let Err(error) = self.store.work_release(&claim).await {
+                    tracing::warn!(?error, "cannot give work back: it waits for its lease to end");
+                }
+                None
+            }
+        };
+        match ended {
+            Some(Err(error)) => tracing::error!(?error, kind = ?claim.kind, "work failed"),
+            Some(Ok(())) => {}
+            None => tracing::info!(kind = ?claim.kind, "work was taken away"),
+        }
+    }
+
+    /// Renews the lease and writes progress, until the claim is lost.
+    async fn keep(&self, claim: &Claim, held: &Held) {
+        let renew_every = Duration::from_millis(u64::try_from(self.lease_ms / 3).unwrap_or(1_000));
+        let mut since_renewal = Duration::ZERO;
+        let mut written = Progress::default();
+        loop {
+            tokio::time::sleep(PROGRESS).await;
+            since_renewal += PROGRESS;
+            let progress = held.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if claim.kind == WorkKind::Task && progress != written {
+                if let Err(error) = self.progress(claim, &progress).await {
+                    tracing::debug!(?error, "progress not written");
+                }
+                written = progress;
+            }
+            // Also between renewals somebody may have cancelled: looking costs one statement a second.
+            match self.store.work_renew(claim, self.lease_ms).await {
+                Ok(Lease::Held) => since_renewal = Duration::ZERO,
+                Ok(Lease::Cancelled) => held.over.cancel(),
+                Ok(Lease::Lost) => {
+                    held.over.cancel();
+                    held.lost.cancel();
+                    return;
+                }
+                Err(error) if since_renewal > renew_every * 2 => {
+                    tracing::warn!(?error, "the lease cannot be renewed");
+                    held.over.cancel();
+                    return;
+                }
+                Err(error) => tracing::debug!(?error, "the lease was not renewed yet"),
+            }
+        }
+    }
+
+    async fn progress(&self, claim: &Claim, progress: &Progress) -> Result<()> {
+        let permit = self.ctx(claim).authorize::<ops::JobRun>(claim.tenant)?;
+        self.store.write(permit).await?.task_progress(claim, progress.done, progress.total, &progress.message).await
+    }
+
+    fn ctx(&self, claim: &Claim) -> OpCtx {
+        OpCtx::system("runner", claim.tenant, Arc::clone(&self.clock), Arc::clone(&self.rng))
+    }
+
+    async fn work(&self, claim: &Claim, held: &Held) -> Result<()> {
+        match claim.kind {
+            WorkKind::Plan => self.plan(claim, held).await,
+            WorkKind::Task => self.task(claim, held).await,
+            WorkKind::Judge => self.judge(claim).await,
+            WorkKind::Schedule => self.unit(claim).await?.schedule_due(claim).await.map(drop),
+        }
+    }
+
+    async fn unit(&self, claim: &Claim) -> Result<store::Write<ops::JobRun>> {
+        self.store.write(self.ctx(claim).authorize::<ops::JobRun>(claim.tenant)?).await
+    }
+
+    async fn plan(&self, claim: &Claim, held: &Held) -> Result<()> {
+        let Begun::Run(job) = self.unit(claim).await?.job_started(claim).await? else { return Ok(()) };
+        let planned = self.tasks(claim, held, &job).await;
+        match planned {
+            Ok(tasks) => {
+                let tasks = tasks.into_iter().map(|task| NewTask { key: task.key, params: task.params }).collect();
+                self.unit(claim).await?.job_planned(claim, tasks).await
+            }
+            Err(error) => self.unit(claim).await?.job_unplanned(claim, &told(&error)).await,
+        }
+    }
+
+    async fn tasks(&self, claim: &Claim, held: &Held, job: &store::JobRow) -> Result<Vec<TaskSpec>> {
+        let plugin = self.plugin(&job.plugin)?;
+        plugin.check(&job.config)?;
+        let recorder = Arc::new(Recorder::default());
+        let reach = self.opener.open(&self.ctx(claim), claim.tenant, job, recorder, held.over.clone()).await?;
+        plugin.plan(&job.config, &reach).await
+    }
+
+    fn plugin(&self, name: &str) -> Result<Arc<dyn Plugin>> {
+        self.installed
+            .plugin(name)
+            .ok_or_else(|| Error::invalid("plugin", format!("this server has no plugin `{name}`")))
+    }
+
+    async fn task(&self, claim: &Claim, held: &Held) -> Result<()> {
+        let Begun::Run(run) = self.unit(claim).await?.task_started(claim).await? else { return Ok(()) };
+        let spec = TaskSpec { key: run.task.key.clone(), params: run.task.params.clone() };
+        let outcome = match self.collect(claim, held, &run.job, &spec).await {
+            Ok(()) => TaskOutcome::Completed,
+            Err(_) if held.over.is_cancelled() => TaskOutcome::Cancelled,
+            Err(error @ Error::Unavailable { .. }) => TaskOutcome::Retry(told(&error)),
+            Err(error) => TaskOutcome::Failed(told(&error)),
+        };
+        self.unit(claim).await?.task_finished(claim, outcome).await.map(drop)
+    }
+
+    async fn judge(&self, claim: &Claim) -> Result<()> {
+        let permit = self.ctx(claim).authorize::<ops::EvaluationRun>(claim.tenant)?;
+        let failed = self.evaluator.evaluate(permit).await.err().map(|error| told(&error));
+        self.unit(claim).await?.job_judged(claim, failed.as_deref()).await.map(drop)
+    }
+
+    async fn collect(&self, claim: &Claim, held: &Held, job: &store::JobRow, spec: &TaskSpec) -> Result<()> {
+        let (plugin, ctx) = (self.plugin(&job.plugin)?, self.ctx(claim));
+        let recorder = Arc::new(Recorder::default());
+        let reach = self.opener.open(&ctx, claim.tenant, job, Arc::clone(&recorder), held.over.clone()).await?;
+        let mut sink = StoreSink::new(TaskParts {
+            store: self.store.clone(),
+            signer: Arc::clone(&self.signer),
+            ruleset: self.installed.ruleset(),
+            ctx,
+            job: job.id,
+            claim: claim.clone(),
+            manifest: plugin.manifest(),
+            config_sha256: config_digest(&job.config, spec),
+            recorder,
+            over: held.over.clone(),
+            progress: Arc::clone(&held.progress),
+        })?;
+        plugin.run(spec, &reach, &mut sink).await
+    }
+}
+
+/// SHA-256 of what the collector was told: job settings and task parameters, as canonical JSON.
+fn config_digest(config: &JobConfig, spec: &TaskSpec) -> domain::Digest {
+    let told = json!({"config": config, "task": spec.key, "params": spec.params});
+    crypto::sha256(told.to_string().as_bytes())
+}
+
+/// What people may read of an error that ended a task.
+fn told(error: &Error) -> String {
+    match error {
+        Error::Internal { detail } => {
+            tracing::error!(detail, "task failed");
+            error.to_string()
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,289 @@
+//! Where a task's observations go: pages into the graph, and for each finished scope a signed statement of how it was read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use access::{OpCtx, ops};
+use async_trait::async_trait;
+use compliance::Ruleset;
+use domain::{
+    CollectionId, Coverage, Digest, Error, EvidenceId, JobId, NodeId, Page, Result, ScopeId, TenantId, Timestamp,
+};
+use evidence::statement::{
+    CollectionStatement, Collector, EvidenceKind, NODES_MAX, NodeList, Request, Response, Source, Statement, Subject,
+    Times,
+};
+use plugins::{Manifest, Sink};
+use store::{Claim, CollectedCall, Collection, Ingest, NewArtifact, NewStatement, Store};
+use tokio_util::sync::CancellationToken;
+use transport::{CallRecord, Recorder};
+
+use crate::sign::Signer;
+
+/// How far a task is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+    pub(crate) message: String,
+}
+
+/// What a task has shown of a scope so far.
+#[derive(Default)]
+struct Shown {
+    pages: u64,
+    nodes: u64,
+    edges: u64,
+    ids: Vec<NodeId>,
+    types: BTreeSet<String>,
+}
+
+/// What a sink is made of.
+pub(crate) struct TaskParts {
+    pub(crate) store: Store,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) ruleset: Arc<Ruleset>,
+    pub(crate) ctx: OpCtx,
+    pub(crate) job: JobId,
+    pub(crate) claim: Claim,
+    pub(crate) manifest: Manifest,
+    /// SHA-256 of the job's settings and the task's parameters.
+    pub(crate) config_sha256: Digest,
+    pub(crate) recorder: Arc<Recorder>,
+    /// Lost or cancelled: nothing more is written.
+    pub(crate) over: CancellationToken,
+    pub(crate) progress: Arc<Mutex<Progress>>,
+}
+
+/// The statements of one task, each naming the one before: a missing one shows.
+#[derive(Debug, Default)]
+struct Chain {
+    prev: Option<Digest>,
+    seq: u64,
+}
+
+/// The sink of one task.
+pub(crate) struct StoreSink {
+    task: TaskParts,
+    ingest: Ingest,
+    chain: Chain,
+    shown: BTreeMap<ScopeId, Shown>,
+}
+
+impl StoreSink {
+    pub(crate) fn new(task: TaskParts) -> Result<Self> {
+        let ingest = task.store.ingest(task.ctx.authorize::<ops::GraphIngest>(task.claim.tenant)?);
+        Ok(Self { task, ingest, chain: Chain::default(), shown: BTreeMap::new() })
+    }
+
+    fn tenant(&self) -> TenantId {
+        self.task.claim.tenant
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.task.over.is_cancelled() { Err(Error::conflict("the task was stopped")) } else { Ok(()) }
+    }
+
+    fn statement(
+        &self,
+        id: EvidenceId,
+        scope: &ScopeId,
+        coverage: &Coverage,
+        shown: &Shown,
+        records: &[CallRecord],
+        times: Times,
+    ) -> CollectionStatement {
+        let rules: Vec<_> = self
+            .task
+            .ruleset
+            .rules()
+            .iter()
+            .filter(|rule| rule.node_types.iter().any(|kind| shown.types.contains(kind)))
+            .collect();
+        let controls: BTreeSet<String> = rules
+            .iter()
+            .flat_map(|rule| {
+                rule.controls.iter().flat_map(|(framework, ids)| ids.iter().map(move |id| format!("{framework}:{id}")))
+            })
+            .collect();
+        let mut subjects: Vec<_> = records
+            .iter()
+            .filter(|record| record.kept.is_some())
+            .filter_map(digest_of)
+            .map(Subject::artifact)
+            .collect();
+        subjects.sort_by_key(|subject| subject.digest);
+        subjects.dedup_by_key(|subject| subject.digest);
+        CollectionStatement {
+            subjects,
+            tenant: self.tenant(),
+            evidence: id,
+            kind: kind(records, shown, coverage),
+            source: source(scope, records),
+            scope: scope.clone(),
+            coverage: coverage.clone(),
+            requests: records.iter().map(request).collect(),
+            pages: shown.pages,
+            items: shown.nodes + shown.edges,
+            nodes: NodeList { ids: shown.ids.clone(), total: shown.nodes },
+            controls: controls.into_iter().collect(),
+            rules: rules.iter().map(|rule| rule.id.clone()).collect(),
+            collector: Collector {
+                name: format!("cairn/{}", self.task.manifest.name),
+                version: self.task.manifest.version.to_owned(),
+                artifact_sha256: self.task.signer.program(),
+                config_sha256: self.task.config_sha256,
+                host: self.task.signer.host().to_owned(),
+            },
+            times,
+            prev: self.chain.prev,
+            seq: self.chain.seq,
+            job: self.task.job,
+            task: self.task.claim.task(),
+        }
+    }
+}
+
+fn digest_of(record: &CallRecord) -> Option<Digest> {
+    record.outcome.as_ref().ok().map(|response| response.digest)
+}
+
+fn kind(records: &[CallRecord], shown: &Shown, coverage: &Coverage) -> EvidenceKind {
+    if shown.nodes == 0 && coverage.may_close() {
+        return EvidenceKind::NullResult;
+    }
+    match records.first().map(|record| record.request.system.as_str()) {
+        Some("file") => EvidenceKind::Config,
+        Some("command" | "netlink") => EvidenceKind::Scan,
+        _ => EvidenceKind::ApiResponse,
+    }
+}
+
+/// `aws:<account>:<region>:…` says account and region; a host's scope says neither.
+fn source(scope: &ScopeId, records: &[CallRecord]) -> Source {
+    let parts: Vec<&str> = scope.as_str().splitn(4, ':').collect();
+    let (account, region) = match parts.as_slice() {
+        [_, account, region, _] => (Some((*account).to_owned()), Some((*region).to_owned())),
+        _ => (None, None),
+    };
+    let endpoints: BTreeSet<_> = records.iter().map(|record| record.request.endpoint.clone()).collect();
+    let leaves: BTreeSet<_> = records.iter().filter_map(|record| record.outcome.as_ref().ok()?.tls_leaf).collect();
+    Source {
+        system: parts.first().copied().unwrap_or_default().to_owned(),
+        account,
+        region,
+        endpoints: endpoints.into_iter().collect(),
+        tls_leaf_sha256: leaves.into_iter().collect(),
+    }
+}
+
+fn request(record: &CallRecord) -> Request {
+    Request {
+        operation: record.request.operation.clone(),
+        params_digest: record.request.params_digest,
+        response: record.outcome.as_ref().ok().map(|response| Response {
+            status: response.status,
+            date: response.date.clone(),
+            request_id: response.request_id.clone(),
+            digest: response.digest,
+            size: response.size,
+        }),
+        error: record.outcome.as_ref().err().cloned(),
+        retries: record.retries,
+        started: record.started,
+        finished: record.finished,
+    }
+}
+
+fn call(record: &CallRecord) -> CollectedCall {
+    let response = record.outcome.as_ref().ok();
+    CollectedCall {
+        operation: record.request.operation.clone(),
+        endpoint: record.request.endpoint.clone(),
+        system: record.request.system.clone(),
+        params_digest: record.request.params_digest,
+        status: response.map(|response| response.status),
+        date: response.and_then(|response| response.date.clone()),
+        request_id: response.and_then(|response| response.request_id.clone()),
+        digest: response.map(|response| response.digest),
+        size: response.map_or(0, |response| response.size),
+        tls_leaf: response.and_then(|response| response.tls_leaf),
+        about: record.about.clone(),
+        retries: record.retries,
+        started: record.started,
+        finished: record.finished,
+        error: record.outcome.as_ref().err().cloned(),
+    }
+}
+
+#[async_trait]
+impl Sink for StoreSink {
+    async fn page(&mut self, page: Page) -> Result<()> {
+        self.check()?;
+        let shown = self.shown.entry(page.scope.clone()).or_default();
+        shown.pages += 1;
+        shown.nodes += page.nodes.len() as u64;
+        shown.edges += page.edges.len() as u64;
+        for node in &page.nodes {
+            if shown.ids.len() < NODES_MAX {
+                shown.ids.push(node.id.clone());
+            }
+            if !shown.types.contains(node.id.node_type()) {
+                shown.types.insert(node.id.node_type().to_owned());
+            }
+        }
+        self.ingest.page(&page).await.map(drop)
+    }
+
+    async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()> {
+        self.check()?;
+        let (shown, records) = (self.shown.remove(&scope).unwrap_or_default(), self.task.recorder.take(&scope));
+        let now = self.task.ctx.clock().now();
+        let started: Timestamp = records.iter().map(|record| record.started).min().unwrap_or(now);
+        let finished: Timestamp = records.iter().map(|record| record.finished).max().unwrap_or(now);
+        let id = EvidenceId::generate(self.task.ctx.clock(), self.task.ctx.rng());
+        let times = Times { started, finished, clock_source: "system".to_owned(), offset_ms: None };
+        let statement = self.statement(id, &scope, &coverage, &shown, &records, times);
+        let kind = statement.kind.as_str();
+        let signed = self.task.signer.sign(&Statement::Collection(Box::new(statement)))?;
+        let mut artifacts = Vec::new();
+        for record in &records {
+            if let (Some(bytes), Some(digest)) = (&record.kept, digest_of(record)) {
+                artifacts.push(NewArtifact {
+                    digest,
+                    bytes: bytes.clone(),
+                    signature: self.task.signer.sign_artifact(&digest),
+                    key_id: signed.keyid,
+                    about: record.about.clone().unwrap_or_default(),
+                });
+            }
+        }
+        let digest = signed.digest();
+        let collection_id = CollectionId::generate(self.task.ctx.clock(), self.task.ctx.rng());
+        let collection = Collection {
+            id: collection_id,
+            scope: scope.clone(),
+            coverage: coverage.clone(),
+            nodes: shown.nodes,
+            edges: shown.edges,
+            calls: records.iter().map(call).collect(),
+            artifacts,
+            statement: NewStatement { id, kind, pae: signed.pae, signature: signed.sig, key_id: signed.keyid },
+            started,
+            finished,
+        };
+        let permit = self.task.ctx.authorize::<ops::EvidenceCollect>(self.tenant())?;
+        self.task.store.collection_add(permit, &self.task.claim, collection).await?;
+        self.chain = Chain { prev: Some(digest), seq: self.chain.seq + 1 };
+        self.ingest.finish(&scope, &coverage, collection_id).await?;
+        if let Some(reason) = coverage.reason() {
+            tracing::info!(scope = scope.as_str(), coverage = coverage.as_str(), reason, "scope not complete");
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, done: u64, total: u64, what: &str) {
+        *self.task.progress.lock().unwrap_or_else(PoisonError::into_inner) =
+            Progress { done, total, message: what.to_owned() };
+    }
+}

@@ -1,0 +1,83 @@
+//! One wrong turn of each kind: a clear error, and nothing is changed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::world::{Engine, World};
+
+#[test]
+fn another_master_key_stops_the_start_and_changes_nothing() {
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let server = world.start();
+    world.first_login(&server);
+    server.stop();
+    let (key, database) = (world.data().join("master.key"), world.data().join("cairn.db"));
+    let (right, before) = (fs::read(&key).unwrap(), fs::read(&database).unwrap());
+
+    fs::write(&key, format!("{}\n", "0123".repeat(16))).unwrap();
+    let text = world.start_refused();
+    assert!(text.contains("not the master key"), "{text}");
+    assert_eq!(fs::read(&database).unwrap(), before);
+
+    fs::remove_file(&key).unwrap();
+    let text = world.start_refused();
+    assert!(text.contains("master key") && text.contains("the database exists"), "{text}");
+    assert!(!key.exists(), "no new key is made over an old database");
+
+    fs::write(&key, &right).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let text = world.start_refused();
+    assert!(text.contains("chmod 600"), "{text}");
+
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let server = world.start();
+    world.login(&server);
+    server.stop();
+}
+
+#[test]
+fn a_second_server_on_the_same_data_is_refused() {
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let mut server = world.start();
+    let text = world.start_refused();
+    assert!(text.contains("another cairn-server holds"), "{text}");
+    assert!(server.is_alive());
+    server.stop();
+}
+
+#[test]
+fn a_role_that_row_level_security_does_not_bind_is_refused() {
+    let Engine::Postgres(database) = Engine::postgres() else { unreachable!() };
+    let owner = database.owner_url.clone();
+    let world = World::new(Engine::Postgres(database)).with("CAIRN_DATABASE_URL", &owner);
+    let text = world.start_refused();
+    assert!(text.contains("bypasses row-level security"), "{text}");
+}
+
+#[test]
+fn mistakes_on_the_command_line_say_what_to_change() {
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let server = world.start();
+    world.first_login(&server);
+    let failures = [
+        (vec!["jobs", "run", "--plugin", "azure"], "no plugin `azure`"),
+        (vec!["jobs", "run", "--plugin", "aws"], "needs a credential"),
+        (vec!["jobs", "run", "--plugin", "aws", "--credential", "nobody"], "no credential `nobody`"),
+        (vec!["jobs", "run", "--plugin", "host", "--set", "sight=x"], "sight"),
+        (vec!["nodes", "show", "not-a-node"], "provider"),
+        (vec!["nodes", "show", "aws:us-east-1:aws.ec2.instance:i-0"], "no such node"),
+        (vec!["jobs", "show", "job_00000000000000000000000000"], "no such job"),
+        (vec!["findings", "show", "fnd_00000000000000000000000000"], "no such finding"),
+        (vec!["evidence", "export", "--control", "ZZ-99", "-o", "never.zip"], "no such"),
+    ];
+    for (arguments, expected) in failures {
+        let ran = world.cairn(&arguments);
+        assert_eq!(ran.code, 1, "{arguments:?}: {}{}", ran.out, ran.err);
+        assert!(ran.err.contains(expected), "{arguments:?}: {}", ran.err);
+    }
+    let wrong = world.private("wrong", "not the password at all");
+    let url = server.url.clone();
+    let ran = world.cairn(["login", &url, "--user", "admin@localhost", "--password-file", wrong.to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    server.stop();
+}

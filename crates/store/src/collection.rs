@@ -1,0 +1,242 @@
+//! What a task brought back for one scope: coverage, calls, kept artifacts, and the signed statement of how it was collected.
+
+use access::{Permit, ops};
+use bytes::Bytes;
+use domain::{CollectionId, Coverage, Digest, Error, EvidenceId, Result, ScopeId, TenantId, Timestamp};
+use inventory::ScopeKey;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::Store;
+use crate::audit::{Category, Change};
+use crate::blob::Blobs;
+use crate::db::{Tx, args};
+use crate::job::stored;
+use crate::work::{self, Claim};
+
+/// One call to the source, in order, also when it failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedCall {
+    /// Operation, path or argv.
+    pub operation: String,
+    /// Origin or host.
+    pub endpoint: String,
+    /// `aws`, `file`, `command`, …
+    pub system: String,
+    /// SHA-256 of the parameters.
+    pub params_digest: Digest,
+    /// HTTP status; none when nothing was answered.
+    pub status: Option<u16>,
+    /// The `Date` header.
+    pub date: Option<String>,
+    /// The source's own request id.
+    pub request_id: Option<String>,
+    /// SHA-256 of the body, kept or not.
+    pub digest: Option<Digest>,
+    /// Bytes of the body.
+    pub size: u64,
+    /// SHA-256 of the server's TLS leaf certificate.
+    pub tls_leaf: Option<Digest>,
+    /// The one resource that it asked about.
+    pub about: Option<String>,
+    /// Tries beyond the first.
+    pub retries: u32,
+    /// When the first try began.
+    pub started: Timestamp,
+    /// When the last try ended.
+    pub finished: Timestamp,
+    /// Why nothing was answered.
+    pub error: Option<String>,
+}
+
+/// Collected bytes to keep.
+#[derive(Debug, Clone)]
+pub struct NewArtifact {
+    /// SHA-256 of `bytes`.
+    pub digest: Digest,
+    /// The bytes as they came.
+    pub bytes: Bytes,
+    /// Ed25519 over the digest's 32 bytes.
+    pub signature: [u8; 64],
+    /// SHA-256 of the signing key's SPKI.
+    pub key_id: Digest,
+    /// The one resource that the call asked about; empty for a call about many.
+    pub about: String,
+}
+
+/// A signed statement to keep.
+#[derive(Debug, Clone)]
+pub struct NewStatement {
+    /// Its id, which the statement names too.
+    pub id: EvidenceId,
+    /// `api-response`, `config`, `scan`, `null-result`, `assessment`.
+    pub kind: &'static str,
+    /// The exact bytes that were signed.
+    pub pae: Vec<u8>,
+    /// Ed25519 over `pae`.
+    pub signature: [u8; 64],
+    /// SHA-256 of the signing key's SPKI.
+    pub key_id: Digest,
+}
+
+/// What a task saw of one scope.
+#[derive(Debug, Clone)]
+pub struct Collection {
+    /// Its id.
+    pub id: CollectionId,
+    /// The scope.
+    pub scope: ScopeId,
+    /// How much of it was seen.
+    pub coverage: Coverage,
+    /// Nodes that it showed.
+    pub nodes: u64,
+    /// Edges that it showed.
+    pub edges: u64,
+    /// The calls, in order.
+    pub calls: Vec<CollectedCall>,
+    /// What is kept of the replies.
+    pub artifacts: Vec<NewArtifact>,
+    /// The signed statement of all this.
+    pub statement: NewStatement,
+    /// When the first call began.
+    pub started: Timestamp,
+    /// When the last call ended.
+    pub finished: Timestamp,
+}
+
+/// What a statement is about, beside its bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct About<'a> {
+    pub(crate) scope: Option<&'a str>,
+    pub(crate) framework: Option<&'a str>,
+    pub(crate) control: Option<&'a str>,
+    pub(crate) finding: Option<Uuid>,
+}
+
+/// Writes a statement. Statements are only ever added.
+pub(crate) async fn statement_insert(
+    tx: &mut Tx,
+    tenant: TenantId,
+    new: &NewStatement,
+    about: About<'_>,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO evidence (tenant_id, id, kind, scope, framework, control, finding_id, pae, signature, key_id, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        args![
+            tenant,
+            new.id,
+            new.kind,
+            about.scope.map(str::to_owned),
+            about.framework.map(str::to_owned),
+            about.control.map(str::to_owned),
+            about.finding,
+            new.pae.as_slice(),
+            new.signature.to_vec(),
+            new.key_id.to_hex(),
+            now
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+async fn artifact_insert(
+    tx: &mut Tx,
+    tenant: TenantId,
+    evidence: EvidenceId,
+    new: &NewArtifact,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO artifact (tenant_id, digest, size, signature, key_id, created_at) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (tenant_id, digest) DO NOTHING",
+        args![tenant, new.digest, stored(new.bytes.len() as u64), new.signature.to_vec(), new.key_id.to_hex(), now],
+    )
+    .await?;
+    tx.execute(
+        "INSERT INTO evidence_artifact (tenant_id, evidence_id, digest, about) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (tenant_id, evidence_id, digest, about) DO NOTHING",
+        args![tenant, evidence, new.digest, new.about.as_str()],
+    )
+    .await
+    .map(drop)
+}
+
+impl Store {
+    /// Keeps what a task saw of a scope: blobs first, then every row in one transaction with its audit record. When a task is run again its
+    /// collection takes the place of the earlier one; the earlier statement stays. Bytes that are kept already take no more room.
+    ///
+    /// A method of the store and not of [`crate::Write`], so that no transaction is open while files are written and synced.
+    pub async fn collection_add(
+        &self,
+        permit: Permit<ops::EvidenceCollect>,
+        claim: &Claim,
+        collection: Collection,
+    ) -> Result<()> {
+        let (tenant, task) = (permit.tenant(), claim.task());
+        let blobs = Blobs::of(self, tenant);
+        for artifact in &collection.artifacts {
+            blobs.put(self, artifact.digest, artifact.bytes.clone()).await?;
+        }
+        let (scope, statement) = (collection.scope.as_str(), &collection.statement);
+        let key = Uuid::from_u128(ScopeKey::of(&collection.scope).0);
+        let calls = serde_json::to_string(&collection.calls).map_err(Error::internal)?;
+
+        let mut unit = self.write(permit).await?;
+        work::fence(&mut unit.tx, tenant, claim).await?;
+        let now = self.clock().now();
+        let job = unit
+            .tx
+            .row("SELECT job_id FROM task WHERE tenant_id = $1 AND id = $2", args![tenant, task])
+            .await?
+            .ok_or(Error::NotFound { what: "task" })?
+            .uuid(0)?;
+        statement_insert(&mut unit.tx, tenant, statement, About { scope: Some(scope), ..About::default() }, now)
+            .await?;
+        for artifact in &collection.artifacts {
+            artifact_insert(&mut unit.tx, tenant, statement.id, artifact, now).await?;
+        }
+        unit.tx
+            .execute(
+                "INSERT INTO collection (tenant_id, id, job_id, task_id, scope_key, scope, coverage, reason, nodes, edges, calls, \
+                 call_count, started_at, finished_at, evidence_id) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                 ON CONFLICT (tenant_id, task_id, scope_key) DO UPDATE SET id = excluded.id, coverage = excluded.coverage, reason = excluded.reason, \
+                 nodes = excluded.nodes, edges = excluded.edges, calls = excluded.calls, call_count = excluded.call_count, \
+                 started_at = excluded.started_at, finished_at = excluded.finished_at, evidence_id = excluded.evidence_id",
+                args![
+                    tenant,
+                    collection.id,
+                    job,
+                    task,
+                    key,
+                    scope,
+                    collection.coverage.as_str(),
+                    collection.coverage.reason().map(str::to_owned),
+                    stored(collection.nodes),
+                    stored(collection.edges),
+                    calls,
+                    stored(collection.calls.len() as u64),
+                    collection.started,
+                    collection.finished,
+                    statement.id.as_uuid()
+                ],
+            )
+            .await?;
+        let detail = json!({
+            "scope": scope,
+            "coverage": collection.coverage.as_str(),
+            "calls": collection.calls.len(),
+            "artifacts": collection.artifacts.len(),
+            "statement": statement.id,
+            "statement_sha256": crypto::sha256(&statement.pae),
+            "task": task,
+        });
+        unit.commit(Change::to(Category::Evidence, "collection", collection.id).detail(detail)).await?;
+        self.say_job_changed(tenant, domain::JobId::from_uuid(job));
+        Ok(())
+    }
+}

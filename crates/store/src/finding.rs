@@ -1,0 +1,323 @@
+//! Findings as people see them and what they do to them: accept, reopen, resolve. What an evaluation does to them is in `evaluation.rs`.
+//!
+//! States: open -> accepted (with a reason and an end) or resolved by hand; accepted -> open again or resolved; resolved -> open again.
+//! A finding that was resolved or reopened by hand against the facts does not stay so: the next evaluation opens it if the node still
+//! fails, and resolves it if the node complies.
+
+use access::ops;
+use domain::{Error, FindingId, FindingStatus, NodeId, Result, Severity, TenantId, Timestamp};
+use inventory::NodeKey;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::Page;
+use crate::audit::{Category, Change};
+use crate::db::{Engine, Row, Tx, args};
+use crate::job::count;
+use crate::unit::{Read, Write};
+
+/// Longest reason of an acceptance, in characters.
+const REASON_CHARS: usize = 1_000;
+/// Longest acceptance: a leap year.
+const ACCEPTED_MS_MAX: i64 = 366 * 86_400_000;
+
+/// A finding.
+#[derive(Debug, Clone)]
+pub struct FindingRow {
+    /// Its id.
+    pub id: FindingId,
+    /// The rule that the node violates.
+    pub rule_id: String,
+    /// The node.
+    pub node_id: String,
+    /// The node's type.
+    pub node_type: String,
+    /// The node's name.
+    pub node_name: String,
+    /// Where it stands.
+    pub status: FindingStatus,
+    /// How bad it is.
+    pub severity: Severity,
+    /// 0 to 100.
+    pub risk: i64,
+    /// In one line.
+    pub message: String,
+    /// The values that made it fail.
+    pub values: Value,
+    /// When it was first found.
+    pub first_seen: Timestamp,
+    /// When its state or facts last changed.
+    pub changed_at: Timestamp,
+    /// When it was resolved.
+    pub resolved_at: Option<Timestamp>,
+    /// Why: `fixed`, `node_closed`, `rule_removed`, `manual`.
+    pub resolution: Option<String>,
+    /// Who accepted it.
+    pub accepted_by: Option<String>,
+    /// Why.
+    pub accepted_reason: Option<String>,
+    /// Until when.
+    pub accepted_until: Option<Timestamp>,
+}
+
+/// Which findings to list.
+#[derive(Debug, Clone, Default)]
+pub struct FindingFilter {
+    /// Only in this state.
+    pub status: Option<FindingStatus>,
+    /// Only this severity.
+    pub severity: Option<Severity>,
+    /// Only of this rule.
+    pub rule: Option<String>,
+    /// Only of this node.
+    pub node: Option<NodeId>,
+    /// Only of nodes of this type.
+    pub node_type: Option<String>,
+    /// Only with this in the message, the rule's id or the node's name or id; letters A to Z in either case.
+    pub text: Option<String>,
+}
+
+/// Where a finding stands in the order of the list: riskiest first, then by id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FindingKey {
+    /// Its risk.
+    pub risk: i64,
+    /// Its id.
+    pub id: FindingId,
+}
+
+/// How many findings there are of each kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FindingSummary {
+    /// By state and severity; what there is none of is left out.
+    pub counts: Vec<(FindingStatus, Severity, u64)>,
+}
+
+impl FindingSummary {
+    /// Findings in a state.
+    pub fn in_status(&self, status: FindingStatus) -> u64 {
+        self.counts.iter().filter(|(of, _, _)| *of == status).map(|(_, _, count)| count).sum()
+    }
+}
+
+macro_rules! finding_sql {
+    ($rest:literal) => {
+        concat!(
+            "SELECT f.id, f.rule_id, n.id, n.type, n.name, f.status, f.severity, f.risk, f.message, f.facts, f.first_seen, f.changed_at, \
+             f.resolved_at, f.resolution, f.accepted_by, f.accepted_reason, f.accepted_until \
+             FROM finding f JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key WHERE f.tenant_id = $1 ",
+            $rest
+        )
+    };
+}
+
+fn finding_row(row: &Row) -> Result<FindingRow> {
+    Ok(FindingRow {
+        id: FindingId::from_uuid(row.uuid(0)?),
+        rule_id: row.text(1)?,
+        node_id: row.text(2)?,
+        node_type: row.text(3)?,
+        node_name: row.text(4)?,
+        status: row.parse(5)?,
+        severity: row.parse(6)?,
+        risk: row.i64(7)?,
+        message: row.text(8)?,
+        values: row.json(9)?,
+        first_seen: row.time(10)?,
+        changed_at: row.time(11)?,
+        resolved_at: row.opt_time(12)?,
+        resolution: row.opt_text(13)?,
+        accepted_by: row.opt_text(14)?,
+        accepted_reason: row.opt_text(15)?,
+        accepted_until: row.opt_time(16)?,
+    })
+}
+
+pub(crate) fn node_key(id: &NodeId) -> Uuid {
+    Uuid::from_u128(NodeKey::of(id).0)
+}
+
+async fn find(tx: &mut Tx, tenant: TenantId, id: FindingId) -> Result<FindingRow> {
+    let row =
+        tx.row(finding_sql!("AND f.id = $2"), args![tenant, id]).await?.ok_or(Error::NotFound { what: "finding" })?;
+    finding_row(&row)
+}
+
+/// One at a time changes a tenant's findings, so that an evaluation and a person do not pass each other. SQLite has one writer anyway.
+pub(crate) async fn lock_findings(tx: &mut Tx, tenant: TenantId) -> Result<()> {
+    if tx.engine() == Engine::Pg {
+        tx.execute("SELECT pg_advisory_xact_lock(71653276, hashtext($1))", args![tenant.to_string()]).await?;
+    }
+    Ok(())
+}
+
+/// A pattern for `LIKE` that finds the text itself.
+pub(crate) fn containing(text: Option<&str>) -> String {
+    let mut out = String::from("%");
+    for c in text.unwrap_or_default().to_ascii_lowercase().chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('%');
+    out
+}
+
+impl Read<ops::FindingList> {
+    /// Findings, riskiest first.
+    pub async fn finding_list(
+        &mut self,
+        filter: &FindingFilter,
+        after: Option<FindingKey>,
+        limit: u32,
+    ) -> Result<Page<FindingRow, FindingKey>> {
+        let tenant = self.tenant();
+        let after = after.unwrap_or(FindingKey { risk: i64::MAX, id: FindingId::from_uuid(Uuid::nil()) });
+        let rows = self
+            .tx
+            .rows(
+                finding_sql!(
+                    "AND (f.risk < $2 OR (f.risk = $2 AND f.id > $3)) AND ($4 = '' OR f.status = $4) AND ($5 = '' OR f.severity = $5) \
+                     AND ($6 = '' OR f.rule_id = $6) AND ($7 IS NULL OR f.node_key = $7) AND ($8 = '' OR n.type = $8) \
+                     AND ($9 = '%%' OR LOWER(f.message) LIKE $9 ESCAPE '\\' OR LOWER(f.rule_id) LIKE $9 ESCAPE '\\' \
+                          OR LOWER(n.name) LIKE $9 ESCAPE '\\' OR LOWER(n.id) LIKE $9 ESCAPE '\\') \
+                     ORDER BY f.risk DESC, f.id LIMIT $10"
+                ),
+                args![
+                    tenant,
+                    after.risk,
+                    after.id,
+                    filter.status.map_or("", FindingStatus::as_str),
+                    filter.severity.map_or("", Severity::as_str),
+                    filter.rule.clone().unwrap_or_default(),
+                    filter.node.as_ref().map(node_key),
+                    filter.node_type.clone().unwrap_or_default(),
+                    containing(filter.text.as_deref()),
+                    i64::from(limit) + 1
+                ],
+            )
+            .await?;
+        let items = rows.iter().map(finding_row).collect::<Result<_>>()?;
+        Ok(Page::cut(items, limit, |row: &FindingRow| FindingKey { risk: row.risk, id: row.id }))
+    }
+
+    /// One finding.
+    pub async fn finding_show(&mut self, id: FindingId) -> Result<FindingRow> {
+        let tenant = self.tenant();
+        find(&mut self.tx, tenant, id).await
+    }
+
+    /// How many there are of each kind.
+    pub async fn finding_summary(&mut self) -> Result<FindingSummary> {
+        let tenant = self.tenant();
+        let rows = self
+            .tx
+            .rows(
+                "SELECT status, severity, COUNT(*) FROM finding WHERE tenant_id = $1 GROUP BY status, severity",
+                args![tenant],
+            )
+            .await?;
+        let mut counts = Vec::with_capacity(rows.len());
+        for row in rows {
+            counts.push((row.parse(0)?, row.parse(1)?, count(&row, 2)?));
+        }
+        counts.sort_unstable();
+        Ok(FindingSummary { counts })
+    }
+}
+
+/// Locks and finds a finding that somebody wants to change, and refuses what its state does not allow.
+async fn change_from(
+    tx: &mut Tx,
+    tenant: TenantId,
+    id: FindingId,
+    allowed: &[FindingStatus],
+    why: &str,
+) -> Result<FindingRow> {
+    lock_findings(tx, tenant).await?;
+    let finding = find(tx, tenant, id).await?;
+    if allowed.contains(&finding.status) {
+        Ok(finding)
+    } else {
+        Err(Error::conflict(format!("this finding is {}: {why}", finding.status)))
+    }
+}
+
+fn changed(before: &FindingRow, after: FindingStatus, more: Value) -> Change {
+    let mut detail = json!({"rule": before.rule_id, "node": before.node_id, "before": before.status, "after": after});
+    if let (Some(detail), Value::Object(more)) = (detail.as_object_mut(), more) {
+        detail.extend(more);
+    }
+    Change::to(Category::Evidence, "finding", before.id).detail(detail)
+}
+
+impl Write<ops::FindingAccept> {
+    /// Accepts the risk of an open finding until a time: then the next evaluation opens it again. The reason is required.
+    pub async fn finding_accept(mut self, id: FindingId, reason: &str, until: Timestamp) -> Result<FindingRow> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let reason = reason.trim();
+        if reason.is_empty()
+            || reason.chars().count() > REASON_CHARS
+            || reason.chars().any(|c| c.is_control() && c != '\n')
+        {
+            return Err(Error::invalid("reason", "say why the risk is accepted, in 1 to 1,000 characters"));
+        }
+        if until <= now || until.millis_since(now) > ACCEPTED_MS_MAX {
+            return Err(Error::invalid("until", "use a time in the future, at most one year from now"));
+        }
+        let before =
+            change_from(&mut self.tx, tenant, id, &[FindingStatus::Open], "reopen it before you accept its risk")
+                .await?;
+        let by = self.permit.ctx().actor().to_string();
+        self.tx
+            .execute(
+                "UPDATE finding SET status = 'accepted', changed_at = $3, accepted_by = $4, accepted_reason = $5, accepted_until = $6 \
+                 WHERE tenant_id = $1 AND id = $2",
+                args![tenant, id, now, by, reason, until],
+            )
+            .await?;
+        let after = find(&mut self.tx, tenant, id).await?;
+        self.commit(changed(&before, after.status, json!({"reason": reason, "until": until}))).await?;
+        Ok(after)
+    }
+}
+
+impl Write<ops::FindingReopen> {
+    /// Opens an accepted or resolved finding again. If the node complies, the next evaluation resolves it.
+    pub async fn finding_reopen(mut self, id: FindingId) -> Result<FindingRow> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let allowed = [FindingStatus::Accepted, FindingStatus::Resolved];
+        let before = change_from(&mut self.tx, tenant, id, &allowed, "there is nothing to reopen").await?;
+        self.tx
+            .execute(
+                "UPDATE finding SET status = 'open', changed_at = $3, resolved_at = NULL, resolution = NULL, accepted_by = NULL, \
+                 accepted_reason = NULL, accepted_until = NULL WHERE tenant_id = $1 AND id = $2",
+                args![tenant, id, now],
+            )
+            .await?;
+        let after = find(&mut self.tx, tenant, id).await?;
+        let was = json!({"reason": before.accepted_reason, "until": before.accepted_until});
+        self.commit(changed(&before, after.status, json!({"accepted": was}))).await?;
+        Ok(after)
+    }
+}
+
+impl Write<ops::FindingResolve> {
+    /// Resolves an open or accepted finding by hand. If the node still fails, the next evaluation opens it again.
+    pub async fn finding_resolve(mut self, id: FindingId) -> Result<FindingRow> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let allowed = [FindingStatus::Open, FindingStatus::Accepted];
+        let before = change_from(&mut self.tx, tenant, id, &allowed, "there is nothing to resolve").await?;
+        self.tx
+            .execute(
+                "UPDATE finding SET status = 'resolved', changed_at = $3, resolved_at = $3, resolution = 'manual', accepted_by = NULL, \
+                 accepted_reason = NULL, accepted_until = NULL WHERE tenant_id = $1 AND id = $2",
+                args![tenant, id, now],
+            )
+            .await?;
+        let after = find(&mut self.tx, tenant, id).await?;
+        self.commit(changed(&before, after.status, json!({}))).await?;
+        Ok(after)
+    }
+}

@@ -1,0 +1,128 @@
+//! Opening a database.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use domain::{Clock, Error, Result, Rng};
+
+use crate::db::{Db, Engine, args};
+use crate::{Inner, Store, migrate, vault};
+
+/// How to open a store.
+pub struct OpenOptions {
+    /// `sqlite:PATH` or `postgres://user:password@host/database`: the role that the server runs as.
+    pub url: String,
+    /// PostgreSQL: the role that owns the tables and runs migrations. Without it `url` is that role, and the server's connections become
+    /// `cairn_app` by `SET ROLE`.
+    pub owner_url: Option<String>,
+    /// The installation's master key, which seals everything else.
+    pub master: crypto::aead::AeadKey,
+    /// Where artifacts lie.
+    pub blobs: PathBuf,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where randomness comes from.
+    pub rng: Arc<dyn Rng>,
+}
+
+/// The role that owns nothing, for installations with one database user.
+const APP_ROLE: &str = "cairn_app";
+
+async fn current_user(db: &Db) -> Result<String> {
+    let mut tx = db.read().await?;
+    let row = tx.row("SELECT current_user::text", args![]).await?;
+    row.ok_or_else(|| Error::internal("no current user"))?.text(0)
+}
+
+/// Makes the role that owns nothing and lets the owner become it. Roles belong to the whole cluster, so another database may have made it.
+async fn make_app_role(owner: &Db) -> Result<()> {
+    let mut tx = owner.write().await?;
+    tx.script(format!(
+        "SELECT pg_advisory_xact_lock(7165327602);\n\
+         DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = '{APP_ROLE}') THEN \
+         CREATE ROLE {APP_ROLE} NOLOGIN NOSUPERUSER NOBYPASSRLS; END IF; END $$;\n\
+         GRANT {APP_ROLE} TO CURRENT_USER;"
+    ))
+    .await?;
+    tx.commit().await
+}
+
+/// Refuses a role for which row-level security would not hold.
+async fn check_role(db: &Db) -> Result<()> {
+    let mut tx = db.read().await?;
+    let row = tx
+        .row(
+            "SELECT rolname::text, rolsuper OR rolbypassrls, \
+             EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relowner = r.oid) \
+             FROM pg_roles r WHERE rolname = current_user",
+            args![],
+        )
+        .await?
+        .ok_or_else(|| Error::internal("the database does not know its own role"))?;
+    let (role, bypasses, owns) = (row.text(0)?, row.bool(1)?, row.bool(2)?);
+    if bypasses || owns {
+        return Err(Error::invalid(
+            "database.url",
+            format!(
+                "the role `{role}` owns tables or bypasses row-level security: give the server a role that does neither, and the owner as \
+                 `database.owner_url`"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Opens the database, brings its schema up to date, and checks that the role it runs as is bound by row-level security.
+    pub async fn open(options: OpenOptions) -> Result<Self> {
+        let OpenOptions { url, owner_url, master, blobs, clock, rng } = options;
+        let first = Db::open(&url, None).await?;
+        vault::refuse_other_master(&first, &master).await?;
+        let db = match (first.engine(), owner_url) {
+            (Engine::Sqlite, _) => {
+                migrate::migrate(&first, None).await?;
+                first
+            }
+            (Engine::Pg, Some(owner_url)) => {
+                let role = current_user(&first).await?;
+                let owner = Db::open(&owner_url, None).await?;
+                migrate::migrate(&owner, Some(&role)).await?;
+                owner.close().await;
+                first
+            }
+            (Engine::Pg, None) => {
+                make_app_role(&first).await?;
+                migrate::migrate(&first, Some(APP_ROLE)).await?;
+                first.close().await;
+                Db::open(&url, Some(APP_ROLE)).await?
+            }
+        };
+        if db.engine() == Engine::Pg {
+            check_role(&db).await?;
+        }
+        vault::mark_master(&db, &master, &*rng).await?;
+        Ok(Self { inner: Arc::new(Inner { db, master, clock, rng, blobs, signals: crate::work::Signals::default() }) })
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.db().close().await;
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        let mut tx = self.db().read().await?;
+        tx.row("SELECT 1", args![]).await.map(drop)
+    }
+}
+
+impl Store {
+    /// The installation's id: the `iss` of its tokens and the host part of its logs' names.
+    pub async fn installation_id(&self) -> Result<String> {
+        let rng = Arc::clone(self.rng());
+        let make = move || Ok(domain::Secret::new(crypto::token::random_token(&*rng, 22).into_bytes()));
+        let id = self.installation_secret("installation_id", make).await?;
+        Ok(format!("cairn:{}", id.expose_str().unwrap_or_default()))
+    }
+}

@@ -1,0 +1,198 @@
+//! Jobs that repeat. A schedule stands in the work queue like any other work, so exactly one worker of all servers makes its next job.
+
+use access::ops;
+use domain::{CredentialId, Error, Result, ScheduleId, Timestamp};
+use serde_json::{Map, Value, json};
+
+use crate::Page;
+use crate::audit::{Category, Change};
+use crate::db::{Row, args};
+use crate::job::{JobRow, NewJob, check_credential, job_change, job_insert};
+use crate::unit::{Read, Write};
+use crate::work::{self, Claim, WorkKind};
+
+/// Shortest interval, in seconds.
+const INTERVAL_S_MIN: u32 = 60;
+/// Longest interval, in seconds: a leap year.
+const INTERVAL_S_MAX: u32 = 366 * 86_400;
+
+/// What to repeat.
+#[derive(Debug, Clone)]
+pub struct NewSchedule {
+    /// The plugin; its settings were checked by the caller.
+    pub plugin: String,
+    /// What it signs in with, if it needs to.
+    pub credential: Option<CredentialId>,
+    /// Its settings.
+    pub config: Map<String, Value>,
+    /// Seconds from one start to the next, from 60 to 366 days.
+    pub interval_s: u32,
+}
+
+/// A schedule.
+#[derive(Debug, Clone)]
+pub struct ScheduleRow {
+    /// Its id.
+    pub id: ScheduleId,
+    /// The plugin.
+    pub plugin: String,
+    /// What it signs in with.
+    pub credential: Option<CredentialId>,
+    /// The plugin's settings.
+    pub config: Map<String, Value>,
+    /// Seconds from one start to the next.
+    pub interval_s: i64,
+    /// When it makes its next job.
+    pub next_at: Timestamp,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+fn schedule_row(row: &Row) -> Result<ScheduleRow> {
+    Ok(ScheduleRow {
+        id: ScheduleId::from_uuid(row.uuid(0)?),
+        plugin: row.text(1)?,
+        credential: row.opt_uuid(2)?.map(CredentialId::from_uuid),
+        config: row.json(3)?,
+        interval_s: row.i64(4)?,
+        next_at: row.time(5)?,
+        created_at: row.time(6)?,
+        created_by: row.text(7)?,
+    })
+}
+
+impl Write<ops::ScheduleCreate> {
+    /// Makes a schedule; its first job begins at once.
+    pub async fn schedule_create(mut self, new: NewSchedule) -> Result<ScheduleRow> {
+        if !(INTERVAL_S_MIN..=INTERVAL_S_MAX).contains(&new.interval_s) {
+            return Err(Error::invalid("interval_s", "use an interval from 60 seconds to 366 days"));
+        }
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        check_credential(&mut self.tx, tenant, &new.plugin, new.credential).await?;
+        let schedule = ScheduleRow {
+            id: ScheduleId::generate(&**self.store.clock(), &**self.store.rng()),
+            plugin: new.plugin,
+            credential: new.credential,
+            config: new.config,
+            interval_s: i64::from(new.interval_s),
+            next_at: now,
+            created_at: now,
+            created_by: self.permit.ctx().actor().to_string(),
+        };
+        self.tx
+            .execute(
+                "INSERT INTO schedule (tenant_id, id, plugin, credential_id, config, interval_s, next_at, created_at, created_by) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                args![
+                    tenant,
+                    schedule.id,
+                    schedule.plugin.as_str(),
+                    schedule.credential.map(|id| id.as_uuid()),
+                    json!(schedule.config).to_string(),
+                    schedule.interval_s,
+                    now,
+                    now,
+                    schedule.created_by.as_str()
+                ],
+            )
+            .await?;
+        work::push(&mut self.tx, tenant, WorkKind::Schedule, schedule.id.as_uuid(), now).await?;
+        let detail = json!({
+            "plugin": schedule.plugin,
+            "credential": schedule.credential,
+            "config": schedule.config,
+            "interval_s": schedule.interval_s,
+        });
+        let store = self.store.clone();
+        self.commit(Change::to(Category::Discovery, "schedule", schedule.id).detail(detail)).await?;
+        store.say_work_queued();
+        Ok(schedule)
+    }
+}
+
+impl Read<ops::ScheduleList> {
+    /// Schedules in the order of their ids.
+    pub async fn schedule_list(
+        &mut self,
+        after: Option<ScheduleId>,
+        limit: u32,
+    ) -> Result<Page<ScheduleRow, ScheduleId>> {
+        let tenant = self.tenant();
+        let rows = self
+            .tx
+            .rows(
+                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by FROM schedule \
+                 WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+                args![tenant, after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()), i64::from(limit) + 1],
+            )
+            .await?;
+        let items = rows.iter().map(schedule_row).collect::<Result<_>>()?;
+        Ok(Page::cut(items, limit, |row: &ScheduleRow| row.id))
+    }
+}
+
+impl Write<ops::ScheduleDelete> {
+    /// Deletes a schedule; the jobs that it made stay.
+    pub async fn schedule_delete(mut self, id: ScheduleId) -> Result<()> {
+        let tenant = self.tenant();
+        // The queue first, as the worker that makes its next job does.
+        self.tx.execute("DELETE FROM work WHERE id = $1 AND owner_tenant = $2", args![id, tenant]).await?;
+        let deleted =
+            self.tx.execute("DELETE FROM schedule WHERE tenant_id = $1 AND id = $2", args![tenant, id]).await?;
+        if deleted == 0 {
+            return Err(Error::NotFound { what: "schedule" });
+        }
+        self.commit(Change::to(Category::Discovery, "schedule", id)).await.map(drop)
+    }
+}
+
+impl Write<ops::JobRun> {
+    /// Makes the job of a schedule that is due and sets its next time, missed ones left out. None while the schedule's last job still runs.
+    pub async fn schedule_due(mut self, claim: &Claim) -> Result<Option<JobRow>> {
+        let (tenant, now, id) = (self.tenant(), self.store.clock().now(), ScheduleId::from_uuid(claim.id));
+        work::fence(&mut self.tx, tenant, claim).await?;
+        let row = self
+            .tx
+            .row(
+                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by FROM schedule \
+                 WHERE tenant_id = $1 AND id = $2",
+                args![tenant, id],
+            )
+            .await?
+            .ok_or(Error::NotFound { what: "schedule" })?;
+        let schedule = schedule_row(&row)?;
+        let interval_ms = schedule.interval_s.saturating_mul(1_000).max(1);
+        let periods = now.millis_since(schedule.next_at).max(0) / interval_ms + 1;
+        let next_at = schedule.next_at.plus_millis(periods.saturating_mul(interval_ms));
+        self.tx
+            .execute("UPDATE schedule SET next_at = $3 WHERE tenant_id = $1 AND id = $2", args![tenant, id, next_at])
+            .await?;
+        work::put_back(&mut self.tx, claim, next_at, 0).await?;
+        let busy = self
+            .tx
+            .row(
+                "SELECT 1 FROM job WHERE tenant_id = $1 AND schedule_id = $2 AND status IN ('queued', 'running') LIMIT 1",
+                args![tenant, id],
+            )
+            .await?
+            .is_some();
+        if busy {
+            self.tx.commit().await?;
+            return Ok(None);
+        }
+        let new = NewJob {
+            plugin: schedule.plugin,
+            credential: schedule.credential,
+            config: schedule.config,
+            schedule: Some(id),
+        };
+        let (store, requested_by) = (self.store.clone(), self.permit.ctx().actor().to_string());
+        let job = job_insert(&mut self.tx, &store, tenant, &new, &requested_by).await?;
+        self.commit(job_change(&job)).await?;
+        store.say_work_queued();
+        store.say_job_changed(tenant, job.id);
+        Ok(Some(job))
+    }
+}

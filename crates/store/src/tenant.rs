@@ -1,0 +1,239 @@
+//! Tenants and their members.
+
+use access::PlatformPermit;
+use access::{Role, ops};
+use domain::{DisplayName, Email, Error, Result, Slug, TenantId, Timestamp, UserId};
+use serde_json::json;
+
+use crate::audit::{self, Category, Change};
+use crate::db::{Row, Tx, args};
+use crate::unit::{PlatformWrite, Read, Write, enter};
+use crate::user::{NewUser, user_insert};
+use crate::{Page, Store, vault};
+
+/// A tenant.
+#[derive(Debug, Clone)]
+pub struct TenantRow {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name in URLs and on the command line.
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A member of a tenant.
+#[derive(Debug, Clone)]
+pub struct MemberRow {
+    /// The user.
+    pub user: UserId,
+    /// Their login name.
+    pub email: String,
+    /// Their name.
+    pub name: String,
+    /// Their role here.
+    pub role: Role,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Whether the user cannot sign in any more.
+    pub disabled: bool,
+}
+
+fn tenant_row(row: &Row) -> Result<TenantRow> {
+    Ok(TenantRow {
+        id: TenantId::from_uuid(row.uuid(0)?),
+        slug: row.text(1)?,
+        name: row.text(2)?,
+        created_at: row.time(3)?,
+    })
+}
+
+impl PlatformWrite<ops::TenantCreate> {
+    /// Makes a tenant with its data key and, if asked, its first administrator. The new tenant's log begins with its own creation.
+    pub async fn tenant_create(mut self, slug: &Slug, name: &DisplayName, admin: Option<UserId>) -> Result<TenantRow> {
+        let now = self.store.clock().now();
+        let id = TenantId::generate(&**self.store.clock(), &**self.store.rng());
+        self.tx
+            .execute(
+                "INSERT INTO tenant (id, slug, name, created_at) VALUES ($1, $2, $3, $4)",
+                args![id, slug.as_str(), name.as_str(), now],
+            )
+            .await
+            .map_err(|error| match error {
+                Error::Conflict { .. } => Error::conflict(format!("a tenant `{slug}` already exists")),
+                other => other,
+            })?;
+        enter(&mut self.tx, id).await?;
+        vault::data_key_create(&mut self.tx, &self.store, id).await?;
+        if let Some(admin) = admin {
+            member_upsert(&mut self.tx, id, admin, Role::TenantAdmin, now).await?;
+        }
+        let change = Change::to(Category::User, "tenant", id)
+            .detail(json!({"slug": slug.as_str(), "name": name.as_str(), "admin": admin}));
+        audit::append(&mut self.tx, id, self.permit.ctx(), "tenant_create", &change).await?;
+        self.commit(change).await?;
+        Ok(TenantRow { id, slug: slug.to_string(), name: name.to_string(), created_at: now })
+    }
+}
+
+impl PlatformWrite<ops::TenantDelete> {
+    /// Closes a tenant: nobody can enter it any more. Its audit log and evidence stay.
+    pub async fn tenant_delete(mut self, id: TenantId) -> Result<()> {
+        let now = self.store.clock().now();
+        // The slug is freed for a new tenant; the old one keeps it with its id behind it.
+        let closed = self
+            .tx
+            .execute(
+                "UPDATE tenant SET deleted_at = $2, slug = slug || '~' || $3 WHERE id = $1 AND deleted_at IS NULL",
+                args![id, now, id.to_string()],
+            )
+            .await?;
+        if closed == 0 {
+            return Err(Error::NotFound { what: "tenant" });
+        }
+        self.commit(Change::to(Category::User, "tenant", id)).await.map(drop)
+    }
+}
+
+async fn member_upsert(tx: &mut Tx, tenant: TenantId, user: UserId, role: Role, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "INSERT INTO member (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = excluded.role",
+        args![tenant, user, role.as_str(), now],
+    )
+    .await
+    .map(drop)
+}
+
+async fn member_role(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<Option<Role>> {
+    match tx.row("SELECT role FROM member WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await? {
+        Some(row) => row.parse(0).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Refuses to leave a tenant without anybody who can manage it. Takes every member row's lock first, so that two demotions cannot pass each
+/// other.
+async fn keep_an_admin(tx: &mut Tx, tenant: TenantId) -> Result<()> {
+    let rows = tx
+        .rows(
+            "SELECT m.role FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.disabled_at IS NULL",
+            args![tenant],
+        )
+        .await?;
+    for row in rows {
+        if row.parse::<Role>(0)?.holds(access::Permission::UsersManage) {
+            return Ok(());
+        }
+    }
+    Err(Error::conflict("this is the tenant's last administrator: make somebody else `tenant-admin` first"))
+}
+
+impl Write<ops::MemberPut> {
+    /// Gives a user a role in the tenant; `new` makes the user first. Nobody gives a role that holds more than their own, or changes the
+    /// role of somebody who holds more.
+    pub async fn member_put(mut self, email: &Email, role: Role, new: Option<NewUser>) -> Result<UserId> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
+        lock_members(&mut self.tx, tenant).await?;
+        let found = self.tx.row("SELECT id FROM app_user WHERE email = $1", args![email.as_str()]).await?;
+        let user = match (found, new) {
+            (Some(row), None) => UserId::from_uuid(row.uuid(0)?),
+            (None, Some(new)) => user_insert(&mut self.tx, &self.store, email, &new).await?,
+            (Some(_), Some(_)) => {
+                return Err(Error::conflict(format!("a user `{email}` already exists: add them without a password")));
+            }
+            (None, None) => {
+                return Err(Error::invalid(
+                    "email",
+                    format!("there is no user `{email}`: send `name` as well to make one"),
+                ));
+            }
+        };
+        let before = member_role(&mut self.tx, tenant, user).await?;
+        if !own.covers(role) || before.is_some_and(|before| !own.covers(before)) {
+            return Err(Error::Forbidden {
+                message: format!("your role `{own}` cannot give or take a role that holds more than itself"),
+            });
+        }
+        member_upsert(&mut self.tx, tenant, user, role, now).await?;
+        keep_an_admin(&mut self.tx, tenant).await?;
+        let detail = json!({"email": email.as_str(), "role": role.as_str(), "before": before.map(Role::as_str)});
+        self.commit(Change::to(Category::User, "member", user).detail(detail)).await?;
+        Ok(user)
+    }
+}
+
+async fn lock_members(tx: &mut Tx, tenant: TenantId) -> Result<()> {
+    if tx.engine() == crate::db::Engine::Pg {
+        tx.rows("SELECT user_id FROM member WHERE tenant_id = $1 FOR UPDATE", args![tenant]).await?;
+    }
+    Ok(())
+}
+
+impl Write<ops::MemberDelete> {
+    /// Takes a user out of the tenant.
+    pub async fn member_delete(mut self, user: UserId) -> Result<()> {
+        let tenant = self.tenant();
+        let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
+        lock_members(&mut self.tx, tenant).await?;
+        let role = member_role(&mut self.tx, tenant, user).await?.ok_or(Error::NotFound { what: "member" })?;
+        if !own.covers(role) {
+            return Err(Error::Forbidden {
+                message: format!("your role `{own}` cannot give or take a role that holds more than itself"),
+            });
+        }
+        self.tx.execute("DELETE FROM member WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await?;
+        keep_an_admin(&mut self.tx, tenant).await?;
+        self.commit(Change::to(Category::User, "member", user).detail(json!({"role": role.as_str()}))).await.map(drop)
+    }
+}
+
+impl Read<ops::MemberList> {
+    /// The tenant's members in the order of their ids.
+    pub async fn member_list(&mut self, after: Option<UserId>, limit: u32) -> Result<Page<MemberRow, UserId>> {
+        let tenant = self.tenant();
+        let rows = self
+            .tx
+            .rows(
+                "SELECT u.id, u.email, u.name, m.role, m.created_at, u.disabled_at FROM member m JOIN app_user u ON u.id = m.user_id \
+                 WHERE m.tenant_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3",
+                args![tenant, after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()), i64::from(limit) + 1],
+            )
+            .await?;
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(MemberRow {
+                user: UserId::from_uuid(row.uuid(0)?),
+                email: row.text(1)?,
+                name: row.text(2)?,
+                role: row.parse(3)?,
+                created_at: row.time(4)?,
+                disabled: row.opt_i64(5)?.is_some(),
+            });
+        }
+        Ok(Page::cut(items, limit, |row| row.user))
+    }
+}
+
+impl Store {
+    /// Every tenant, for those who manage tenants.
+    pub async fn tenant_list(
+        &self,
+        _permit: PlatformPermit<ops::TenantList>,
+        after: Option<TenantId>,
+        limit: u32,
+    ) -> Result<Page<TenantRow, TenantId>> {
+        let mut tx = self.db().read().await?;
+        let rows = tx
+            .rows(
+                "SELECT id, slug, name, created_at FROM tenant WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2",
+                args![after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()), i64::from(limit) + 1],
+            )
+            .await?;
+        let items = rows.iter().map(tenant_row).collect::<Result<_>>()?;
+        Ok(Page::cut(items, limit, |row| row.id))
+    }
+}

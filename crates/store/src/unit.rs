@@ -1,0 +1,106 @@
+//! Units of work: a read or a write of one operation in one tenant.
+//!
+//! [`Write::commit`] is the only way to keep a change, and it appends the audit record in the same transaction; dropping a unit undoes it.
+
+use std::marker::PhantomData;
+
+use access::{Operation, Permit, PlatformOperation, PlatformPermit, ReadOperation, TenantOperation, WriteOperation};
+use domain::{AuditId, Result, TenantId};
+use uuid::Uuid;
+
+use crate::Store;
+use crate::audit::{self, Change};
+use crate::db::{Engine, Tx, args};
+
+/// The tenant of zeros: the platform's own audit log.
+pub(crate) fn platform_tenant() -> TenantId {
+    TenantId::from_uuid(Uuid::nil())
+}
+
+/// Reads under one permit, on one snapshot.
+pub struct Read<O> {
+    pub(crate) tx: Tx,
+    pub(crate) permit: Permit<O>,
+    pub(crate) store: Store,
+}
+
+/// A change under one permit.
+pub struct Write<O> {
+    pub(crate) tx: Tx,
+    pub(crate) permit: Permit<O>,
+    pub(crate) store: Store,
+}
+
+/// A change of the installation under one permit.
+pub struct PlatformWrite<O> {
+    pub(crate) tx: Tx,
+    pub(crate) permit: PlatformPermit<O>,
+    pub(crate) store: Store,
+    operation: PhantomData<fn() -> O>,
+}
+
+/// Tells PostgreSQL whose rows this transaction may see. `true` ends it with the transaction, so that nothing leaks to the next user of a
+/// pooled connection.
+pub(crate) async fn enter(tx: &mut Tx, tenant: TenantId) -> Result<()> {
+    if tx.engine() == Engine::Pg {
+        tx.execute("SELECT set_config('cairn.tenant', $1, true)", args![tenant.as_uuid().to_string()]).await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Begins a read of one operation in the permit's tenant.
+    pub async fn read<O: TenantOperation + ReadOperation>(&self, permit: Permit<O>) -> Result<Read<O>> {
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, permit.tenant()).await?;
+        Ok(Read { tx, permit, store: self.clone() })
+    }
+
+    /// Begins a change of one operation in the permit's tenant.
+    pub async fn write<O: TenantOperation + WriteOperation>(&self, permit: Permit<O>) -> Result<Write<O>> {
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, permit.tenant()).await?;
+        Ok(Write { tx, permit, store: self.clone() })
+    }
+
+    /// Begins a change of the installation.
+    pub async fn write_platform<O: PlatformOperation + WriteOperation>(
+        &self,
+        permit: PlatformPermit<O>,
+    ) -> Result<PlatformWrite<O>> {
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, platform_tenant()).await?;
+        Ok(PlatformWrite { tx, permit, store: self.clone(), operation: PhantomData })
+    }
+}
+
+impl<O: Operation> Read<O> {
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.permit.tenant()
+    }
+}
+
+impl<O: Operation> Write<O> {
+    /// The tenant that it acts in.
+    pub fn tenant(&self) -> TenantId {
+        self.permit.tenant()
+    }
+
+    /// Keeps the change together with its audit record.
+    pub async fn commit(mut self, change: Change) -> Result<AuditId> {
+        let tenant = self.permit.tenant();
+        let id = audit::append(&mut self.tx, tenant, self.permit.ctx(), O::NAME, &change).await?;
+        self.tx.commit().await?;
+        Ok(id)
+    }
+}
+
+impl<O: Operation> PlatformWrite<O> {
+    /// Keeps the change together with its record in the platform's own log.
+    pub async fn commit(mut self, change: Change) -> Result<AuditId> {
+        enter(&mut self.tx, platform_tenant()).await?;
+        let id = audit::append(&mut self.tx, platform_tenant(), self.permit.ctx(), O::NAME, &change).await?;
+        self.tx.commit().await?;
+        Ok(id)
+    }
+}

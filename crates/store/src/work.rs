@@ -1,0 +1,273 @@
+//! The work queue: what is to be done, leased to one worker at a time.
+//!
+//! It holds ids and times and no tenant's data, so a worker learns from a [`Claim`] in which tenant it has to act, and needs a permit there
+//! for everything else. A lease that is not renewed ends, and the work is claimed again and run from the start; every claim carries a
+//! number of its own, and whoever writes an outcome proves in the same transaction that this number still stands (`fence`), so a worker
+//! that was away too long changes nothing.
+
+use std::time::Duration;
+
+use domain::{Error, JobId, Result, TaskId, TenantId, Timestamp};
+use tokio::sync::{Notify, broadcast};
+use uuid::Uuid;
+
+use crate::Store;
+use crate::db::{Engine, Tx, args};
+
+/// How often one piece of work is tried; after that it has failed for good, and says so.
+pub const ATTEMPTS_MAX: u32 = 5;
+
+/// How long a watcher waits for a sign from this server before it looks at the database: another server may have done the work.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkKind {
+    /// Split a job into tasks.
+    Plan,
+    /// Run a task.
+    Task,
+    /// Judge the tenant's graph, now that a job's tasks have ended.
+    Judge,
+    /// Make the job of a schedule that is due.
+    Schedule,
+}
+
+impl WorkKind {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Task => "task",
+            Self::Judge => "judge",
+            Self::Schedule => "schedule",
+        }
+    }
+}
+
+impl std::str::FromStr for WorkKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        [Self::Plan, Self::Task, Self::Judge, Self::Schedule]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| Error::internal(format!("unknown kind of work `{text}`")))
+    }
+}
+
+/// A piece of work that this worker holds.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// What is to be done.
+    pub kind: WorkKind,
+    /// In which tenant.
+    pub tenant: TenantId,
+    /// Which try this is, from 1; above [`ATTEMPTS_MAX`] the start function gives the work up.
+    pub attempt: u32,
+    pub(crate) id: Uuid,
+    lease: Uuid,
+}
+
+impl Claim {
+    /// The job to plan or to judge by; of another kind of work, an id that no job has.
+    pub fn job(&self) -> JobId {
+        JobId::from_uuid(self.id)
+    }
+
+    /// The task to run; of another kind of work, an id that no task has.
+    pub fn task(&self) -> TaskId {
+        TaskId::from_uuid(self.id)
+    }
+
+    fn is_in(&self, tenant: TenantId) -> Result<()> {
+        if self.tenant == tenant { Ok(()) } else { Err(Error::NotFound { what: "work" }) }
+    }
+}
+
+/// What a renewal says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// Go on.
+    Held,
+    /// Still held, but somebody cancelled the job: stop soon, and say so.
+    Cancelled,
+    /// Another worker has it, or it is gone: stop now; nothing that this worker still writes is kept.
+    Lost,
+}
+
+/// A job that changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobChange {
+    /// Whose job.
+    pub tenant: TenantId,
+    /// Which job.
+    pub job: JobId,
+}
+
+/// Signs within this process; the database is what counts.
+pub(crate) struct Signals {
+    changes: broadcast::Sender<JobChange>,
+    work: Notify,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self { changes: broadcast::channel(256).0, work: Notify::new() }
+    }
+}
+
+/// A feed of changes, for live progress.
+#[derive(Debug)]
+pub struct JobChanges {
+    receiver: broadcast::Receiver<JobChange>,
+}
+
+impl JobChanges {
+    /// Waits until the job may have changed: this server changed it, or a second has gone by (another server may have). Read the job then.
+    pub async fn changed(&mut self, tenant: TenantId, job: JobId) {
+        let wanted = JobChange { tenant, job };
+        let sign = async {
+            loop {
+                match self.receiver.recv().await {
+                    Ok(change) if change != wanted => {}
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => break,
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        // Running out of time is as good as a sign.
+        let _ = tokio::time::timeout(POLL, sign).await;
+    }
+}
+
+fn lost() -> Error {
+    Error::conflict("the lease on this work was lost: another worker has it, or it was cancelled")
+}
+
+/// Proves that the claim still stands, and keeps it standing to the end of the transaction.
+pub(crate) async fn fence(tx: &mut Tx, tenant: TenantId, claim: &Claim) -> Result<()> {
+    claim.is_in(tenant)?;
+    let held = tx
+        .execute(
+            "UPDATE work SET lease_id = lease_id WHERE id = $1 AND lease_id = $2 AND owner_tenant = $3",
+            args![claim.id, claim.lease, tenant],
+        )
+        .await?;
+    if held == 1 { Ok(()) } else { Err(lost()) }
+}
+
+/// Queues work.
+pub(crate) async fn push(tx: &mut Tx, tenant: TenantId, kind: WorkKind, id: Uuid, due_at: Timestamp) -> Result<()> {
+    tx.execute(
+        "INSERT INTO work (id, kind, owner_tenant, due_at, attempt, cancel) VALUES ($1, $2, $3, $4, 0, FALSE)",
+        args![id, kind.as_str(), tenant, due_at],
+    )
+    .await
+    .map(drop)
+}
+
+/// Takes done work off the queue.
+pub(crate) async fn remove(tx: &mut Tx, id: Uuid) -> Result<()> {
+    tx.execute("DELETE FROM work WHERE id = $1", args![id]).await.map(drop)
+}
+
+/// Puts held work back, due at a time. `attempt`: the count of tries from here on.
+pub(crate) async fn put_back(tx: &mut Tx, claim: &Claim, due_at: Timestamp, attempt: u32) -> Result<()> {
+    tx.execute(
+        "UPDATE work SET due_at = $3, attempt = $4, lease_id = NULL, lease_owner = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2",
+        args![claim.id, claim.lease, due_at, i64::from(attempt)],
+    )
+    .await
+    .map(drop)
+}
+
+macro_rules! claim_sql {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE work SET lease_id = $1, lease_owner = $2, lease_until = $3, attempt = attempt + 1 WHERE id = ( \
+               SELECT w.id FROM work w WHERE w.due_at <= $4 AND (w.lease_until IS NULL OR w.lease_until <= $4) \
+                 AND EXISTS (SELECT 1 FROM tenant t WHERE t.id = w.owner_tenant AND t.deleted_at IS NULL) \
+               ORDER BY w.due_at, w.id LIMIT 1",
+            $lock,
+            ") RETURNING id, kind, owner_tenant, attempt"
+        )
+    };
+}
+
+impl Store {
+    /// Claims the work that has waited longest, for `lease_ms` milliseconds. No two workers ever hold one piece of work at a time.
+    pub async fn work_claim(&self, worker: &str, lease_ms: i64) -> Result<Option<Claim>> {
+        let mut lease = [0u8; 16];
+        self.rng().fill(&mut lease);
+        let lease = Uuid::from_bytes(lease);
+        let mut tx = self.db().write().await?;
+        let sql = match tx.engine() {
+            Engine::Sqlite => claim_sql!(""),
+            Engine::Pg => claim_sql!(" FOR UPDATE OF w SKIP LOCKED"),
+        };
+        // Only now, under SQLite's write lock: a time from before the wait for it would give a shorter lease.
+        let now = self.clock().now();
+        let row = tx.row(sql, args![lease, worker, now.plus_millis(lease_ms), now]).await?;
+        let claim = match row {
+            None => None,
+            Some(row) => Some(Claim {
+                id: row.uuid(0)?,
+                kind: row.parse(1)?,
+                tenant: TenantId::from_uuid(row.uuid(2)?),
+                attempt: u32::try_from(row.i64(3)?).unwrap_or(u32::MAX),
+                lease,
+            }),
+        };
+        tx.commit().await?;
+        Ok(claim)
+    }
+
+    /// Extends a lease to `lease_ms` milliseconds from now. Call it at a third of the lease.
+    pub async fn work_renew(&self, claim: &Claim, lease_ms: i64) -> Result<Lease> {
+        let mut tx = self.db().write().await?;
+        let until = self.clock().now().plus_millis(lease_ms);
+        let row = tx
+            .row(
+                "UPDATE work SET lease_until = $3 WHERE id = $1 AND lease_id = $2 RETURNING cancel",
+                args![claim.id, claim.lease, until],
+            )
+            .await?;
+        let lease = match row {
+            None => Lease::Lost,
+            Some(row) if row.bool(0)? => Lease::Cancelled,
+            Some(_) => Lease::Held,
+        };
+        tx.commit().await?;
+        Ok(lease)
+    }
+
+    /// Gives held work back at once, as if it had not been tried: the server is about to stop.
+    pub async fn work_release(&self, claim: &Claim) -> Result<()> {
+        let mut tx = self.db().write().await?;
+        put_back(&mut tx, claim, self.clock().now(), claim.attempt.saturating_sub(1)).await?;
+        tx.commit().await?;
+        self.inner.signals.work.notify_one();
+        Ok(())
+    }
+
+    /// Waits until this server queued work, at most `max`: another server's work, expired leases and due schedules make no sign here.
+    pub async fn work_wait(&self, max: Duration) {
+        // Running out of time is as good as a sign.
+        let _ = tokio::time::timeout(max, self.inner.signals.work.notified()).await;
+    }
+
+    /// A feed of the changes that this server makes to jobs from now on.
+    pub fn job_changes(&self) -> JobChanges {
+        JobChanges { receiver: self.inner.signals.changes.subscribe() }
+    }
+
+    pub(crate) fn say_job_changed(&self, tenant: TenantId, job: JobId) {
+        // Nobody may be listening.
+        let _ = self.inner.signals.changes.send(JobChange { tenant, job });
+    }
+
+    pub(crate) fn say_work_queued(&self) {
+        self.inner.signals.work.notify_waiters();
+        self.inner.signals.work.notify_one();
+    }
+}

@@ -1,0 +1,27 @@
+//! The store's tests: every one on SQLite and on PostgreSQL, each in a world of its own.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code: where it fails, the test fails"
+)]
+
+#[path = "store/audit.rs"]
+mod audit;
+#[path = "store/evidence.rs"]
+mod evidence;
+#[path = "store/finding.rs"]
+mod finding;
+#[path = "store/graph.rs"]
+mod graph;
+#[path = "store/job.rs"]
+mod job;
+#[path = "store/pair.rs"]
+mod pair;
+#[path = "store/tenancy.rs"]
+mod tenancy;
+#[path = "store/vault.rs"]
+mod vault;
+#[path = "store/world.rs"]
+mod world;

@@ -1,0 +1,24 @@
+//! Authenticated calls to targets: the only place where a credential is plaintext outside the vault.
+//!
+//! A plugin names a credential by **id** and asks for a call; `transport` signs it, sends it within limits (rate, size, time,
+//! retries), hashes the reply and records what was asked and answered, so that evidence can say how each fact was collected.
+//!
+//! **Not for** deciding what to ask (`plugins`), storing what came back (`store`) or judging it (`compliance`).
+//!
+//! Invariants:
+//! - no secret leaves this crate: not in a reply, an error, a record or a log line;
+//! - every reply is bounded in bytes and time before it is read;
+//! - every call, also a failed one, leaves a [`CallRecord`].
+
+pub mod aws;
+pub mod call;
+pub mod local;
+pub mod record;
+
+pub use aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
+pub use call::{
+    AwsCall, AwsReach, CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, Reach,
+    Reply, Socket,
+};
+pub use local::LocalHost;
+pub use record::{CallRecord, Recorder, RequestRecord, ResponseRecord};

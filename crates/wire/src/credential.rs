@@ -1,0 +1,87 @@
+//! Credentials.
+
+use std::collections::BTreeMap;
+
+use domain::{CredentialId, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Stores a credential. Its secret goes in and never comes out.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialCreate {
+    /// The plugin that it is for.
+    #[schema(example = "aws")]
+    pub plugin: String,
+    /// Its name, unique for the plugin.
+    #[schema(example = "prod")]
+    pub name: String,
+    /// Its type: one that the plugin lists.
+    #[serde(rename = "type")]
+    #[schema(example = "aws-keys")]
+    pub kind: String,
+    /// The secret's fields, e.g. `access_key_id` and `secret_access_key`.
+    pub secret: BTreeMap<String, String>,
+}
+
+/// A credential without its secret.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Credential {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: CredentialId,
+    /// The plugin that it is for.
+    pub plugin: String,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// When it was stored.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+    /// When a job last used it.
+    #[schema(value_type = Option<String>)]
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// A plugin.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Plugin {
+    /// Its name.
+    pub name: String,
+    /// One line.
+    pub about: String,
+    /// Its version.
+    pub version: String,
+    /// Credential types that it can use.
+    pub credential_types: Vec<CredentialType>,
+    /// Its settings.
+    pub settings: Vec<PluginSetting>,
+    /// Node types that it can show.
+    pub node_types: Vec<String>,
+}
+
+/// A credential type and the fields of its secret.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct CredentialType {
+    /// Its name, e.g. `aws-keys`.
+    pub name: String,
+    /// Fields that must be there.
+    pub required: Vec<String>,
+    /// Fields that may be there.
+    pub optional: Vec<String>,
+}
+
+/// A setting of a plugin.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct PluginSetting {
+    /// Its key.
+    pub key: String,
+    /// What it does.
+    pub help: String,
+    /// An example.
+    pub example: String,
+}

@@ -1,0 +1,35 @@
+//! Everything that crosses a process: the HTTP API's documents, for the server and for the command line.
+//!
+//! **Not for** behaviour: `api` turns these into domain types, and what does not parse is answered with 400.
+//!
+//! Invariants:
+//! - requests refuse unknown fields, so that a misspelt or an additional one is told and not ignored;
+//! - nothing here can hold a secret on its way out, except the two documents that show one once ([`session::SessionCreated`] and
+//!   [`member::MemberAdded`]).
+#![warn(missing_docs)]
+
+pub mod audit;
+pub mod control;
+pub mod credential;
+pub mod evidence;
+pub mod finding;
+pub mod job;
+pub mod member;
+pub mod node;
+pub mod problem;
+pub mod session;
+pub mod tenant;
+pub mod user;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A page of a list.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Send it as `page` to get the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page: Option<String>,
+}

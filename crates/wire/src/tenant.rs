@@ -1,0 +1,34 @@
+//! Tenants.
+
+use domain::{TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Makes a tenant.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantCreate {
+    /// 1 to 63 of a-z, 0-9 and -.
+    #[schema(example = "acme")]
+    pub slug: String,
+    /// Its name for people.
+    pub name: String,
+    /// The login name of an existing user who becomes its first administrator.
+    #[serde(default)]
+    pub admin: Option<String>,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Tenant {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: TenantId,
+    /// Its name in URLs.
+    pub slug: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
