@@ -28,6 +28,7 @@ use clap::{Parser, Subcommand};
 use crypto::system::{SystemClock, SystemRng};
 use domain::{Clock, Rng, Secret};
 use store::{OpenOptions, Store};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, process_environment};
@@ -109,14 +110,23 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(serve(config, arguments))
 }
 
-/// Ends on Ctrl-C or SIGTERM.
-async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        ended = tokio::signal::ctrl_c() => ended?,
-        _ = terminate.recv() => {}
+/// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
-    Ok(())
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 async fn open_store(
@@ -157,6 +167,7 @@ async fn jwt_secret(store: &Store) -> anyhow::Result<Secret> {
 }
 
 async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
+    let mut stop_signals = StopSignals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
     let data = DataDir::open(&config.server.data_dir)?;
@@ -217,7 +228,7 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     }
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
 
-    stop_signal().await?;
+    stop_signals.wait().await;
     tracing::info!("stopping: requests and tasks at work may end");
     let _ = draining.send(true);
     stop.cancel();

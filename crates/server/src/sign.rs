@@ -56,7 +56,7 @@ impl Signer {
             let mut hash = crypto::Sha256::new();
             // In pieces: the program is larger than everything else that this process holds.
             let read = std::fs::File::open("/proc/self/exe").and_then(|mut file| {
-                let mut piece = [0u8; 64 * 1_024];
+                let mut piece = vec![0u8; 64 * 1_024];
                 loop {
                     match file.read(&mut piece)? {
                         0 => break Ok(()),

@@ -36,6 +36,18 @@ fn another_master_key_stops_the_start_and_changes_nothing() {
 }
 
 #[test]
+fn a_stop_that_is_asked_for_at_once_is_a_clean_stop() {
+    let world = World::new(Engine::Sqlite);
+    // The first host's discovery is under way: it goes back to the queue.
+    assert!(world.start().stop().contains("stopped"));
+    let again = world.start();
+    world.first_login(&again);
+    let job = world.job_ended();
+    assert!(["completed", "partial"].contains(&job["status"].as_str().unwrap()), "{job}");
+    again.stop();
+}
+
+#[test]
 fn a_second_server_on_the_same_data_is_refused() {
     let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
     let mut server = world.start();
