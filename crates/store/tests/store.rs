@@ -21,6 +21,8 @@ mod job;
 mod pair;
 #[path = "store/tenancy.rs"]
 mod tenancy;
+#[path = "store/trouble.rs"]
+mod trouble;
 #[path = "store/vault.rs"]
 mod vault;
 #[path = "store/world.rs"]

@@ -12,7 +12,8 @@ pub fn env(name: &str) -> Option<OsString> {
 
 /// The workspace's root folder.
 pub fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own)
 }
 
 /// Cargo's target folder of this run: the one that holds the running test, else `target` of the workspace.

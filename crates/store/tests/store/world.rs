@@ -115,6 +115,16 @@ impl World {
         options.connect().await.unwrap()
     }
 
+    /// Holds a SQLite database's write lock, as another program would, until it is dropped; PostgreSQL has no such lock.
+    pub(crate) async fn lock(&self) -> Option<SqliteConnection> {
+        if self.postgres.is_some() {
+            return None;
+        }
+        let mut connection = self.sqlite().await;
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+        Some(connection)
+    }
+
     /// A watch on commits; PostgreSQL has none.
     pub(crate) async fn watch(&self) -> Option<Watch> {
         if self.postgres.is_some() {
