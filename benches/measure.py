@@ -8,8 +8,6 @@ import hashlib
 import json
 import os
 import pathlib
-import re
-import signal
 import ssl
 import subprocess
 import sys
@@ -136,10 +134,7 @@ class Server:
             return None
 
     def stop(self):
-        """Asks it to stop, which folds the write-ahead log into the database. A server is ready a moment before it listens to signals."""
-        status = pathlib.Path(f"/proc/{self.child.pid}/status")
-        caught = lambda: int(re.search(r"^SigCgt:\s*(\w+)", status.read_text(), re.MULTILINE)[1], 16)  # noqa: E731
-        until("the handler of SIGTERM", lambda: caught() >> (signal.SIGTERM - 1) & 1 or None)
+        """Asks it to stop, which folds the write-ahead log into the database."""
         self.child.terminate()
         if code := self.child.wait(PATIENCE_S):
             sys.exit(f"cairn-server ended with {code}:\n{(self.folder / 'log').read_text()}")

@@ -1,10 +1,10 @@
 //! The evidence key: made on first start, kept sealed, its public half published beside the data.
 
-use std::sync::{Arc, OnceLock};
-
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
 
 use access::{Permit, ops};
+use anyhow::Context as _;
 use api::ports::{Catalog as _, Export, Subject};
 use async_trait::async_trait;
 use crypto::ed25519::{PublicKey, SigningKey};
@@ -23,7 +23,7 @@ use crate::datadir::{DataDir, write_private};
 pub(crate) struct Signer {
     key: SigningKey,
     host: String,
-    program: OnceLock<Digest>,
+    program: Digest,
 }
 
 impl Signer {
@@ -37,7 +37,7 @@ impl Signer {
             write_private(&published, key.public().to_pem().as_bytes())?;
         }
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Arc::new(Self { key, host, program: OnceLock::new() }))
+        Ok(Arc::new(Self { key, host, program: own_digest()? }))
     }
 
     /// The public half.
@@ -52,23 +52,7 @@ impl Signer {
 
     /// SHA-256 of the running program, which says which code collected.
     pub(crate) fn program(&self) -> Digest {
-        *self.program.get_or_init(|| {
-            let mut hash = crypto::Sha256::new();
-            // In pieces: the program is larger than everything else that this process holds.
-            let read = std::fs::File::open("/proc/self/exe").and_then(|mut file| {
-                let mut piece = vec![0u8; 64 * 1_024];
-                loop {
-                    match file.read(&mut piece)? {
-                        0 => break Ok(()),
-                        length => hash.update(piece.get(..length).unwrap_or_default()),
-                    }
-                }
-            });
-            if let Err(error) = read {
-                tracing::warn!(%error, "the running program cannot be read: statements name an unknown collector");
-            }
-            hash.finish()
-        })
+        self.program
     }
 
     /// Signs a statement.
@@ -79,6 +63,21 @@ impl Signer {
     /// Signs an artifact's digest.
     pub(crate) fn sign_artifact(&self, digest: &Digest) -> [u8; 64] {
         artifact::sign_artifact_digest(digest, &self.key)
+    }
+}
+
+/// SHA-256 of the running program. One that cannot be read whole stops the start: a statement must not name another collector.
+fn own_digest() -> anyhow::Result<Digest> {
+    let mut file =
+        std::fs::File::open("/proc/self/exe").context("cannot read the running program: is /proc mounted?")?;
+    let mut hash = crypto::Sha256::new();
+    // In pieces: the program is larger than everything else that this process holds.
+    let mut piece = vec![0u8; 64 * 1_024];
+    loop {
+        match file.read(&mut piece).context("cannot read the running program")? {
+            0 => return Ok(hash.finish()),
+            length => hash.update(piece.get(..length).unwrap_or_default()),
+        }
     }
 }
 

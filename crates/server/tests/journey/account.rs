@@ -30,22 +30,11 @@ fn an_aws_account_is_collected_judged_and_proven() {
     let add = ["creds", "add", "--plugin", "aws", "--name", "prod", "--type", "aws-keys", "--secret-stdin"];
     world.cairn_with(add, &secret).ok();
     let endpoint = format!("endpoint_url={}", moto.url);
-    let run = [
-        "jobs",
-        "run",
-        "--plugin",
-        "aws",
-        "--credential",
-        "prod",
-        "--set",
-        "regions=eu-west-1",
-        "--set",
-        &endpoint,
-        "--wait",
-        "-o",
-        "json",
-    ];
-    world.cairn(run).ok();
+    let run = |regions: &str| {
+        let job = ["jobs", "run", "--plugin", "aws", "--credential", "prod", "--wait", "-o", "json"];
+        world.cairn(job.into_iter().chain(["--set", regions, "--set", &endpoint]))
+    };
+    run("regions=eu-west-1").ok();
     for node_type in
         ["aws.ec2.instance", "aws.s3.bucket", "aws.iam.user", "aws.iam.role", "aws.kms.key", "aws.cloudtrail.trail"]
     {
@@ -57,7 +46,7 @@ fn an_aws_account_is_collected_judged_and_proven() {
 
     // The same account once more: nothing new is written about any node.
     let before = versions(&world);
-    world.cairn(run).ok();
+    run("regions=eu-west-1").ok();
     assert_eq!(versions(&world), before);
 
     let bundle = world.path("control.zip");
@@ -67,20 +56,7 @@ fn an_aws_account_is_collected_judged_and_proven() {
     assert!(used.as_array().unwrap().iter().any(|record| record["action"] == "credential_use"), "{used}");
 
     // A region that is not there is told in words.
-    let moon = [
-        "jobs",
-        "run",
-        "--plugin",
-        "aws",
-        "--credential",
-        "prod",
-        "--set",
-        "regions=us-moon-1",
-        "--set",
-        &endpoint,
-        "--wait",
-    ];
-    let ran = world.cairn(moon);
+    let ran = run("regions=us-moon-1");
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("us-moon-1"), "{}", ran.err);
     server.stop();
