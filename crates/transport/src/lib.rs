@@ -14,6 +14,7 @@ pub mod aws;
 pub mod call;
 pub mod local;
 pub mod record;
+pub mod web;
 
 pub use aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
 pub use call::{
@@ -22,3 +23,4 @@ pub use call::{
 };
 pub use local::LocalHost;
 pub use record::{CallRecord, Recorder, RequestRecord, ResponseRecord};
+pub use web::{WebClient, WebConfig, WebError, WebReply, WebRequest};

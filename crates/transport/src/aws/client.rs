@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::credentials::{AwsCredentials, SigningKeys};
 use super::error::{self, AwsError};
 use super::{Pacer, endpoint, sigv4};
+use crate::web::{self, WebConfig};
 use crate::{AwsCall, AwsReach, CallError, CallRecord, CallTag, Recorder, Reply, RequestRecord, ResponseRecord};
 
 /// How to call. The defaults are right for AWS itself.
@@ -99,24 +100,6 @@ impl std::fmt::Debug for AwsClient {
     }
 }
 
-/// Resolves names, and lets no forbidden address through: what is checked is what is connected to.
-struct Guard {
-    loopback: bool,
-}
-
-impl reqwest::dns::Resolve for Guard {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let loopback = self.loopback;
-        Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| endpoint::forbidden(address.ip(), loopback)) {
-                return Err(format!("`{}` resolves to an address that is refused", name.as_str()).into());
-            }
-            Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
-        })
-    }
-}
-
 /// Why one try failed.
 enum Failure {
     /// AWS answered with an error.
@@ -146,29 +129,14 @@ impl AwsClient {
     ) -> Result<Self, CallError> {
         let endpoint =
             config.endpoint_url.as_deref().map(|url| endpoint::check_override(url, config.loopback)).transpose()?;
-        let wrong = |error: &dyn std::fmt::Display| CallError::Unreachable(format!("no TLS client: {error}"));
-        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        for root in &config.extra_roots {
-            roots.add(root.clone()).map_err(|error| wrong(&error))?;
-        }
-        let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| wrong(&error))?
-            .with_root_certificates(roots);
-        let mut tls = tls.with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .tls_info(true)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .dns_resolver(Guard { loopback: config.loopback })
-            .connect_timeout(config.connect_timeout)
-            .pool_max_idle_per_host(config.concurrency)
-            .user_agent(concat!("cairn/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| wrong(&error))?;
+        let http = web::connector(&WebConfig {
+            loopback: config.loopback,
+            connect_timeout: config.connect_timeout,
+            idle_connections: config.concurrency,
+            extra_roots: config.extra_roots.clone(),
+            ..WebConfig::default()
+        })
+        .map_err(|error| CallError::Unreachable(format!("no TLS client: {error}")))?;
         let slots = Semaphore::new(config.concurrency.max(1));
         Ok(Self { credentials, assumed: Mutex::new(None), config, endpoint, http, pacer, slots, recorder, clock, rng })
     }
