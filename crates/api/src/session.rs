@@ -1,14 +1,16 @@
 //! Signing in and out, and one's own password.
 
+use std::net::IpAddr;
+
 use access::OpCtx;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use crypto::{jwt, password, token};
-use domain::{Email, Error, Limits, Rng, Secret};
+use domain::{Email, Error, Limits, RequestId, Rng, Secret};
 use serde_json::json;
-use store::LiveSession;
+use store::{LiveSession, UserRow};
 use wire::session::{Me, MyTenant, PasswordChange, SessionCreate, SessionCreated};
 
 use crate::caller::{self, Caller};
@@ -20,7 +22,7 @@ use crate::state::ApiState;
 pub(crate) const AUDIENCE: &str = "cairn-session";
 
 /// The address of the caller, before anybody is signed in.
-pub(crate) struct Address(Option<std::net::IpAddr>);
+pub(crate) struct Address(Option<IpAddr>);
 
 impl FromRequestParts<ApiState> for Address {
     type Rejection = std::convert::Infallible;
@@ -146,7 +148,17 @@ pub(crate) async fn session_create(
             return Err(refused());
         }
     };
-    let session = state.store.session_create(&user, request, ip, state.settings.session_ms).await?;
+    Ok((StatusCode::CREATED, Json(issue(&state, &user, request, ip).await?)))
+}
+
+/// A new session of a user who has proved who they are, and its token. Every way to sign in ends here.
+pub(crate) async fn issue(
+    state: &ApiState,
+    user: &UserRow,
+    request: RequestId,
+    ip: Option<IpAddr>,
+) -> Result<SessionCreated, Failure> {
+    let session = state.store.session_create(user, request, ip, state.settings.session_ms).await?;
     let now = state.store.clock().now();
     let claims = json!({
         "iss": state.settings.installation,
@@ -157,8 +169,7 @@ pub(crate) async fn session_create(
         "exp": session.expires_at.as_seconds(),
     });
     let token = jwt::sign_hs256(&claims, state.jwt_secret.expose());
-    let created = SessionCreated { token, expires_at: session.expires_at, me: me(&session) };
-    Ok((StatusCode::CREATED, Json(created)))
+    Ok(SessionCreated { token, expires_at: session.expires_at, me: me(&session) })
 }
 
 /// Signs out: the session's token is refused from now on.
