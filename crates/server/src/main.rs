@@ -6,6 +6,7 @@
 //! - a start that cannot be completed changes nothing that exists;
 //! - a stop loses nothing: requests drain, and tasks that are cut off are taken up again by the next start.
 
+mod allocator;
 mod bootstrap;
 mod catalog;
 mod config;
@@ -73,6 +74,7 @@ enum ConfigCommand {
 }
 
 fn main() -> std::process::ExitCode {
+    allocator::tune(&process_environment);
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,

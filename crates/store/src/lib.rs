@@ -36,7 +36,7 @@ use std::sync::Arc;
 use domain::{Clock, Rng};
 
 pub use audit::{AuditFilter, AuditRecord, Category, Change, Outcome};
-pub use collection::{CollectedCall, Collection, NewArtifact, NewStatement};
+pub use collection::{Collection, NewArtifact, NewStatement};
 pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, NewAssessment, ScopeStatement};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
 pub use graph::{EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeVersion, SnapshotItem};

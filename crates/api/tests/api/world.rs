@@ -502,7 +502,7 @@ impl World {
             coverage: Coverage::Complete,
             nodes: 1,
             edges: 1,
-            calls: vec![],
+            calls: 0,
             artifacts: vec![artifact],
             statement,
             started: now,
