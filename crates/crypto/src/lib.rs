@@ -14,12 +14,16 @@
 pub mod aead;
 pub mod ed25519;
 mod error;
+pub mod fips;
 mod hash;
 pub mod jwt;
 pub mod password;
 mod strict_json;
 pub mod system;
+pub mod tls;
 pub mod token;
+#[cfg(test)]
+mod vectors;
 
 pub use error::CryptoError;
 pub use hash::{Sha256, constant_time_eq, hmac_sha256, sha256};
