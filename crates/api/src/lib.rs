@@ -20,6 +20,7 @@ mod layers;
 mod member;
 mod node;
 mod page;
+mod password;
 mod plugin;
 pub mod ports;
 mod problem;
@@ -27,6 +28,7 @@ mod schedule;
 mod session;
 mod state;
 mod tenant;
+mod throttle;
 mod user;
 
 use axum::Router;

@@ -35,6 +35,7 @@ fn status(error: &Error) -> StatusCode {
         Error::NotFound { .. } => StatusCode::NOT_FOUND,
         Error::Conflict { .. } => StatusCode::CONFLICT,
         Error::Limit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -63,14 +64,19 @@ impl IntoResponse for Failure {
             Error::Invalid { field, .. } => *field,
             _ => None,
         };
+        let retry = match &error {
+            Error::Throttled { wait_s } => Some(HeaderValue::from(*wait_s)),
+            Error::Unavailable { .. } => Some(HeaderValue::from_static("1")),
+            _ => None,
+        };
         let status = status(&error);
         let mut response = answer(status, error.code(), error.to_string(), field);
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(retry) = retry {
+            headers.insert(header::RETRY_AFTER, retry);
         }
         response
     }

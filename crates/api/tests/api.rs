@@ -19,5 +19,9 @@ mod member;
 mod other_tenant;
 #[path = "api/session.rs"]
 mod session;
+#[path = "api/tenants_apart.rs"]
+mod tenants_apart;
+#[path = "api/throttle.rs"]
+mod throttle;
 #[path = "api/world.rs"]
 mod world;

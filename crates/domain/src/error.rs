@@ -34,13 +34,19 @@ pub enum Error {
         /// What it clashes with.
         message: String,
     },
-    /// A limit was reached (HTTP 413 or 429).
+    /// A limit was reached (HTTP 413).
     #[error("over the limit of {max} {which}")]
     Limit {
         /// The limit's name with its unit.
         which: &'static str,
         /// The most that is accepted.
         max: u64,
+    },
+    /// Too many guesses were made: the next one is judged after a while (HTTP 429).
+    #[error("too many tries: try again in {wait_s} s")]
+    Throttled {
+        /// How long to wait, in seconds.
+        wait_s: u64,
     },
     /// It may work later (HTTP 503): the database is locked, the disk is full, a peer is away.
     #[error("{message}")]
@@ -86,6 +92,7 @@ impl Error {
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
             Self::Limit { .. } => "limit",
+            Self::Throttled { .. } => "throttled",
             Self::Unavailable { .. } => "unavailable",
             Self::Internal { .. } => "internal",
         }

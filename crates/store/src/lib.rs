@@ -24,6 +24,7 @@ mod migrate;
 mod open;
 mod run;
 mod schedule;
+mod sign_in;
 mod statement;
 mod tenant;
 mod unit;

@@ -8,7 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::Clock as _;
 use serde_json::{Value, json};
 
-use crate::world::{LEAVER, NEWCOMER, PLATFORM, SESSION_MS, World, admin, each_engine, holder, planted};
+use crate::world::{
+    LEAVER, NEWCOMER, PLATFORM, SESSION_MS, World, admin, each_engine, each_engine_with, holder, planted,
+};
 
 fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
@@ -262,6 +264,33 @@ fn a_new_password_ends_the_other_sessions_and_the_old_password() {
         sign_in(&world, &admin(), new).await.is(201);
         change(old, new).await.is(400);
     });
+}
+
+#[test]
+fn an_installation_that_goes_to_pbkdf2_stores_each_password_anew_at_its_next_use() {
+    each_engine_with(
+        |settings| settings.pbkdf2 = true,
+        |world| async move {
+            let stored = || async {
+                let user = world.store.login_user(&admin().parse().unwrap()).await.unwrap().unwrap();
+                user.password_hash.unwrap()
+            };
+            assert!(stored().await.starts_with("$2b$"), "the world's users come from before");
+            sign_in(&world, &admin(), &testkit::logs::plant("a wrong password")).await.is(401);
+            assert!(stored().await.starts_with("$2b$"), "only a right password is stored anew");
+            let token = world.sign_in(&admin()).await;
+            let renewed = stored().await;
+            assert!(renewed.starts_with("$pbkdf2-sha256$"), "{renewed}");
+            let last = world.audit(None, -1).await;
+            assert!(last.iter().any(|(_, action, _)| action == "password_rehash"));
+            world.sign_in(&admin()).await;
+            assert_eq!(stored().await, renewed, "once");
+            let body = json!({"old": planted().password, "new": planted().new_password});
+            world.call("POST", "/api/v1/me/password", Some(&token), Some(body)).await.is(204);
+            assert!(stored().await.starts_with("$pbkdf2-sha256$"));
+            sign_in(&world, &admin(), &planted().new_password).await.is(201);
+        },
+    );
 }
 
 #[test]
