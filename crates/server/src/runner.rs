@@ -231,7 +231,8 @@ impl Runner {
             Err(error @ Error::Unavailable { .. }) => TaskOutcome::Retry(told(&error)),
             Err(error) => TaskOutcome::Failed(told(&error)),
         };
-        self.unit(claim).await?.task_finished(claim, outcome).await.map(drop)
+        self.unit(claim).await?.task_finished(claim, outcome).await?;
+        self.store.relax().await
     }
 
     async fn judge(&self, claim: &Claim) -> Result<()> {

@@ -235,8 +235,18 @@ pub(crate) fn pg_arguments(values: &[Value]) -> Result<PgArguments> {
     Ok(arguments)
 }
 
-/// Page cache of each reading connection on SQLite: 512 KiB (SQLite's default is 2 MiB, which the writer keeps). The system caches the file.
+/// Page cache of each reading connection on SQLite: 512 KiB. The system caches the file.
 const READER_CACHE: &str = "-512";
+
+/// How much of a SQLite database the writer may hold in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriterCache {
+    /// SQLite's default, 2 MiB.
+    Usual,
+    /// 128 MiB, while large pages come in: keys are hashes, so a page of observations touches some 20,000 pages of a large database, and
+    /// each that does not fit is written and read again many times in one transaction.
+    Large,
+}
 
 impl Db {
     /// Opens `sqlite:PATH` (made when absent) or `postgres://…`. `role`: PostgreSQL role to become on every connection.
@@ -312,6 +322,19 @@ impl Db {
             Self::Pg(pool) => pool.begin().await.map(Tx::Pg),
         }
         .map_err(failed)
+    }
+
+    /// Sets the writer's cache, and gives back what it held beyond that.
+    pub(crate) async fn writer_cache(&self, cache: WriterCache) -> Result<()> {
+        let kib = match cache {
+            WriterCache::Usual => 2_000,
+            WriterCache::Large => 128 * 1_024,
+        };
+        if let Self::Sqlite { writer, .. } = self {
+            let sql = AssertSqlSafe(format!("PRAGMA cache_size = -{kib}; PRAGMA shrink_memory"));
+            sqlx::raw_sql(sql).execute(writer).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Begins a transaction that only reads, on one snapshot.

@@ -16,7 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::bulk::Batch;
-use crate::db::{Engine, Row, Tx, args};
+use crate::db::{Engine, Row, Tx, WriterCache, args};
 use crate::unit::enter;
 use crate::{Category, Change, Store, Write};
 
@@ -45,9 +45,14 @@ pub struct Ingest {
     broken: HashSet<ScopeKey>,
     /// Whether its last page changed something.
     changing: bool,
+    /// Whether the writer's cache was enlarged for this scope.
+    roomy: bool,
     /// Nodes that are in the graph for certain: none is ever deleted.
     ends: HashSet<NodeKey>,
 }
+
+/// Observations of a page from which on the writer needs more memory than usual.
+const LARGE_PAGE: usize = 2_000;
 
 impl Store {
     /// Begins to take in what one task brings.
@@ -60,6 +65,7 @@ impl Store {
             seen: HashMap::new(),
             broken: HashSet::new(),
             changing: false,
+            roomy: false,
             ends: HashSet::new(),
         }
     }
@@ -164,6 +170,10 @@ impl Ingest {
             plan_page(&prepared, &held, seen, &self.ends, now).is_empty()
         };
         if !same {
+            if !self.roomy && page.nodes.len() + page.edges.len() >= LARGE_PAGE {
+                self.store.db().writer_cache(WriterCache::Large).await?;
+                self.roomy = true;
+            }
             let mut unit = write(&self.store, &self.ctx, self.tenant).await?;
             // Another task may have written since: under the lock nobody can.
             let held = known(&mut unit.tx, self.tenant, &prepared, seen, &self.ends).await?;
@@ -220,6 +230,8 @@ impl Ingest {
             unit.commit(Change::to(Category::Discovery, "scope", scope).detail(detail)).await?;
         }
         self.seen.remove(&scope_key);
+        // Another task that ended may have given the cache back.
+        self.roomy = false;
         Ok(changes)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use domain::{Clock, Error, Result, Rng};
 
-use crate::db::{Db, Engine, args};
+use crate::db::{Db, Engine, WriterCache, args};
 use crate::{Inner, Store, migrate, vault};
 
 /// How to open a store.
@@ -103,6 +103,11 @@ impl Store {
         }
         vault::mark_master(&db, &master, &*rng).await?;
         Ok(Self { inner: Arc::new(Inner { db, master, clock, rng, blobs, signals: crate::work::Signals::default() }) })
+    }
+
+    /// After a large piece of work: gives back the memory that it took.
+    pub async fn relax(&self) -> Result<()> {
+        self.db().writer_cache(WriterCache::Usual).await
     }
 
     /// Closes every connection.
