@@ -128,9 +128,9 @@ pub(crate) async fn session_create(
         } else {
             // An unknown user costs the same time as a known one.
             if pbkdf2 {
-                password::spend_like_pbkdf2()
+                password::spend_like_pbkdf2();
             } else {
-                password::spend_like(cost)
+                password::spend_like(cost);
             }
             (false, None)
         }

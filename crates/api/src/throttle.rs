@@ -141,14 +141,14 @@ pub(crate) struct Throttle {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Wait {
     kind: &'static str,
-    wait_ms: i64,
+    ms: i64,
     /// Whether it is the first since the last guess that was let through.
     first: bool,
 }
 
 impl Wait {
     fn error(self) -> Error {
-        Error::Throttled { wait_s: u64::try_from(self.wait_ms).unwrap_or(0).div_ceil(1_000).max(1) }
+        Error::Throttled { wait_s: u64::try_from(self.ms).unwrap_or(0).div_ceil(1_000).max(1) }
     }
 }
 
@@ -229,7 +229,7 @@ impl Throttle {
             let wait_ms = slot.wait_ms(rule, now_ms);
             if wait_ms > 0 {
                 table.put(Slot { told: true, ..slot });
-                return Err(Wait { kind: rule.kind, wait_ms, first: !slot.told });
+                return Err(Wait { kind: rule.kind, ms: wait_ms, first: !slot.told });
             }
         }
         for (key, rule) in &counted {
@@ -257,7 +257,7 @@ impl Throttle {
 
     /// A stranger's turn to hash: a few at a time, a few waiting, and the others are told to come back.
     async fn turn(&self) -> Result<Turn, Wait> {
-        let full = Wait { kind: "hashing", wait_ms: 1_000, first: false };
+        let full = Wait { kind: "hashing", ms: 1_000, first: false };
         let waiting = Arc::clone(&self.strangers_waiting).try_acquire_owned().map_err(|_| full)?;
         let working = Arc::clone(&self.strangers).acquire_owned().await.map_err(|_| full)?;
         Ok(Turn { _working: working, _waiting: waiting })

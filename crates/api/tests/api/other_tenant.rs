@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::authorization::{Standing, body, object};
 use crate::document::{operations, parameters};
-use crate::world::{World, each_engine, holder, nobodys};
+use crate::world::{World, each_wall, holder, nobodys};
 
 /// Query parameters that name a thing.
 const ID_QUERIES: [(&str, &str, &str); 5] = [
@@ -57,7 +57,7 @@ async fn compare(world: &World, method: &str, path: &str, of_a: &str, nobodys: &
 
 #[test]
 fn attack_27_a_thing_of_another_tenant_answers_like_one_that_does_not_exist() {
-    each_engine(|world| async move {
+    each_wall(|world| async move {
         let standing = Standing::new(&world, world.a).await;
         let mut compared = 0;
         for operation in operations() {
@@ -99,7 +99,7 @@ fn attack_28_a_query_or_a_body_that_names_another_tenants_thing_finds_nothing() 
             );
         }
     }
-    each_engine(|world| async move {
+    each_wall(|world| async move {
         let standing = Standing::new(&world, world.a).await;
         let all = operations();
         for (id, query, kind) in ID_QUERIES {
@@ -135,7 +135,7 @@ fn attack_28_a_query_or_a_body_that_names_another_tenants_thing_finds_nothing() 
 
 #[test]
 fn attack_30_a_page_of_another_tenant_or_list_or_one_that_was_changed_is_refused() {
-    each_engine(|world| async move {
+    each_wall(|world| async move {
         Standing::new(&world, world.a).await;
         world.later();
         world.evidence(world.a).await;
@@ -191,7 +191,7 @@ fn attack_30_a_page_of_another_tenant_or_list_or_one_that_was_changed_is_refused
 
 #[test]
 fn attack_32_a_name_that_is_taken_in_one_tenant_is_free_in_another() {
-    each_engine(|world| async move {
+    each_wall(|world| async move {
         let new = || {
             body(&world, "credential_create").map(|mut body| {
                 body["name"] = json!("prod");
@@ -207,7 +207,7 @@ fn attack_32_a_name_that_is_taken_in_one_tenant_is_free_in_another() {
 
 #[test]
 fn attack_35_odd_names_of_tenants_are_no_tenant() {
-    each_engine(|world| async move {
+    each_wall(|world| async move {
         let odd = [
             ".",
             "..",

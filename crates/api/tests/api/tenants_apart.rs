@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use crate::document::{Operation, operations, parameters};
-use crate::world::{Answer, NODE, World, each_engine, holder, planted};
+use crate::world::{Answer, NODE, World, each_wall, holder, planted};
 
 /// One step: whose, which, and two numbers to choose with.
 type Step = (bool, u8, u16, u16);
@@ -141,7 +141,7 @@ async fn run(world: &World, steps: &[Step], reading: &[Operation], sides: &mut [
 
 #[test]
 fn random_operations_of_two_tenants_never_show_one_the_others_marker() {
-    each_engine(|world| async move {
+    each_wall(|world| async move {
         let reading: Vec<Operation> = operations().into_iter().filter(reads).collect();
         assert!(reading.len() >= 15, "{}", reading.len());
         let side = |letter, tenant: TenantId, slug, marker: &'static str| Side {

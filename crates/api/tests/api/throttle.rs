@@ -8,7 +8,7 @@ use axum::extract::ConnectInfo;
 use http::Request;
 use serde_json::json;
 
-use crate::world::{Answer, World, admin, each_engine, planted};
+use crate::world::{Answer, World, admin, each_engine, each_engine_with, planted};
 
 async fn sign_in_from(world: &World, address: &str, email: &str, password: &str) -> Answer {
     let body = json!({"email": email, "password": password}).to_string();
@@ -121,4 +121,33 @@ fn a_new_password_that_attackers_try_first_is_refused() {
             assert_eq!(answer.json["field"], "new");
         }
     });
+}
+
+#[test]
+fn attack_18_a_flood_of_strangers_does_not_stop_who_signs_in_where_they_did_before() {
+    // A cost at which a hash takes longer than all else of a sign-in.
+    each_engine_with(
+        |settings| settings.bcrypt_cost = 10,
+        |world| async move {
+            let (wrong, right) = (testkit::logs::plant("a wrong password"), &planted().password);
+            sign_in_from(&world, "192.0.2.7", &admin(), right).await.is(201);
+            let stranger = |n: u32| {
+                let (world, wrong) = (&world, &wrong);
+                async move {
+                    let (address, email) = (format!("198.51.{}.{}", n / 100, n % 100), format!("u{n}@example.org"));
+                    sign_in_from(world, &address, &email, wrong).await.status
+                }
+            };
+            let flood = futures::future::join_all((0..150).map(stranger));
+            let home = async {
+                for _ in 0..5 {
+                    sign_in_from(&world, "192.0.2.7", &admin(), right).await.is(201);
+                }
+            };
+            let (statuses, ()) = futures::join!(flood, home);
+            assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
+            let told_to_wait = statuses.iter().filter(|status| **status == 429).count();
+            assert!(told_to_wait >= 50, "{told_to_wait} of 150 strangers were told to come back");
+        },
+    );
 }

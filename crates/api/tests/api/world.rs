@@ -135,7 +135,7 @@ pub(crate) struct World {
     _draining: tokio::sync::watch::Sender<bool>,
     _watch: testkit::logs::Watch<'static>,
     _dir: TempDir,
-    _database: Option<TestDatabase<'static>>,
+    database: Option<TestDatabase<'static>>,
 }
 
 /// Runs a test in a world on each engine.
@@ -151,6 +151,26 @@ pub(crate) fn each_engine_with<F: Future<Output = ()>>(adjust: fn(&mut Settings)
         let database = postgres.then(|| Postgres::shared().database());
         runtime.block_on(async { test(World::new(database, adjust).await).await });
     }
+}
+
+/// The same, and once more on a PostgreSQL whose owner switched row-level security off: there the types alone keep tenants apart.
+pub(crate) fn each_wall<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
+    each_engine(&test);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let world = World::new(Some(Postgres::shared().database()), |_| ()).await;
+        let off = "DO $$ DECLARE t regclass; BEGIN \
+             FOR t IN SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND relrowsecurity LOOP \
+             EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', t); END LOOP; END $$";
+        let database = world.database.as_ref().unwrap();
+        database.owner_sql(off).unwrap();
+        assert_ne!(
+            database.app_sql("SELECT count(*) FROM member").unwrap().trim(),
+            "0",
+            "rows are seen without a tenant"
+        );
+        test(world).await;
+    });
 }
 
 /// The login name of who holds a role in tenant `a` or `b`.
@@ -225,7 +245,7 @@ impl World {
             _draining: draining,
             _watch: watch,
             _dir: dir,
-            _database: database,
+            database,
         };
         (world.a, world.b) = (world.tenant("acme").await, world.tenant("globex").await);
         let hash = api::hash_one_time_password(&planted().password, 4, &*world.rng).unwrap();
