@@ -40,6 +40,8 @@ struct File {
     #[serde(default)]
     reading: BTreeMap<String, BTreeMap<String, Reading>>,
     #[serde(default)]
+    scopes: BTreeMap<String, BTreeSet<String>>,
+    #[serde(default)]
     exposed_when: BTreeMap<String, String>,
 }
 
@@ -49,6 +51,7 @@ pub struct Schema {
     types: BTreeMap<String, BTreeMap<String, Shape>>,
     edges: BTreeSet<String>,
     reading: BTreeMap<String, BTreeMap<String, Reading>>,
+    scopes: BTreeMap<String, BTreeSet<String>>,
     exposed_when: BTreeMap<String, String>,
 }
 
@@ -61,6 +64,7 @@ impl Schema {
             schema.types.extend(file.types);
             schema.edges.extend(file.edges);
             schema.exposed_when.extend(file.exposed_when);
+            schema.scopes.extend(file.scopes);
             for (node_type, properties) in file.reading {
                 schema.reading.entry(node_type).or_default().extend(properties);
             }
@@ -71,6 +75,9 @@ impl Schema {
             if let Some(unknown) = properties.keys().find(|property| !known.contains_key(*property)) {
                 return Err(format!("`reading` names the unknown property `{unknown}` of `{node_type}`"));
             }
+        }
+        if let Some(unknown) = schema.scopes.keys().find(|node_type| !schema.types.contains_key(*node_type)) {
+            return Err(format!("`scopes` names the unknown type `{unknown}`"));
         }
         match schema.exposed_when.keys().find(|node_type| !schema.types.contains_key(*node_type)) {
             Some(unknown) => Err(format!("`exposed_when` names the unknown type `{unknown}`")),
@@ -91,6 +98,11 @@ impl Schema {
     /// The conditions under which nodes of a type count as exposed, in CEL.
     pub fn exposed_when(&self) -> &BTreeMap<String, String> {
         &self.exposed_when
+    }
+
+    /// The names of the scopes that show nodes of a type, where they are known.
+    pub fn scopes(&self, node_type: &str) -> impl Iterator<Item = &str> {
+        self.scopes.get(node_type).into_iter().flatten().map(String::as_str)
     }
 
     /// How nodes of a type show that their properties were read.
@@ -177,6 +189,7 @@ mod tests {
         for text in [
             r#"{"exposed_when": {"aws.x": "true"}}"#,
             r#"{"reading": {"aws.x": {}}}"#,
+            r#"{"scopes": {"aws.x": ["x.xs"]}}"#,
             r#"{"types": {"aws.y": {}}, "reading": {"aws.y": {"aws.x": "present"}}}"#,
         ] {
             let error = Schema::parse(&[("x.json", text)]).unwrap_err();

@@ -1,7 +1,7 @@
 //! From the collectors' property lists in `docs/schema` to the schema that rules are checked against. Used by the example `schema`, which
 //! writes `packs/schema/*.json`, and by the test that says when that was forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -22,7 +22,29 @@ pub fn aws(properties: &str, table: &str) -> Value {
     for fields in types.values_mut() {
         fields.extend(OF_EVERY_AWS_NODE.map(|name| (name.to_owned(), Value::Null)));
     }
-    json!({ "source": "docs/schema/aws-properties.md, docs/schema/aws-types.md", "types": types, "reading": added(table) })
+    json!({ "source": "docs/schema/aws-properties.md, docs/schema/aws-types.md", "types": types, "reading": added(table), "scopes": scopes(table, "### ") })
+}
+
+/// The scopes that show nodes of each type: "scope `name`" in the heading of a type or below it. One whose name depends on what is found
+/// (`packages.<manager>`) is left out.
+fn scopes<'t>(text: &'t str, heading: &str) -> BTreeMap<&'t str, BTreeSet<&'t str>> {
+    let mut out: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut current = None;
+    for line in text.lines() {
+        let told = match line.strip_prefix(heading) {
+            Some(rest) => {
+                current = rest.split_whitespace().next().filter(|word| word.contains('.'));
+                rest
+            }
+            None if line.starts_with("scope `") => line,
+            None => continue,
+        };
+        let name = told.split_once("scope `").and_then(|(_, rest)| rest.split_once('`')).map(|(name, _)| name);
+        if let (Some(node_type), Some(name)) = (current, name.filter(|name| !name.contains('<'))) {
+            out.entry(node_type).or_default().insert(name);
+        }
+    }
+    out
 }
 
 /// The properties that calls of their own add: each is present when its call was answered. Deeper ones (`a[].b`) are left out.
@@ -80,7 +102,7 @@ pub fn host(text: &str) -> Value {
         let properties = properties.split(", ").map(|property| (property.to_owned(), sign.clone()));
         reading.entry(node_type).or_default().extend(properties);
     }
-    json!({ "source": "docs/schema/host.md", "types": types, "reading": reading })
+    json!({ "source": "docs/schema/host.md", "types": types, "reading": reading, "scopes": scopes(text, "## ") })
 }
 
 /// The properties of `host.machine` that a section of the same name tells about, and those that belong to one.

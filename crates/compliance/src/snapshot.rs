@@ -1,5 +1,8 @@
 //! The graph at one moment, in memory and compact: what rules are evaluated over.
 //!
+//! It also knows what is not in it: nodes that edges name and nobody has read, and scopes that were not read to their end. A rule that asks
+//! for these gets an error instead of a list that looks complete.
+//!
 //! Nodes are sorted by id, so that everything computed from a snapshot is in one order whatever order it was filled in. Adjacency is in
 //! compressed rows of 32-bit indices, in both directions.
 
@@ -25,6 +28,10 @@ pub struct Node {
     region: u32,
     provider: u32,
     account: u32,
+    /// The account or, where there is none, the machine that it is part of: what scopes are read by.
+    owner: u32,
+    /// Only named by an edge.
+    unread: bool,
 }
 
 /// Which way an edge is followed.
@@ -78,6 +85,12 @@ impl Adjacency {
     }
 }
 
+/// The machine of a host's node, whose resource is `<machine>` or `<machine>/…`; nothing for other nodes.
+fn machine(id: &str) -> &str {
+    let resource = id.strip_prefix("host:").and_then(|rest| rest.splitn(3, ':').nth(2)).unwrap_or_default();
+    resource.split('/').next().unwrap_or_default()
+}
+
 /// An index as a `usize`: every supported machine has at least 32 bits.
 fn index(small: u32) -> usize {
     usize::try_from(small).unwrap_or(usize::MAX)
@@ -85,6 +98,26 @@ fn index(small: u32) -> usize {
 
 fn small(large: usize) -> u32 {
     u32::try_from(large).unwrap_or(u32::MAX)
+}
+
+/// Where resources that belong to no region stand, in node ids and in scopes.
+const GLOBAL: &str = "global";
+
+/// Which scopes were read to their end, by what they show and whose they are: the place and whether.
+#[derive(Debug, Default)]
+struct Coverage {
+    scopes: HashMap<(u32, u32), Vec<(u32, bool)>>,
+}
+
+/// What a list of nodes lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Lack<'s> {
+    /// A node that an edge names.
+    Node(&'s str),
+    /// The scope that shows such nodes was not read to its end, in this place.
+    Scope(&'s str),
+    /// No scope that shows such nodes was read.
+    All,
 }
 
 /// The graph at one moment; built by [`SnapshotBuilder`].
@@ -98,17 +131,20 @@ pub struct Snapshot {
     outgoing: Adjacency,
     incoming: Adjacency,
     edge_properties: Vec<Json>,
+    /// None: everything was read.
+    coverage: Option<Coverage>,
+    unread: usize,
 }
 
 impl Snapshot {
-    /// How many nodes there are.
+    /// How many nodes there are, without those that are only named.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.nodes.len() - self.unread
     }
 
     /// Whether there is no node.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.len() == 0
     }
 
     /// The node at an index.
@@ -118,7 +154,33 @@ impl Snapshot {
 
     /// The index of the node with this id.
     pub fn find(&self, id: &str) -> Option<NodeIndex> {
-        self.nodes.binary_search_by(|node| (*node.id).cmp(id)).ok().map(small)
+        let at = self.nodes.binary_search_by(|node| (*node.id).cmp(id)).ok()?;
+        self.nodes.get(at).filter(|node| !node.unread).map(|_| small(at))
+    }
+
+    /// What of the nodes that `scope` shows was not read around `of`: in its region and where nothing has a region, or everywhere when it has
+    /// no region itself or `everywhere` is asked for.
+    pub(crate) fn lack(&self, of: &Node, scope: &str, everywhere: bool) -> Option<Lack<'_>> {
+        let coverage = self.coverage.as_ref()?;
+        let Some(name) = self.symbol_of.get(scope) else { return Some(Lack::All) };
+        let global = self.symbol_of.get(GLOBAL).copied();
+        let everywhere = everywhere || Some(of.region) == global;
+        let here = |place: u32| everywhere || place == of.region || place == EMPTY || Some(place) == global;
+        let mut any = false;
+        for (place, read) in coverage.scopes.get(&(*name, of.owner)).into_iter().flatten() {
+            if here(*place) {
+                any = true;
+                if !read {
+                    return Some(Lack::Scope(self.symbol(*place)));
+                }
+            }
+        }
+        (!any).then_some(Lack::All)
+    }
+
+    /// Whether a node is only named by an edge.
+    pub(crate) fn is_unread(node: &Node) -> bool {
+        node.unread
     }
 
     /// Every node of a type, by id.
@@ -188,6 +250,7 @@ pub struct SnapshotBuilder {
     symbols: Vec<Box<str>>,
     symbol_of: HashMap<Box<str>, u32>,
     edge_properties: Vec<Json>,
+    coverage: Option<Coverage>,
 }
 
 impl SnapshotBuilder {
@@ -231,9 +294,42 @@ impl SnapshotBuilder {
             region: self.intern(region),
             provider: self.intern(provider),
             account: self.intern(&account),
+            owner: self.intern(if account.is_empty() { machine(id) } else { &account }),
+            unread: false,
             properties,
         };
         self.nodes.push(node);
+        self
+    }
+
+    /// Adds a node of which nothing is known but that edges name it.
+    pub fn unread_node(&mut self, id: &str, node_type: &str) -> &mut Self {
+        let empty = || Json::Object(serde_json::Map::new());
+        self.node(id, node_type, "", "", "", empty(), empty());
+        if let Some(node) = self.nodes.last_mut() {
+            node.unread = true;
+        }
+        self
+    }
+
+    /// Adds a scope (`aws:<account>:<region>:<name>`, `host:<machine>:<name>`) and whether it was read to its end when it was last read.
+    /// Without a call of this, everything counts as read.
+    pub fn scope(&mut self, id: &str, read: bool) -> &mut Self {
+        let parts: Vec<&str> = id.splitn(4, ':').collect();
+        let (owner, place, name) = match parts.as_slice() {
+            [_, owner, place, name] => (*owner, *place, *name),
+            [_, owner, name] => (*owner, "", *name),
+            _ => ("", "", id),
+        };
+        let (owner, place, name) = (self.intern(owner), self.intern(place), self.intern(name));
+        let coverage = self.coverage.get_or_insert_with(Coverage::default);
+        coverage.scopes.entry((name, owner)).or_default().push((place, read));
+        self
+    }
+
+    /// Says that every scope that was read is told by [`SnapshotBuilder::scope`], also when there is none.
+    pub fn scopes_known(&mut self) -> &mut Self {
+        self.coverage.get_or_insert_with(Coverage::default);
         self
     }
 
@@ -251,11 +347,11 @@ impl SnapshotBuilder {
 
     /// The finished snapshot.
     pub fn build(mut self) -> Snapshot {
-        self.nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        self.nodes.sort_by(|a, b| (&a.id, a.unread).cmp(&(&b.id, b.unread)));
         self.nodes.dedup_by(|later, first| later.id == first.id);
         let mut by_type: HashMap<u32, Vec<NodeIndex>> = HashMap::new();
         let mut by_account: HashMap<(u32, u32), Vec<NodeIndex>> = HashMap::new();
-        for (at, node) in self.nodes.iter().enumerate() {
+        for (at, node) in self.nodes.iter().enumerate().filter(|(_, node)| !node.unread) {
             by_type.entry(node.kind).or_default().push(small(at));
             if node.account != EMPTY {
                 by_account.entry((node.kind, node.account)).or_default().push(small(at));
@@ -276,6 +372,8 @@ impl SnapshotBuilder {
         }
         let count = self.nodes.len();
         Snapshot {
+            unread: self.nodes.iter().filter(|node| node.unread).count(),
+            coverage: self.coverage,
             nodes: self.nodes,
             symbols: self.symbols,
             symbol_of: self.symbol_of,

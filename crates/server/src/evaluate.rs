@@ -46,6 +46,7 @@ impl Evaluator {
     ) -> Result<Snapped> {
         let read = permit.ctx().authorize::<ops::NodeList>(permit.tenant())?;
         let mut builder = SnapshotBuilder::new();
+        builder.scopes_known();
         self.store
             .read(read)
             .await?
@@ -53,6 +54,12 @@ impl Evaluator {
                 match item {
                     SnapshotItem::Node { id, name, tags, properties } => {
                         builder.node(id.as_str(), id.node_type(), name, id.region(), id.provider(), tags, properties);
+                    }
+                    SnapshotItem::Unread { id } => {
+                        builder.unread_node(id.as_str(), id.node_type());
+                    }
+                    SnapshotItem::Scope { id, read } => {
+                        builder.scope(id, read);
                     }
                     SnapshotItem::Edge { source, target, edge_type, properties } => {
                         builder.edge(source, target, edge_type, properties);

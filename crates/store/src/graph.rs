@@ -147,6 +147,18 @@ pub enum SnapshotItem<'a> {
         /// Its facts: an object.
         properties: serde_json::Value,
     },
+    /// A node that edges name and no scope has shown.
+    Unread {
+        /// Its id.
+        id: &'a NodeId,
+    },
+    /// A scope that was read.
+    Scope {
+        /// Its id.
+        id: &'a str,
+        /// Whether its last reading came to its end.
+        read: bool,
+    },
     /// An open edge between two of these nodes.
     Edge {
         /// The id of the node that it leaves.
@@ -305,14 +317,20 @@ impl Read<ops::NodeList> {
             .collect()
     }
 
-    /// Streams the open graph as one moment shows it: nodes (of these types, if given), then the edges between them. Holds the ids of the
-    /// nodes, and one row at a time besides.
+    /// Streams the open graph as one moment shows it: scopes, nodes (of these types, if given), nodes that are only named, then the edges
+    /// between them. Holds the ids of the nodes, and one row at a time besides.
     pub async fn graph_snapshot(
         &mut self,
         types: Option<&[&str]>,
         mut each: impl FnMut(SnapshotItem<'_>) -> Result<()>,
     ) -> Result<()> {
         let tenant = self.tenant();
+        let sql = "SELECT scope, complete_at >= seen_at FROM scope WHERE tenant_id = $1";
+        self.tx
+            .for_each(sql, args![tenant], |row| {
+                each(SnapshotItem::Scope { id: &row.text(0)?, read: row.opt_bool(1)?.unwrap_or(false) })
+            })
+            .await?;
         let mut ids: HashMap<Uuid, Box<str>> = HashMap::new();
         let mut shown = |row: &Row| {
             let id: NodeId = row.parse(1)?;
@@ -333,6 +351,15 @@ impl Read<ops::NodeList> {
                 }
             }
         }
+        // What edges name and no scope has shown: a rule must not take it for absent.
+        self.tx
+            .for_each("SELECT key, id FROM node WHERE tenant_id = $1 AND NOT observed", args![tenant], |row| {
+                let id: NodeId = row.parse(1)?;
+                each(SnapshotItem::Unread { id: &id })?;
+                ids.insert(row.uuid(0)?, id.as_str().into());
+                Ok(())
+            })
+            .await?;
         let sql =
             "SELECT source_key, target_key, type, properties FROM edge WHERE tenant_id = $1 AND closed_at IS NULL";
         self.tx

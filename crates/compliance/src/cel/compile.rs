@@ -56,8 +56,11 @@ pub(super) enum Op {
         edge: Box<str>,
         direction: Direction,
         node_type: Box<str>,
+        /// The scopes that show nodes of the type.
+        scopes: Box<[Box<str>]>,
     },
-    NodesOf(Box<str>),
+    /// The type, and the scopes that show its nodes.
+    NodesOf(Box<str>, Box<[Box<str>]>),
 }
 
 /// A macro over a list or a map's keys.
@@ -294,7 +297,7 @@ impl<'s> Compiler<'s> {
             (_, "neighbors", _) => return self.neighbors(target, args, at),
             (None, "nodes_of", [Ast { kind: Kind::Literal(Literal::Str(node_type)), at, .. }]) => {
                 let hint = self.node_hint(node_type, *at)?;
-                return Ok((Op::NodesOf(node_type.clone()), hint));
+                return Ok((Op::NodesOf(node_type.clone(), self.shown_by(node_type)), hint));
             }
             (None, "nodes_of", _) => return Err(CelError::new(at, "`nodes_of` takes a node type in quotes")),
             (Some(range), _, args) => {
@@ -346,6 +349,11 @@ impl<'s> Compiler<'s> {
         Ok(Hint::Nodes(Rc::from([node_type.to_owned()])))
     }
 
+    /// The scopes that have to be read for a list of nodes of a type to be complete.
+    fn shown_by(&self, node_type: &str) -> Box<[Box<str>]> {
+        self.scope.schema.into_iter().flat_map(|schema| schema.scopes(node_type)).map(Box::from).collect()
+    }
+
     fn neighbors(&mut self, target: Option<&Ast>, args: &[Ast], at: usize) -> Result<(Op, Hint<'s>), CelError> {
         let texts: Vec<(&str, usize)> = args
             .iter()
@@ -375,7 +383,8 @@ impl<'s> Compiler<'s> {
         if of.as_ref().is_some_and(|of| matches!(of.op, Op::Node)) {
             self.whole = self.whole.saturating_sub(1);
         }
-        Ok((Op::Neighbors { of, edge: edge.into(), direction, node_type: node_type.into() }, hint))
+        let scopes = self.shown_by(node_type);
+        Ok((Op::Neighbors { of, edge: edge.into(), direction, node_type: node_type.into(), scopes }, hint))
     }
 
     fn fold(&mut self, kind: FoldKind, range: &Ast, args: &[Ast], at: usize) -> Result<(Op, Hint<'s>), CelError> {

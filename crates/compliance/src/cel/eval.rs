@@ -9,7 +9,7 @@ use super::compile::{Expr, Fold, FoldKind, Op};
 use super::parse::{Logic, Operator};
 use super::value::{Key, List, Map, Value, compare_numbers, duration_in_range, equal, in_range};
 use super::{COST_MAX, Subject, function};
-use crate::snapshot::{Node, NodeIndex};
+use crate::snapshot::{Lack, Node, NodeIndex, Snapshot};
 
 /// Why an evaluation has no value.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub(crate) enum Cause {
     Cost,
     /// A field, key, index or value that is not there.
     Missing(Box<str>),
+    /// A node, or nodes, that nobody has read: whether they are there is not known.
+    Unread(Box<str>),
     /// Anything else.
     Other(Cow<'static, str>),
 }
@@ -34,6 +36,7 @@ impl std::fmt::Display for Cause {
         match self {
             Self::Cost => write!(f, "cost limit of {COST_MAX} steps reached"),
             Self::Missing(what) => write!(f, "there is no `{what}`"),
+            Self::Unread(what) => f.write_str(what),
             Self::Other(message) => f.write_str(message),
         }
     }
@@ -144,7 +147,6 @@ impl<'a> Machine<'a> {
                 }
                 other => return Err(no_overload(at, "matches", &[&other])),
             },
-            Op::Fold(fold) => self.fold(fold, at)?,
             Op::Default(parts) => {
                 let (value, fallback) = parts.as_ref();
                 let depth = self.locals.len();
@@ -157,29 +159,49 @@ impl<'a> Machine<'a> {
                     done => done?,
                 }
             }
-            Op::Neighbors { of, edge, direction, node_type } => {
-                let index = match of {
-                    None => self.subject.index,
+            Op::Fold(_) | Op::Neighbors { .. } | Op::NodesOf(..) => match self.list(expr)? {
+                (list, None) => list,
+                (_, Some(unread)) => return Err(unread),
+            },
+        })
+    }
+
+    /// A value that may be a list which is not known to be complete: the list of what was read, and what of it was not.
+    fn list(&mut self, expr: &'a Expr) -> Result<(Value<'a>, Option<Fault>), Fault> {
+        let at = expr.at;
+        let snapshot = self.subject.snapshot;
+        match &expr.op {
+            Op::Fold(fold) => self.fold(fold, at),
+            Op::Neighbors { of, edge, direction, node_type, scopes } => {
+                let (index, origin) = match of {
+                    None => (self.subject.index, self.subject.node),
                     Some(of) => match self.eval(of)? {
-                        Value::Node(index, ..) => index,
+                        Value::Node(index, node, _) => (index, node),
                         other => return Err(no_overload(at, "neighbors", &[&other])),
                     },
                 };
-                let snapshot = self.subject.snapshot;
+                let mut lack =
+                    scopes.iter().find_map(|scope| lack_of(snapshot.lack(origin, scope, false), node_type, at));
                 let mut found = Vec::new();
                 for (index, edge) in snapshot.neighbors(index, edge, *direction, node_type) {
                     self.charge(1, at)?;
-                    if let Some(node) = snapshot.node(index) {
-                        found.push(Value::Node(index, node, edge));
+                    match snapshot.node(index) {
+                        Some(node) if Snapshot::is_unread(node) => {
+                            lack = lack.or_else(|| lack_of(Some(Lack::Node(&node.id)), node_type, at));
+                        }
+                        Some(node) => found.push(Value::Node(index, node, edge)),
+                        None => {}
                     }
                 }
-                Value::list(found)
+                Ok((Value::list(found), lack))
             }
-            Op::NodesOf(node_type) => {
-                let nodes = self.subject.snapshot.peers_of_type(self.subject.node, node_type);
-                Value::List(List::Nodes(nodes, self.subject.snapshot))
+            Op::NodesOf(node_type, scopes) => {
+                let node = self.subject.node;
+                let lack = scopes.iter().find_map(|scope| lack_of(snapshot.lack(node, scope, true), node_type, at));
+                Ok((Value::List(List::Nodes(snapshot.peers_of_type(node, node_type), snapshot)), lack))
             }
-        })
+            _ => self.eval(expr).map(|value| (value, None)),
+        }
     }
 
     /// A field of a map or node; an error where the value cannot have fields.
@@ -293,8 +315,10 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn fold(&mut self, fold: &'a Fold, at: usize) -> Result<Value<'a>, Fault> {
-        let range = self.eval(&fold.range)?;
+    /// A macro. Of a list that was not read completely `exists` is true and `all` is false where what was read decides it; anything else
+    /// lacks what the list lacks.
+    fn fold(&mut self, fold: &'a Fold, at: usize) -> Result<(Value<'a>, Option<Fault>), Fault> {
+        let (range, lack) = self.list(&fold.range)?;
         let keys;
         let items = match &range {
             Value::List(list) => list,
@@ -329,7 +353,7 @@ impl<'a> Machine<'a> {
             match (fold.kind, holds) {
                 (FoldKind::All, false) | (FoldKind::Exists, true) => {
                     self.locals.truncate(slot);
-                    return Ok(Value::Bool(holds));
+                    return Ok((Value::Bool(holds), None));
                 }
                 (FoldKind::ExistsOne, true) => count += 1,
                 (FoldKind::Filter, true) => kept.push(item),
@@ -346,13 +370,24 @@ impl<'a> Machine<'a> {
         if let Some(fault) = first_fault {
             return Err(fault);
         }
-        Ok(match fold.kind {
+        let value = match fold.kind {
             FoldKind::All => Value::Bool(true),
             FoldKind::Exists => Value::Bool(false),
             FoldKind::ExistsOne => Value::Bool(count == 1),
             FoldKind::Filter | FoldKind::Map => Value::list(kept),
-        })
+        };
+        Ok((value, lack))
     }
+}
+
+fn lack_of(lack: Option<Lack<'_>>, node_type: &str, at: usize) -> Option<Fault> {
+    let what = match lack? {
+        Lack::Node(id) => format!("the neighbor `{id}` was not read"),
+        Lack::Scope("") => format!("not every `{node_type}` was read"),
+        Lack::Scope(place) => format!("not every `{node_type}` was read in `{place}`"),
+        Lack::All => format!("no `{node_type}` was looked for"),
+    };
+    Some(Fault { at, cause: Cause::Unread(what.into()) })
 }
 
 fn missing(at: usize, what: &str) -> Fault {

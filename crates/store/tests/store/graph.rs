@@ -474,6 +474,8 @@ async fn a_full_page_of_any_length_arrives_whole() {
         let (mut streamed, mut links) = (BTreeMap::new(), 0);
         let each = |item: SnapshotItem<'_>| {
             match item {
+                SnapshotItem::Scope { read, .. } => assert!(!read, "its last reading was partial"),
+                SnapshotItem::Unread { id } => panic!("{id} was shown"),
                 SnapshotItem::Node { id, properties, .. } => drop(streamed.insert(id.clone(), properties)),
                 SnapshotItem::Edge { source, target, .. } => {
                     assert!([source, target].iter().all(|end| streamed.contains_key(&end.parse().unwrap())));
@@ -486,9 +488,49 @@ async fn a_full_page_of_any_length_arrives_whole() {
         assert_eq!((streamed.len(), links), (3_333, 6_667));
         assert_eq!(streamed[&id("n99")]["content"].as_str().map(str::len), Some(200_000));
         assert_eq!(streamed[&id("n100")], json!({"content": 100}));
-        read.graph_snapshot(Some(&["aws.ec2.volume"]), |item| panic!("{item:?}")).await.unwrap();
+        let scopes_only = |item: SnapshotItem<'_>| {
+            assert!(matches!(item, SnapshotItem::Scope { .. }), "{item:?}");
+            Ok(())
+        };
+        read.graph_snapshot(Some(&["aws.ec2.volume"]), scopes_only).await.unwrap();
         let stop = read.graph_snapshot(Some(&["aws.ec2.instance"]), |_| Err(Error::conflict("enough"))).await;
         assert_eq!(stop.unwrap_err().to_string(), "enough");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_snapshot_says_which_scopes_were_read_to_their_end_and_which_nodes_are_only_named() {
+    each_engine(async |world| {
+        let tenant = world.tenant("a").await;
+        let a = || page("whole", vec![node("a", "A", json!(1))], vec![edge("a", "elsewhere")]);
+        run(world, tenant, &[a()], Coverage::Complete).await;
+        run(world, tenant, &[page("cut", vec![node("b", "B", json!(1))], vec![])], Coverage::Complete).await;
+        run(world, tenant, &[page("cut", vec![node("b", "B", json!(1))], vec![])], partial()).await;
+        run(world, tenant, &[page("never", vec![], vec![])], partial()).await;
+
+        let seen = async || {
+            let (mut scopes, mut unread, mut links) = (BTreeMap::new(), Vec::new(), 0);
+            let each = |item: SnapshotItem<'_>| {
+                match item {
+                    SnapshotItem::Scope { id, read } => drop(scopes.insert(id.to_owned(), read)),
+                    SnapshotItem::Unread { id } => unread.push(id.clone()),
+                    SnapshotItem::Edge { .. } => links += 1,
+                    SnapshotItem::Node { .. } => {}
+                }
+                Ok(())
+            };
+            let mut read = world.store.read(world.permit::<ops::NodeList>(tenant)).await.unwrap();
+            read.graph_snapshot(None, each).await.unwrap();
+            let scopes: Vec<(String, bool)> = scopes.into_iter().collect();
+            (scopes, unread, links)
+        };
+        let scopes = |cut: bool| vec![("cut".to_owned(), cut), ("never".to_owned(), false), ("whole".to_owned(), true)];
+        assert_eq!(seen().await, (scopes(false), vec![id("elsewhere")], 1));
+        // Read again, and the other end shown: nothing is missing any more.
+        let both = page("cut", vec![node("b", "B", json!(1)), node("elsewhere", "E", json!(1))], vec![]);
+        run(world, tenant, &[both], Coverage::Complete).await;
+        assert_eq!(seen().await, (scopes(true), vec![], 1));
     })
     .await;
 }
