@@ -8,8 +8,9 @@ use api::ports::Catalog as _;
 use async_trait::async_trait;
 use compliance::{ControlOutcome, ControlResult, Evaluation, Ruleset, Snapshot, SnapshotBuilder};
 use domain::{Error, EvidenceId, FindingId, NodeId, Result, TenantId, Timestamp};
+use evidence::dsse;
 use evidence::statement::{AssessmentStatement, Input, Judged, NodeList, RuleCount, Statement, Verdict};
-use store::{EvaluationRow, NewAssessment, NewStatement, ScopeStatement, SnapshotItem, Store};
+use store::{EvaluationRow, NewAssessment, NewStatement, ScopeStatement, SnapshotItem, StandingJudgement, Store};
 
 use crate::catalog::Installed;
 use crate::sign::Signer;
@@ -78,6 +79,14 @@ impl Evaluator {
         .map_err(Error::internal)
     }
 
+    /// A judgement that this server's key signed; none where another key did.
+    fn read_own(&self, judgement: &StandingJudgement) -> Option<AssessmentStatement> {
+        match dsse::verify(&judgement.pae, &judgement.signature, &self.signer.public()).ok()? {
+            Statement::Assessment(assessment) => Some(*assessment),
+            _ => None,
+        }
+    }
+
     async fn run(&self, permit: Permit<ops::EvaluationRun>) -> Result<wire::finding::Evaluation> {
         let tenant = permit.tenant();
         let turn = self.turn(tenant);
@@ -91,6 +100,7 @@ impl Evaluator {
         let counts = unit.findings_apply(&changes).await?;
         let standing = unit.findings_standing().await?;
         let basis = Basis { by_type: unit.scopes_by_type().await?, statements: unit.scope_statements().await? };
+        let in_force = unit.judgements_standing().await?;
         let mut results = Vec::new();
         for outcome in evaluation.controls(&ruleset, self.installed.frameworks()) {
             if outcome.rules.is_empty() {
@@ -101,6 +111,13 @@ impl Evaluator {
                 let id = EvidenceId::generate(ctx.clock(), ctx.rng());
                 let inputs = basis.of(&outcome, &ruleset);
                 let statement = assessment(tenant, id, &outcome, &evaluation, &ruleset, &standing, &inputs);
+                let control = (outcome.framework.clone(), outcome.control.clone());
+                if let Some(earlier) = in_force.get(&control).and_then(|earlier| self.read_own(earlier))
+                    && still_says(&earlier, &statement)
+                {
+                    results.push((outcome, Some(earlier.evidence)));
+                    continue;
+                }
                 let signed = self.signer.sign(&Statement::Assessment(Box::new(statement)))?;
                 let statement = NewStatement {
                     id,
@@ -109,9 +126,8 @@ impl Evaluator {
                     signature: signed.sig,
                     key_id: signed.keyid,
                 };
-                let control = Some((outcome.framework.clone(), outcome.control.clone()));
                 let basis = inputs.iter().map(|input| input.evidence).collect();
-                unit.assessment_add(&NewAssessment { statement, control, finding: None, basis }).await?;
+                unit.assessment_add(&NewAssessment { statement, control: Some(control), finding: None, basis }).await?;
                 evidence = Some(id);
             }
             results.push((outcome, evidence));
@@ -163,6 +179,22 @@ impl Basis {
     }
 }
 
+/// How long a judgement may stand in for later ones that say the same.
+const ATTEST_AGAIN_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Whether an earlier judgement says what a new one would: the same rules, on the same collections, with the same outcome, not a day ago.
+fn still_says(earlier: &AssessmentStatement, new: &AssessmentStatement) -> bool {
+    let age = new.evaluated_at.millis_since(earlier.evaluated_at);
+    // But for its id and its time, which differ always, and the files, which follow from the inputs.
+    let alike = AssessmentStatement {
+        evidence: earlier.evidence,
+        evaluated_at: earlier.evaluated_at,
+        subjects: earlier.subjects.clone(),
+        ..new.clone()
+    };
+    (0..ATTEST_AGAIN_MS).contains(&age) && alike == *earlier
+}
+
 fn verdict(result: ControlResult) -> Verdict {
     match result {
         ControlResult::Pass => Verdict::Pass,
@@ -205,5 +237,62 @@ fn assessment(
         pack_sha256: ruleset.digest(),
         evaluated_at: evaluation.now,
         inputs: inputs.iter().map(|input| Input { evidence: input.evidence, pae_sha256: input.pae_sha256 }).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crypto::ed25519::SigningKey;
+
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn judgement(evidence: &str, at: Timestamp) -> AssessmentStatement {
+        let digest = |text: &[u8]| crypto::sha256(text);
+        let id = |text: &str| text.parse::<EvidenceId>().unwrap();
+        AssessmentStatement {
+            subjects: Vec::new(),
+            tenant: format!("ten_{}1", "0".repeat(25)).parse().unwrap(),
+            evidence: id(&format!("evd_{}{evidence}", "0".repeat(25))),
+            judged: Judged::Control { framework: "nist-800-53-r5".to_owned(), control: "AC-6".to_owned() },
+            result: Verdict::Fail,
+            rules: vec![RuleCount { rule: "a-rule".to_owned(), passed: 1, failed: 1, not_assessed: 0 }],
+            findings: vec![format!("fnd_{}3", "0".repeat(25)).parse().unwrap()],
+            nodes: NodeList::new(["aws:r:aws.s3.bucket:b".parse().unwrap()]),
+            pack_sha256: digest(b"pack"),
+            evaluated_at: at,
+            inputs: vec![Input {
+                evidence: id(&format!("evd_{}2", "0".repeat(25))),
+                pae_sha256: digest(b"collection"),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_judgement_stands_for_a_day_and_only_while_everything_in_it_is_the_same() {
+        let key = SigningKey::generate().unwrap();
+        let signed = dsse::sign(&Statement::Assessment(Box::new(judgement("9", NOON))).to_json().unwrap(), &key);
+        let Statement::Assessment(earlier) = dsse::verify(&signed.pae, &signed.sig, &key.public()).unwrap() else {
+            panic!("an assessment was signed")
+        };
+        let later = |ms: i64| judgement("8", NOON.plus_millis(ms));
+        assert!(still_says(&earlier, &later(1)));
+        assert!(still_says(&earlier, &later(ATTEST_AGAIN_MS - 1)));
+        assert!(!still_says(&earlier, &later(ATTEST_AGAIN_MS)));
+        assert!(!still_says(&earlier, &later(-1)), "the clock was set back");
+        let changes: [fn(&mut AssessmentStatement); 6] = [
+            |new| new.result = Verdict::Pass,
+            |new| new.rules[0].failed = 2,
+            |new| new.findings.clear(),
+            |new| new.nodes = NodeList::new([]),
+            |new| new.pack_sha256 = crypto::sha256(b"other"),
+            |new| new.inputs[0].pae_sha256 = crypto::sha256(b"newer"),
+        ];
+        for (at, change) in changes.iter().enumerate() {
+            let mut new = later(1);
+            change(&mut new);
+            assert!(!still_says(&earlier, &new), "change {at}");
+        }
     }
 }

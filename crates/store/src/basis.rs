@@ -8,7 +8,34 @@ use domain::{FindingId, Result};
 use crate::Write;
 use crate::db::args;
 
+/// The signed judgement in force of a control.
+#[derive(Debug, Clone)]
+pub struct StandingJudgement {
+    /// The exact bytes that were signed.
+    pub pae: Vec<u8>,
+    /// Ed25519 over them.
+    pub signature: Vec<u8>,
+}
+
 impl Write<ops::EvaluationRun> {
+    /// The judgements in force, by framework and control.
+    pub async fn judgements_standing(&mut self) -> Result<BTreeMap<(String, String), StandingJudgement>> {
+        let tenant = self.tenant();
+        let rows = self
+            .tx
+            .rows(
+                "SELECT r.framework, r.control, e.pae, e.signature FROM control_result r \
+                 JOIN evidence e ON e.tenant_id = r.tenant_id AND e.id = r.evidence_id WHERE r.tenant_id = $1",
+                args![tenant],
+            )
+            .await?;
+        let judgement = |row: &crate::db::Row| {
+            let standing = StandingJudgement { pae: row.bytes(2)?, signature: row.bytes(3)? };
+            Ok(((row.text(0)?, row.text(1)?), standing))
+        };
+        rows.iter().map(judgement).collect()
+    }
+
     /// The scopes that show open nodes of each type.
     pub async fn scopes_by_type(&mut self) -> Result<BTreeMap<String, BTreeSet<String>>> {
         let tenant = self.tenant();

@@ -37,6 +37,7 @@ use std::sync::Arc;
 use domain::{Clock, Rng};
 
 pub use audit::{AuditFilter, AuditRecord, Category, Change, Outcome};
+pub use basis::StandingJudgement;
 pub use collection::{Collection, NewArtifact, NewStatement};
 pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, NewAssessment, ScopeStatement};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};

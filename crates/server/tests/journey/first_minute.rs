@@ -94,6 +94,41 @@ fn the_first_minute_on_postgresql() {
 }
 
 #[test]
+fn an_evaluation_that_changes_nothing_signs_nothing() {
+    let world = World::new(Engine::Sqlite);
+    let server = world.start();
+    world.first_login(&server);
+    world.job_ended();
+    let statements = || {
+        let list = ["evidence", "list", "--kind", "assessment", "--all", "-o", "json"];
+        world.cairn(list).ok().json().as_array().unwrap().len()
+    };
+    let controls = || {
+        let rows =
+            world.cairn(["controls", "list", "--framework", "nist-800-53-r5", "--all", "-o", "json"]).ok().json();
+        let pick = |row: &serde_json::Value| (row["evidence"].to_string(), row["evaluated_at"].to_string());
+        let judged = rows.as_array().unwrap().iter().filter(|row| row["evidence"].is_string());
+        judged.map(pick).collect::<Vec<_>>()
+    };
+    // Once after the job: everything it rests on is there now.
+    world.cairn(["controls", "evaluate"]).ok();
+    let (signed, before) = (statements(), controls());
+    assert!(signed > 10 && !before.is_empty(), "{signed}");
+    world.cairn(["controls", "evaluate"]).ok();
+    let after = controls();
+    assert_eq!(statements(), signed);
+    for ((evidence, at), (evidence_after, at_after)) in before.iter().zip(&after) {
+        assert_eq!(evidence, evidence_after);
+        assert!(at_after > at, "the time of the evaluation is kept: {at} {at_after}");
+    }
+    // A control's bundle still holds its judgement.
+    let bundle = world.path("control.zip");
+    world.cairn(["evidence", "export", "--control", "AC-6", "-o", bundle.to_str().unwrap()]).ok();
+    world.cairn(["evidence", "verify", bundle.to_str().unwrap()]).ok();
+    server.stop();
+}
+
+#[test]
 fn a_server_killed_in_the_middle_of_a_job_finishes_it_after_its_next_start() {
     let world = World::new(Engine::Sqlite);
     let server = world.start();
