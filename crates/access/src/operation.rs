@@ -91,6 +91,9 @@ operations! {
     UserList "user_list" platform Read SystemAdmin;
     UserUpdate "user_update" platform Write SystemAdmin;
     PlatformAuditList "platform_audit_list" platform Read SystemAdmin;
+    BackupCreate "backup_create" platform Write SystemAdmin;
+    BackupRestore "backup_restore" platform Write SystemAdmin;
+    RestoreAccept "restore_accept" platform Write SystemAdmin;
 
     MemberList "member_list" tenant Read UsersManage;
     MemberPut "member_put" tenant Write UsersManage;

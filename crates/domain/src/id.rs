@@ -141,6 +141,8 @@ ids! {
     ControlResultId "ctr_";
     /// A record of the audit log.
     AuditId "aud_";
+    /// A backup of the installation.
+    BackupId "bkp_";
 }
 
 #[cfg(test)]

@@ -158,8 +158,8 @@ pub(crate) fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Reads the file, if one is named, and the environment over it.
-pub(crate) fn load(file: Option<&Path>, environment: Environment<'_>) -> anyhow::Result<Config> {
+/// The keys of the file, if one is named, with the environment's over them; not checked.
+pub(crate) fn table(file: Option<&Path>, environment: Environment<'_>) -> anyhow::Result<toml::Table> {
     let mut table = match file {
         Some(path) => {
             let text = std::fs::read_to_string(path)
@@ -177,6 +177,12 @@ pub(crate) fn load(file: Option<&Path>, environment: Environment<'_>) -> anyhow:
         };
         section.insert((*key).to_owned(), value(key, &text));
     }
+    Ok(table)
+}
+
+/// Reads the file, if one is named, and the environment over it.
+pub(crate) fn load(file: Option<&Path>, environment: Environment<'_>) -> anyhow::Result<Config> {
+    let table = table(file, environment)?;
     let config: Config = toml::Value::Table(table).try_into().context("the configuration is not valid")?;
     check(&config)?;
     Ok(config)

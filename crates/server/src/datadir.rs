@@ -9,6 +9,15 @@ use anyhow::{Context as _, bail};
 use crypto::aead::AeadKey;
 use domain::Rng;
 
+/// The embedded database's file.
+pub(crate) const DATABASE: &str = "cairn.db";
+/// The master key's file, where the configuration names no other.
+pub(crate) const MASTER_KEY: &str = "master.key";
+/// The folder of artifacts.
+pub(crate) const BLOBS: &str = "blobs";
+/// The file that a running server holds.
+pub(crate) const LOCK: &str = "lock";
+
 /// The data directory of a running server.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -27,7 +36,7 @@ impl DataDir {
         if mode & 0o077 != 0 {
             bail!("the data directory `{0}` is open to others (mode {mode:03o}): run `chmod 700 {0}`", path.display());
         }
-        let lock_path = path.join("lock");
+        let lock_path = path.join(LOCK);
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -7,6 +7,7 @@
 //! - a stop loses nothing: requests drain, and tasks that are cut off are taken up again by the next start.
 
 mod allocator;
+mod backup;
 mod bootstrap;
 mod catalog;
 mod config;
@@ -74,6 +75,10 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Write everything but the master key into one encrypted file, while the server works.
+    Backup(backup::BackupArguments),
+    /// Make an empty data directory and an empty database what a backup says.
+    Restore(backup::RestoreArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +123,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         say("the configuration is valid");
         return Ok(());
     }
+    match &arguments.command {
+        Some(Command::Backup(backup)) => return backup::create(&config, arguments.config.as_deref(), backup),
+        Some(Command::Restore(restore)) => return backup::restore(&config, restore),
+        _ => {}
+    }
     logs::start(&config.log)?;
     // Two threads serve; collecting and hashing run on the blocking pool.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -149,8 +159,8 @@ async fn open_store(
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
 ) -> anyhow::Result<Store> {
-    let file = data.join("cairn.db");
-    let key_file = config.database.master_key_file.clone().unwrap_or_else(|| data.join("master.key"));
+    let file = data.join(datadir::DATABASE);
+    let key_file = config.database.master_key_file.clone().unwrap_or_else(|| data.join(datadir::MASTER_KEY));
     let (url, may_make) = match &config.database.url {
         Some(url) => (url.clone(), true),
         None => (format!("sqlite:{}", file.display()), !file.exists()),
@@ -163,7 +173,7 @@ async fn open_store(
         url,
         owner_url: config.database.owner_url.clone(),
         master,
-        blobs: data.join("blobs"),
+        blobs: data.join(datadir::BLOBS),
         clock: Arc::clone(clock),
         rng: Arc::clone(rng),
     };
@@ -193,6 +203,7 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let listener = listen::bind(config.server.listen, "server.listen").await?;
     let store = open_store(&config, &data, &clock, &rng).await?;
     let address = listener.local_addr()?;
+    backup::accept_restored(&store, &clock, &rng).await?;
     let signer = sign::Signer::open(&store, &data).await?;
     let installation = store.installation_id().await?;
     if !store.has_users().await? {

@@ -10,6 +10,8 @@
 
 #[path = "journey/account.rs"]
 mod account;
+#[path = "journey/backup.rs"]
+mod backup;
 #[path = "journey/fips.rs"]
 mod fips;
 #[path = "journey/first_minute.rs"]

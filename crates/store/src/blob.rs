@@ -18,6 +18,21 @@ use domain::{Digest, Error, Result, TenantId};
 
 use crate::Store;
 
+/// Where a tenant's artifact lies below the folder of all blobs.
+pub fn artifact_path(tenant: TenantId, digest: Digest) -> PathBuf {
+    Path::new(&tenant.to_string()).join(FOLDER).join(below(digest))
+}
+
+/// The folder of a tenant's blobs, after the hash that names them.
+const FOLDER: &str = "sha256";
+
+fn below(digest: Digest) -> PathBuf {
+    let hex = digest.to_hex();
+    let (first, rest) = hex.split_at(2);
+    let (second, _) = rest.split_at(2);
+    Path::new(first).join(second).join(&hex)
+}
+
 /// One tenant's blobs.
 #[derive(Debug, Clone)]
 pub(crate) struct Blobs {
@@ -98,14 +113,11 @@ impl Drop for Written {
 
 impl Blobs {
     pub(crate) fn of(store: &Store, tenant: TenantId) -> Self {
-        Self { root: store.inner.blobs.join(tenant.to_string()).join("sha256") }
+        Self { root: store.inner.blobs.join(tenant.to_string()).join(FOLDER) }
     }
 
     fn path(&self, digest: Digest) -> PathBuf {
-        let hex = digest.to_hex();
-        let (first, rest) = hex.split_at(2);
-        let (second, _) = rest.split_at(2);
-        self.root.join(first).join(second).join(&hex)
+        self.root.join(below(digest))
     }
 
     /// Writes those that are not there yet, under temporary names, then gives them their own; none is half there, and after an error those

@@ -15,7 +15,7 @@ use domain::{Error, Result};
 use futures::TryStreamExt as _;
 use sqlx::postgres::PgArguments;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, Type};
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, SqlSafeStr, Type};
 use uuid::Uuid;
 
 use crate::db::{Engine, Row, Tx, Value, failed, pg_arguments, sqlite_arguments};
@@ -287,7 +287,7 @@ impl Tx {
     /// Hands over every row of a query, holding one at a time.
     pub(crate) async fn for_each(
         &mut self,
-        sql: &'static str,
+        sql: impl SqlSafeStr,
         values: &[Value],
         mut each: impl FnMut(&Row) -> Result<()>,
     ) -> Result<()> {

@@ -25,6 +25,8 @@ pub(crate) enum Value {
     OptI64(Option<i64>),
     Bool(bool),
     Bytes(Vec<u8>),
+    OptBool(Option<bool>),
+    OptBytes(Option<Vec<u8>>),
 }
 
 macro_rules! from {
@@ -61,6 +63,8 @@ from! {
     domain::EvidenceId => Uuid |v: domain::EvidenceId| v.as_uuid();
     domain::FindingId => Uuid |v: domain::FindingId| v.as_uuid();
     domain::AuditId => Uuid |v: domain::AuditId| v.as_uuid();
+    Option<bool> => OptBool |v| v;
+    Option<Vec<u8>> => OptBytes |v| v;
 }
 
 /// Binds values of any kind: `args![id, "text", 7]`.
@@ -97,6 +101,8 @@ impl Row {
         opt_i64 -> Option<i64>;
         bool -> bool;
         bytes -> Vec<u8>;
+        opt_bool -> Option<bool>;
+        opt_bytes -> Option<Vec<u8>>;
     }
 
     /// A time.
@@ -212,6 +218,8 @@ macro_rules! bind_all {
                 Value::OptI64(value) => $arguments.add(*value),
                 Value::Bool(value) => $arguments.add(*value),
                 Value::Bytes(value) => $arguments.add(value.as_slice()),
+                Value::OptBool(value) => $arguments.add(*value),
+                Value::OptBytes(value) => $arguments.add(value.as_deref()),
             }
             .map_err(|error| Error::internal(error))?;
         }
@@ -368,6 +376,21 @@ impl Tx {
 
     /// Runs a statement; how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64> {
+        match self {
+            Self::Sqlite(tx) => sqlx::query_with(sql, sqlite_arguments(values)?)
+                .execute(&mut **tx)
+                .await
+                .map(|done| done.rows_affected()),
+            Self::Pg(tx) => {
+                sqlx::query_with(sql, pg_arguments(values)?).execute(&mut **tx).await.map(|done| done.rows_affected())
+            }
+        }
+        .map_err(failed)
+    }
+
+    /// Runs a statement whose text this crate put together from constants and its own catalog (never from input).
+    pub(crate) async fn execute_built(&mut self, sql: &str, values: &[Value]) -> Result<u64> {
+        let sql = AssertSqlSafe(sql.to_owned());
         match self {
             Self::Sqlite(tx) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .execute(&mut **tx)

@@ -10,6 +10,7 @@
 //! - one SQL text for both engines; what differs is in `db.rs` and `migrate.rs`.
 
 mod audit;
+mod backup;
 mod basis;
 mod blob;
 mod bulk;
@@ -22,10 +23,12 @@ mod ingest;
 mod job;
 mod migrate;
 mod open;
+mod restore;
 mod run;
 mod schedule;
 mod sign_in;
 mod statement;
+mod table;
 mod tenant;
 mod unit;
 mod user;
@@ -37,7 +40,9 @@ use std::sync::Arc;
 use domain::{Clock, Rng};
 
 pub use audit::{AuditFilter, AuditRecord, Category, Change, Outcome};
+pub use backup::{Artifact, Backup, schema_known, schema_of};
 pub use basis::StandingJudgement;
+pub use blob::artifact_path;
 pub use collection::{Collection, NewArtifact, NewStatement};
 pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, NewAssessment, ScopeStatement};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
@@ -45,6 +50,7 @@ pub use graph::{EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeR
 pub use ingest::{Ingest, ScopeChanges};
 pub use job::{CoverageRow, JobDetail, JobFilter, JobRow, NewJob, TaskRow};
 pub use open::OpenOptions;
+pub use restore::{Restore, Restored};
 pub use run::{Begun, NewTask, TaskOutcome, TaskRun};
 pub use schedule::{NewSchedule, ScheduleRow};
 pub use statement::{ArtifactRow, EvidenceFilter, EvidenceRow, Material, MaterialOf, StatementDetail};

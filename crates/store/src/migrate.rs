@@ -2,7 +2,7 @@
 
 use domain::{Error, Result};
 
-use crate::db::{Db, Engine, args};
+use crate::db::{Db, Engine, Tx, args};
 
 const MIGRATIONS: &[(i64, &str)] =
     &[(1, include_str!("../migrations/0001_begin.sql")), (9, include_str!("../migrations/0009_collection.sql"))];
@@ -97,10 +97,36 @@ fn grants(role: &str) -> String {
     )
 }
 
+/// The newest version that this program knows.
+pub(crate) fn newest() -> i64 {
+    MIGRATIONS.last().map_or(0, |(version, _)| *version)
+}
+
+/// The tables that the migrations up to a version make, in the order in which they make them.
+pub(crate) fn tables(engine: Engine, upto: i64) -> Vec<String> {
+    let texts = MIGRATIONS.iter().filter(|(version, _)| *version <= upto).map(|(_, text)| translate(text, engine));
+    let names = |text: String| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next());
+        lines.map(str::to_owned).collect()
+    };
+    texts.flat_map(names).collect()
+}
+
+/// Whether a table is under row-level security.
+pub(crate) fn is_of_tenants(table: &str) -> bool {
+    MIGRATIONS.iter().any(|(_, text)| tenant_tables(text).contains(&table))
+}
+
 /// Brings the schema up to date. `role` (PostgreSQL): the role that the server will run as.
 pub(crate) async fn migrate(db: &Db, role: Option<&str>) -> Result<()> {
-    let engine = db.engine();
     let mut tx = db.write().await?;
+    migrate_in(&mut tx, role, newest()).await?;
+    tx.commit().await
+}
+
+/// Brings the schema from where it is to version `upto`, in a transaction that goes on.
+pub(crate) async fn migrate_in(tx: &mut Tx, role: Option<&str>, upto: i64) -> Result<()> {
+    let engine = tx.engine();
     if engine == Engine::Pg {
         // Two servers that start together migrate one after the other.
         tx.execute("SELECT pg_advisory_xact_lock(7165327601)", args![]).await?;
@@ -110,7 +136,7 @@ pub(crate) async fn migrate(db: &Db, role: Option<&str>) -> Result<()> {
         Some(row) => row.opt_i64(0)?.unwrap_or(0),
         None => 0,
     };
-    let newest = MIGRATIONS.last().map_or(0, |(version, _)| *version);
+    let newest = newest();
     if applied > newest {
         return Err(Error::Unavailable {
             message: format!(
@@ -119,7 +145,7 @@ pub(crate) async fn migrate(db: &Db, role: Option<&str>) -> Result<()> {
             detail: String::new(),
         });
     }
-    for (version, text) in MIGRATIONS.iter().filter(|(version, _)| *version > applied) {
+    for (version, text) in MIGRATIONS.iter().filter(|(version, _)| *version > applied && *version <= upto) {
         let mut script = translate(text, engine);
         if engine == Engine::Pg {
             script.push_str(&row_level_security(text));
@@ -130,7 +156,7 @@ pub(crate) async fn migrate(db: &Db, role: Option<&str>) -> Result<()> {
     if let (Engine::Pg, Some(role)) = (engine, role) {
         tx.script(grants(role)).await?;
     }
-    tx.commit().await
+    Ok(())
 }
 
 #[cfg(test)]

@@ -26,16 +26,16 @@ pub struct OpenOptions {
 }
 
 /// The role that owns nothing, for installations with one database user.
-const APP_ROLE: &str = "cairn_app";
+pub(crate) const APP_ROLE: &str = "cairn_app";
 
-async fn current_user(db: &Db) -> Result<String> {
+pub(crate) async fn current_user(db: &Db) -> Result<String> {
     let mut tx = db.read().await?;
     let row = tx.row("SELECT current_user::text", args![]).await?;
     row.ok_or_else(|| Error::internal("no current user"))?.text(0)
 }
 
 /// Makes the role that owns nothing and lets the owner become it. Roles belong to the whole cluster, so another database may have made it.
-async fn make_app_role(owner: &Db) -> Result<()> {
+pub(crate) async fn make_app_role(owner: &Db) -> Result<()> {
     let mut tx = owner.write().await?;
     tx.script(format!(
         "SELECT pg_advisory_xact_lock(7165327602);\n\

@@ -14,7 +14,7 @@ use crate::unit::{Read, Write};
 use crate::{Page, Store};
 
 /// The context that a sealed value is bound to: every part length-prefixed, so that no two contexts share a spelling.
-fn place(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn place(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = b"cairn/sealed/v1".to_vec();
     for part in parts {
         out.extend_from_slice(&(part.len() as u64).to_be_bytes());

@@ -9,6 +9,8 @@
 
 #[path = "store/audit.rs"]
 mod audit;
+#[path = "store/backup.rs"]
+mod backup;
 #[path = "store/evidence.rs"]
 mod evidence;
 #[path = "store/finding.rs"]

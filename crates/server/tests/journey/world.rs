@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ pub(crate) struct World {
     engine: Engine,
     pub(crate) password: String,
     extra: Vec<(String, String)>,
+    /// What starts the server, with arguments; nothing: it is started as it is.
+    wrapper: Vec<String>,
 }
 
 /// What a run of `cairn` gave.
@@ -51,6 +53,15 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    fn of(output: &Output, who: &str) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let ran =
+            Self { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) };
+        logs::tee(who, &ran.out);
+        logs::tee(who, &ran.err);
+        ran
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
     }
@@ -88,8 +99,13 @@ impl World {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let first = logs::plant(&format!("journey-{number}-first-password"));
-        let world =
-            Self { dir, engine, password: logs::plant(&format!("journey-{number}-password")), extra: Vec::new() };
+        let world = Self {
+            dir,
+            engine,
+            password: logs::plant(&format!("journey-{number}-password")),
+            extra: Vec::new(),
+            wrapper: Vec::new(),
+        };
         world.private("first-password", &first);
         world.private("password", &world.password);
         world
@@ -98,6 +114,12 @@ impl World {
     /// Sets an environment variable of the server.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.extra.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Has another program start the server, which becomes it.
+    pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -116,8 +138,23 @@ impl World {
         path
     }
 
+    /// A command of `cairn-server` on the data directory; what it said.
+    pub(crate) fn tool<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
+        let output = self.bare_command().args(arguments).output().unwrap();
+        Ran::of(&output, "journey-tool")
+    }
+
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn-server"));
+        let mut command = self.bare_command();
+        command.arg("--listen").arg("127.0.0.1:0");
+        command.arg("--port-file").arg(self.path("port")).arg("--admin-password-file").arg(self.path("first-password"));
+        command
+    }
+
+    fn bare_command(&self) -> Command {
+        let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_cairn-server")]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -132,8 +169,7 @@ impl World {
         for (name, value) in &self.extra {
             command.env(name, value);
         }
-        command.arg("--data-dir").arg(self.data()).arg("--listen").arg("127.0.0.1:0");
-        command.arg("--port-file").arg(self.path("port")).arg("--admin-password-file").arg(self.path("first-password"));
+        command.arg("--data-dir").arg(self.data());
         command
     }
 
@@ -179,15 +215,7 @@ impl World {
         command.env_clear().env("PATH", "/usr/bin:/bin").env("CAIRN_HOME", self.path("home")).args(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let ran = Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
-        logs::tee("journey-cairn", &ran.out);
-        logs::tee("journey-cairn", &ran.err);
-        ran
+        Ran::of(&child.wait_with_output().unwrap(), "journey-cairn")
     }
 
     /// The first login: trusts the fingerprint and replaces the first password.
@@ -257,6 +285,13 @@ impl Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.end();
+    }
+
+    /// The most memory that it ever held, in kB.
+    pub(crate) fn peak_kb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     pub(crate) fn is_alive(&mut self) -> bool {
