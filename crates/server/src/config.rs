@@ -96,6 +96,8 @@ pub(crate) struct DiscoverySection {
     pub(crate) lease_s: u32,
     /// Discover the machine that the server runs on when it starts for the first time; default true.
     pub(crate) own_host: bool,
+    /// How long one call to a target may take from connecting to its last byte, in seconds; default 30.
+    pub(crate) call_timeout_s: u32,
     /// Let `endpoint_url` settings name this machine, for test doubles; default false.
     pub(crate) loopback_targets: bool,
     /// A folder of rule packs to use instead of the built-in ones; read again when a file changes.
@@ -104,7 +106,7 @@ pub(crate) struct DiscoverySection {
 
 impl Default for DiscoverySection {
     fn default() -> Self {
-        Self { workers: 4, lease_s: 30, own_host: true, loopback_targets: false, packs: None }
+        Self { workers: 4, lease_s: 30, call_timeout_s: 30, own_host: true, loopback_targets: false, packs: None }
     }
 }
 
@@ -142,6 +144,7 @@ const KEYS: &[(&str, &str)] = &[
     ("session", "password_hash"),
     ("discovery", "workers"),
     ("discovery", "lease_s"),
+    ("discovery", "call_timeout_s"),
     ("discovery", "own_host"),
     ("discovery", "loopback_targets"),
     ("discovery", "packs"),
@@ -219,6 +222,9 @@ fn check(config: &Config) -> anyhow::Result<()> {
     }
     if !(5..=600).contains(&config.discovery.lease_s) {
         bail!("discovery.lease_s is {}: use 5 to 600 seconds", config.discovery.lease_s);
+    }
+    if !(1..=600).contains(&config.discovery.call_timeout_s) {
+        bail!("discovery.call_timeout_s is {}: use 1 to 600 seconds", config.discovery.call_timeout_s);
     }
     if config.server.certificate.is_some() != config.server.certificate_key.is_some() {
         bail!("server.certificate and server.certificate_key go together: set both or neither");

@@ -1,6 +1,7 @@
 //! What one task may reach: the credential is opened here, for the transport that uses it, and dies with the task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::{OpCtx, ops};
 use domain::{Clock, CredentialId, Error, Result, Rng, TenantId};
@@ -15,6 +16,7 @@ pub(crate) struct Opener {
     pub(crate) store: Store,
     pub(crate) pacer: Arc<Pacer>,
     pub(crate) loopback_targets: bool,
+    pub(crate) call_timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
 }
@@ -50,7 +52,8 @@ impl Opener {
                 })?;
                 let unusable = |error: transport::CallError| Error::Invalid { field: None, message: error.to_string() };
                 let credentials = AwsCredentials::from_secret_json(&secret).map_err(unusable)?;
-                let aws_config = AwsConfig::from_settings(&job.config, self.loopback_targets).map_err(unusable)?;
+                let mut aws_config = AwsConfig::from_settings(&job.config, self.loopback_targets).map_err(unusable)?;
+                aws_config.call_timeout = self.call_timeout;
                 let client = AwsClient::new(
                     credentials,
                     aws_config,

@@ -69,6 +69,7 @@ impl Runner {
             store: store.clone(),
             pacer: Arc::new(Pacer::default()),
             loopback_targets: section.loopback_targets,
+            call_timeout: Duration::from_secs(u64::from(section.call_timeout_s)),
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
         };

@@ -16,6 +16,10 @@ mod backup;
 mod fips;
 #[path = "journey/first_minute.rs"]
 mod first_minute;
+#[path = "journey/hostile.rs"]
+mod hostile;
+#[path = "journey/scarce.rs"]
+mod scarce;
 #[path = "journey/world.rs"]
 mod world;
 #[path = "journey/wrong_turns.rs"]
