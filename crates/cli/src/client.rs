@@ -201,19 +201,24 @@ impl Client {
         let server = &self.server;
         if let Some((pin, shown)) = self.pin.as_ref().and_then(|pin| Some((pin, pin.refused()?))) {
             return pin.expected().map_or_else(
-                || Failure::new(format!("the certificate of {server} is not known yet: its SHA-256 is {shown}")),
+                || Failure::new(format!("{server} is not known yet: its fingerprint is {shown}")),
                 |expected| {
                     Failure::new(format!(
-                        "THE CERTIFICATE OF {server} HAS CHANGED: trusted is {expected}, shown is {shown}; nothing was sent"
+                        "THE KEY OF {server} HAS CHANGED: trusted is {expected}, shown is {shown}; nothing was sent"
                     ))
                     .hint(format!(
-                        "somebody may be between you and the server; where its administrator confirms the new certificate: \
+                        "somebody may be between you and the server; where its administrator confirms the new fingerprint: \
                          cairn login {server} --trust {shown}"
                     ))
                 },
             );
         }
         let cause = root_cause(error);
+        if self.pin.is_some() && trust::is_certificate_error(error) {
+            return Failure::new(format!("the certificate of {server} is not valid: {cause}; nothing was sent")).hint(
+                "its authority is the trusted one: reach it by a name of the certificate, or add this one to the server's `server.names`",
+            );
+        }
         if trust::is_certificate_error(error) {
             return Failure::new(format!("the certificate of {server} is not valid: {cause}; nothing was sent")).hint(
                 format!(

@@ -47,7 +47,7 @@ impl Environment {
 pub(crate) enum Trust {
     /// Its certificate chains to a root that the system trusts.
     System,
-    /// Its certificate has this SHA-256.
+    /// This is the SHA-256 of its authority's key, of its own key, or of its certificate: see `trust`.
     Pinned(Digest),
 }
 

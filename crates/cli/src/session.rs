@@ -33,7 +33,7 @@ pub(crate) struct Login {
     /// Where a new password is due, read it from a file [default: asked for]
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
-    /// Trust the server by its certificate's fingerprint, as its first start prints it
+    /// Trust the server by the fingerprint that it prints when it starts
     #[arg(long, value_name = "SHA256-FINGERPRINT", value_parser = parse_fingerprint)]
     trust: Option<Digest>,
 }
@@ -125,14 +125,14 @@ async fn meet(server: &Server) -> Result<Trust> {
         return Ok(Trust::System);
     }
     if !prompt::is_interactive() {
-        return Err(Failure::new(format!("the certificate of {server} is not known: its SHA-256 is {fingerprint}")).hint(format!(
-            "compare it with what the server printed at its first start, then: cairn login {server} --trust {fingerprint}"
+        return Err(Failure::new(format!("{server} is not known: its fingerprint is {fingerprint}")).hint(format!(
+            "compare it with the one that the server prints when it starts, then: cairn login {server} --trust {fingerprint}"
         )));
     }
     for line in [
-        format!("The certificate of {server} is not known. Its SHA-256 fingerprint is"),
+        format!("{server} is not known. Its SHA-256 fingerprint is"),
         format!("  {fingerprint}"),
-        "Compare it with the one that the server printed at its first start.".to_owned(),
+        "Compare it with the one that the server prints when it starts.".to_owned(),
     ] {
         crate::output::tell(&line);
     }

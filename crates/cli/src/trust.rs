@@ -1,21 +1,27 @@
-//! Whether the server is the one that it should be: TLS by the system's roots, or by one certificate that a person approved.
+//! Whether the server is the one that it should be: TLS by the system's roots, or by one key that a person approved.
 //!
 //! **Not for** deciding what to trust: `session` asks, `config` remembers.
 //!
+//! A fingerprint is the SHA-256 of a public key (DER of its SubjectPublicKeyInfo) or of a whole certificate (DER). Pinned is usually the
+//! key of the server's own authority, which outlives the certificates that it issues.
+//!
 //! Invariants:
-//! - a pinned server is accepted by exactly one certificate, byte for byte, and only after it proved by its signature of this handshake
-//!   that it holds the certificate's key;
+//! - a pinned server is accepted by the pinned certificate or key itself, or by a certificate that verifies under the pinned authority: its
+//!   chain, its term, its use and the name that was asked for;
+//! - either way only after it proved by its signature of this handshake that it holds its certificate's key;
 //! - there is no way to a connection without one of the two.
 
 use std::sync::{Arc, OnceLock};
 
 use domain::Digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// Accepts the one certificate with this SHA-256 and remembers which other one it saw.
+/// Accepts what this fingerprint is of, and remembers which other one it saw.
 #[derive(Debug)]
 pub(crate) struct Pin {
     /// Without one, every certificate is refused, which is how the first look at a server is taken.
@@ -33,7 +39,8 @@ impl Pin {
         self.expected
     }
 
-    /// The certificate that was refused, if one was.
+    /// The fingerprint to compare of what was refused, if something was: of the authority's key where one is shown that the certificate
+    /// verifies under, else of the certificate's own key.
     pub(crate) fn refused(&self) -> Option<Digest> {
         self.refused.get().copied()
     }
@@ -56,17 +63,26 @@ impl ServerCertVerifier for Pin {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let shown = crypto::sha256(end_entity);
-        if self.expected == Some(shown) {
+        let leaf = ParsedCertificate::try_from(end_entity)?;
+        let pinned = |shown: &CertificateDer<'_>| self.expected.is_some_and(|pin| is_of(pin, shown));
+        if pinned(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
+        if let Some(authority) = intermediates.iter().find(|shown| pinned(shown)) {
+            self.verify_chain(&leaf, intermediates, authority, now)?;
+            verify_server_name(&leaf, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        let authority =
+            intermediates.iter().rev().find(|shown| self.verify_chain(&leaf, intermediates, shown, now).is_ok());
+        let key = authority.and_then(|shown| key_fingerprint(shown)).or_else(|| key_fingerprint(end_entity));
         // The first one is kept: it is the one that the error is about.
-        let _ = self.refused.set(shown);
+        let _ = self.refused.set(key.unwrap_or_else(|| crypto::sha256(end_entity)));
         Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
 
@@ -91,6 +107,30 @@ impl ServerCertVerifier for Pin {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+impl Pin {
+    fn verify_chain(
+        &self,
+        leaf: &ParsedCertificate<'_>,
+        shown: &[CertificateDer<'_>],
+        authority: &CertificateDer<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let algorithms = self.provider.signature_verification_algorithms;
+        verify_server_cert_signed_by_trust_anchor(leaf, &roots, shown, now, algorithms.all)
+    }
+}
+
+fn key_fingerprint(certificate: &CertificateDer<'_>) -> Option<Digest> {
+    let parsed = ParsedCertificate::try_from(certificate).ok()?;
+    Some(crypto::sha256(&parsed.subject_public_key_info()))
+}
+
+fn is_of(pin: Digest, certificate: &CertificateDer<'_>) -> bool {
+    crypto::sha256(certificate) == pin || key_fingerprint(certificate) == Some(pin)
 }
 
 /// The cryptographic library, also as the process's default, which `reqwest` asks for.

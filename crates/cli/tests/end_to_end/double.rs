@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, PublicKeyData as _};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -64,42 +64,87 @@ impl Reply {
     }
 }
 
-/// A certificate and a key; not necessarily the certificate's.
+/// A chain of certificates and a key; not necessarily the first one's.
 #[derive(Clone)]
 pub(crate) struct Identity {
-    certificate: Vec<u8>,
+    chain: Vec<Vec<u8>>,
     key: Vec<u8>,
+    /// The public key (SPKI) of the chain's last certificate.
+    pinned: Vec<u8>,
+}
+
+/// An authority that issues certificates to servers.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn fingerprint(&self) -> String {
+        crypto::sha256(&self.0.key().subject_public_key_info()).to_hex()
+    }
+
+    /// A certificate for `name` until then, shown with the authority's.
+    pub(crate) fn issue(&self, name: &str, until: i32) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let leaf = params.signed_by(&key, &self.0).unwrap();
+        Identity {
+            chain: vec![leaf.der().to_vec(), self.0.der().to_vec()],
+            key: key.serialize_der(),
+            pinned: self.0.key().subject_public_key_info(),
+        }
+    }
 }
 
 impl Identity {
     pub(crate) fn self_signed() -> Self {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-        Self { certificate: made.cert.der().to_vec(), key: made.signing_key.serialize_der() }
+        let pinned = made.signing_key.subject_public_key_info();
+        Self { chain: vec![made.cert.der().to_vec()], key: made.signing_key.serialize_der(), pinned }
     }
 
-    /// A certificate for `name` by a new authority, and the authority's certificate (PEM).
+    /// A certificate for `name` by a new authority, which is not shown, and the authority's certificate (PEM).
     pub(crate) fn issued(name: &str) -> (Self, String) {
-        let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
-        (Self { certificate: leaf.der().to_vec(), key: key.serialize_der() }, authority.pem())
+        let authority = Authority::new();
+        let mut identity = authority.issue(name, 2_100);
+        identity.chain.truncate(1);
+        (identity, authority.pem())
     }
 
-    /// What somebody in between has: the certificate that all can see, and a key of their own.
+    /// What somebody in between has: the certificates that all can see, and a key of their own.
     pub(crate) fn stolen_certificate(&self) -> Self {
         Self { key: Self::self_signed().key, ..self.clone() }
     }
 
+    /// The same with another one's authority shown beside its own.
+    pub(crate) fn beside_authority_of(mut self, other: &Self) -> Self {
+        self.chain.extend(other.chain.last().cloned());
+        self
+    }
+
+    /// Of the public key of the last certificate: the authority's where one is shown.
     pub(crate) fn fingerprint(&self) -> String {
-        crypto::sha256(&self.certificate).to_hex()
+        crypto::sha256(&self.pinned).to_hex()
+    }
+
+    /// Of the first certificate as a whole.
+    pub(crate) fn certificate_fingerprint(&self) -> String {
+        crypto::sha256(&self.chain[0]).to_hex()
     }
 
     fn certified(&self) -> Arc<CertifiedKey> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
         let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).unwrap();
-        Arc::new(CertifiedKey::new(vec![self.certificate.clone().into()], key))
+        Arc::new(CertifiedKey::new(self.chain.iter().cloned().map(Into::into).collect(), key))
     }
 }
 
