@@ -1,16 +1,18 @@
 //! What every request goes through: an id, a span, limits, and the headers of the answer.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use domain::{Limits, RequestId};
+use domain::{Clock, Limits, RequestId, Rng};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
+use crate::admission::Admission;
 use crate::page::Place;
 use crate::problem;
 use crate::state::ApiState;
@@ -24,7 +26,7 @@ pub(crate) fn request_id() -> Option<RequestId> {
     REQUEST.try_with(|id| *id).ok()
 }
 
-const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+const SECURITY_HEADERS: [(HeaderName, &str); 8] = [
     (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
@@ -34,7 +36,37 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     ),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
+
+/// The answer to what never became a request, with a request id and the headers that every answer has.
+pub fn refusal(clock: &dyn Clock, rng: &dyn Rng, status: StatusCode, message: &str) -> http::Response<Vec<u8>> {
+    let id = RequestId::generate(clock, rng);
+    tracing::info!(%id, status = status.as_u16(), message, "refused what is no request");
+    metrics::counter!("cairn_http_malformed_total", "status" => status.as_u16().to_string()).increment(1);
+    let problem = wire::problem::Problem {
+        request_id: id.to_string(),
+        code: "invalid".to_owned(),
+        message: message.to_owned(),
+        field: None,
+    };
+    // A document of four texts can always be written.
+    let mut response = http::Response::new(serde_json::to_vec(&problem).unwrap_or_default());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    put_headers(response.headers_mut(), id);
+    response
+}
+
+fn put_headers(headers: &mut HeaderMap, id: RequestId) {
+    for (name, value) in SECURITY_HEADERS {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(HeaderName::from_static("x-request-id"), value);
+    }
+}
 
 async fn outermost(State(state): State<ApiState>, request: Request, next: Next) -> Response {
     let id = RequestId::generate(&**state.store.clock(), &**state.store.rng());
@@ -49,13 +81,7 @@ async fn outermost(State(state): State<ApiState>, request: Request, next: Next) 
     let began = Instant::now();
     let work = async {
         let mut response = next.run(request).await;
-        let headers = response.headers_mut();
-        for (name, value) in SECURITY_HEADERS {
-            headers.entry(name).or_insert(HeaderValue::from_static(value));
-        }
-        if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-            headers.insert(HeaderName::from_static("x-request-id"), value);
-        }
+        put_headers(response.headers_mut(), id);
         let (status, took) = (response.status().as_u16(), began.elapsed());
         metrics::counter!("cairn_http_requests_total", "method" => method.to_string(), "path" => path.clone(), "status" => status.to_string())
             .increment(1);
@@ -77,7 +103,36 @@ fn holds_token(query: &str) -> bool {
     })
 }
 
+/// Longest path and query, in bytes: over HTTP/1.1 the listener refuses it before.
+const TARGET_BYTES: usize = 8 * 1_024;
+
+/// What is wrong with a request whatever it asks for.
+fn unfit(request: &Request) -> Option<Response> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if target > TARGET_BYTES {
+        let message = "the address is longer than 8 KiB".to_owned();
+        return Some(problem::answer(StatusCode::URI_TOO_LONG, "invalid", message, None));
+    }
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > Limits::BODY_BYTES as u64) {
+        // At once: whoever says so need not begin, and nobody waits for what is never read.
+        let max = Limits::BODY_BYTES as u64;
+        let error = domain::Error::Limit { which: "bytes of a request body", max };
+        return Some(problem::Failure(error).into_response());
+    }
+    let coded = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if request.headers().get_all(header::CONTENT_ENCODING).iter().any(coded) {
+        let message = "a compressed body is not unpacked: send it as it is".to_owned();
+        return Some(problem::answer(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid", message, None));
+    }
+    None
+}
+
 async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    if let Some(refused) = unfit(&request) {
+        return refused;
+    }
     if request.uri().query().is_some_and(holds_token) {
         return problem::answer(
             StatusCode::BAD_REQUEST,
@@ -99,15 +154,16 @@ async fn bounded(State(state): State<ApiState>, request: Request, next: Next) ->
 
 /// Wraps the routes.
 pub(crate) fn apply(router: Router<ApiState>, state: ApiState) -> Router {
-    let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(state.settings.requests_max));
+    let requests = Admission::new("requests", state.settings.requests_max, state.settings.requests_per_address);
     router
         .layer(middleware::from_fn_with_state(state.clone(), bounded))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
-            let permits = permits.clone();
+            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+            let admitted = requests.admit(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
             async move {
-                match permits.try_acquire_owned() {
-                    Ok(_permit) => next.run(request).await,
-                    Err(_) => problem::Failure(domain::Error::Unavailable {
+                match admitted {
+                    Some(_admitted) => next.run(request).await,
+                    None => problem::Failure(domain::Error::Unavailable {
                         message: "too many requests are at work: try again in a second".to_owned(),
                         detail: "request limit".to_owned(),
                     })

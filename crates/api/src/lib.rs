@@ -8,6 +8,7 @@
 //! - what the caller may not see answers with the same bytes as what does not exist;
 //! - every answer carries the security headers and a request id.
 
+mod admission;
 mod audit;
 mod caller;
 mod control;
@@ -38,7 +39,9 @@ use utoipa::openapi::{Content, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use admission::{Admission, Admitted};
 pub use finding::finding_document;
+pub use layers::refusal;
 pub use session::{hash_one_time_password, one_time_password};
 pub use state::{ApiState, Settings};
 

@@ -26,6 +26,8 @@ pub struct Settings {
     pub request_ms: u64,
     /// Requests at work at a time; default 512. More are answered with 503.
     pub requests_max: usize,
+    /// Of these, from one IPv4 address or IPv6 network; default 128.
+    pub requests_per_address: usize,
 }
 
 impl Default for Settings {
@@ -37,6 +39,7 @@ impl Default for Settings {
             pbkdf2: false,
             request_ms: 30_000,
             requests_max: 512,
+            requests_per_address: 128,
         }
     }
 }

@@ -42,6 +42,8 @@ fn every_answer_carries_the_headers_and_a_request_id() {
             assert!(seen.insert(answer.header("x-request-id").to_owned()));
             assert_eq!(answer.header("cache-control"), "no-store");
             assert_eq!(answer.header("referrer-policy"), "no-referrer");
+            assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin");
+            assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin");
             assert!(answer.header("content-security-policy").contains("frame-ancestors 'none'"));
             assert!(
                 answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-") && name != "server")
@@ -78,6 +80,19 @@ fn attack_26_a_body_over_a_mebibyte_is_refused_and_one_of_a_mebibyte_is_read() {
         let endless = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(bytes::Bytes::from_static(b" ")));
         let request = Request::post(JOBS).header("content-type", "application/json").body(Body::from_stream(endless));
         world.send(request.unwrap()).await.is(401);
+    });
+}
+
+#[test]
+fn attack_71_a_long_address_and_a_compressed_body_are_refused() {
+    each_engine(|world| async move {
+        let long = format!("/healthz?{}", "a".repeat(8 * 1_024));
+        world.call("GET", &long, None, None).await.is(414).says("8 KiB");
+        for coding in ["gzip", "zstd", "br", "identity, gzip"] {
+            let request = Request::post("/api/v1/sessions").header("content-encoding", coding);
+            let request = request.header("content-type", "application/json").body(Body::from("{}")).unwrap();
+            world.send(request).await.is(415).says("compressed");
+        }
     });
 }
 
