@@ -12,6 +12,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(crate) server: ServerSection,
+    pub(crate) acme: AcmeSection,
     pub(crate) database: DatabaseSection,
     pub(crate) session: SessionSection,
     pub(crate) discovery: DiscoverySection,
@@ -19,7 +20,7 @@ pub(crate) struct Config {
 }
 
 /// `[server]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServerSection {
     /// Where the API listens; default `127.0.0.1:8443`. Port 0 picks a free one.
@@ -30,14 +31,26 @@ pub(crate) struct ServerSection {
     pub(crate) data_dir: PathBuf,
     /// DNS names and addresses besides `localhost`, `127.0.0.1`, `::1` and the host's name that the made certificate is good for.
     pub(crate) names: Vec<String>,
-    /// PEM file of a certificate chain to use instead of a made one.
+    /// PEM file of a certificate chain to use instead of a made one; read again when it changes.
     pub(crate) certificate: Option<PathBuf>,
     /// PEM file of its key (PKCS #8).
     pub(crate) certificate_key: Option<PathBuf>,
     /// How long requests and tasks at work may take to end after a stop was asked for, in seconds; default 10.
     pub(crate) drain_s: u64,
-    /// Connections at a time; default 1,024.
+    /// Connections at a time; default 4,096, or fewer where the process may not open as many files.
     pub(crate) connections_max: usize,
+    /// Connections at a time from one IPv4 address or IPv6 network (/64); default 256, 0 for no limit of its own.
+    pub(crate) connections_per_address: usize,
+    /// How long a TLS handshake may take, in seconds; default 10.
+    pub(crate) handshake_s: u64,
+    /// How long a request's head may take over HTTP/1.1, also the first after silence, in seconds; default 15.
+    pub(crate) headers_s: u64,
+    /// How long a request may take, with its body, in seconds; default 30. Streams may take longer.
+    pub(crate) request_s: u64,
+    /// How long a connection may be without a request, in seconds; default 60.
+    pub(crate) idle_s: u64,
+    /// How long a client may leave what it is sent unread, in seconds; default 30.
+    pub(crate) stall_s: u64,
 }
 
 impl Default for ServerSection {
@@ -50,9 +63,30 @@ impl Default for ServerSection {
             certificate: None,
             certificate_key: None,
             drain_s: 10,
-            connections_max: 1_024,
+            connections_max: 4_096,
+            connections_per_address: 256,
+            handshake_s: 10,
+            headers_s: 15,
+            request_s: 30,
+            idle_s: 60,
+            stall_s: 30,
         }
     }
+}
+
+/// `[acme]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AcmeSection {
+    /// The directory of an ACME server, such as `https://acme-v02.api.letsencrypt.org/directory`; default: none. The certificate is
+    /// ordered for the DNS names of `server.names`, each of which has to lead to this server's port 443.
+    pub(crate) directory: Option<String>,
+    /// Whether the ACME server's terms of service are agreed to, without which there is no account; default false.
+    pub(crate) terms_agreed: bool,
+    /// Mail addresses that the ACME server may write to.
+    pub(crate) contact: Vec<String>,
+    /// PEM file of certificate authorities to trust when talking to the ACME server, beside the public ones.
+    pub(crate) roots: Option<PathBuf>,
 }
 
 /// `[database]`.
@@ -136,6 +170,16 @@ const KEYS: &[(&str, &str)] = &[
     ("server", "certificate_key"),
     ("server", "drain_s"),
     ("server", "connections_max"),
+    ("server", "connections_per_address"),
+    ("server", "handshake_s"),
+    ("server", "headers_s"),
+    ("server", "request_s"),
+    ("server", "idle_s"),
+    ("server", "stall_s"),
+    ("acme", "directory"),
+    ("acme", "terms_agreed"),
+    ("acme", "contact"),
+    ("acme", "roots"),
     ("database", "url"),
     ("database", "owner_url"),
     ("database", "master_key_file"),
@@ -194,11 +238,13 @@ pub(crate) fn load(file: Option<&Path>, environment: Environment<'_>) -> anyhow:
 /// A value from the environment in the type that its key has: a list is split at commas, numbers and booleans are told by their look.
 fn value(key: &str, text: &str) -> toml::Value {
     match key {
-        "names" => {
+        "names" | "contact" => {
             toml::Value::Array(text.split(',').map(|name| toml::Value::String(name.trim().to_owned())).collect())
         }
         "listen" | "metrics_listen" | "data_dir" | "certificate" | "certificate_key" | "url" | "owner_url"
-        | "master_key_file" | "packs" | "level" | "format" => toml::Value::String(text.to_owned()),
+        | "master_key_file" | "packs" | "directory" | "roots" | "level" | "format" => {
+            toml::Value::String(text.to_owned())
+        }
         _ => match (text.parse::<i64>(), text.parse::<bool>()) {
             (Ok(number), _) => toml::Value::Integer(number),
             (_, Ok(flag)) => toml::Value::Boolean(flag),
@@ -228,6 +274,34 @@ fn check(config: &Config) -> anyhow::Result<()> {
     }
     if config.server.certificate.is_some() != config.server.certificate_key.is_some() {
         bail!("server.certificate and server.certificate_key go together: set both or neither");
+    }
+    if let Some(name) = config.server.names.iter().find(|name| !crate::names::is_valid(name)) {
+        bail!("server.names holds `{}`: use DNS names and addresses, without scheme or port", name.escape_debug());
+    }
+    if config.server.connections_max == 0 {
+        bail!("server.connections_max is 0: use 1 or more");
+    }
+    for (key, seconds) in [
+        ("handshake_s", config.server.handshake_s),
+        ("headers_s", config.server.headers_s),
+        ("request_s", config.server.request_s),
+        ("idle_s", config.server.idle_s),
+        ("stall_s", config.server.stall_s),
+    ] {
+        if !(1..=3_600).contains(&seconds) {
+            bail!("server.{key} is {seconds}: use 1 to 3,600 seconds");
+        }
+    }
+    if config.acme.directory.is_some() {
+        if !config.acme.terms_agreed {
+            bail!("acme.terms_agreed is not true: read the ACME server's terms of service, then set it");
+        }
+        if config.server.certificate.is_some() {
+            bail!("server.certificate and acme.directory exclude each other: unset one");
+        }
+        if crate::acme::orderable(&config.server.names).is_empty() {
+            bail!("acme.directory is set, but server.names holds no DNS name to order a certificate for");
+        }
     }
     if !["text", "json"].contains(&config.log.format.as_str()) {
         bail!("log.format is `{}`: use text or json", config.log.format.escape_debug());
@@ -268,6 +342,14 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_in_the_operators_manual() {
+        let manual = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate.md")).unwrap();
+        for (section, key) in KEYS {
+            assert!(manual.contains(&format!("`{section}.{key}`")), "docs/operate.md says nothing of {section}.{key}");
+        }
+    }
+
+    #[test]
     fn the_environment_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("cairn.toml");
@@ -287,6 +369,10 @@ mod tests {
             ("[server]\ncertificate = \"a.pem\"\n", "go together"),
             ("[session]\npassword_hash = \"md5\"\n", "bcrypt or pbkdf2"),
             ("[log]\nformat = \"xml\"\n", "text or json"),
+            ("[server]\nnames = [\"https://a\"]\n", "without scheme or port"),
+            ("[server]\nidle_s = 0\n", "1 to 3,600"),
+            ("[acme]\ndirectory = \"https://a.example/dir\"\n", "terms_agreed"),
+            ("[acme]\ndirectory = \"https://a.example/dir\"\nterms_agreed = true\n", "no DNS name"),
             ("nonsense", "TOML"),
         ] {
             std::fs::write(&file, text).unwrap();

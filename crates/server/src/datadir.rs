@@ -32,10 +32,7 @@ impl DataDir {
         DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| {
             format!("cannot make the data directory `{}`: check the disk and its permissions", path.display())
         })?;
-        let mode = fs::metadata(path)?.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            bail!("the data directory `{0}` is open to others (mode {mode:03o}): run `chmod 700 {0}`", path.display());
-        }
+        check_owner_only(path, &fs::metadata(path)?, "700").context("the data directory")?;
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new()
             .create(true)
@@ -56,6 +53,23 @@ impl DataDir {
     }
 }
 
+/// Refuses what others may read, and what belongs to another user than the one that we are (root's is never somebody else's).
+pub(crate) fn check_owner_only(path: &Path, found: &fs::Metadata, right: &str) -> anyhow::Result<()> {
+    let mode = found.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        bail!("`{0}` is open to others (mode {mode:03o}): run `chmod {right} {0}`", path.display());
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if found.uid() != us && found.uid() != 0 {
+        bail!(
+            "`{}` belongs to user {} and this is user {us}: start as its owner, or change it",
+            path.display(),
+            found.uid()
+        );
+    }
+    Ok(())
+}
+
 /// Writes a file that only its owner may read: whole or not at all.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
@@ -72,18 +86,18 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// Reads a file with a secret; refuses one that others may read.
 pub(crate) fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let mode = file.metadata()?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        bail!("`{0}` is open to others (mode {mode:03o}): run `chmod 600 {0}`", path.display());
-    }
+    check_owner_only(path, &file.metadata()?, "600")?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
+/// 64 hex digits that are neither all alike nor count up, as keys in examples do.
 fn parse_master(text: &str) -> Option<[u8; 32]> {
     let key = text.trim().parse::<domain::Digest>().ok()?.0;
-    (key.iter().any(|byte| *byte != key[0])).then_some(key)
+    let steps = key.iter().zip(key.iter().skip(1)).map(|(one, next)| next.wrapping_sub(*one));
+    let steps: std::collections::BTreeSet<u8> = steps.collect();
+    (steps.len() > 1).then_some(key)
 }
 
 /// Reads the master key, or makes it when `may_make` (there is no database yet that another key could have sealed).
@@ -103,7 +117,7 @@ pub(crate) fn master_key(path: &Path, may_make: bool, rng: &dyn Rng) -> anyhow::
     let bytes = read_private(path)?;
     match std::str::from_utf8(&bytes).ok().and_then(parse_master) {
         Some(key) => Ok(AeadKey::from_bytes(key)),
-        None => bail!("`{}` is not a master key: it is 64 lower-case hex digits, not all alike", path.display()),
+        None => bail!("`{}` is not a master key: it is 64 lower-case hex digits that nobody can guess", path.display()),
     }
 }
 
@@ -122,7 +136,12 @@ mod tests {
         assert!(DataDir::open(&path).unwrap_err().to_string().contains("another cairn-server"));
         drop(first);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(DataDir::open(&path).unwrap_err().to_string().contains("chmod 700"));
+        assert!(format!("{:#}", DataDir::open(&path).unwrap_err()).contains("chmod 700"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        // Root, as which the suite may run, can give it away; nobody else has anything to test here.
+        if std::os::unix::fs::chown(&path, Some(65_534), None).is_ok() {
+            assert!(format!("{:#}", DataDir::open(&path).unwrap_err()).contains("belongs to user 65534"));
+        }
     }
 
     #[test]
@@ -134,7 +153,8 @@ mod tests {
         let made = master_key(&path, true, &rng).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(master_key(&path, true, &rng).unwrap().expose(), made.expose());
-        for bad in ["", "00", &"0".repeat(64), "zz"] {
+        let counting = domain::Digest(std::array::from_fn(|at| u8::try_from(at).unwrap())).to_hex();
+        for bad in ["", "00", &"0".repeat(64), "zz", &counting] {
             write_private(&path, bad.as_bytes()).unwrap();
             assert!(master_key(&path, true, &rng).unwrap_err().to_string().contains("not a master key"), "{bad:?}");
         }

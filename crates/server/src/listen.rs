@@ -1,54 +1,162 @@
 //! Sockets: accepting, the TLS handshake, HTTP/1.1 and HTTP/2, draining.
+//!
+//! **Not for** what a request means. Here everything that a peer can do without one is bounded: connections in all and per address, the
+//! time of a handshake, of a head, of silence and of not reading, and frames that carry no request.
+
+mod gate;
+mod guard;
+mod meter;
+mod stall;
+mod watch;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Admission;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
+use domain::{Clock, Rng};
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-/// A peer must finish its handshake within this.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A peer must send its request headers within this.
-const HEADERS: Duration = Duration::from_secs(15);
+use self::guard::{Guard, Refuse};
+use self::stall::Stall;
+use self::watch::{Watch, Watched};
+use crate::config::ServerSection;
 
-/// Limits that keep one peer from taking everything: see RFC 9113 section 10.5 and the rapid-reset advisories (CVE-2023-44487).
-fn http() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(64 * 1_024).keep_alive(true);
+/// How often a connection is looked at for silence and for answers that are not taken.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a connection that is told to end may take for what is at work.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// What one peer may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    connections: usize,
+    connections_per_address: usize,
+    handshake: Duration,
+    headers: Duration,
+    idle: Duration,
+    stall: Duration,
+}
+
+impl Limits {
+    /// Those of the configuration. `files`: how many the process may have open, of which some stay for the database and artifacts.
+    pub(crate) fn new(section: &ServerSection, files: Option<u64>) -> Self {
+        const KEPT_BACK: usize = 128;
+        let files = files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+        let most = files.saturating_sub(KEPT_BACK).max(files / 2);
+        if section.connections_max > most {
+            tracing::warn!(
+                connections = most,
+                "fewer connections than `server.connections_max`: the process may open only {files} files (`ulimit -n`)"
+            );
+        }
+        Self {
+            connections: section.connections_max.min(most),
+            connections_per_address: section.connections_per_address,
+            handshake: Duration::from_secs(section.handshake_s),
+            headers: Duration::from_secs(section.headers_s),
+            idle: Duration::from_secs(section.idle_s),
+            stall: Duration::from_secs(section.stall_s),
+        }
+    }
+
+    /// For the listener of metrics: a few scrapers.
+    pub(crate) fn few(self) -> Self {
+        Self { connections: 64, connections_per_address: 0, ..self }
+    }
+}
+
+/// What every connection of a listener shares.
+struct Front {
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: Limits,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    refuse: Refuse,
+    stop: CancellationToken,
+}
+
+fn http1(limits: Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The gate holds a head back until it is complete: this is the limit for a whole head, and for the time between two requests.
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.headers).max_buf_size(64 * 1_024).keep_alive(true);
     builder
-        .http2()
+}
+
+/// See RFC 9113 section 10.5; what these do not bound, `meter` does.
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
         .max_header_list_size(32 * 1_024)
         .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(128)
+        .max_local_error_reset_streams(64)
+        .initial_stream_window_size(128 * 1_024)
+        .initial_connection_window_size(256 * 1_024)
+        .max_send_buf_size(64 * 1_024)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
 }
 
+/// Writes the answer to a request that never reached the router.
+fn refuse(clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Refuse {
+    Arc::new(move |refusal| {
+        let answer = api::refusal(&*clock, &*rng, refusal.status, refusal.message);
+        let mut bytes = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
+        for (name, value) in answer.headers() {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(
+            format!("connection: close\r\ncontent-length: {}\r\n\r\n", answer.body().len()).as_bytes(),
+        );
+        bytes.extend_from_slice(answer.body());
+        bytes
+    })
+}
+
 /// Serves until `stop`, then lets what is at work end within `drain`.
+#[expect(clippy::too_many_arguments, reason = "each is a different part of the server")]
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     router: Router,
-    connections_max: usize,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
     stop: CancellationToken,
     drain: Duration,
 ) {
-    let (graceful, http, permits) = (GracefulShutdown::new(), http(), Arc::new(Semaphore::new(connections_max)));
-    let acceptor = tls.map(TlsAcceptor::from);
+    let admission = Admission::new("connections", limits.connections, limits.connections_per_address);
+    let front = Arc::new(Front {
+        tls: tls.map(TlsAcceptor::from),
+        router,
+        limits,
+        http1: http1(limits),
+        http2: http2(),
+        refuse: refuse(clock, rng),
+        stop: stop.clone(),
+    });
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -63,40 +171,101 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "too many connections: closed one");
-            continue;
-        };
-        let _ = stream.set_nodelay(true);
-        let (acceptor, http, router, watcher) = (acceptor.clone(), http.clone(), router.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(ConnectInfo(peer));
-                router.clone().oneshot(request)
-            });
-            let ended = match acceptor {
-                Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => {
-                        watcher.watch(http.serve_connection(TokioIo::new(stream), service).into_owned()).await
-                    }
-                    Ok(Err(error)) => {
-                        tracing::debug!(%peer, %error, "handshake failed");
-                        return;
-                    }
-                    Err(_) => return,
-                },
-                None => watcher.watch(http.serve_connection(TokioIo::new(stream), service).into_owned()).await,
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, %error, "connection ended");
-            }
+        let Some(admitted) = admission.admit(peer.ip()) else { continue };
+        let front = Arc::clone(&front);
+        connections.spawn(async move {
+            front.connection(stream, peer).await;
+            drop(admitted);
         });
     }
     drop(listener);
-    tokio::select! {
-        () = graceful.shutdown() => {}
-        () = tokio::time::sleep(drain) => tracing::warn!("some requests did not end in time"),
+    connections.close();
+    if tokio::time::timeout(drain, connections.wait()).await.is_err() {
+        tracing::warn!("some requests did not end in time");
+    }
+}
+
+impl Front {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let stream = Stall::new(stream, self.limits.stall);
+        let Some(acceptor) = &self.tls else { return self.http(stream, peer, false).await };
+        let handshake = tokio::select! {
+            () = self.stop.cancelled() => return,
+            handshake = tokio::time::timeout(self.limits.handshake, acceptor.accept(stream)) => handshake,
+        };
+        match handshake {
+            Ok(Ok(stream)) => {
+                // Told by the handshake, and not by the first bytes: there is no time in which neither protocol's limits hold.
+                let protocol = stream.get_ref().1.alpn_protocol();
+                if protocol == Some(crate::tls::ACME_PROTOCOL) {
+                    return;
+                }
+                let is_http2 = protocol == Some(b"h2");
+                self.http(stream, peer, is_http2).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
+            Err(_) => tracing::debug!(%peer, "handshake took too long"),
+        }
+    }
+
+    async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, peer: SocketAddr, h2: bool) {
+        let watch = Watch::new();
+        let (router, requests) = (self.router.clone(), Arc::clone(&watch));
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let (answer, work) = (router.clone().oneshot(request.map(Body::new)), requests.request());
+            async move { answer.await.map(|answer| answer.map(|body| Watched::new(body, work))) }
+        });
+        let ended = if h2 {
+            let io = TokioIo::new(Guard::http2(stream, Arc::clone(&watch)));
+            self.drive(self.http2.serve_connection(io, service), &watch).await
+        } else {
+            let io = TokioIo::new(Guard::http1(stream, Arc::clone(&watch), Arc::clone(&self.refuse)));
+            self.drive(self.http1.serve_connection(io, service), &watch).await
+        };
+        if let Err(reason) = ended {
+            tracing::debug!(%peer, reason, "connection ended");
+        }
+    }
+
+    /// Runs a connection to its end, and ends it when there is no reason to go on.
+    async fn drive<C>(&self, connection: C, watch: &Watch) -> Result<(), String>
+    where
+        C: GracefulConnection,
+        C::Error: std::fmt::Display,
+    {
+        let mut connection = pin!(connection);
+        let (mut looks, mut parting) = (tokio::time::interval(LOOK), None);
+        let mut stopping = false;
+        loop {
+            let ends = async {
+                match parting {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                () = ends => return Err("it was told to end and did not".to_owned()),
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                    continue;
+                }
+                () = watch.condemned(), if parting.is_none() => {}
+                _ = looks.tick() => {
+                    if watch.is_stalled(self.limits.stall) {
+                        return Err("the client does not take its answer".to_owned());
+                    }
+                    if parting.is_some() || !watch.is_idle(self.limits.idle) {
+                        continue;
+                    }
+                }
+            }
+            connection.as_mut().graceful_shutdown();
+            parting = Some(tokio::time::Instant::now() + PARTING);
+        }
     }
 }
 

@@ -6,16 +6,22 @@
 //! - a start that cannot be completed changes nothing that exists;
 //! - a stop loses nothing: requests drain, and tasks that are cut off are taken up again by the next start.
 
+mod acme;
 mod allocator;
+mod authority;
 mod backup;
 mod bootstrap;
 mod catalog;
+mod certificate;
 mod config;
 mod datadir;
+mod doctor;
 mod evaluate;
 mod fips;
 mod listen;
 mod logs;
+mod names;
+mod posture;
 mod reach;
 mod redact;
 mod runner;
@@ -79,6 +85,12 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Make an empty data directory and an empty database what a backup says.
     Restore(backup::RestoreArguments),
+    /// Look at everything that a server needs, and change nothing. Exit code 1 when something failed.
+    Doctor {
+        /// How the result is written.
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: doctor::Format,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,7 +103,8 @@ fn main() -> std::process::ExitCode {
     allocator::tune(&process_environment);
     let arguments = Arguments::parse();
     match run(arguments) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(true) => std::process::ExitCode::SUCCESS,
+        Ok(false) => std::process::ExitCode::FAILURE,
         Err(error) => {
             say(&format!("error: {error:#}"));
             std::process::ExitCode::FAILURE
@@ -104,12 +117,7 @@ fn say(text: &str) {
     eprintln!("{text}");
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
-    // Before any key is made or used; libraries that ask for a default get the same provider.
-    crypto::fips::self_test()?;
-    crypto::tls::install();
-    // Everything that the server makes is for its owner only, also what libraries make (the database's files).
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+fn configure(arguments: &Arguments) -> anyhow::Result<Config> {
     let mut config = config::load(arguments.config.as_deref(), &process_environment)?;
     if let Some(listen) = arguments.listen {
         config.server.listen = listen;
@@ -117,21 +125,44 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(data_dir) = &arguments.data_dir {
         config.server.data_dir.clone_from(data_dir);
     }
+    config::jwt_secret(&process_environment)?;
+    posture::check(&config, arguments.config.as_deref(), &process_environment)?;
+    Ok(config)
+}
+
+/// False: what was asked about is not as it should be, and has been told.
+fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    // Before any key is made or used; libraries that ask for a default get the same provider.
+    crypto::fips::self_test()?;
+    crypto::tls::install();
+    // Everything that the server makes is for its owner only, also what libraries make (the database's files).
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let config = configure(&arguments);
+    // Two threads serve; collecting and hashing run on the blocking pool.
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    if let Some(Command::Doctor { output }) = arguments.command {
+        let report = match &config {
+            Ok(config) => runtime()?.block_on(doctor::examine(config, &SystemClock, &SystemRng)),
+            Err(error) => doctor::Report::unreadable(error),
+        };
+        report.write(output)?;
+        return Ok(report.is_ok());
+    }
+    let config = config?;
     if let Some(Command::Config { command: ConfigCommand::Check }) = arguments.command {
-        config::jwt_secret(&process_environment)?;
         catalog::Installed::load(runner::plugins()?, config.discovery.packs.clone())?;
         say("the configuration is valid");
-        return Ok(());
+        return Ok(true);
     }
     match &arguments.command {
-        Some(Command::Backup(backup)) => return backup::create(&config, arguments.config.as_deref(), backup),
-        Some(Command::Restore(restore)) => return backup::restore(&config, restore),
+        Some(Command::Backup(backup)) => {
+            return backup::create(&config, arguments.config.as_deref(), backup).map(|()| true);
+        }
+        Some(Command::Restore(restore)) => return backup::restore(&config, restore).map(|()| true),
         _ => {}
     }
     logs::start(&config.log)?;
-    // Two threads serve; collecting and hashing run on the blocking pool.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(config, arguments))
+    runtime()?.block_on(serve(config, arguments)).map(|()| true)
 }
 
 /// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
@@ -197,8 +228,10 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let mut stop_signals = StopSignals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
-    let data = DataDir::open(&config.server.data_dir)?;
-    let tls = tls::load(&config.server, &data)?;
+    let data = Arc::new(DataDir::open(&config.server.data_dir)?);
+    let certificates = certificate::Certificates::open(&config.server, Arc::clone(&data), Arc::clone(&clock))?;
+    let acme = acme::Acme::open(&config, Arc::clone(&data), Arc::clone(&certificates), Arc::clone(&clock))?;
+    let tls = tls::server_config(Arc::clone(&certificates), acme.is_some())?;
     let installed = Arc::new(catalog::Installed::load(runner::plugins()?, config.discovery.packs.clone())?);
     let listener = listen::bind(config.server.listen, "server.listen").await?;
     let store = open_store(&config, &data, &clock, &rng).await?;
@@ -216,7 +249,8 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
             ));
         }
     }
-    say(&format!("  Listening on:         https://{address}\n  Certificate SHA-256:  {}\n", tls.fingerprint));
+    let fingerprint = certificates.fingerprint().map(domain::Digest::to_hex).unwrap_or_default();
+    say(&format!("  Listening on:         https://{address}\n  Fingerprint SHA-256:  {fingerprint}\n"));
 
     let stop = CancellationToken::new();
     let (draining, draining_seen) = tokio::sync::watch::channel(false);
@@ -226,6 +260,7 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
         session_ms: i64::from(config.session.lifetime_min) * 60_000,
         bcrypt_cost: config.session.bcrypt_cost,
         pbkdf2: config.session.password_hash == "pbkdf2",
+        request_ms: config.server.request_s.saturating_mul(1_000),
         ..api::Settings::default()
     };
     let state = api::ApiState::new(
@@ -238,17 +273,22 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
         Arc::new(sign::Exporter::new(store.clone(), Arc::clone(&signer), Arc::clone(&installed))),
         draining_seen,
     );
-    let metrics = metrics(&config, &stop).await?;
+    let limits = listen::Limits::new(&config.server, raise_file_limit());
+    let metrics = metrics(&config, limits, &clock, &rng, &stop).await?;
     let runner =
         runner::Runner::new(store.clone(), Arc::clone(&installed), evaluator, signer, &config.discovery, &clock, &rng);
     let working = tokio::spawn(Arc::new(runner).run(stop.clone()));
     let watching = tokio::spawn(Arc::clone(&installed).watch(stop.clone()));
+    let keeping = tokio::spawn(certificates.keep(stop.clone()));
+    let ordering = acme.map(|acme| tokio::spawn(acme.keep(stop.clone())));
     let drain = Duration::from_secs(config.server.drain_s);
     let serving = tokio::spawn(listen::serve(
         listener,
-        Some(tls.config),
+        Some(tls),
         api::router(state),
-        config.server.connections_max,
+        limits,
+        Arc::clone(&clock),
+        Arc::clone(&rng),
         stop.clone(),
         drain,
     ));
@@ -264,6 +304,10 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let _ = serving.await;
     let _ = tokio::time::timeout(drain, working).await;
     let _ = watching.await;
+    let _ = keeping.await;
+    if let Some(ordering) = ordering {
+        let _ = ordering.await;
+    }
     if let Some(metrics) = metrics {
         let _ = metrics.await;
     }
@@ -272,8 +316,25 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets the process open as many files as it may, since each connection is one; how many that is.
+fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}
+
 /// `/metrics` on its own listener, so that it can be kept inside.
-async fn metrics(config: &Config, stop: &CancellationToken) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+async fn metrics(
+    config: &Config,
+    limits: listen::Limits,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
     if config.server.metrics_listen.is_empty() {
         return Ok(None);
     }
@@ -304,5 +365,6 @@ async fn metrics(config: &Config, stop: &CancellationToken) -> anyhow::Result<Op
     });
     let router = axum::Router::new().route("/metrics", axum::routing::get(move || std::future::ready(handle.render())));
     let stop = stop.clone();
-    Ok(Some(tokio::spawn(listen::serve(listener, None, router, 64, stop, Duration::from_secs(1)))))
+    let (clock, rng, drain) = (Arc::clone(clock), Arc::clone(rng), Duration::from_secs(1));
+    Ok(Some(tokio::spawn(listen::serve(listener, None, router, limits.few(), clock, rng, stop, drain))))
 }

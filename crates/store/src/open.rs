@@ -110,6 +110,14 @@ impl Store {
         self.db().writer_cache(WriterCache::Usual).await
     }
 
+    /// Whether a database that is there can be opened with this master key. Changes nothing.
+    pub async fn examine(url: &str, master: &crypto::aead::AeadKey) -> Result<()> {
+        let db = Db::open(url, None).await?;
+        let examined = vault::refuse_other_master(&db, master).await;
+        db.close().await;
+        examined
+    }
+
     /// Closes every connection.
     pub async fn close(&self) {
         self.db().close().await;

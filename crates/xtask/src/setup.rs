@@ -33,6 +33,11 @@ const PACKAGES: &[Package] = &[
         why: "evidence bundles are opened without our code",
         present: || run::which("unzip").is_some(),
     },
+    Package {
+        name: "sslscan",
+        why: "TLS is looked at by a scanner that is not ours",
+        present: || run::which("sslscan").is_some(),
+    },
     Package { name: "python3-venv", why: "moto, the AWS double, is a Python program", present: has_venv },
     Package { name: "util-linux", why: "`setpriv` and `flock` run the private PostgreSQL", present: has_util_linux },
 ];

@@ -174,8 +174,13 @@ impl World {
     }
 
     pub(crate) fn start(&self) -> Server {
+        self.start_command(self.command())
+    }
+
+    /// Starts a server by a command that ends in [`World::command`]'s.
+    pub(crate) fn start_command(&self, mut command: Command) -> Server {
         let _ = fs::remove_file(self.path("port"));
-        let mut child = self.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = logs::tee_pipe("journey-server", child.stderr.take().unwrap());
         let port = until("the server's start", || {
             if let Some(status) = child.try_wait().unwrap() {
@@ -195,15 +200,13 @@ impl World {
         text
     }
 
-    fn fingerprint(&self) -> String {
-        let pem = fs::read(self.data().join("tls.crt")).unwrap();
-        let output = Command::new("openssl")
-            .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
-            .arg(self.data().join("tls.crt"))
-            .output();
-        let text = String::from_utf8(output.unwrap().stdout).unwrap();
-        assert!(!pem.is_empty());
-        text.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase()
+    /// The fingerprint that the server prints, as `openssl` computes it: of its authority's public key.
+    pub(crate) fn fingerprint(&self) -> String {
+        let script =
+            "openssl x509 -pubkey -noout -in \"$0\" | openssl pkey -pubin -outform DER | openssl dgst -sha256 -r";
+        let output = Command::new("sh").args(["-c", script]).arg(self.data().join("ca.crt")).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split(' ').next().unwrap().to_owned()
     }
 
     pub(crate) fn cairn<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {
@@ -292,6 +295,11 @@ impl Server {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[allow(dead_code, reason = "of use to `hostile` only")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn is_alive(&mut self) -> bool {

@@ -93,3 +93,66 @@ fn mistakes_on_the_command_line_say_what_to_change() {
     assert_eq!(ran.code, 1, "{}", ran.err);
     server.stop();
 }
+
+#[test]
+fn the_doctor_changes_nothing_and_says_what_is_wrong() {
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let doctor = |arguments: &[&str]| {
+        let output = world.command().arg("doctor").args(arguments).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        testkit::logs::tee("journey-doctor", &text);
+        (output.status.code(), text)
+    };
+    let (code, text) = doctor(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("the first start makes it"), "{text}");
+    assert!(!world.data().exists(), "it makes nothing");
+
+    let server = world.start();
+    let (code, text) = doctor(&["-o", "json"]);
+    assert_eq!(code, Some(0), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["ok"], true);
+    let checks: Vec<&str> =
+        report["checks"].as_array().unwrap().iter().map(|check| check["check"].as_str().unwrap()).collect();
+    assert_eq!(
+        checks,
+        [
+            "configuration",
+            "data directory",
+            "secrets",
+            "database",
+            "certificate",
+            "clock",
+            "disk",
+            "open files",
+            "listener"
+        ]
+    );
+    server.stop();
+
+    let data = world.data();
+    let failing = |expect: &str| {
+        let (code, text) = doctor(&[]);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.lines().any(|line| line.contains("FAILED") && line.contains(expect)), "{expect}: {text}");
+    };
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+    failing("chmod 700");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(data.join("ca.key"), fs::Permissions::from_mode(0o604)).unwrap();
+    failing("ca.key");
+    fs::set_permissions(data.join("ca.key"), fs::Permissions::from_mode(0o600)).unwrap();
+    let key = fs::read(data.join("master.key")).unwrap();
+    fs::write(data.join("master.key"), format!("{}\n", "0123".repeat(16))).unwrap();
+    failing("not the master key");
+    fs::write(data.join("master.key"), key).unwrap();
+    fs::write(data.join("tls.crt"), "nonsense").unwrap();
+    failing("tls.crt");
+    let future = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(32_503_680_000);
+    fs::File::options().write(true).open(data.join("cairn.db")).unwrap().set_modified(future).unwrap();
+    failing("newest file");
+    let output = world.command().env("CAIRN_SERVER_IDLE_S", "0").arg("doctor").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("idle_s"));
+}
