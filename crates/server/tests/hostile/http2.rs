@@ -263,3 +263,26 @@ fn a_client_that_behaves_is_served_as_long_as_it_likes() {
     assert!(!client.was_told_to_go());
     target.server.stop();
 }
+
+#[test]
+fn attack_69_one_address_cannot_take_all_requests() {
+    let target = target();
+    // Bodies that never come, on two connections: more than one address may have at work, and fewer than all.
+    let mut held: Vec<Frames> = (0..2).map(|_| Frames::open(&target, ATTACKER)).collect();
+    for frames in &mut held {
+        frames.tls.sock.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        for stream in 0..100 {
+            frames.send(HEADERS, END_HEADERS, 2 * stream + 1, &post_block());
+        }
+    }
+    let refused = |frames: &Frames| {
+        let answers = frames.frames().into_iter().filter(|(kind, _)| *kind == DATA);
+        answers.filter(|(_, body)| String::from_utf8_lossy(body).contains("too many requests are at work")).count()
+    };
+    crate::world::until("the refusal of what is too much", || {
+        assert!(held.iter_mut().all(Frames::read), "a connection ended");
+        (held.iter().map(refused).sum::<usize>() == 200 - 128).then_some(())
+    });
+    target.others_are_served();
+    target.server.stop();
+}
