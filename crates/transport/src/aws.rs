@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod endpoint;
 pub mod error;
 pub mod pace;
+pub mod sign;
 pub mod sigv4;
 
 pub use client::{AwsClient, AwsConfig};

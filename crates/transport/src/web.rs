@@ -6,7 +6,7 @@
 //! What is checked is what is connected to: names resolve here, and a name or an address that leads to a link-local address, a metadata
 //! service or (unless the configuration allows it) this machine is refused. Redirects are not followed, proxies not used, cookies not kept.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ use crate::aws::endpoint::forbidden;
 pub struct WebConfig {
     /// Whether the service may be this machine, and then also speak plain HTTP.
     pub loopback: bool,
+    /// Services of the machine's own platform (instance metadata, a container's credential endpoint) that may be called although their
+    /// addresses are refused otherwise, in plain HTTP: each by its exact address and port. No name leads to them.
+    pub local_services: Vec<SocketAddr>,
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time for the whole exchange.
@@ -38,6 +41,7 @@ impl Default for WebConfig {
     fn default() -> Self {
         Self {
             loopback: false,
+            local_services: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
             reply_bytes_max: 1 << 20,
@@ -162,7 +166,7 @@ impl WebClient {
 
     /// Sends it once and reads the whole reply.
     pub async fn send(&self, request: WebRequest) -> Result<WebReply, WebError> {
-        check_url(&request.url, self.config.loopback)?;
+        check_url(&request.url, self.config.loopback, &self.config.local_services)?;
         let host = place(&request.url);
         let exchange = async {
             let WebRequest { method, url, headers, body } = request;
@@ -192,11 +196,17 @@ fn place(url: &Url) -> String {
 }
 
 /// HTTPS anywhere that is not forbidden; plain HTTP only to this machine where that is allowed; no user name.
-fn check_url(url: &Url, loopback: bool) -> Result<(), WebError> {
+fn check_url(url: &Url, loopback: bool, local_services: &[SocketAddr]) -> Result<(), WebError> {
     let wrong = |why| Err(WebError::Url { url: place(url), why });
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let address = host.parse::<IpAddr>().ok();
     let local = address.is_some_and(|ip| ip.is_loopback()) || host.eq_ignore_ascii_case("localhost");
+    let is_local_service = address
+        .zip(url.port_or_known_default())
+        .is_some_and(|(ip, port)| url.scheme() == "http" && local_services.contains(&SocketAddr::new(ip, port)));
+    if is_local_service && url.username().is_empty() && url.password().is_none() {
+        return Ok(());
+    }
     match url.scheme() {
         "https" => {}
         "http" if local && loopback => {}
@@ -352,6 +362,19 @@ mod tests {
         for url in ["https://169.254.169.254/", "https://[::ffff:a9fe:a9fe]/", "http://10.0.0.1/"] {
             let error = get(&client(|_| {}), url).await.unwrap_err();
             assert!(matches!(error, WebError::Url { .. }), "{url}: {error}");
+        }
+        // The exception for one service is for exactly that: not its neighbour, not another port, not a name, not a user.
+        let config = WebConfig { local_services: vec!["169.254.170.2:80".parse().unwrap()], ..WebConfig::default() };
+        let check = |url: &str| check_url(&Url::parse(url).unwrap(), false, &config.local_services);
+        assert!(check("http://169.254.170.2/v2/credentials").is_ok());
+        for url in [
+            "http://169.254.170.2:8080/",
+            "https://169.254.170.2/",
+            "http://169.254.169.254/",
+            "http://user@169.254.170.2/",
+            "http://127.0.0.1/",
+        ] {
+            assert!(check(url).is_err(), "{url}");
         }
         let error = get(&strict, "https://localhost.:9/").await.unwrap_err();
         assert!(matches!(error, WebError::Unreachable { .. }), "a name that resolves to this machine: {error}");

@@ -118,12 +118,15 @@ impl AwsCredentials {
 
 /// Keys that can sign now.
 #[derive(Debug)]
-pub(crate) struct SigningKeys {
-    pub(crate) access_key_id: String,
-    pub(crate) secret_access_key: Secret,
-    pub(crate) session_token: Option<Secret>,
+pub struct SigningKeys {
+    /// `AKIA…` or `ASIA…`.
+    pub access_key_id: String,
+    /// The secret half.
+    pub secret_access_key: Secret,
+    /// With temporary keys.
+    pub session_token: Option<Secret>,
     /// When they end, if they do.
-    pub(crate) expires: Option<Timestamp>,
+    pub expires: Option<Timestamp>,
 }
 
 impl SigningKeys {
@@ -136,8 +139,8 @@ impl SigningKeys {
         })
     }
 
-    /// Reads the reply of `AssumeRole`; errors say what is missing, never what is there.
-    pub(crate) fn of_assume_role(body: &[u8]) -> Result<Self, CallError> {
+    /// Reads the reply of `AssumeRole` and `AssumeRoleWithWebIdentity`; errors say what is missing, never what is there.
+    pub fn of_assume_role(body: &[u8]) -> Result<Self, CallError> {
         let wrong = |what: &str| CallError::Malformed(format!("AssumeRole answered {what}"));
         let text = std::str::from_utf8(body).map_err(|_| wrong("no UTF-8"))?;
         let mut reader = quick_xml::Reader::from_str(text);
