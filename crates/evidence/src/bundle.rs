@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use crypto::Sha256;
-use crypto::ed25519::SigningKey;
+use crypto::ed25519::{PublicKey, SigningKey};
 use domain::{Digest, TenantId, Timestamp};
 use serde_json::Value;
 use zip::write::{SimpleFileOptions, StreamWriter};
@@ -28,6 +28,11 @@ pub const STATEMENT_BYTES_MAX: u64 = 16 << 20;
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;
 
 pub(crate) const KEY_FILE: &str = "keys/evidence.pem";
+/// Keys that signed before the one in [`KEY_FILE`] took over, one file each, named by its fingerprint.
+pub(crate) fn earlier_key_file(key: &PublicKey) -> String {
+    format!("keys/{}.pem", key.fingerprint())
+}
+
 pub(crate) const MANIFEST_LIST: &str = "manifest.sha256";
 /// The files that the manifest cannot list: itself, its encoding and its signature.
 pub(crate) const MANIFEST_FILES: [&str; 3] = ["manifest.json", "manifest.pae", "manifest.sig"];
@@ -108,6 +113,8 @@ pub struct BundleHead {
 pub struct BundleWriter<'key, W: Write> {
     zip: ZipWriter<StreamWriter<SealingWriter<W>>>,
     key: &'key SigningKey,
+    /// Keys whose signatures are accepted: the bundle's own first.
+    accepted: Vec<PublicKey>,
     tenant: TenantId,
     created: Timestamp,
     program: Program,
@@ -118,13 +125,15 @@ pub struct BundleWriter<'key, W: Write> {
 }
 
 impl<'key, W: Write> BundleWriter<'key, W> {
-    /// Begins a bundle that `key` signs; it is also the key that signed the statements and artifacts.
+    /// Begins a bundle that `key` signs; it is also the key that signed the statements and artifacts, unless [`BundleWriter::earlier_key`]
+    /// names others.
     pub fn new(out: W, key: &'key SigningKey, head: BundleHead) -> Result<Self, BundleError> {
         let mut zip = ZipWriter::new_stream(SealingWriter::new(out));
         zip.set_comment(comment_placeholder()).map_err(zip_error)?;
         let BundleHead { tenant, created, program, summary } = head;
         let (files, wanted) = (BTreeMap::new(), BTreeMap::new());
-        let mut writer = Self { zip, key, tenant, created, program, files, total: 0, wanted };
+        let accepted = vec![key.public()];
+        let mut writer = Self { zip, key, accepted, tenant, created, program, files, total: 0, wanted };
         for (name, text) in FIXED_FILES {
             writer.file(name, text.as_bytes())?;
         }
@@ -134,11 +143,21 @@ impl<'key, W: Write> BundleWriter<'key, W> {
         Ok(writer)
     }
 
+    /// Adds a key that signed evidence before the bundle's own took over. Its signatures are accepted from here on.
+    pub fn earlier_key(&mut self, key: PublicKey) -> Result<(), BundleError> {
+        if self.accepted.contains(&key) {
+            return Ok(());
+        }
+        self.file(&earlier_key_file(&key), key.to_pem().as_bytes())?;
+        self.accepted.push(key);
+        Ok(())
+    }
+
     /// Adds a statement, after checking it.
     pub fn statement(&mut self, signed: &SignedStatement) -> Result<(), BundleError> {
         let refuse = |problem: String| BundleError::refused("ev", problem);
-        let statement =
-            verify(&signed.pae, &signed.sig, &self.key.public()).map_err(|error| refuse(error.to_string()))?;
+        let key = signer(&self.accepted, &signed.pae, &signed.sig);
+        let statement = verify(&signed.pae, &signed.sig, &key).map_err(|error| refuse(error.to_string()))?;
         let (tenant, evidence) = match &statement {
             Statement::Collection(it) => (it.tenant, it.evidence),
             Statement::Assessment(it) => (it.tenant, it.evidence),
@@ -172,8 +191,8 @@ impl<'key, W: Write> BundleWriter<'key, W> {
         if self.files.contains_key(&path) {
             return Ok(());
         }
-        verify_artifact_digest(digest, signature, &self.key.public())
-            .map_err(|_| BundleError::refused(&path, "its stored signature does not verify with the bundle's key"))?;
+        verify_artifact_digest(digest, signature, &signer(&self.accepted, digest.as_bytes(), signature))
+            .map_err(|_| BundleError::refused(&path, "its stored signature does not verify with the bundle's keys"))?;
         if self.stream(&path, &mut content)? != *digest {
             return Err(BundleError::refused(path, "the stored bytes are not those that were signed"));
         }
@@ -245,6 +264,13 @@ impl<'key, W: Write> BundleWriter<'key, W> {
         self.files.insert(name.to_owned(), digest);
         Ok(digest)
     }
+}
+
+/// The key of these that made the signature; the first where none did, so that what verifies next says that it does not.
+pub(crate) fn signer(keys: &[PublicKey], message: &[u8], signature: &[u8]) -> PublicKey {
+    let found = keys.iter().find(|key| key.verify(message, signature).is_ok());
+    #[expect(clippy::indexing_slicing, reason = "the bundle's own key is always there")]
+    *found.unwrap_or(&keys[0])
 }
 
 /// The list of files in the form that `sha256sum -c` reads.

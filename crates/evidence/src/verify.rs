@@ -16,7 +16,7 @@ use zip::{ZipArchive, result::ZipError};
 use crate::artifact::{blob_path, verify_artifact_digest};
 use crate::bundle::{
     BundleError, FILE_BYTES_MAX, KEY_FILE, MANIFEST_BYTES_MAX, MANIFEST_FILES, MANIFEST_LIST, STATEMENT_BYTES_MAX,
-    Summary, TOTAL_BYTES_MAX, manifest_list,
+    Summary, TOTAL_BYTES_MAX, earlier_key_file, manifest_list, signer,
 };
 use crate::container::{self, CONTAINER, Entry, copy_hashed};
 use crate::dsse::{self, PAYLOAD_TYPE, body, envelope};
@@ -35,6 +35,8 @@ pub struct Report {
     pub key_fingerprint: Digest,
     /// Whether the caller knew the fingerprint beforehand. If not, compare it by another way.
     pub key_trusted: bool,
+    /// Fingerprints of earlier evidence keys that the bundle's own key vouches for, and that made some of its signatures.
+    pub earlier_keys: Vec<Digest>,
     /// Whose evidence it is.
     pub tenant: TenantId,
     /// When it was exported.
@@ -87,9 +89,11 @@ pub fn verify_bundle(mut reader: impl Read + Seek, trusted_fingerprint: Option<D
     let digests: BTreeMap<String, Digest> =
         manifest.subjects.into_iter().map(|subject| (subject.name, subject.digest)).collect();
     check_files(&mut files, &digests)?;
+    let keys = accepted_keys(&mut files, &digests, key)?;
     let mut report = Report {
         key_fingerprint: key.fingerprint(),
         key_trusted: trusted_fingerprint.is_some(),
+        earlier_keys: keys.iter().skip(1).map(PublicKey::fingerprint).collect(),
         tenant: manifest.tenant,
         created: manifest.created,
         files: entries.len() as u64,
@@ -98,8 +102,8 @@ pub fn verify_bundle(mut reader: impl Read + Seek, trusted_fingerprint: Option<D
         inputs_elsewhere: 0,
         statements: Vec::new(),
     };
-    let named = check_statements(&mut files, &digests, &key, &mut report)?;
-    report.artifacts = check_artifacts(&mut files, &digests, &key, &named)?;
+    let named = check_statements(&mut files, &digests, &keys, &mut report)?;
+    report.artifacts = check_artifacts(&mut files, &digests, &keys, &named)?;
     files.archive.validate_header_consistency().map_err(|error| at(CONTAINER, error))?;
     container::check_seal(&mut files.archive.into_inner())?;
     Ok(report)
@@ -180,6 +184,9 @@ fn is_in_layout(name: &str) -> bool {
     let fixed = ["README.txt", "VERIFY.md", "verify.sh", KEY_FILE, MANIFEST_LIST];
     if fixed.contains(&name) || MANIFEST_FILES.contains(&name) || Summary::FILES.contains(&name) {
         return true;
+    }
+    if let Some(key) = name.strip_prefix("keys/").and_then(|file| file.strip_suffix(".pem")) {
+        return key.parse::<Digest>().is_ok();
     }
     if let Some(file) = name.strip_prefix("ev/") {
         return file.split_once('.').is_some_and(|(id, suffix)| {
@@ -274,6 +281,23 @@ fn check_manifest<R: Read + Seek>(
     }
 }
 
+/// The bundle's own key, and the earlier ones that it vouches for by listing them: each in a file that is named by its fingerprint.
+fn accepted_keys<R: Read + Seek>(
+    files: &mut Files<R>,
+    digests: &BTreeMap<String, Digest>,
+    own: PublicKey,
+) -> Result<Vec<PublicKey>, BundleError> {
+    let mut keys = vec![own];
+    for name in digests.keys().filter(|name| name.starts_with("keys/") && *name != KEY_FILE) {
+        let pem = files.text(name)?;
+        let key = PublicKey::from_pem(&pem).ok().filter(|key| key.to_pem() == pem && earlier_key_file(key) == *name);
+        keys.push(
+            key.ok_or_else(|| BundleError::refused(name, "is not the PEM file of the Ed25519 key that its name says"))?,
+        );
+    }
+    Ok(keys)
+}
+
 /// Every file is in the manifest, and the other way round, with the digest that the manifest gives.
 fn check_files<R: Read + Seek>(files: &mut Files<R>, digests: &BTreeMap<String, Digest>) -> Result<(), BundleError> {
     if let Some(extra) =
@@ -302,7 +326,7 @@ fn check_files<R: Read + Seek>(files: &mut Files<R>, digests: &BTreeMap<String, 
 fn check_statements<R: Read + Seek>(
     files: &mut Files<R>,
     digests: &BTreeMap<String, Digest>,
-    key: &PublicKey,
+    keys: &[PublicKey],
     report: &mut Report,
 ) -> Result<BTreeSet<String>, BundleError> {
     let ids: BTreeSet<&str> =
@@ -312,7 +336,8 @@ fn check_statements<R: Read + Seek>(
         let path = format!("ev/{id}.pae");
         let refuse = |problem: &str| BundleError::refused(&path, problem);
         let (pae, sig) = (files.read(&path)?, files.read(&format!("ev/{id}.sig"))?);
-        let statement = dsse::verify(&pae, &sig, key).map_err(|error| refuse(&error.to_string()))?;
+        let key = signer(keys, &pae, &sig);
+        let statement = dsse::verify(&pae, &sig, &key).map_err(|error| refuse(&error.to_string()))?;
         let dsse_file = format!("ev/{id}.dsse.json");
         if files.read(&dsse_file)? != envelope(body(&pae).unwrap_or_default(), &sig, &key.fingerprint()) {
             return Err(BundleError::refused(dsse_file, "is not the envelope of the signed statement beside it"));
@@ -383,7 +408,7 @@ fn check_statements<R: Read + Seek>(
 fn check_artifacts<R: Read + Seek>(
     files: &mut Files<R>,
     digests: &BTreeMap<String, Digest>,
-    key: &PublicKey,
+    keys: &[PublicKey],
     named: &BTreeSet<String>,
 ) -> Result<u64, BundleError> {
     let mut count = 0;
@@ -403,8 +428,9 @@ fn check_artifacts<R: Read + Seek>(
             return Err(BundleError::refused(digest_file, "is not the digest of the artifact beside it"));
         }
         let sig_file = format!("{name}.sig");
-        verify_artifact_digest(digest, &files.read(&sig_file)?, key).map_err(|_| {
-            BundleError::refused(sig_file, "is not a signature of the artifact's digest by `keys/evidence.pem`")
+        let sig = files.read(&sig_file)?;
+        verify_artifact_digest(digest, &sig, &signer(keys, digest.as_bytes(), &sig)).map_err(|_| {
+            BundleError::refused(sig_file, "is not a signature of the artifact's digest by a key of the bundle")
         })?;
         if !named.contains(name) {
             return Err(BundleError::refused(name, "no statement in the bundle names it"));
