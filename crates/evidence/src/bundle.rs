@@ -14,6 +14,7 @@ use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, DateTime, System, ZipWriter};
 
 use crate::artifact::{blob_path, verify_artifact_digest};
+use crate::checkpoint::{LogProof, statement_entry};
 use crate::container::{CONTAINER, ENTRIES_MAX, SealingWriter, comment_placeholder, copy_hashed};
 use crate::dsse::{SignedStatement, sign, verify};
 use crate::statement::{BundleStatement, Program, Statement, Subject};
@@ -33,11 +34,13 @@ pub(crate) fn earlier_key_file(key: &PublicKey) -> String {
     format!("keys/{}.pem", key.fingerprint())
 }
 
+pub(crate) const LOG_KEY_FILE: &str = "keys/log.pem";
 pub(crate) const MANIFEST_LIST: &str = "manifest.sha256";
 /// The files that the manifest cannot list: itself, its encoding and its signature.
 pub(crate) const MANIFEST_FILES: [&str; 3] = ["manifest.json", "manifest.pae", "manifest.sig"];
-const FIXED_FILES: [(&str, &str); 3] = [
+const FIXED_FILES: [(&str, &str); 4] = [
     ("README.txt", include_str!("bundle_files/README.txt")),
+    ("verify-log.sh", include_str!("bundle_files/verify-log.sh")),
     ("VERIFY.md", include_str!("bundle_files/VERIFY.md")),
     ("verify.sh", include_str!("bundle_files/verify.sh")),
 ];
@@ -180,6 +183,24 @@ impl<'key, W: Write> BundleWriter<'key, W> {
         Ok(())
     }
 
+    /// Adds the proof that a statement of this bundle is in the tenant's log, which `log` signs, after checking it.
+    pub fn logged(&mut self, signed: &SignedStatement, proof: &LogProof, log: &PublicKey) -> Result<(), BundleError> {
+        let refuse = |problem: String| BundleError::refused("ev", problem);
+        let statement =
+            verify(&signed.pae, &signed.sig, &self.key.public()).map_err(|error| refuse(error.to_string()))?;
+        let id = statement.evidence().ok_or_else(|| refuse("a statement about bundles is in no log".to_owned()))?;
+        let path = format!("ev/{id}.tlog-proof");
+        let checkpoint = proof.verify(&statement_entry(id, &signed.digest()), log);
+        let checkpoint = checkpoint.map_err(|error| BundleError::refused(&path, error.to_string()))?;
+        if !checkpoint.origin.is_of(self.tenant) {
+            return Err(BundleError::refused(path, "is of another tenant's log"));
+        }
+        if !self.files.contains_key(LOG_KEY_FILE) {
+            self.file(LOG_KEY_FILE, log.to_pem().as_bytes())?;
+        }
+        self.file(&path, proof.to_string().as_bytes())
+    }
+
     /// Adds an artifact with its stored signature, reading it once. Adding one again does nothing.
     pub fn artifact(
         &mut self,
@@ -252,7 +273,7 @@ impl<'key, W: Write> BundleWriter<'key, W> {
             .compression_method(CompressionMethod::Deflated)
             .last_modified_time(DateTime::default())
             .system(System::Unix)
-            .unix_permissions(if name == "verify.sh" { 0o755 } else { 0o644 });
+            .unix_permissions(if name.ends_with(".sh") { 0o755 } else { 0o644 });
         self.zip.start_file(name, options).map_err(zip_error)?;
         let mut hash = Sha256::new();
         let size = copy_hashed(&mut content.take(FILE_BYTES_MAX + 1), &mut hash, &mut self.zip)?;

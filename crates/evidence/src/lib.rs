@@ -13,15 +13,22 @@
 
 pub mod artifact;
 pub mod bundle;
+pub mod checkpoint;
 mod container;
 pub mod dsse;
 pub mod jcs;
+pub mod log_bundle;
 pub mod merkle;
+pub mod note;
 pub mod statement;
+pub mod tile;
+pub mod tree;
 pub mod verify;
 
 pub use artifact::sign_artifact_digest;
 pub use bundle::{BundleError, BundleHead, BundleWriter, Summary};
+pub use checkpoint::{Checkpoint, CheckpointError, LogProof, Origin};
 pub use dsse::{SignedStatement, pae, sign};
+pub use log_bundle::{LogBundleWriter, LogReport, verify_log_bundle};
 pub use statement::{AssessmentStatement, CollectionStatement, Statement, StatementError};
 pub use verify::{Report, verify_bundle};

@@ -398,6 +398,15 @@ fn malformed(error: impl std::fmt::Display) -> StatementError {
 }
 
 impl Statement {
+    /// Its id; none for a statement about a bundle.
+    pub fn evidence(&self) -> Option<EvidenceId> {
+        match self {
+            Self::Collection(it) => Some(it.evidence),
+            Self::Assessment(it) => Some(it.evidence),
+            Self::Bundle(_) => None,
+        }
+    }
+
     /// The canonical JSON that is to be signed.
     pub fn to_json(&self) -> Result<Vec<u8>, StatementError> {
         let (predicate_type, subject, predicate) = match self {

@@ -15,9 +15,10 @@ use zip::{ZipArchive, result::ZipError};
 
 use crate::artifact::{blob_path, verify_artifact_digest};
 use crate::bundle::{
-    BundleError, FILE_BYTES_MAX, KEY_FILE, MANIFEST_BYTES_MAX, MANIFEST_FILES, MANIFEST_LIST, STATEMENT_BYTES_MAX,
-    Summary, TOTAL_BYTES_MAX, earlier_key_file, manifest_list, signer,
+    BundleError, FILE_BYTES_MAX, KEY_FILE, LOG_KEY_FILE, MANIFEST_BYTES_MAX, MANIFEST_FILES, MANIFEST_LIST,
+    STATEMENT_BYTES_MAX, Summary, TOTAL_BYTES_MAX, earlier_key_file, manifest_list, signer,
 };
+use crate::checkpoint::{CheckpointError, LogProof, statement_entry};
 use crate::container::{self, CONTAINER, Entry, copy_hashed};
 use crate::dsse::{self, PAYLOAD_TYPE, body, envelope};
 use crate::statement::{BundleStatement, Judged, Statement, Verdict};
@@ -49,6 +50,8 @@ pub struct Report {
     pub artifacts: u64,
     /// Collections that judgements rest on and that are not in this bundle.
     pub inputs_elsewhere: u64,
+    /// The fingerprint of the key that signs the audit log; none where no statement comes with a proof that it is in there.
+    pub log_key_fingerprint: Option<Digest>,
     /// The statements, by evidence id.
     pub statements: Vec<StatementLine>,
 }
@@ -66,6 +69,8 @@ pub struct StatementLine {
     pub complete: Option<bool>,
     /// Of an assessment: the verdict.
     pub result: Option<Verdict>,
+    /// Its place in the tenant's audit log, where the bundle proves that it is there.
+    pub log_index: Option<u64>,
     /// When it was collected from, or judged.
     pub started: Timestamp,
     /// When it was collected to, or judged.
@@ -76,15 +81,8 @@ pub struct StatementLine {
 
 /// Checks a bundle. `trusted_fingerprint` is the evidence key's, as known by another way than the bundle; without it the bundle is only
 /// known to be consistent with the key that it brings along.
-pub fn verify_bundle(mut reader: impl Read + Seek, trusted_fingerprint: Option<Digest>) -> Result<Report, BundleError> {
-    let entries = container::list(&mut reader)?;
-    let names = check_listing(&entries)?;
-    let archive = ZipArchive::with_config(Config { archive_offset: ArchiveOffset::Known(0) }, reader)
-        .map_err(|error| at(CONTAINER, error))?;
-    if archive.len() != entries.len() {
-        return Err(BundleError::refused(CONTAINER, "lists other entries in another directory"));
-    }
-    let mut files = Files { archive, names };
+pub fn verify_bundle(reader: impl Read + Seek, trusted_fingerprint: Option<Digest>) -> Result<Report, BundleError> {
+    let mut files = Files::open(reader, is_in_layout)?;
     let (key, manifest) = check_manifest(&mut files, trusted_fingerprint)?;
     let digests: BTreeMap<String, Digest> =
         manifest.subjects.into_iter().map(|subject| (subject.name, subject.digest)).collect();
@@ -96,16 +94,16 @@ pub fn verify_bundle(mut reader: impl Read + Seek, trusted_fingerprint: Option<D
         earlier_keys: keys.iter().skip(1).map(PublicKey::fingerprint).collect(),
         tenant: manifest.tenant,
         created: manifest.created,
-        files: entries.len() as u64,
-        bytes: entries.iter().map(|entry| entry.size).sum(),
+        files: files.names.len() as u64,
+        bytes: files.names.values().sum(),
         artifacts: 0,
         inputs_elsewhere: 0,
+        log_key_fingerprint: None,
         statements: Vec::new(),
     };
     let named = check_statements(&mut files, &digests, &keys, &mut report)?;
     report.artifacts = check_artifacts(&mut files, &digests, &keys, &named)?;
-    files.archive.validate_header_consistency().map_err(|error| at(CONTAINER, error))?;
-    container::check_seal(&mut files.archive.into_inner())?;
+    files.check_container()?;
     Ok(report)
 }
 
@@ -114,7 +112,7 @@ fn at(file: &str, error: ZipError) -> BundleError {
 }
 
 /// Names and sizes, before anything is unpacked. Returns the size of each file.
-fn check_listing(entries: &[Entry]) -> Result<BTreeMap<String, u64>, BundleError> {
+fn check_listing(entries: &[Entry], is_in_layout: fn(&str) -> bool) -> Result<BTreeMap<String, u64>, BundleError> {
     let (mut names, mut folded, mut total) = (BTreeMap::new(), BTreeSet::new(), 0u64);
     for entry in entries {
         let name = String::from_utf8_lossy(&entry.name).into_owned();
@@ -144,7 +142,9 @@ fn check_listing(entries: &[Entry]) -> Result<BTreeMap<String, u64>, BundleError
         if !folded.insert(name.to_lowercase()) {
             return refuse("differs from another file's name in case only".to_owned());
         }
-        let max = if name.starts_with("manifest.") {
+        let max = if let Some(max) = crate::log_bundle::largest(&name) {
+            max
+        } else if name.starts_with("manifest.") {
             MANIFEST_BYTES_MAX
         } else if name.starts_with("ev/") {
             STATEMENT_BYTES_MAX * 2
@@ -181,7 +181,7 @@ fn is_directory(entry: &Entry, name: &str) -> bool {
 
 /// Whether a bundle may have a file of this name.
 fn is_in_layout(name: &str) -> bool {
-    let fixed = ["README.txt", "VERIFY.md", "verify.sh", KEY_FILE, MANIFEST_LIST];
+    let fixed = ["README.txt", "VERIFY.md", "verify.sh", "verify-log.sh", KEY_FILE, LOG_KEY_FILE, MANIFEST_LIST];
     if fixed.contains(&name) || MANIFEST_FILES.contains(&name) || Summary::FILES.contains(&name) {
         return true;
     }
@@ -190,7 +190,7 @@ fn is_in_layout(name: &str) -> bool {
     }
     if let Some(file) = name.strip_prefix("ev/") {
         return file.split_once('.').is_some_and(|(id, suffix)| {
-            id.parse::<EvidenceId>().is_ok() && matches!(suffix, "pae" | "sig" | "dsse.json")
+            id.parse::<EvidenceId>().is_ok() && matches!(suffix, "pae" | "sig" | "dsse.json" | "tlog-proof")
         });
     }
     let path = name.strip_suffix(".sha256").or_else(|| name.strip_suffix(".sig")).unwrap_or(name);
@@ -203,12 +203,35 @@ fn blob_digest(path: &str) -> Option<Digest> {
     (blob_path(&digest) == path).then_some(digest)
 }
 
-struct Files<R> {
+/// The files of an archive whose listing was checked.
+pub(crate) struct Files<R> {
     archive: ZipArchive<R>,
     names: BTreeMap<String, u64>,
 }
 
 impl<R: Read + Seek> Files<R> {
+    /// Lists an archive and refuses it before anything is unpacked, unless every name is one of the layout.
+    pub(crate) fn open(mut reader: R, is_in_layout: fn(&str) -> bool) -> Result<Self, BundleError> {
+        let entries = container::list(&mut reader)?;
+        let names = check_listing(&entries, is_in_layout)?;
+        let archive = ZipArchive::with_config(Config { archive_offset: ArchiveOffset::Known(0) }, reader)
+            .map_err(|error| at(CONTAINER, error))?;
+        if archive.len() != entries.len() {
+            return Err(BundleError::refused(CONTAINER, "lists other entries in another directory"));
+        }
+        Ok(Self { archive, names })
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// The container itself, when every file in it was found good.
+    pub(crate) fn check_container(mut self) -> Result<(), BundleError> {
+        self.archive.validate_header_consistency().map_err(|error| at(CONTAINER, error))?;
+        container::check_seal(&mut self.archive.into_inner())
+    }
+
     /// Unpacks a file into `to` and returns its digest. Stops after the listed size, which [`check_listing`] bounded; `zip` compares the
     /// CRC and the local header.
     fn unpack(&mut self, name: &str, to: &mut impl Write) -> Result<Digest, BundleError> {
@@ -224,13 +247,13 @@ impl<R: Read + Seek> Files<R> {
         Ok(hash.finish())
     }
 
-    fn read(&mut self, name: &str) -> Result<Vec<u8>, BundleError> {
+    pub(crate) fn read(&mut self, name: &str) -> Result<Vec<u8>, BundleError> {
         let mut bytes = Vec::new();
         self.unpack(name, &mut bytes)?;
         Ok(bytes)
     }
 
-    fn text(&mut self, name: &str) -> Result<String, BundleError> {
+    pub(crate) fn text(&mut self, name: &str) -> Result<String, BundleError> {
         String::from_utf8(self.read(name)?).map_err(|_| BundleError::refused(name, "is not text"))
     }
 }
@@ -342,7 +365,7 @@ fn check_statements<R: Read + Seek>(
         if files.read(&dsse_file)? != envelope(body(&pae).unwrap_or_default(), &sig, &key.fingerprint()) {
             return Err(BundleError::refused(dsse_file, "is not the envelope of the signed statement beside it"));
         }
-        let (tenant, line, subjects) = match statement {
+        let (tenant, mut line, subjects) = match statement {
             Statement::Collection(it) => {
                 let line = StatementLine {
                     evidence: it.evidence,
@@ -350,6 +373,7 @@ fn check_statements<R: Read + Seek>(
                     about: it.scope.to_string(),
                     complete: Some(it.coverage.may_close()),
                     result: None,
+                    log_index: None,
                     started: it.times.started,
                     finished: it.times.finished,
                     subjects: it.subjects.len() as u64,
@@ -378,6 +402,7 @@ fn check_statements<R: Read + Seek>(
                     },
                     complete: None,
                     result: Some(it.result),
+                    log_index: None,
                     started: it.evaluated_at,
                     finished: it.evaluated_at,
                     subjects: it.subjects.len() as u64,
@@ -392,6 +417,7 @@ fn check_statements<R: Read + Seek>(
         if tenant != report.tenant {
             return Err(refuse("belongs to another tenant than the bundle"));
         }
+        line.log_index = check_logged(files, &line, &crypto::sha256(&pae), report)?;
         for subject in subjects {
             let is_elsewhere = subject.name.starts_with("ev/") && !digests.contains_key(&subject.name);
             if !is_elsewhere && digests.get(&subject.name) != Some(&subject.digest) {
@@ -402,6 +428,30 @@ fn check_statements<R: Read + Seek>(
         report.statements.push(line);
     }
     Ok(named)
+}
+
+/// A statement's place in the audit log, where the bundle has a proof of it.
+fn check_logged<R: Read + Seek>(
+    files: &mut Files<R>,
+    line: &StatementLine,
+    pae: &Digest,
+    report: &mut Report,
+) -> Result<Option<u64>, BundleError> {
+    let path = format!("ev/{}.tlog-proof", line.evidence);
+    if !files.has(&path) {
+        return Ok(None);
+    }
+    let refuse = |problem: String| BundleError::refused(&path, problem);
+    let key = PublicKey::from_pem(&files.text(LOG_KEY_FILE)?);
+    let key = key.map_err(|error| BundleError::refused(LOG_KEY_FILE, error.to_string()))?;
+    let proof: LogProof = files.text(&path)?.parse().map_err(|error: CheckpointError| refuse(error.to_string()))?;
+    let checkpoint =
+        proof.verify(&statement_entry(line.evidence, pae), &key).map_err(|error| refuse(error.to_string()))?;
+    if !checkpoint.origin.is_of(report.tenant) {
+        return Err(refuse("is of another tenant's log".to_owned()));
+    }
+    report.log_key_fingerprint = Some(key.fingerprint());
+    Ok(Some(proof.index))
 }
 
 /// Every artifact: its name, digest file and signature belong to its bytes, and a statement names it. Returns how many there are.

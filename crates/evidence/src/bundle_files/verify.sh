@@ -22,6 +22,7 @@ by keys/evidence.pem manifest.pae manifest.sig || fail "manifest.sig: not a sign
 # Earlier evidence keys, which the manifest's signer vouches for: each file is named by its key's fingerprint.
 for k in keys/*.pem; do [ "$k" = keys/evidence.pem ] || [ "$k" = "keys/$(print "$k").pem" ] || fail "$k: not the key of its name"; done
 find . -path './ev/*.pae' | while read -r f; do signed "$f" "${f%pae}sig"; done
+find . -path './ev/*.tlog-proof' | while read -r f; do sh ./verify-log.sh "$f"; done
 find . -path './blobs/*' -type f ! -name '*.*' | while read -r f; do
     [ "$(hash "$f")" = "${f##*/}" ] || fail "$f: not the bytes of its name"
     openssl dgst -sha256 -binary "$f" | cmp -s - "$f.sha256" || fail "$f.sha256: not the digest of $f"

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "the functions that tests share")]
 
 mod earlier_key;
+mod log;
 mod openssl;
 mod refusal;
 mod sample;

@@ -7,10 +7,11 @@ use std::process::{Command, Output};
 use crypto::ed25519::SigningKey;
 use crypto::sha256;
 use evidence::artifact::blob_path;
+use evidence::{LogProof, Statement};
 
 use crate::sample::*;
 
-fn write_tree(root: &Path, files: &FileMap) {
+pub(crate) fn write_tree(root: &Path, files: &FileMap) {
     for (name, content) in files {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -18,7 +19,7 @@ fn write_tree(root: &Path, files: &FileMap) {
     }
 }
 
-fn run_script(root: &Path, fingerprint: Option<&str>) -> Output {
+pub(crate) fn run_script(root: &Path, fingerprint: Option<&str>) -> Output {
     Command::new("sh").arg(root.join("verify.sh")).args(fingerprint).output().unwrap()
 }
 
@@ -35,7 +36,7 @@ fn the_script_accepts_the_bundle_and_checks_the_fingerprint() {
         let output = run_script(root.path(), argument);
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert!(
-            text(&output.stdout).contains(&format!("OK: 17 files, signed by key {fingerprint}")),
+            text(&output.stdout).contains(&format!("OK: 20 files, signed by key {fingerprint}")),
             "{}",
             text(&output.stdout)
         );
@@ -95,11 +96,19 @@ fn attack_62_the_script_checks_signatures_behind_a_valid_manifest() {
     let key = key(1);
     let blob = blob_path(&sha256(REPLY));
     let statement = format!("ev/evd_{}1.sig", "0".repeat(25));
+    // A proof of another statement, and one whose checkpoint was signed by somebody else.
+    let other = signed(Statement::Collection(Box::new(collection('1', &[CONFIG]))), &key);
+    let proof = format!("ev/evd_{}1.tlog-proof", "0".repeat(25));
+    let mut unsigned: LogProof = String::from_utf8(unpack(&bundle())[&proof].clone()).unwrap().parse().unwrap();
+    unsigned.checkpoint.signatures[0].payload = key.sign(unsigned.checkpoint.text().as_bytes()).to_vec();
+    let unsigned = unsigned.to_string();
     for (name, content) in [
         (statement, key.sign(b"other").to_vec()),
         (format!("{blob}.sig"), key.sign(REPLY).to_vec()),
         (format!("{blob}.sha256"), sha256(CONFIG).0.to_vec()),
         (blob.clone(), b"{}".to_vec()),
+        (proof.clone(), logged(&other).to_string().into_bytes()),
+        (proof, unsigned.into_bytes()),
     ] {
         let mut files = unpack(&bundle());
         files.insert(name.clone(), content);
@@ -124,7 +133,7 @@ fn attack_62_the_script_checks_signatures_behind_a_valid_manifest() {
 }
 
 #[test]
-fn the_three_openssl_commands_of_the_documentation_work() {
+fn the_commands_of_the_documentation_work() {
     let root = tempfile::tempdir().unwrap();
     write_tree(root.path(), &unpack(&bundle()));
     let shell = |command: &str| {
@@ -136,15 +145,16 @@ fn the_three_openssl_commands_of_the_documentation_work() {
     let commands: Vec<String> = page
         .lines()
         .filter_map(|line| line.strip_prefix("       "))
-        .map(|line| line.replace("blobs/sha256/aa/bb/D", &blob))
+        .map(|line| line.replace("blobs/sha256/aa/bb/D", &blob).replace("ID", &format!("evd_{}1", "0".repeat(25))))
         .collect();
-    assert_eq!(commands.len(), 4, "{commands:?}");
+    assert_eq!(commands.len(), 5, "{commands:?}");
     let fingerprint = key(1).public().fingerprint().to_hex();
     for (command, expected) in commands.iter().zip([
         fingerprint.as_str(),
         "Signature Verified Successfully",
         &sha256(REPLY).to_hex(),
         "Signature Verified Successfully",
+        "",
     ]) {
         let (success, output) = shell(command);
         assert!(success && output.contains(expected), "{command}: {output}");

@@ -22,8 +22,10 @@ fn a_bundle_verifies_and_the_report_says_what_it_holds() {
     let report = verify(&bundle()).unwrap();
     assert_eq!(report.key_fingerprint, key(1).public().fingerprint());
     assert!(report.key_trusted);
-    assert_eq!((report.files, report.artifacts, report.inputs_elsewhere), (21, 2, 0));
+    assert_eq!((report.files, report.artifacts, report.inputs_elsewhere), (24, 2, 0));
     assert_eq!(report.bytes, unpack(&bundle()).values().map(|content| content.len() as u64).sum::<u64>());
+    let places: Vec<_> = report.statements.iter().map(|line| line.log_index).collect();
+    assert_eq!((places, report.log_key_fingerprint), (vec![Some(300), None], Some(key(3).public().fingerprint())));
     let lines: Vec<_> =
         report.statements.iter().map(|line| (line.kind, line.about.as_str(), line.complete, line.result)).collect();
     let finding = format!("fnd_{}1", "0".repeat(25));
@@ -252,7 +254,13 @@ fn attack_62_what_the_files_say_is_checked_behind_a_valid_manifest() {
         files.insert(format!("{path}.pae"), signed.pae.clone());
         files.insert(format!("{path}.sig"), signed.sig.to_vec());
         files.insert(format!("{path}.dsse.json"), signed.dsse_json.clone());
+        files.remove(&format!("{path}.tlog-proof"));
     };
+    // A proof that another statement is in the log, and one of a log that another key signs.
+    let (proof, other) =
+        (format!("{first}.tlog-proof"), signed(Statement::Collection(Box::new(collection('1', &[CONFIG]))), &key));
+    check(&proof, &|files| drop(files.insert(proof.clone(), logged(&other).to_string().into_bytes())));
+    check(&proof, &|files| drop(files.insert("keys/log.pem".to_owned(), key.public().to_pem().into_bytes())));
     // Nothing changed but the container.
     check("the ZIP container", &|_| {});
     // A signature of other bytes: of the raw body, of the digest, of the other statement.

@@ -11,9 +11,10 @@ use evidence::statement::{
     BundleStatement, Collector, EvidenceKind, Input, Judged, NodeList, Program, Request, Response, RuleCount, Source,
     Subject, Times, Verdict,
 };
+use evidence::tile::Tiles;
 use evidence::{
-    AssessmentStatement, BundleError, BundleHead, BundleWriter, CollectionStatement, SignedStatement, Statement,
-    Summary, sign, sign_artifact_digest, verify_bundle,
+    AssessmentStatement, BundleError, BundleHead, BundleWriter, Checkpoint, CollectionStatement, LogProof, Origin,
+    SignedStatement, Statement, Summary, merkle, sign, sign_artifact_digest, verify_bundle,
 };
 use serde_json::json;
 use zip::write::SimpleFileOptions;
@@ -142,17 +143,46 @@ pub(crate) fn bundle() -> Vec<u8> {
 
 /// A finding with its assessment, one collection and two artifacts.
 pub(crate) fn write_bundle() -> Vec<u8> {
-    let key = key(1);
-    let collected = signed(Statement::Collection(Box::new(collection('1', &[REPLY, CONFIG]))), &key);
-    let judged = signed(Statement::Assessment(Box::new(assessment('2', &[&collected]))), &key);
-    let mut writer = BundleWriter::new(Vec::new(), &key, head()).unwrap();
+    let signer = key(1);
+    let collected = signed(Statement::Collection(Box::new(collection('1', &[REPLY, CONFIG]))), &signer);
+    let judged = signed(Statement::Assessment(Box::new(assessment('2', &[&collected]))), &signer);
+    let mut writer = BundleWriter::new(Vec::new(), &signer, head()).unwrap();
     writer.statement(&collected).unwrap();
     writer.statement(&judged).unwrap();
+    writer.logged(&collected, &logged(&collected), &key(3).public()).unwrap();
     for bytes in [REPLY, CONFIG, REPLY] {
         let digest = sha256(bytes);
-        writer.artifact(&digest, &sign_artifact_digest(&digest, &key), bytes).unwrap();
+        writer.artifact(&digest, &sign_artifact_digest(&digest, &signer), bytes).unwrap();
     }
     writer.finish().unwrap()
+}
+
+/// The entries of a log of 600, of which the one at 300 is the statement's.
+pub(crate) fn log_entries(signed: &SignedStatement) -> Vec<Vec<u8>> {
+    let mut entries: Vec<Vec<u8>> = (0..600)
+        .map(|seq| format!("{{\"seq\":{seq},\"t\":\"2026-11-22T03:00:00.123Z\",\"v\":1}}").into_bytes())
+        .collect();
+    entries[300] = evidence::checkpoint::statement_entry(evidence_of(signed), &signed.digest());
+    entries
+}
+
+pub(crate) fn log_checkpoint(entries: &[Vec<u8>]) -> Checkpoint {
+    let leaves: Vec<_> = entries.iter().map(|entry| merkle::leaf_hash(entry)).collect();
+    let origin = Origin::new("example.com", Some(tenant()));
+    Checkpoint { origin, size: entries.len() as u64, root: merkle::root(&leaves) }
+}
+
+/// The proof that a statement is in that log, which key 3 signs.
+pub(crate) fn logged(signed: &SignedStatement) -> LogProof {
+    let entries = log_entries(signed);
+    let leaves: Vec<_> = entries.iter().map(|entry| merkle::leaf_hash(entry)).collect();
+    let mut tiles = Tiles::default();
+    tiles.insert(1, 0, vec![merkle::root(&leaves[..256]), merkle::root(&leaves[256..512])]);
+    for (index, part) in (0..).zip(leaves.chunks(256)) {
+        tiles.insert(0, index, part.to_vec());
+    }
+    let hashes = evidence::tree::inclusion(300, 600, &mut tiles).unwrap();
+    LogProof { index: 300, hashes, checkpoint: log_checkpoint(&entries).sign(&key(3)).unwrap() }
 }
 
 pub(crate) type FileMap = BTreeMap<String, Vec<u8>>;
