@@ -130,4 +130,13 @@ operations! {
     EvidenceCollect "evidence_collect" tenant Write EvidenceWrite;
 
     AuditList "audit_list" tenant Read LogsRead;
+    AuditExport "audit_export" tenant Write LogsRead;
+    PlatformAuditExport "platform_audit_export" platform Write SystemAdmin;
+    LogRead "log_read" tenant Read LogsRead;
+    PlatformLogRead "platform_log_read" platform Read SystemAdmin;
+    LogCosign "log_cosign" tenant Write LogsRead;
+    PlatformLogCosign "platform_log_cosign" platform Write SystemAdmin;
+    WitnessList "witness_list" platform Read SystemAdmin;
+    WitnessAdd "witness_add" platform Write SystemAdmin;
+    WitnessRemove "witness_remove" platform Write SystemAdmin;
 }

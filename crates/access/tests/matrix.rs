@@ -28,9 +28,12 @@ decisions! {
     tenant [
         MemberList MemberPut MemberDelete CredentialList CredentialCreate CredentialDelete CredentialResolve CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
-        FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList
+        FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]
-    platform [TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate PlatformAuditList]
+    platform [
+        TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate PlatformAuditList PlatformAuditExport PlatformLogRead
+        PlatformLogCosign WitnessList WitnessAdd WitnessRemove
+    ]
 }
 
 fn info(name: &str) -> &'static OperationInfo {

@@ -4,12 +4,16 @@
 //! outside it, under a salted commitment. Each record's RFC 6962 leaf hash is stored with it; signed heads come from these leaves.
 
 use access::{Actor, OpCtx, PlatformPermit, ops};
-use domain::{AuditId, Digest, Error, Limits, Result, TenantId, Timestamp};
+use domain::{AuditId, Digest, Error, EvidenceId, Limits, Result, TenantId, Timestamp};
 use serde_json::{Value, json};
 
+use crate::bulk::Batch;
 use crate::db::{Tx, args};
-use crate::unit::{Read, enter, platform_tenant};
+use crate::unit::{PlatformWrite, Read, Write, enter, platform_tenant};
 use crate::{Page, Store};
+
+/// Longest name of an object in a record, in bytes.
+const OBJECT_ID_BYTES: usize = 1_024;
 
 /// What kind of event a record is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,13 +154,66 @@ pub struct AuditFilter {
     pub action: Option<String>,
     /// Only this outcome.
     pub outcome: Option<String>,
+    /// Only by actors whose name or id holds this.
+    pub actor: Option<String>,
+    /// Only about this object.
+    pub object: Option<String>,
+    /// Only records that hold this text, in any case of letters, in their operation, actor, object or detail.
+    pub text: Option<String>,
+    /// Only records from this moment on.
+    pub since: Option<Timestamp>,
+    /// Only records before this moment.
+    pub until: Option<Timestamp>,
     /// Only records before this place.
     pub before: Option<i64>,
     /// At most this many.
     pub limit: u32,
 }
 
-/// Appends a record. The tenant's head row is locked from here to the end of the transaction, so records of one tenant are ordered.
+/// A statement that was stored and becomes a leaf of the log beside the record of the change.
+#[derive(Debug)]
+pub(crate) struct StatementLeaf {
+    pub(crate) id: EvidenceId,
+    /// SHA-256 of the bytes that were signed.
+    pub(crate) pae: Digest,
+    /// When it was stored.
+    pub(crate) at: Timestamp,
+}
+
+/// What a statement's leaf is listed as. The leaf itself holds the statement's id and digest only.
+pub(crate) mod statement_row {
+    pub(crate) const ACTION: &str = "evidence_sign";
+    pub(crate) const ACTOR: &str = "system:evidence";
+    pub(crate) const OBJECT: &str = "evidence";
+}
+
+/// What a record commits to: SHA-256 of the salt and of this, which can be erased without the record.
+pub(crate) fn committed(who: &str, detail: &str) -> String {
+    format!(r#"{{"detail":{detail},"who":{}}}"#, Value::from(who))
+}
+
+/// `commit` of a record.
+pub(crate) fn commitment(salt: &[u8], who: &str, detail: &str) -> Digest {
+    crypto::sha256(&[salt, committed(who, detail).as_bytes()].concat())
+}
+
+/// Takes the next `count` places of a log. The head row is locked from here to the end of the transaction, so records of one tenant are
+/// ordered and an append is the last thing that a transaction does.
+async fn places(tx: &mut Tx, tenant: TenantId, count: usize) -> Result<i64> {
+    let count = i64::try_from(count).map_err(Error::internal)?;
+    let size = tx
+        .row(
+            "INSERT INTO audit_head (tenant_id, size) VALUES ($1, $2) \
+             ON CONFLICT (tenant_id) DO UPDATE SET size = audit_head.size + excluded.size RETURNING size",
+            args![tenant, count],
+        )
+        .await?
+        .ok_or_else(|| Error::internal("audit head returned nothing"))?
+        .i64(0)?;
+    Ok(size - count)
+}
+
+/// Appends a record.
 pub(crate) async fn append(
     tx: &mut Tx,
     tenant: TenantId,
@@ -164,21 +221,110 @@ pub(crate) async fn append(
     action: &str,
     change: &Change,
 ) -> Result<AuditId> {
-    let size = tx
-        .row(
-            "INSERT INTO audit_head (tenant_id, size) VALUES ($1, 1) \
-             ON CONFLICT (tenant_id) DO UPDATE SET size = audit_head.size + 1 RETURNING size",
-            args![tenant],
-        )
-        .await?
-        .ok_or_else(|| Error::internal("audit head returned nothing"))?
-        .i64(0)?;
-    let seq = size - 1;
+    append_with(tx, tenant, ctx, action, change, &[]).await
+}
+
+/// Appends statements and the record of the change that brought them.
+pub(crate) async fn append_with(
+    tx: &mut Tx,
+    tenant: TenantId,
+    ctx: &OpCtx,
+    action: &str,
+    change: &Change,
+    statements: &[StatementLeaf],
+) -> Result<AuditId> {
+    let written = async {
+        let first = places(tx, tenant, statements.len() + 1).await?;
+        append_statements(tx, tenant, first, statements).await?;
+        let seq = first + i64::try_from(statements.len()).map_err(Error::internal)?;
+        let id = append_record(tx, tenant, seq, ctx, action, change).await?;
+        crate::log::complete_tiles(tx, tenant, first, seq + 1).await?;
+        Ok(id)
+    };
+    written.await.map_err(unwritten)
+}
+
+/// Whatever keeps a record from being written keeps its change from being made; the caller may try again.
+fn unwritten(error: Error) -> Error {
+    match error {
+        Error::Internal { detail } => Error::Unavailable {
+            message: "the audit log cannot be written, so nothing was changed: try again, or ask the administrator"
+                .to_owned(),
+            detail,
+        },
+        other => other,
+    }
+}
+
+/// A name that fits into a record: of a longer one its beginning and its digest, so that an attacker who chooses names can neither keep a
+/// record from being written nor make two names look like one.
+fn bounded_name(name: &str) -> String {
+    if name.len() <= OBJECT_ID_BYTES {
+        return name.to_owned();
+    }
+    let begin = name.get(..name.floor_char_boundary(OBJECT_ID_BYTES)).unwrap_or_default();
+    format!("{begin}… ({} bytes, sha256:{})", name.len(), crypto::sha256(name.as_bytes()))
+}
+
+/// Details as JSON; of more than the limit their beginning and their digest.
+fn bounded_detail(detail: &Value) -> String {
+    let text = detail.to_string();
+    if text.len() <= Limits::AUDIT_RECORD_BYTES {
+        return text;
+    }
+    let begin = text.get(..text.floor_char_boundary(OBJECT_ID_BYTES)).unwrap_or_default();
+    let digest = crypto::sha256(text.as_bytes());
+    json!({"cut": {"begin": begin, "bytes": text.len(), "sha256": digest}}).to_string()
+}
+
+async fn append_statements(tx: &mut Tx, tenant: TenantId, first: i64, statements: &[StatementLeaf]) -> Result<()> {
+    if statements.is_empty() {
+        return Ok(());
+    }
+    let entries: Vec<Vec<u8>> =
+        statements.iter().map(|leaf| evidence::checkpoint::statement_entry(leaf.id, &leaf.pae)).collect();
+    let leaves: Vec<Digest> = entries.iter().map(|entry| evidence::merkle::leaf_hash(entry)).collect();
+    let objects: Vec<String> = statements.iter().map(|leaf| leaf.id.to_string()).collect();
+    let batch = Batch::new()
+        .i64("seq", (first..).take(statements.len()))
+        .uuid("id", statements.iter().map(|leaf| leaf.id.as_uuid().as_u128()))
+        .i64("at", statements.iter().map(|leaf| leaf.at.as_millis()))
+        .text("object_id", objects.iter().map(String::as_str))
+        .bytes("entry", entries.iter().map(Vec::as_slice))
+        .bytes("leaf", leaves.iter().map(|leaf| leaf.as_bytes().as_slice()));
+    tx.bulk(
+        &batch,
+        "INSERT INTO audit_record (tenant_id, seq, id, at, category, action, outcome, actor, object_type, object_id, entry, leaf) \
+         SELECT $1, v.seq, v.id, v.at, $2, $3, $4, $5, $6, v.object_id, v.entry, v.leaf FROM v",
+        args![
+            tenant,
+            Category::Evidence.as_str(),
+            statement_row::ACTION,
+            Outcome::Success.as_str(),
+            statement_row::ACTOR,
+            statement_row::OBJECT
+        ],
+    )
+    .await
+    .map(drop)
+}
+
+async fn append_record(
+    tx: &mut Tx,
+    tenant: TenantId,
+    seq: i64,
+    ctx: &OpCtx,
+    action: &str,
+    change: &Change,
+) -> Result<AuditId> {
     let (id, at) = (AuditId::generate(ctx.clock(), ctx.rng()), ctx.clock().now());
     let mut salt = [0u8; 32];
     ctx.rng().fill(&mut salt);
-    let detail = change.detail.to_string();
-    let commitment = crypto::sha256(&[&salt[..], detail.as_bytes()].concat());
+    let (detail, object_id) = (bounded_detail(&change.detail), bounded_name(&change.object_id));
+    let who = match ctx.actor() {
+        Actor::User { email, .. } => email.to_string(),
+        actor @ Actor::System { .. } => actor.to_string(),
+    };
     let actor = match ctx.actor() {
         Actor::User { id, session, .. } => json!({"type": "user", "id": id, "session": session}),
         Actor::System { part } => json!({"type": "system", "id": part}),
@@ -192,21 +338,17 @@ pub(crate) async fn append(
         "actor": actor,
         "cat": change.category.as_str(),
         "act": action,
-        "obj": {"type": change.object_type, "id": change.object_id},
+        "obj": {"type": change.object_type, "id": object_id},
         "out": change.outcome.as_str(),
         "src": ctx.ip().map(|ip| ip.to_string()),
         "req": ctx.request(),
-        "commit": format!("sha256:{commitment}"),
+        "commit": format!("sha256:{}", commitment(&salt, &who, &detail)),
     }))
     .map_err(Error::internal)?;
     if entry.len() > Limits::AUDIT_RECORD_BYTES {
         return Err(Error::Limit { which: "bytes of an audit record", max: Limits::AUDIT_RECORD_BYTES as u64 });
     }
     let leaf = evidence::merkle::leaf_hash(&entry);
-    let who = match ctx.actor() {
-        Actor::User { email, .. } => email.to_string(),
-        actor @ Actor::System { .. } => actor.to_string(),
-    };
     tx.execute(
         "INSERT INTO audit_record (tenant_id, seq, id, at, category, action, outcome, actor, object_type, object_id, entry, leaf) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
@@ -220,7 +362,7 @@ pub(crate) async fn append(
             change.outcome.as_str(),
             who,
             change.object_type,
-            change.object_id.as_str(),
+            object_id,
             entry,
             leaf
         ],
@@ -234,14 +376,23 @@ pub(crate) async fn append(
     Ok(id)
 }
 
-async fn list(tx: &mut Tx, tenant: TenantId, filter: &AuditFilter) -> Result<Page<AuditRecord, i64>> {
+/// What `LIKE` looks for; nothing for no condition. The signs that mean something to it are escaped.
+fn pattern(text: Option<&str>) -> String {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return String::new() };
+    let escaped = text.to_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
+    format!("%{escaped}%")
+}
+
+pub(crate) async fn list(tx: &mut Tx, tenant: TenantId, filter: &AuditFilter) -> Result<Page<AuditRecord, i64>> {
     let limit = i64::from(filter.limit);
     let rows = tx
         .rows(
-            "SELECT r.seq, r.id, r.at, r.category, r.action, r.outcome, r.actor, r.object_type, r.object_id, r.entry, r.leaf, d.detail \
-             FROM audit_record r JOIN audit_detail d ON d.tenant_id = r.tenant_id AND d.seq = r.seq \
+            "SELECT r.seq, r.id, r.at, r.category, r.action, r.outcome, r.actor, r.object_type, r.object_id, r.entry, r.leaf, COALESCE(d.detail, 'null') \
+             FROM audit_record r LEFT JOIN audit_detail d ON d.tenant_id = r.tenant_id AND d.seq = r.seq \
              WHERE r.tenant_id = $1 AND r.seq < $2 AND ($3 = '' OR r.category = $3) AND ($4 = '' OR r.action = $4) \
-               AND ($5 = '' OR r.outcome = $5) \
+               AND ($5 = '' OR r.outcome = $5) AND r.at >= $7 AND r.at < $8 AND ($9 = '' OR r.object_id = $9) \
+               AND ($10 = '' OR LOWER(r.actor) LIKE $10 ESCAPE '!') \
+               AND ($11 = '' OR LOWER(r.action || ' ' || r.actor || ' ' || r.object_id || ' ' || COALESCE(d.detail, '')) LIKE $11 ESCAPE '!') \
              ORDER BY r.seq DESC LIMIT $6",
             args![
                 tenant,
@@ -249,7 +400,12 @@ async fn list(tx: &mut Tx, tenant: TenantId, filter: &AuditFilter) -> Result<Pag
                 filter.category.clone().unwrap_or_default(),
                 filter.action.clone().unwrap_or_default(),
                 filter.outcome.clone().unwrap_or_default(),
-                limit + 1
+                limit + 1,
+                filter.since.map_or(i64::MIN, Timestamp::as_millis),
+                filter.until.map_or(i64::MAX, Timestamp::as_millis),
+                filter.object.clone().unwrap_or_default(),
+                pattern(filter.actor.as_deref()),
+                pattern(filter.text.as_deref())
             ],
         )
         .await?;
@@ -281,6 +437,21 @@ impl Read<ops::AuditList> {
     }
 }
 
+impl Write<ops::AuditExport> {
+    /// Records in the log that it is exported.
+    pub async fn audit_export(self, detail: Value) -> Result<()> {
+        let tenant = self.tenant();
+        self.commit(Change::to(Category::System, "log", tenant).detail(detail)).await.map(drop)
+    }
+}
+
+impl PlatformWrite<ops::PlatformAuditExport> {
+    /// Records in the platform's own log that it is exported.
+    pub async fn platform_audit_export(self, detail: Value) -> Result<()> {
+        self.commit(Change::to(Category::System, "log", "platform").detail(detail)).await.map(drop)
+    }
+}
+
 impl Store {
     /// Records of the platform's own log, newest first.
     pub async fn platform_audit_list(
@@ -306,6 +477,7 @@ impl Store {
         enter(&mut tx, tenant).await?;
         let id = append(&mut tx, tenant, ctx, action, change).await?;
         tx.commit().await?;
+        self.say_log_grew(tenant);
         Ok(id)
     }
 

@@ -31,6 +31,7 @@ enum Column<'a> {
     Uuid(Vec<Uuid>),
     Text(Vec<&'a str>),
     I64(Vec<i64>),
+    Bytes(Vec<&'a [u8]>),
 }
 
 impl Column<'_> {
@@ -39,6 +40,7 @@ impl Column<'_> {
             Self::Uuid(_) => "uuid",
             Self::Text(_) => "text",
             Self::I64(_) => "bigint",
+            Self::Bytes(_) => "bytea",
         }
     }
 }
@@ -83,6 +85,12 @@ impl<'a> Batch<'a> {
         let values: Vec<i64> = values.into_iter().collect();
         let rows = values.len();
         self.column(name, Column::I64(values), rows)
+    }
+
+    pub(crate) fn bytes(self, name: &'static str, values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let values: Vec<&[u8]> = values.into_iter().collect();
+        let rows = values.len();
+        self.column(name, Column::Bytes(values), rows)
     }
 
     fn names(&self) -> String {
@@ -143,6 +151,7 @@ impl<'a> Batch<'a> {
                         Column::Uuid(values) => add(&mut arguments, values.get(row).copied())?,
                         Column::Text(values) => add(&mut arguments, values.get(row).copied())?,
                         Column::I64(values) => add(&mut arguments, values.get(row).copied())?,
+                        Column::Bytes(values) => add(&mut arguments, values.get(row).copied())?,
                     }
                 }
             }
@@ -173,6 +182,7 @@ impl<'a> Batch<'a> {
                     Column::Uuid(values) => arguments.add(values.get(from..from + rows)),
                     Column::Text(values) => arguments.add(values.get(from..from + rows)),
                     Column::I64(values) => arguments.add(values.get(from..from + rows)),
+                    Column::Bytes(values) => arguments.add(values.get(from..from + rows)),
                 }
                 .map_err(Error::internal)?;
             }

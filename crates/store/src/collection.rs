@@ -1,6 +1,6 @@
 //! What a task brought back for one scope: coverage, kept artifacts, and the signed statement of how it was collected, call by call.
 
-use access::{Permit, ops};
+use access::{Operation, Permit, ops};
 use bytes::Bytes;
 use domain::{CollectionId, Coverage, Digest, Error, EvidenceId, Result, ScopeId, TenantId, Timestamp};
 use inventory::ScopeKey;
@@ -8,10 +8,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::Store;
-use crate::audit::{Category, Change};
+use crate::audit::{Category, Change, StatementLeaf};
 use crate::blob::Blobs;
 use crate::db::{Tx, args};
 use crate::job::stored;
+use crate::unit::Write;
 use crate::work::{self, Claim};
 
 /// Collected bytes to keep.
@@ -78,15 +79,16 @@ pub(crate) struct About<'a> {
     pub(crate) finding: Option<Uuid>,
 }
 
-/// Writes a statement. Statements are only ever added.
-pub(crate) async fn statement_insert(
-    tx: &mut Tx,
-    tenant: TenantId,
+/// Writes a statement. Statements are only ever added; the unit's commit makes each a leaf of the log.
+pub(crate) async fn statement_insert<O: Operation>(
+    unit: &mut Write<O>,
     new: &NewStatement,
     about: About<'_>,
     now: Timestamp,
 ) -> Result<()> {
-    tx.execute(
+    let tenant = unit.tenant();
+    unit.statements.push(StatementLeaf { id: new.id, pae: crypto::sha256(&new.pae), at: now });
+    unit.tx.execute(
         "INSERT INTO evidence (tenant_id, id, kind, scope, framework, control, finding_id, pae, signature, key_id, created_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         args![
@@ -155,8 +157,7 @@ impl Store {
             .await?
             .ok_or(Error::NotFound { what: "task" })?
             .uuid(0)?;
-        statement_insert(&mut unit.tx, tenant, statement, About { scope: Some(scope), ..About::default() }, now)
-            .await?;
+        statement_insert(&mut unit, statement, About { scope: Some(scope), ..About::default() }, now).await?;
         for artifact in &collection.artifacts {
             artifact_insert(&mut unit.tx, tenant, statement.id, artifact, now).await?;
         }

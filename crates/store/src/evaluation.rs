@@ -296,7 +296,7 @@ impl Write<ops::EvaluationRun> {
             control: new.control.as_ref().map(|(_, control)| control.as_str()),
             finding: new.finding.map(|id| id.as_uuid()),
         };
-        statement_insert(&mut self.tx, tenant, &new.statement, about, now).await?;
+        statement_insert(self, &new.statement, about, now).await?;
         let basis = Batch::new().uuid("id", new.basis.iter().map(|id| id.as_uuid().as_u128()));
         self.tx
             .bulk(

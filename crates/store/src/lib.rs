@@ -18,9 +18,13 @@ mod collection;
 mod db;
 mod evaluation;
 mod finding;
+mod forward;
 mod graph;
 mod ingest;
 mod job;
+mod log;
+mod log_check;
+mod log_sign;
 mod migrate;
 mod open;
 mod restore;
@@ -33,6 +37,7 @@ mod tenant;
 mod unit;
 mod user;
 mod vault;
+mod witness;
 mod work;
 
 use std::sync::Arc;
@@ -46,9 +51,13 @@ pub use blob::artifact_path;
 pub use collection::{Collection, NewArtifact, NewStatement};
 pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, NewAssessment, ScopeStatement};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
+pub use forward::ForwardClaim;
 pub use graph::{EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeVersion, SnapshotItem};
 pub use ingest::{Ingest, ScopeChanges};
 pub use job::{CoverageRow, JobDetail, JobFilter, JobRow, NewJob, TaskRow};
+pub use log::LogReader;
+pub use log_check::{LogFault, LogFindings};
+pub use log_sign::SignedCheckpoint;
 pub use open::OpenOptions;
 pub use restore::{Restore, Restored};
 pub use run::{Begun, NewTask, TaskOutcome, TaskRun};
@@ -58,6 +67,7 @@ pub use tenant::{MemberRow, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};
 pub use user::{LiveSession, LoginUser, Membership, NewUser, UserRow};
 pub use vault::CredentialRow;
+pub use witness::WitnessRow;
 pub use work::{ATTEMPTS_MAX, Claim, JobChange, JobChanges, Lease, WorkKind};
 
 /// A handle on the database, the vault and the blobs; cheap to clone.
@@ -70,6 +80,8 @@ struct Inner {
     db: db::Db,
     master: crypto::aead::AeadKey,
     blobs: std::path::PathBuf,
+    /// Set by [`Store::open`] before anybody has the store.
+    log: std::sync::OnceLock<log_sign::LogKey>,
     signals: work::Signals,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
@@ -88,6 +100,11 @@ impl Store {
 
     pub(crate) fn master(&self) -> &crypto::aead::AeadKey {
         &self.inner.master
+    }
+
+    #[expect(clippy::expect_used, reason = "`open` sets it before it hands the store out")]
+    pub(crate) fn log_signing(&self) -> &log_sign::LogKey {
+        self.inner.log.get().expect("the log key is there once the store is open")
     }
 
     /// The clock that it was opened with.

@@ -1,11 +1,13 @@
 //! Opening a database.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use crypto::ed25519::SigningKey;
 use domain::{Clock, Error, Result, Rng};
 
 use crate::db::{Db, Engine, WriterCache, args};
+use crate::log_sign::LogKey;
 use crate::{Inner, Store, migrate, vault};
 
 /// How to open a store.
@@ -102,7 +104,16 @@ impl Store {
             check_role(&db).await?;
         }
         vault::mark_master(&db, &master, &*rng).await?;
-        Ok(Self { inner: Arc::new(Inner { db, master, clock, rng, blobs, signals: crate::work::Signals::default() }) })
+        let heads = blobs.with_file_name("log-heads");
+        let (signals, log) = (crate::work::Signals::default(), OnceLock::new());
+        let store = Self { inner: Arc::new(Inner { db, master, clock, rng, blobs, log, signals }) };
+        let make = || SigningKey::generate().map(|key| key.to_pkcs8()).map_err(Error::internal);
+        let key = store.installation_secret("log_key", make).await?;
+        let key = SigningKey::from_pkcs8(key.expose()).map_err(Error::internal)?;
+        let id = store.installation_id().await?;
+        let installation = id.strip_prefix("cairn:").unwrap_or(&id).to_owned();
+        let _ = store.inner.log.set(LogKey::new(key, installation, heads));
+        Ok(store)
     }
 
     /// After a large piece of work: gives back the memory that it took.

@@ -2,8 +2,11 @@
 //!
 //! **Not for** making statements (`collection.rs`, `evaluation.rs` keep them) or bundles (`evidence` and `api` do).
 
+use std::collections::BTreeMap;
+
 use access::ops;
 use domain::{Digest, Error, EvidenceId, FindingId, Result, ScopeId, TenantId, Timestamp};
+use evidence::LogProof;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -96,6 +99,8 @@ pub enum MaterialOf {
 pub struct Material {
     /// The statements, each once, in the order of their ids.
     pub statements: Vec<StatementDetail>,
+    /// That they are in the tenant's log, against one checkpoint; of a statement from before statements became leaves there is none.
+    pub proofs: BTreeMap<EvidenceId, LogProof>,
     blobs: Blobs,
 }
 
@@ -297,9 +302,12 @@ impl Write<ops::EvidenceExport> {
         for id in wanted {
             statements.push(detail(tx, tenant, id).await?);
         }
-        let material = Material { statements, blobs: Blobs::of(&self.store, tenant) };
+        let store = self.store.clone();
+        let mut material = Material { statements, proofs: BTreeMap::new(), blobs: Blobs::of(&store, tenant) };
         let change = json!({"statements": material.statements.len(), "artifacts": material.artifacts().len()});
         self.commit(Change::to(Category::Evidence, kind, object).detail(change)).await?;
+        let ids: Vec<EvidenceId> = material.statements.iter().map(|statement| statement.row.id).collect();
+        material.proofs = store.statement_proofs(tenant, &ids).await?;
         Ok(material)
     }
 }

@@ -9,7 +9,7 @@ use domain::{AuditId, Result, TenantId};
 use uuid::Uuid;
 
 use crate::Store;
-use crate::audit::{self, Change};
+use crate::audit::{self, Change, StatementLeaf};
 use crate::db::{Engine, Tx, args};
 
 /// The tenant of zeros: the platform's own audit log.
@@ -29,6 +29,8 @@ pub struct Write<O> {
     pub(crate) tx: Tx,
     pub(crate) permit: Permit<O>,
     pub(crate) store: Store,
+    /// Statements that were written and become leaves of the log with the change's record: at the end, where its head is locked last.
+    pub(crate) statements: Vec<StatementLeaf>,
 }
 
 /// A change of the installation under one permit.
@@ -60,7 +62,7 @@ impl Store {
     pub async fn write<O: TenantOperation + WriteOperation>(&self, permit: Permit<O>) -> Result<Write<O>> {
         let mut tx = self.db().write().await?;
         enter(&mut tx, permit.tenant()).await?;
-        Ok(Write { tx, permit, store: self.clone() })
+        Ok(Write { tx, permit, store: self.clone(), statements: Vec::new() })
     }
 
     /// Begins a change of the installation.
@@ -89,8 +91,10 @@ impl<O: Operation> Write<O> {
     /// Keeps the change together with its audit record.
     pub async fn commit(mut self, change: Change) -> Result<AuditId> {
         let tenant = self.permit.tenant();
-        let id = audit::append(&mut self.tx, tenant, self.permit.ctx(), O::NAME, &change).await?;
+        let id =
+            audit::append_with(&mut self.tx, tenant, self.permit.ctx(), O::NAME, &change, &self.statements).await?;
         self.tx.commit().await?;
+        self.store.say_log_grew(tenant);
         Ok(id)
     }
 }
@@ -101,6 +105,7 @@ impl<O: Operation> PlatformWrite<O> {
         enter(&mut self.tx, platform_tenant()).await?;
         let id = audit::append(&mut self.tx, platform_tenant(), self.permit.ctx(), O::NAME, &change).await?;
         self.tx.commit().await?;
+        self.store.say_log_grew(platform_tenant());
         Ok(id)
     }
 }

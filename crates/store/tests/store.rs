@@ -19,6 +19,8 @@ mod finding;
 mod graph;
 #[path = "store/job.rs"]
 mod job;
+#[path = "store/log.rs"]
+mod log;
 #[path = "store/pair.rs"]
 mod pair;
 #[path = "store/tenancy.rs"]
