@@ -18,6 +18,7 @@ mod finding;
 mod health;
 mod job;
 mod layers;
+mod log;
 mod member;
 mod node;
 mod page;
@@ -40,6 +41,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub use admission::{Admission, Admitted};
+pub use audit::audit_document;
 pub use finding::finding_document;
 pub use layers::refusal;
 pub use session::{hash_one_time_password, one_time_password};
@@ -112,11 +114,41 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(evidence::evidence_show))
         .routes(routes!(evidence::evidence_export))
         .routes(routes!(audit::audit_list))
+        .merge(log_routes())
+}
+
+fn log_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(log::log_read))
+        .routes(routes!(log::log_checkpoint))
+        .routes(routes!(log::log_checkpoints))
+        .routes(routes!(log::log_tile))
+        .routes(routes!(log::log_proof))
+        .routes(routes!(log::log_consistency))
+        .routes(routes!(log::log_verify))
+        .routes(routes!(log::log_cosign))
+        .routes(routes!(log::platform_log_read))
+        .routes(routes!(log::platform_log_checkpoint))
+        .routes(routes!(log::platform_log_checkpoints))
+        .routes(routes!(log::platform_log_tile))
+        .routes(routes!(log::platform_log_proof))
+        .routes(routes!(log::platform_log_consistency))
+        .routes(routes!(log::platform_log_verify))
+        .routes(routes!(log::platform_log_cosign))
+        .routes(routes!(audit::audit_export))
+        .routes(routes!(audit::platform_audit_export))
+        .routes(routes!(log::witness_list, log::witness_add))
+        .routes(routes!(log::witness_remove))
 }
 
 /// The OpenAPI 3.1 document, as committed in `openapi/v1.json`. Whatever is not the success that an operation names is a `Problem`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
+    // A parameter that takes the rest of a path has a star for the router only.
+    document.paths.paths = std::mem::take(&mut document.paths.paths)
+        .into_iter()
+        .map(|(path, item)| (path.replace("{*", "{"), item))
+        .collect();
     let problem = Content::new(Some(Ref::from_schema_name("Problem")));
     let problem = ResponseBuilder::new().description("an error").content("application/json", problem).build();
     for item in document.paths.paths.values_mut() {

@@ -13,6 +13,8 @@ mod authorization;
 mod document;
 #[path = "api/http.rs"]
 mod http_edge;
+#[path = "api/log.rs"]
+mod log;
 #[path = "api/member.rs"]
 mod member;
 #[path = "api/other_tenant.rs"]

@@ -14,10 +14,12 @@ pub mod credential;
 pub mod evidence;
 pub mod finding;
 pub mod job;
+pub mod log;
 pub mod member;
 pub mod node;
 pub mod problem;
 pub mod session;
+pub mod siem;
 pub mod tenant;
 pub mod user;
 

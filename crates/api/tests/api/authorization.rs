@@ -8,6 +8,7 @@ use access::{Mode, Role};
 use serde_json::{Value, json};
 
 use crate::document::{Operation, operations, parameters};
+use crate::log::{cosigned, witness, witness_key};
 use crate::world::{
     LEAVER, NEWCOMER, NODE, PLATFORM, SESSION_MS, STRANGER, World, admin, each_engine, holder, planted,
 };
@@ -19,16 +20,28 @@ const SELF: [&str; 3] = ["me_show", "password_change", "session_revoke"];
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 3] = ["evidence_key_show", "plugin_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 9] = [
+const VIEWS: [(&str, &str); 21] = [
     ("credential_show", "credential_list"),
     ("evidence_show", "evidence_list"),
     ("finding_counts", "finding_list"),
     ("finding_show", "finding_list"),
     ("job_events", "job_list"),
     ("job_show", "job_list"),
+    ("log_checkpoint", "log_read"),
+    ("log_checkpoints", "log_read"),
+    ("log_consistency", "log_read"),
+    ("log_proof", "log_read"),
+    ("log_tile", "log_read"),
+    ("log_verify", "log_read"),
     ("node_counts", "node_list"),
     ("node_history", "node_list"),
     ("node_show", "node_list"),
+    ("platform_log_checkpoint", "platform_log_read"),
+    ("platform_log_checkpoints", "platform_log_read"),
+    ("platform_log_consistency", "platform_log_read"),
+    ("platform_log_proof", "platform_log_read"),
+    ("platform_log_tile", "platform_log_read"),
+    ("platform_log_verify", "platform_log_read"),
 ];
 /// Operations of `access` that are the server's own work and have no route.
 const WITHOUT_ROUTE: [&str; 5] =
@@ -55,7 +68,7 @@ fn every_route_is_an_operation_and_every_operation_has_a_route_or_is_listed() {
         if let Some(operation) = decided_by(&route.id) {
             let in_tenant = route.path.starts_with("/api/v1/tenants/{tenant}/");
             assert_eq!(in_tenant, !operation.platform, "{}", route.id);
-            if operation.mode == Mode::Write && route.id != "evidence_export" {
+            if operation.mode == Mode::Write && !route.id.ends_with("_export") {
                 assert_ne!(route.method, "GET", "{}", route.id);
             }
         }
@@ -119,12 +132,13 @@ pub(crate) async fn object(
             }
             id
         }
+        "witness" => witness(world).await,
         other => panic!("there is no kind of id `{other}`: add it"),
     }
 }
 
 /// A body that the operation takes.
-pub(crate) fn body(world: &World, operation: &str) -> Option<Value> {
+pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
     let n = world.fresh();
     let email = format!("u{n}@example.org");
     Some(match operation {
@@ -140,6 +154,11 @@ pub(crate) fn body(world: &World, operation: &str) -> Option<Value> {
         }
         "job_create" => json!({"plugin": "host"}),
         "schedule_create" => json!({"plugin": "host", "interval_s": 3_600}),
+        "log_cosign" => {
+            json!({"checkpoint": cosigned(world, &format!("/api/v1/tenants/{}/log/checkpoint", world.a), &admin()).await})
+        }
+        "platform_log_cosign" => json!({"checkpoint": cosigned(world, "/api/v1/log/checkpoint", PLATFORM).await}),
+        "witness_add" => json!({"vkey": witness_key(&format!("w{n}.example")).to_string()}),
         "finding_accept" => json!({"reason": "it is behind a wall", "until": "2026-06-01T00:00:00Z"}),
         _ => return None,
     })
@@ -154,7 +173,12 @@ async fn ask(world: &World, standing: &Standing, operation: &Operation) -> Ask {
     if operation.id == "evidence_export" {
         write!(path, "?finding={}", object(world, standing, world.a, &operation.id, "finding").await).unwrap();
     }
-    Ask { path, body: body(world, &operation.id) }
+    match operation.id.trim_start_matches("platform_") {
+        "log_proof" => path.push_str("?seq=0"),
+        "log_consistency" => path.push_str("?from=0&to=1"),
+        _ => {}
+    }
+    Ask { path, body: body(world, &operation.id).await }
 }
 
 /// Everybody who may come, with the token that they bring.

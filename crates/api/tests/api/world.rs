@@ -76,6 +76,7 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
     pub(crate) json: Value,
+    pub(crate) raw: Vec<u8>,
 }
 
 impl Answer {
@@ -279,7 +280,7 @@ impl World {
         self.ctx(Actor::System { part: "test" }).authorize(tenant).unwrap()
     }
 
-    fn platform_permit<O: access::PlatformOperation>(&self) -> PlatformPermit<O> {
+    pub(crate) fn platform_permit<O: access::PlatformOperation>(&self) -> PlatformPermit<O> {
         self.ctx(Actor::System { part: "test" }).authorize_platform().unwrap()
     }
 
@@ -375,7 +376,7 @@ impl World {
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let json: Value = serde_json::from_str(&text).unwrap_or_default();
-        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, text, json };
+        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, text, json, raw: bytes };
         let mut seen = answer.text.clone();
         // Three documents show a secret once.
         let once = match (method.as_str(), uri.path()) {
