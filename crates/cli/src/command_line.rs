@@ -10,7 +10,7 @@ use crate::api::{Context, Global};
 use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
-use crate::{audit, credential, evidence, finding, job, member, node, plugin, session, tenant, user};
+use crate::{audit, audit_log, credential, evidence, finding, job, member, node, plugin, session, tenant, user};
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
 #[derive(Debug, Parser)]
@@ -157,6 +157,9 @@ fn run(format: Format, cairn: Cairn) -> Result {
             evidence::verify(out, &file, key_fingerprint)
         }
         Command::Evidence(evidence::Command::Online(command)) => wait(command.run(cx)),
+        Command::Audit(audit::Command::Verify(audit_log::Verify { file: Some(file), ref told, .. })) => {
+            audit_log::verify(out, &cx.environment, told, &file)
+        }
         Command::Audit(command) => wait(command.run(cx)),
         Command::Completion { shell } => completion(&shell),
     }

@@ -9,6 +9,7 @@
 
 mod api;
 mod audit;
+mod audit_log;
 mod clean;
 mod client;
 mod command_line;
@@ -19,6 +20,7 @@ mod evidence;
 mod failure;
 mod finding;
 mod job;
+mod log_memory;
 mod member;
 mod node;
 mod output;
