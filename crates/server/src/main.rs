@@ -18,7 +18,9 @@ mod datadir;
 mod doctor;
 mod evaluate;
 mod fips;
+mod forward;
 mod listen;
+mod log_signer;
 mod logs;
 mod names;
 mod posture;
@@ -151,6 +153,9 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let config = config?;
     if let Some(Command::Config { command: ConfigCommand::Check }) = arguments.command {
         catalog::Installed::load(runner::plugins()?, config.discovery.packs.clone())?;
+        for section in &config.audit.forward {
+            forward::Forward::open(section, "localhost")?;
+        }
         say("the configuration is valid");
         return Ok(true);
     }
@@ -238,6 +243,8 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     backup::accept_restored(&store, &clock, &rng).await?;
     let signer = sign::Signer::open(&store, &data).await?;
+    let forwards = config.audit.forward.iter().map(|section| forward::Forward::open(section, signer.host()));
+    let forwards = forwards.collect::<anyhow::Result<Vec<_>>>()?;
     let installation = store.installation_id().await?;
     if !store.has_users().await? {
         let password_file = arguments.admin_password_file.as_deref();
@@ -281,6 +288,11 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let watching = tokio::spawn(Arc::clone(&installed).watch(stop.clone()));
     let keeping = tokio::spawn(certificates.keep(stop.clone()));
     let ordering = acme.map(|acme| tokio::spawn(acme.keep(stop.clone())));
+    let mut forwarding = tokio::task::JoinSet::new();
+    for forward in forwards {
+        forwarding.spawn(forward::run(forward, store.clone(), Arc::clone(&clock), Arc::clone(&rng), stop.clone()));
+    }
+    let signing = tokio::spawn(log_signer::run(store.clone(), stop.clone()));
     let drain = Duration::from_secs(config.server.drain_s);
     let serving = tokio::spawn(listen::serve(
         listener,
@@ -308,6 +320,8 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     if let Some(ordering) = ordering {
         let _ = ordering.await;
     }
+    let _ = signing.await;
+    let _ = tokio::time::timeout(drain, forwarding.join_all()).await;
     if let Some(metrics) = metrics {
         let _ = metrics.await;
     }

@@ -178,7 +178,7 @@ impl Export for Exporter {
             program: Program { name: "cairn-server".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
             summary: extra.summary,
         };
-        let (signer, judgement) = (Arc::clone(&self.signer), extra.judgement);
+        let (signer, judgement, log_key) = (Arc::clone(&self.signer), extra.judgement, self.store.log_key());
         let runtime = tokio::runtime::Handle::current();
         // Compression is work for a core, and reading blobs is work for a disk: neither on the threads that serve.
         tokio::task::spawn_blocking(move || {
@@ -191,6 +191,9 @@ impl Export for Exporter {
                         Error::internal(format!("the stored statement {} does not verify: {error}", statement.row.id))
                     })?;
                 writer.statement(&signed).map_err(Error::internal)?;
+                if let Some(proof) = material.proofs.get(&statement.row.id) {
+                    writer.logged(&signed, proof, &log_key).map_err(Error::internal)?;
+                }
             }
             if let Some(judgement) = judgement {
                 writer.statement(&judgement).map_err(Error::internal)?;

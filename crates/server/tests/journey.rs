@@ -10,6 +10,8 @@
 
 #[path = "journey/account.rs"]
 mod account;
+#[path = "journey/audit_log.rs"]
+mod audit_log;
 #[path = "journey/backup.rs"]
 mod backup;
 #[path = "journey/fips.rs"]

@@ -14,6 +14,7 @@ pub mod aws;
 pub mod call;
 pub mod local;
 pub mod record;
+pub mod syslog;
 pub mod web;
 
 pub use aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};

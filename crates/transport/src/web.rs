@@ -253,17 +253,22 @@ impl reqwest::dns::Resolve for Guard {
     }
 }
 
-/// The one way to an HTTP client of this crate: rustls over aws-lc-rs, set here and not taken from the process; guarded names.
-pub(crate) fn connector(config: &WebConfig) -> Result<reqwest::Client, String> {
+/// TLS that trusts the public authorities and these.
+pub(crate) fn tls_client(extra_roots: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig, String> {
     let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for root in &config.extra_roots {
+    for root in extra_roots {
         roots.add(root.clone()).map_err(|error| error.to_string())?;
     }
     let tls = rustls::ClientConfig::builder_with_provider(crypto::tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);
-    let mut tls = tls.with_no_client_auth();
+    Ok(tls.with_no_client_auth())
+}
+
+/// The one way to an HTTP client of this crate: rustls over aws-lc-rs, set here and not taken from the process; guarded names.
+pub(crate) fn connector(config: &WebConfig) -> Result<reqwest::Client, String> {
+    let mut tls = tls_client(&config.extra_roots)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)

@@ -169,6 +169,9 @@ impl World {
         for (name, value) in &self.extra {
             command.env(name, value);
         }
+        if self.path("cairn.toml").exists() {
+            command.arg("--config").arg(self.path("cairn.toml"));
+        }
         command.arg("--data-dir").arg(self.data());
         command
     }

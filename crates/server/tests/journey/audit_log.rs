@@ -1,0 +1,190 @@
+//! The audit log carried away, verified and forwarded: real collectors, the real command line, a database that is rolled back.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::Value;
+use testkit::logs;
+
+use crate::world::{Engine, World, until};
+
+type Seen = Arc<Mutex<Vec<String>>>;
+
+/// A syslog collector over TLS, and the certificate to trust.
+fn syslog_collector() -> (u16, String, Seen) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let made = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.der().clone()], secret)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, seen) = (listener.local_addr().unwrap().port(), Seen::default());
+    let collected = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, stream.unwrap());
+            let mut bytes = Vec::new();
+            if stream.read_to_end(&mut bytes).is_err() {
+                continue;
+            }
+            // Octet counting of RFC 5425: the length, a space, the message.
+            let mut rest = bytes.as_slice();
+            while let Some(space) = rest.iter().position(|byte| *byte == b' ') {
+                let length: usize = std::str::from_utf8(&rest[..space]).unwrap().parse().unwrap();
+                let message = String::from_utf8(rest[space + 1..space + 1 + length].to_vec()).unwrap();
+                logs::tee("journey-syslog", &message);
+                collected.lock().unwrap().push(message);
+                rest = &rest[space + 1 + length..];
+            }
+        }
+    });
+    (port, made.pem(), seen)
+}
+
+/// An HTTP event collector that refuses the first delivery, with the token that it wants.
+fn event_collector(token: &str) -> (u16, Seen) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, seen) = (listener.local_addr().unwrap().port(), Seen::default());
+    let (collected, wanted) = (Arc::clone(&seen), format!("authorization: splunk {}", token.to_lowercase()));
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let (mut bytes, mut piece) = (Vec::new(), [0u8; 65_536]);
+            let (head, body) = loop {
+                let read = stream.read(&mut piece).unwrap_or_default();
+                bytes.extend_from_slice(&piece[..read]);
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let head = head.to_lowercase();
+                let length =
+                    head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse::<usize>();
+                if body.len() >= length.unwrap() {
+                    break (head, body.to_owned());
+                }
+            };
+            assert!(head.contains(&wanted) && head.starts_with("post /services/collector/event"), "the request's head");
+            let answer = if number == 0 { "503 Busy" } else { "200 OK" };
+            if number > 0 {
+                logs::tee("journey-hec", &body);
+                collected.lock().unwrap().extend(body.lines().map(str::to_owned));
+            }
+            let reply = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    (port, seen)
+}
+
+/// The places in the tenants' log that were delivered, and whether none is left out.
+fn places(seen: &Seen) -> BTreeSet<u64> {
+    let of = |message: &String| -> Option<u64> {
+        let (_, rest) = message.split_once("/t/")?;
+        rest.split("index=\"").nth(1)?.split('"').next()?.parse().ok()
+    };
+    seen.lock().unwrap().iter().filter_map(of).collect()
+}
+
+#[test]
+fn records_reach_syslog_and_splunk_also_after_a_refusal_and_a_restart_and_none_is_left_out() {
+    let world = World::new(Engine::Sqlite);
+    let token = logs::plant("hec token");
+    let ((syslog, ca, messages), (hec, events)) = (syslog_collector(), event_collector(&token));
+    let (ca, token) = (world.private("ca.pem", &ca), world.private("token", &token));
+    world.private(
+        "cairn.toml",
+        &format!(
+            "[[audit.forward]]\nname = \"siem\"\nkind = \"syslog\"\nurl = \"tls://127.0.0.1:{syslog}\"\nformat = \"cef\"\nloopback = true\n\
+             ca = {ca:?}\n[[audit.forward]]\nname = \"splunk\"\nkind = \"splunk-hec\"\nformat = \"ocsf\"\nlogs = [\"default\"]\nloopback = true\n\
+             url = \"http://127.0.0.1:{hec}/services/collector/event\"\ntoken_file = {token:?}\n"
+        ),
+    );
+    let server = world.start();
+    world.first_login(&server);
+    world.job_ended();
+    let first = until("records at the collector", || places(&messages).last().copied().filter(|last| *last > 3));
+    server.stop();
+    let server = world.start();
+    world.login(&server);
+    until("more records after a restart", || places(&messages).last().copied().filter(|last| *last > first));
+    let delivered = places(&messages);
+    let gapless: BTreeSet<u64> = (0..delivered.len() as u64).collect();
+    assert_eq!(delivered, gapless, "every record, in spite of the restart");
+    let seen = messages.lock().unwrap().clone();
+    assert!(
+        seen.iter().all(|message| message.starts_with("<1") && message.contains("\u{feff}CEF:0|Cairn|")),
+        "{seen:?}"
+    );
+    assert!(seen.iter().any(|message| message.contains("/platform\" index=\"0\"")), "the platform's log too");
+    assert!(seen.iter().any(|message| message.contains("act=session_create outcome=success")), "the sign-in");
+    until("events at the collector that was busy", || (!events.lock().unwrap().is_empty()).then_some(()));
+    let event: Value = serde_json::from_str(&events.lock().unwrap()[0]).unwrap();
+    assert_eq!(
+        (&event["fields"]["index"], &event["sourcetype"]),
+        (&"0".into(), &"cairn:audit:ocsf".into()),
+        "from the first record on"
+    );
+    assert!(event["event"]["class_uid"].is_u64() && event["source"].as_str().unwrap().contains("/t/"), "{event}");
+    let log = server.stop();
+    assert!(log.contains("audit records wait") || log.contains("stopped"));
+}
+
+#[test]
+fn an_auditor_keeps_a_checkpoint_and_a_log_that_was_changed_since_is_found_out() {
+    let world = World::new(Engine::Sqlite);
+    let server = world.start();
+    world.first_login(&server);
+    world.job_ended();
+    server.stop();
+    // The database as it is now comes back later.
+    let (database, copy) = (world.data().join("cairn.db"), world.path("copy.db"));
+    fs::copy(&database, &copy).unwrap();
+    let server = world.start();
+    world.login(&server);
+    let text = |name: &str| world.path(name).to_str().unwrap().to_owned();
+    world.cairn(["audit", "checkpoint", "-o", &text("kept")]).ok();
+    let shown = world.cairn(["audit", "checkpoint"]).ok().out;
+    assert!(shown.contains("/t/") && shown.contains("\u{2014} "), "{shown}");
+    world.cairn(["audit", "export", "-o", &text("log.zip"), "--since", &text("kept")]).ok();
+    world.cairn(["audit", "export", "--platform", "-o", &text("platform.zip")]).ok();
+    let told = world.cairn(["audit", "verify", "--on-server"]).ok();
+    assert!(told.err.contains("verified"), "{}", told.err);
+    let found = world.cairn(["audit", "list", "--action", "session_create", "-o", "json"]).ok().json();
+    assert!(!found.as_array().unwrap().is_empty());
+    server.stop();
+
+    // No server from here on.
+    let report = world.cairn(["audit", "verify", &text("log.zip"), "--since", &text("kept"), "-o", "json"]).ok().json();
+    let (key, size) = (report["key_fingerprint"].as_str().unwrap().to_owned(), report["size"].as_u64().unwrap());
+    assert!(size > 5 && report["statements"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["key_trusted"], true, "the key is the one that was seen first");
+    world.cairn(["audit", "verify", &text("log.zip"), "--key", &key]).ok();
+    world.cairn(["audit", "verify", &text("platform.zip"), "--key", &key]).ok();
+    let other = world.cairn(["audit", "verify", &text("log.zip"), "--key", &"0".repeat(64)]);
+    assert_eq!((other.code, other.err.contains("keys/log.pem")), (3, true), "{}", other.err);
+    let mut bytes = fs::read(world.path("log.zip")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(world.path("changed.zip"), bytes).unwrap();
+    assert_eq!(world.cairn(["audit", "verify", &text("changed.zip")]).code, 3);
+
+    // Somebody puts the old database back: nothing is signed any more, and both sides say why.
+    fs::copy(&copy, &database).unwrap();
+    let server = world.start();
+    world.login(&server);
+    let refused = world.cairn(["audit", "checkpoint"]);
+    assert!(refused.code != 0 && refused.err.contains("rolled back or changed"), "{}", refused.err);
+    let found = world.cairn(["audit", "verify", "--on-server"]);
+    assert_eq!(found.code, 3, "{}{}", found.out, found.err);
+    assert!(server.stop().contains("ALARM"), "the operator is told");
+}

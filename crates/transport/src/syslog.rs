@@ -1,0 +1,92 @@
+//! Syslog over TLS (RFC 5425): messages with their length before them, to a collector that the installation's configuration names.
+//!
+//! Syslog has no acknowledgment. A batch counts as delivered when all of it was written, the session was closed in order, and the
+//! collector closed it too: then its system has taken every byte. Whatever goes wrong before is sent again by the caller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::aws::endpoint::forbidden;
+use crate::web::{WebError, tls_client};
+
+/// Longest time for one batch.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A collector; cheap to clone.
+#[derive(Clone)]
+pub struct SyslogClient {
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+    connector: TlsConnector,
+    loopback: bool,
+}
+
+impl std::fmt::Debug for SyslogClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SyslogClient").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+impl SyslogClient {
+    /// A client for `tls://host[:port]` (6514 where none is named). `loopback`: whether the collector may be this machine. It trusts the
+    /// public authorities and `extra_roots`.
+    pub fn new(url: &str, loopback: bool, extra_roots: &[CertificateDer<'static>]) -> Result<Self, WebError> {
+        let wrong = |why| WebError::Url { url: url.chars().take(200).collect(), why };
+        let parsed = reqwest::Url::parse(url).map_err(|_| wrong("is not `tls://HOST:PORT`"))?;
+        let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let plain = matches!(parsed.path(), "" | "/") && parsed.query().is_none() && parsed.username().is_empty();
+        if parsed.scheme() != "tls" || host.is_empty() || !plain {
+            return Err(wrong("is not `tls://HOST:PORT`"));
+        }
+        let name = ServerName::try_from(host.clone()).map_err(|_| wrong("names no host"))?;
+        let config = tls_client(extra_roots).map_err(|why| WebError::Unreachable { host: host.clone(), why })?;
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Self { host, port: parsed.port().unwrap_or(6_514), name, connector, loopback })
+    }
+
+    /// Delivers a batch of messages.
+    pub async fn send(&self, messages: &[String]) -> Result<(), WebError> {
+        let host = format!("{}:{}", self.host, self.port);
+        match tokio::time::timeout(TIMEOUT, self.exchange(messages)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(WebError::Unreachable { host, why: error.to_string() }),
+            Err(_) => Err(WebError::Timeout { host }),
+        }
+    }
+
+    async fn exchange(&self, messages: &[String]) -> std::io::Result<()> {
+        let refused =
+            || std::io::Error::other("it resolves to this machine or to a link-local address, which is refused");
+        let found: Vec<_> = tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect();
+        if found.iter().any(|address| forbidden(address.ip(), self.loopback)) {
+            return Err(refused());
+        }
+        let stream = TcpStream::connect(found.as_slice()).await?;
+        let mut stream = self.connector.connect(self.name.clone(), stream).await?;
+        let mut batch = Vec::new();
+        for message in messages {
+            batch.extend_from_slice(format!("{} ", message.len()).as_bytes());
+            batch.extend_from_slice(message.as_bytes());
+        }
+        stream.write_all(&batch).await?;
+        stream.flush().await?;
+        stream.shutdown().await?;
+        // A collector has nothing to say; it ends the session when it has read to our end.
+        let mut rest = [0u8; 512];
+        loop {
+            match stream.read(&mut rest).await {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // Closed without the alert that TLS wants, but closed: the system has acknowledged what we sent before.
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
