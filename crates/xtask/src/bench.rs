@@ -35,6 +35,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "compliance", "--example", "bench_evaluate"],
     },
     Bench {
+        name: "log",
+        about: "audit appends against bare inserts, and proofs in ten million records (CAIRN_BENCH_ENGINES)",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "store", "--example", "bench_log"],
+    },
+    Bench {
         name: "idle",
         about: "how soon the server is ready, what memory it keeps, how soon the command line is there",
         command: &["python3", "-B", "benches/idle.py"],
