@@ -273,7 +273,7 @@ impl<'key, W: Write> BundleWriter<'key, W> {
             .compression_method(CompressionMethod::Deflated)
             .last_modified_time(DateTime::default())
             .system(System::Unix)
-            .unix_permissions(if name.ends_with(".sh") { 0o755 } else { 0o644 });
+            .unix_permissions(if name.rsplit('.').next() == Some("sh") { 0o755 } else { 0o644 });
         self.zip.start_file(name, options).map_err(zip_error)?;
         let mut hash = Sha256::new();
         let size = copy_hashed(&mut content.take(FILE_BYTES_MAX + 1), &mut hash, &mut self.zip)?;

@@ -38,15 +38,13 @@ pub(crate) async fn size(tx: &mut Tx, tenant: TenantId) -> Result<u64> {
 /// Hashes `from..from + count` of a level, read from the rows that they are made of.
 pub(crate) async fn hashes(tx: &mut Tx, tenant: TenantId, level: u8, from: u64, count: u64) -> Result<Vec<Digest>> {
     let (start, end) = (signed(from)?, signed(from + count)?);
-    let rows = match level {
-        0 => {
-            let sql = "SELECT leaf FROM audit_record WHERE tenant_id = $1 AND seq >= $2 AND seq < $3 ORDER BY seq";
-            tx.rows(sql, args![tenant, start, end]).await?
-        }
-        _ => {
-            let sql = "SELECT root FROM audit_tile WHERE tenant_id = $1 AND level = $4 AND idx >= $2 AND idx < $3 ORDER BY idx";
-            tx.rows(sql, args![tenant, start, end, i64::from(level) - 1]).await?
-        }
+    let rows = if level == 0 {
+        let sql = "SELECT leaf FROM audit_record WHERE tenant_id = $1 AND seq >= $2 AND seq < $3 ORDER BY seq";
+        tx.rows(sql, args![tenant, start, end]).await?
+    } else {
+        let sql =
+            "SELECT root FROM audit_tile WHERE tenant_id = $1 AND level = $4 AND idx >= $2 AND idx < $3 ORDER BY idx";
+        tx.rows(sql, args![tenant, start, end, i64::from(level) - 1]).await?
     };
     if rows.len() as u64 != count {
         return Err(damaged(format_args!("level {level} has not every hash of {from} to {}", from + count)));

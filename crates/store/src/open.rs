@@ -106,7 +106,7 @@ impl Store {
         vault::mark_master(&db, &master, &*rng).await?;
         let heads = blobs.with_file_name("log-heads");
         let (signals, log) = (crate::work::Signals::default(), OnceLock::new());
-        let store = Self { inner: Arc::new(Inner { db, master, clock, rng, blobs, log, signals }) };
+        let store = Self { inner: Arc::new(Inner { db, master, blobs, log, signals, clock, rng }) };
         let make = || SigningKey::generate().map(|key| key.to_pkcs8()).map_err(Error::internal);
         let key = store.installation_secret("log_key", make).await?;
         let key = SigningKey::from_pkcs8(key.expose()).map_err(Error::internal)?;
