@@ -32,7 +32,7 @@ decisions! {
     ]
     platform [
         TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate PlatformAuditList PlatformAuditExport PlatformLogRead
-        PlatformLogCosign WitnessList WitnessAdd WitnessRemove
+        PlatformLogCosign WitnessList WitnessAdd WitnessRemove BackupCreate BackupRestore RestoreAccept
     ]
 }
 

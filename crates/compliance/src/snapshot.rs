@@ -104,9 +104,11 @@ fn small(large: usize) -> u32 {
 const GLOBAL: &str = "global";
 
 /// Which scopes were read to their end, by what they show and whose they are: the place and whether.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Coverage {
     scopes: HashMap<(u32, u32), Vec<(u32, bool)>>,
+    /// The symbol of [`GLOBAL`].
+    global: u32,
 }
 
 /// What a list of nodes lacks.
@@ -163,9 +165,8 @@ impl Snapshot {
     pub(crate) fn lack(&self, of: &Node, scope: &str, everywhere: bool) -> Option<Lack<'_>> {
         let coverage = self.coverage.as_ref()?;
         let Some(name) = self.symbol_of.get(scope) else { return Some(Lack::All) };
-        let global = self.symbol_of.get(GLOBAL).copied();
-        let everywhere = everywhere || Some(of.region) == global;
-        let here = |place: u32| everywhere || place == of.region || place == EMPTY || Some(place) == global;
+        let everywhere = everywhere || of.region == coverage.global;
+        let here = |place: u32| everywhere || place == of.region || place == EMPTY || place == coverage.global;
         let mut any = false;
         for (place, read) in coverage.scopes.get(&(*name, of.owner)).into_iter().flatten() {
             if here(*place) {
@@ -322,14 +323,17 @@ impl SnapshotBuilder {
             _ => ("", "", id),
         };
         let (owner, place, name) = (self.intern(owner), self.intern(place), self.intern(name));
-        let coverage = self.coverage.get_or_insert_with(Coverage::default);
-        coverage.scopes.entry((name, owner)).or_default().push((place, read));
+        self.scopes_known();
+        if let Some(coverage) = &mut self.coverage {
+            coverage.scopes.entry((name, owner)).or_default().push((place, read));
+        }
         self
     }
 
     /// Says that every scope that was read is told by [`SnapshotBuilder::scope`], also when there is none.
     pub fn scopes_known(&mut self) -> &mut Self {
-        self.coverage.get_or_insert_with(Coverage::default);
+        let global = self.intern(GLOBAL);
+        self.coverage.get_or_insert_with(|| Coverage { scopes: HashMap::new(), global });
         self
     }
 

@@ -44,8 +44,17 @@ const VIEWS: [(&str, &str); 21] = [
     ("platform_log_verify", "platform_log_read"),
 ];
 /// Operations of `access` that are the server's own work and have no route.
-const WITHOUT_ROUTE: [&str; 5] =
-    ["credential_resolve", "credential_use", "evidence_collect", "graph_ingest", "job_run"];
+const WITHOUT_ROUTE: &[&str] = &[
+    "credential_resolve",
+    "credential_use",
+    "evidence_collect",
+    "graph_ingest",
+    "job_run",
+    // Commands of `cairn-server`: who has the machine does them, over no network.
+    "backup_create",
+    "backup_restore",
+    "restore_accept",
+];
 
 /// The row of `access` that decides about an operation of the document.
 fn decided_by(id: &str) -> Option<&'static access::OperationInfo> {

@@ -109,6 +109,9 @@ pub(super) async fn create(config: &Config, file: Option<&Path>, arguments: &Bac
         format!("there is no data directory `{}`: name it with --data-dir", config.server.data_dir.display())
     })?;
     refuse_existing(&arguments.output)?;
+    let folder = fs::canonicalize(folder_of(&arguments.output))
+        .with_context(|| format!("there is no folder for `{}`", arguments.output.display()))?;
+    ensure!(!folder.starts_with(&data), "a backup in the data directory is lost together with it: write it elsewhere");
     if let Some(copy) = &arguments.with_master_key {
         ensure!(*copy != arguments.output, "the backup and the master key cannot be one file");
         refuse_existing(copy)?;
@@ -278,8 +281,12 @@ async fn take(
     })
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn sync_folder(path: &Path) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     File::open(folder)?.sync_all().with_context(|| format!("cannot write to `{}`", folder.display()))
 }
 

@@ -67,6 +67,8 @@ fn an_installation_lives_on(from: Engine, to: Engine) {
         )
         .ok();
     assert_eq!(audited(&world, "backup_create"), 0, "the record is the platform's");
+    let inside = world.tool(["backup", "-o", world.data().join("cairn.backup").to_str().unwrap()]);
+    assert!(inside.code == 1 && inside.err.contains("write it elsewhere"), "{}", inside.err);
     let again = world.tool(["backup", "-o", file.to_str().unwrap()]);
     assert_eq!(again.code, 1);
     assert!(again.err.contains("exists already"), "{}", again.err);

@@ -1,7 +1,9 @@
 //! One wrong turn of each kind: a clear error, and nothing is changed.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 
 use crate::world::{Engine, World};
 
@@ -155,4 +157,71 @@ fn the_doctor_changes_nothing_and_says_what_is_wrong() {
     let output = world.command().env("CAIRN_SERVER_IDLE_S", "0").arg("doctor").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("idle_s"));
+}
+
+#[test]
+fn a_database_that_another_program_holds_is_told_and_the_next_change_works() {
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let server = world.start();
+    world.first_login(&server);
+    let hold = "import sqlite3, sys\n\
+                c = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+                c.execute('BEGIN IMMEDIATE')\n\
+                print('held', flush=True)\n\
+                sys.stdin.read()";
+    let mut holder = Command::new("python3")
+        .args(["-c", hold])
+        .arg(world.data().join("cairn.db"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`python3`: run `cargo xtask setup`");
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line.trim(), "held");
+    let make = || world.cairn(["tenants", "create", "other"]);
+    let refused = make();
+    assert!(refused.code == 1 && refused.err.contains("the database is busy: try again"), "{}", refused.err);
+    world.cairn(["creds", "list"]).ok();
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+    make().ok();
+    server.stop();
+}
+
+#[test]
+fn an_endless_rule_is_an_error_of_its_own_and_a_bad_pack_is_refused_with_its_line() {
+    let long = format!("[{}]", vec!["1"; 100].join(", "));
+    let endless = format!("{long}.all(a, {long}.all(b, {long}.all(c, {long}.all(d, a == b))))");
+    let rule = |id: &str, condition: &str| {
+        format!(
+            "- id: {id}\n  title: Test\n  severity: low\n  node_type: host.machine\n  condition: |\n    {condition}\n  message: no\n  \
+             remediation: none\n  controls:\n    nist-800-53-r5: [SC-28]\n"
+        )
+    };
+    let pack =
+        |rules: &[String]| format!("pack:\n  id: ours\n  version: \"1\"\n  title: Ours\nrules:\n{}", rules.concat());
+    let world = World::new(Engine::Sqlite);
+    let packs = world.path("packs");
+    fs::create_dir(&packs).unwrap();
+    fs::write(
+        packs.join("ours.yaml"),
+        pack(&[rule("ours-endless", &endless), rule("ours-plain", "node.name != \"\"")]),
+    )
+    .unwrap();
+    let world = world.with("CAIRN_DISCOVERY_PACKS", packs.to_str().unwrap());
+    let server = world.start();
+    world.first_login(&server);
+    world.job_ended();
+    let done = world.cairn(["controls", "evaluate", "-o", "json"]).ok().json();
+    assert_eq!((&done["rules"], &done["errors"], &done["passed"]), (&2.into(), &1.into(), &1.into()), "{done}");
+    server.stop();
+
+    fs::write(packs.join("ours.yaml"), pack(&[rule("ours-wrong", "node.name ===")])).unwrap();
+    let ran = world.tool(["config", "check"]);
+    assert!(
+        ran.code == 1 && ran.err.contains("ours.yaml") && ran.err.contains("line") || ran.err.contains("ours.yaml:"),
+        "{}",
+        ran.err
+    );
 }
