@@ -14,18 +14,20 @@ mod double;
 mod tests;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use domain::{Clock, Digest};
 use http_body_util::{BodyExt as _, Collected};
 use instant_acme::{
     Account, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, CertificateIdentifier, ChallengeType,
-    Error, HttpClient, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    Error, ExternalAccountKey, HttpClient, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::sign::CertifiedKey;
@@ -51,6 +53,8 @@ const LOOK: Duration = Duration::from_hours(6);
 pub(crate) struct Acme {
     directory: String,
     contact: Vec<String>,
+    /// The id and the key's file of an account that the server's operator has there already.
+    external: Option<(String, PathBuf)>,
     names: Vec<String>,
     data: Arc<DataDir>,
     certificates: Arc<Certificates>,
@@ -134,6 +138,7 @@ impl Acme {
         let mut acme = Self {
             directory,
             contact: config.acme.contact.iter().map(|address| format!("mailto:{address}")).collect(),
+            external: config.acme.eab_key_id.clone().zip(config.acme.eab_key_file.clone()),
             names: orderable(&config.server.names),
             data,
             certificates,
@@ -271,7 +276,8 @@ impl Acme {
         } else {
             let contact: Vec<&str> = self.contact.iter().map(String::as_str).collect();
             let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-            let made = builder.create(&new, self.directory.clone(), None).await;
+            let external = self.external.as_ref().map(|(id, file)| external_key(id, file)).transpose()?;
+            let made = builder.create(&new, self.directory.clone(), external.as_ref()).await;
             let (account, credentials) = made.context("no ACME account can be made")?;
             let kept = Kept { directory: self.directory.clone(), credentials };
             write_private(&path, &Zeroizing::new(serde_json::to_vec(&kept)?))?;
@@ -346,6 +352,13 @@ impl Acme {
         write_private(&self.path("acme.crt"), chain.as_bytes())?;
         Ok(certified)
     }
+}
+
+fn external_key(id: &str, file: &Path) -> anyhow::Result<ExternalAccountKey> {
+    let text = Zeroizing::new(read_private(file)?);
+    let key = URL_SAFE_NO_PAD.decode(text.trim_ascii()).map(Zeroizing::new);
+    let key = key.with_context(|| format!("acme.eab_key_file: `{}` is not base64url", file.display()))?;
+    Ok(ExternalAccountKey::new(id.to_owned(), &key))
 }
 
 /// What the server says about the names that it could not prove.

@@ -86,6 +86,10 @@ pub(crate) struct AcmeSection {
     pub(crate) terms_agreed: bool,
     /// Mail addresses that the ACME server may write to.
     pub(crate) contact: Vec<String>,
+    /// The key id that the ACME server gave for an account that exists there already (external account binding); default: none.
+    pub(crate) eab_key_id: Option<String>,
+    /// The file with that key in base64url, mode 0600.
+    pub(crate) eab_key_file: Option<PathBuf>,
     /// PEM file of certificate authorities to trust when talking to the ACME server, beside the public ones.
     pub(crate) roots: Option<PathBuf>,
 }
@@ -233,6 +237,8 @@ const KEYS: &[(&str, &str)] = &[
     ("acme", "directory"),
     ("acme", "terms_agreed"),
     ("acme", "contact"),
+    ("acme", "eab_key_id"),
+    ("acme", "eab_key_file"),
     ("acme", "roots"),
     ("database", "url"),
     ("database", "owner_url"),
@@ -296,7 +302,7 @@ fn value(key: &str, text: &str) -> toml::Value {
             toml::Value::Array(text.split(',').map(|name| toml::Value::String(name.trim().to_owned())).collect())
         }
         "listen" | "metrics_listen" | "data_dir" | "certificate" | "certificate_key" | "url" | "owner_url"
-        | "master_key_file" | "packs" | "directory" | "roots" | "level" | "format" => {
+        | "master_key_file" | "packs" | "directory" | "roots" | "eab_key_id" | "eab_key_file" | "level" | "format" => {
             toml::Value::String(text.to_owned())
         }
         _ => match (text.parse::<i64>(), text.parse::<bool>()) {
@@ -353,6 +359,9 @@ fn check(config: &Config) -> anyhow::Result<()> {
         if !(1..=3_600).contains(&seconds) {
             bail!("server.{key} is {seconds}: use 1 to 3,600 seconds");
         }
+    }
+    if config.acme.eab_key_id.is_some() != config.acme.eab_key_file.is_some() {
+        bail!("acme.eab_key_id and acme.eab_key_file go together: set both or neither");
     }
     if config.acme.directory.is_some() {
         if !config.acme.terms_agreed {

@@ -31,6 +31,8 @@ pub(super) struct Faults {
     pub(super) other_name: Option<String>,
     /// Offers only this kind of challenge.
     pub(super) challenge: Option<&'static str>,
+    /// Accounts are made only with this binding: the key's id and the key (RFC 8555 section 7.3.4). No fault, but not every server's way.
+    pub(super) external: Option<(&'static str, &'static [u8])>,
     /// Orders are refused, as by a limit of rate.
     pub(super) limited: bool,
 }
@@ -171,6 +173,14 @@ impl Double {
             "the signature is wrong".to_owned(),
         ))?;
         if path == "/account" {
+            if let Some((id, key)) = inner.faults.external {
+                let payload: Value = serde_json::from_slice(&decode(payload)?).unwrap();
+                self.check_binding(&payload["externalAccountBinding"], id, key, &jwk).ok_or((
+                    StatusCode::UNAUTHORIZED,
+                    "externalAccountRequired",
+                    "no valid binding".to_owned(),
+                ))?;
+            }
             inner.account = Some(jwk.clone());
             inner.accounts += 1;
         }
@@ -179,6 +189,17 @@ impl Double {
         let payload = decode(payload)?;
         let payload = if payload.is_empty() { Value::Null } else { serde_json::from_slice(&payload).unwrap() };
         Ok((payload, thumbprint))
+    }
+
+    fn check_binding(&self, binding: &Value, id: &str, key: &[u8], jwk: &Value) -> Option<()> {
+        let part = |name: &str| binding[name].as_str();
+        let decode = |text: &str| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(text).ok()?).ok();
+        let (protected, payload) = (part("protected")?, part("payload")?);
+        let header = decode(protected)?;
+        let expect = json!({"alg": "HS256", "kid": id, "url": format!("{}/account", self.url)});
+        let mac = crypto::hmac_sha256(key, format!("{protected}.{payload}").as_bytes());
+        let right = header == expect && decode(payload)? == *jwk && part("signature")? == URL_SAFE_NO_PAD.encode(mac);
+        right.then_some(())
     }
 
     fn order_document(&self, at: usize) -> Value {

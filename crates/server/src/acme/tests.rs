@@ -158,6 +158,21 @@ async fn a_name_that_cannot_be_proven_says_why_and_what_is_served_stays() {
 }
 
 #[tokio::test]
+async fn an_account_is_bound_to_the_one_that_the_operator_has_at_the_server() {
+    let mut world = World::new().await;
+    let key = testkit::logs::plant("acme-external-account-key");
+    let leaked: &'static [u8] = Box::leak(key.clone().into_bytes().into_boxed_slice());
+    world.double.misbehave(Faults { external: Some(("kid-7", leaked)), ..Faults::default() });
+    assert!(format!("{:#}", world.acme().step().await.unwrap_err()).contains("no ACME account"));
+    let file = world.dir.path().join("eab.key");
+    write_private(&file, format!("{}\n", URL_SAFE_NO_PAD.encode(&key)).as_bytes()).unwrap();
+    world.config.acme.eab_key_id = Some("kid-7".to_owned());
+    world.config.acme.eab_key_file = Some(file);
+    world.acme().step().await.unwrap();
+    assert!(!is_ours(&world.served("cairn.example.com").await));
+}
+
+#[tokio::test]
 async fn only_a_challenge_that_is_under_way_is_answered() {
     let world = World::new().await;
     world.acme().step().await.unwrap();
