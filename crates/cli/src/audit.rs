@@ -84,7 +84,7 @@ pub(crate) struct Of {
     #[arg(long)]
     platform: bool,
     /// The SHA-256 of the log's key [default: the one that was seen first]
-    #[arg(long, value_name = "SHA256", value_parser = crate::trust::parse_fingerprint)]
+    #[arg(long = "key-fingerprint", value_name = "SHA256", value_parser = crate::trust::parse_fingerprint)]
     key: Option<Digest>,
 }
 

@@ -161,7 +161,7 @@ pub(crate) async fn export(
     drop(file);
     draft.keep(to, force).map_err(|e| exists(to, e))?;
     let (size, path, key) = (head.checkpoint.size, to.display(), head.key.fingerprint());
-    cx.out.say(&format!("wrote {path} ({size} records); check it: cairn audit verify {path} --key {key}"));
+    cx.out.say(&format!("wrote {path} ({size} records); check it: cairn audit verify {path} --key-fingerprint {key}"));
     Ok(())
 }
 
@@ -205,7 +205,7 @@ pub(crate) struct Told {
     #[arg(long, value_name = "FILE")]
     since: Option<PathBuf>,
     /// The SHA-256 of the log's key [default: the one that was seen first]
-    #[arg(long, value_name = "SHA256", value_parser = crate::trust::parse_fingerprint)]
+    #[arg(long = "key-fingerprint", value_name = "SHA256", value_parser = crate::trust::parse_fingerprint)]
     pub(crate) key: Option<Digest>,
     /// A witness that must have signed the checkpoint, as `NAME+ID+KEY`
     #[arg(long = "witness", value_name = "VKEY")]
@@ -247,7 +247,9 @@ pub(crate) fn verify(out: Output, environment: &Environment, told: &Told, path: 
         out.say(&format!("verified: {} records are as they were signed, by the key that is known", report.size));
     } else {
         out.say(&format!("verified: {} records are as they were signed", report.size));
-        warn("who signed is not checked: compare key_fingerprint with the administrator's, or give it as --key");
+        warn(
+            "who signed is not checked: compare key_fingerprint with the administrator's, or give it as --key-fingerprint",
+        );
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ impl Memory {
                 origin.escape_debug(),
                 seen.key
             ))
-            .hint("whoever changed it can have changed the log; where the administrator confirms it, give it as --key")
+            .hint("whoever changed it can have changed the log; where the administrator confirms it, give it as --key-fingerprint")
             .exit(Exit::NotVerified)),
             _ => Ok(()),
         }

@@ -168,9 +168,9 @@ fn an_auditor_keeps_a_checkpoint_and_a_log_that_was_changed_since_is_found_out()
     let (key, size) = (report["key_fingerprint"].as_str().unwrap().to_owned(), report["size"].as_u64().unwrap());
     assert!(size > 5 && report["statements"].as_u64().unwrap() > 0, "{report}");
     assert_eq!(report["key_trusted"], true, "the key is the one that was seen first");
-    world.cairn(["audit", "verify", &text("log.zip"), "--key", &key]).ok();
-    world.cairn(["audit", "verify", &text("platform.zip"), "--key", &key]).ok();
-    let other = world.cairn(["audit", "verify", &text("log.zip"), "--key", &"0".repeat(64)]);
+    world.cairn(["audit", "verify", &text("log.zip"), "--key-fingerprint", &key]).ok();
+    world.cairn(["audit", "verify", &text("platform.zip"), "--key-fingerprint", &key]).ok();
+    let other = world.cairn(["audit", "verify", &text("log.zip"), "--key-fingerprint", &"0".repeat(64)]);
     assert_eq!((other.code, other.err.contains("keys/log.pem")), (3, true), "{}", other.err);
     let mut bytes = fs::read(world.path("log.zip")).unwrap();
     let middle = bytes.len() / 2;
