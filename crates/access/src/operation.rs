@@ -90,6 +90,11 @@ operations! {
     UserCreate "user_create" platform Write SystemAdmin;
     UserList "user_list" platform Read SystemAdmin;
     UserUpdate "user_update" platform Write SystemAdmin;
+    DataKeyList "data_key_list" platform Read SystemAdmin;
+    DataKeyRotate "data_key_rotate" platform Write SystemAdmin;
+    PlatformKeyReseal "platform_key_reseal" platform Write SystemAdmin;
+    MasterKeyRotate "master_key_rotate" platform Write SystemAdmin;
+    SigningKeyRotate "signing_key_rotate" platform Write SystemAdmin;
     PlatformAuditList "platform_audit_list" platform Read SystemAdmin;
     BackupCreate "backup_create" platform Write SystemAdmin;
     BackupRestore "backup_restore" platform Write SystemAdmin;
@@ -103,6 +108,7 @@ operations! {
     CredentialCreate "credential_create" tenant Write CredentialsManage;
     CredentialDelete "credential_delete" tenant Write CredentialsManage;
     CredentialResolve "credential_resolve" tenant Read JobsManage;
+    DataKeyReseal "data_key_reseal" tenant Write CredentialsManage;
     CredentialUse "credential_use" tenant Write JobsManage;
 
     JobList "job_list" tenant Read JobsManage;

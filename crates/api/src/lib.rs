@@ -13,6 +13,7 @@ mod audit;
 mod caller;
 mod control;
 mod credential;
+mod data_key;
 mod evidence;
 mod finding;
 mod health;
@@ -84,6 +85,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(user::user_list, user::user_create))
         .routes(routes!(user::user_update))
         .routes(routes!(audit::platform_audit_list))
+        .routes(routes!(data_key::data_key_list))
+        .routes(routes!(data_key::data_key_rotate))
         .routes(routes!(plugin::plugin_list))
         .routes(routes!(control::rule_list))
         .routes(routes!(evidence::evidence_key_show))

@@ -72,11 +72,13 @@ pub struct WrappedKey {
     pub ciphertext: String,
 }
 
-/// The master key in these bytes: 64 hex digits or 32 raw bytes, not all alike.
+/// The master key in these bytes: 64 hex digits or 32 raw bytes that are neither all alike nor count up, as keys in examples do.
 pub fn master_key(bytes: &[u8]) -> Option<AeadKey> {
     let hex = || std::str::from_utf8(bytes).ok()?.trim().parse::<domain::Digest>().ok().map(|digest| digest.0);
     let key = hex().or_else(|| <[u8; 32]>::try_from(bytes).ok())?;
-    key.iter().any(|byte| *byte != key[0]).then(|| AeadKey::from_bytes(key))
+    let steps = key.iter().zip(key.iter().skip(1)).map(|(one, next)| next.wrapping_sub(*one));
+    let steps: std::collections::BTreeSet<u8> = steps.collect();
+    (steps.len() > 1).then(|| AeadKey::from_bytes(key))
 }
 
 impl KeyProvider {

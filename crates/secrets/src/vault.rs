@@ -212,8 +212,8 @@ impl Vault {
     }
 
     fn lease(&self, reply: &WebReply, part: &str) -> Result<Lease> {
-        let mut reply: Value = serde_json::from_slice(&reply.body).map_err(|_| self.no("answered with no JSON"))?;
-        serde_json::from_value(reply[part].take()).map_err(|_| self.no("answered with no lease"))
+        let reply: Value = serde_json::from_slice(&reply.body).map_err(|_| self.no("answered with no JSON"))?;
+        serde_json::from_value(reply[part].clone()).map_err(|_| self.no("answered with no lease"))
     }
 
     async fn log_in(&self) -> Result<Session> {
@@ -327,8 +327,8 @@ impl Store for Vault {
             1 => (format!("{}/{path}", self.secret_mount), false),
             _ => (format!("{}/data/{path}", self.secret_mount), true),
         };
-        let mut reply = self.call(Method::GET, &at, None, &what).await?;
-        let data = if inside { reply["data"]["data"].take() } else { reply["data"].take() };
+        let reply = self.call(Method::GET, &at, None, &what).await?;
+        let data = if inside { &reply["data"]["data"] } else { &reply["data"] };
         match data.get(field) {
             Some(Value::String(text)) => Ok(Secret::new(text.as_str())),
             Some(_) => Err(self.no(format!("the field `{}` of `{path}` is no text", field.escape_debug()))),

@@ -12,13 +12,16 @@ mod create;
 mod frame;
 mod restore;
 
+pub(crate) use create::create;
+pub(crate) use restore::restore;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::{OpCtx, ops};
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use crypto::aead::AeadKey;
 use crypto::system::{SystemClock, SystemRng};
 use domain::{Clock, Rng};
@@ -51,22 +54,12 @@ pub(crate) struct RestoreArguments {
     /// The backup.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The master key of the installation that was backed up [default: database.master_key_file].
+    /// The master key of the installation that was backed up, or `master.wrapped` with a key provider [default: what the configuration names].
     #[arg(long, value_name = "KEYFILE")]
     master_key: Option<PathBuf>,
     /// Say what was done as JSON on standard output, and nothing while it is done.
     #[arg(long)]
     json: bool,
-}
-
-/// Takes a backup.
-pub(crate) fn create(config: &Config, file: Option<&Path>, arguments: &BackupArguments) -> anyhow::Result<()> {
-    runtime()?.block_on(create::create(config, file, arguments))
-}
-
-/// Restores a backup.
-pub(crate) fn restore(config: &Config, arguments: &RestoreArguments) -> anyhow::Result<()> {
-    runtime()?.block_on(restore::restore(config, arguments))
 }
 
 /// At the first start after a restore: the mark that going back in time was meant goes away, with a record.
@@ -93,6 +86,8 @@ fn options(config: &Config, data: &Path, master: AeadKey) -> OpenOptions {
         url: config.database.url.clone().unwrap_or_else(sqlite),
         owner_url: config.database.owner_url.clone(),
         master,
+        // The copy outside is the running server's to raise, and a restore begins a new one.
+        vault: store::VaultOptions::default(),
         blobs: data.join(datadir::BLOBS),
         clock: Arc::new(SystemClock),
         rng: Arc::new(SystemRng),
@@ -184,12 +179,4 @@ fn advise(error: std::io::Error, path: &Path) -> anyhow::Error {
         _ => "check the disk and its permissions",
     };
     anyhow::Error::new(error).context(format!("cannot write `{}`: {what}", path.display()))
-}
-
-/// Reads the master key from a file; it is never made here.
-fn read_master(path: &Path) -> anyhow::Result<AeadKey> {
-    if !path.exists() {
-        bail!("the master key `{}` is not there", path.display());
-    }
-    datadir::master_key(path, false, &SystemRng).with_context(|| format!("the master key `{}`", path.display()))
 }

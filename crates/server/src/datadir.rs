@@ -6,8 +6,6 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use crypto::aead::AeadKey;
-use domain::Rng;
 
 /// The embedded database's file.
 pub(crate) const DATABASE: &str = "cairn.db";
@@ -15,6 +13,10 @@ pub(crate) const DATABASE: &str = "cairn.db";
 pub(crate) const MASTER_KEY: &str = "master.key";
 /// The folder of artifacts.
 pub(crate) const BLOBS: &str = "blobs";
+/// How far the vault in the database has come.
+pub(crate) const WITNESS: &str = "vault.witness";
+/// The newest signed head of each audit log.
+pub(crate) const LOG_HEADS: &str = "log-heads";
 /// The file that a running server holds.
 pub(crate) const LOCK: &str = "lock";
 
@@ -45,6 +47,11 @@ impl DataDir {
             bail!("another cairn-server holds `{}`: stop it first, or use another data directory", path.display());
         }
         Ok(Self { path: path.canonicalize()?, _lock: lock })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A path inside it.
@@ -92,35 +99,6 @@ pub(crate) fn read_private(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// 64 hex digits that are neither all alike nor count up, as keys in examples do.
-fn parse_master(text: &str) -> Option<[u8; 32]> {
-    let key = text.trim().parse::<domain::Digest>().ok()?.0;
-    let steps = key.iter().zip(key.iter().skip(1)).map(|(one, next)| next.wrapping_sub(*one));
-    let steps: std::collections::BTreeSet<u8> = steps.collect();
-    (steps.len() > 1).then_some(key)
-}
-
-/// Reads the master key, or makes it when `may_make` (there is no database yet that another key could have sealed).
-pub(crate) fn master_key(path: &Path, may_make: bool, rng: &dyn Rng) -> anyhow::Result<AeadKey> {
-    if !path.exists() {
-        if !may_make {
-            bail!(
-                "the master key `{}` is not there, but the database exists: put the key that it was made with in its place; without it nothing \
-                 sealed can be opened, and nothing was changed",
-                path.display()
-            );
-        }
-        let key = AeadKey::generate(rng);
-        write_private(path, format!("{}\n", domain::Digest(*key.expose())).as_bytes())?;
-        return Ok(key);
-    }
-    let bytes = read_private(path)?;
-    match std::str::from_utf8(&bytes).ok().and_then(parse_master) {
-        Some(key) => Ok(AeadKey::from_bytes(key)),
-        None => bail!("`{}` is not a master key: it is 64 lower-case hex digits that nobody can guess", path.display()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
@@ -142,23 +120,5 @@ mod tests {
         if std::os::unix::fs::chown(&path, Some(65_534), None).is_ok() {
             assert!(format!("{:#}", DataDir::open(&path).unwrap_err()).contains("belongs to user 65534"));
         }
-    }
-
-    #[test]
-    fn a_master_key_is_made_once_and_never_over_an_existing_database() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("master.key");
-        let rng = testkit::TestRng::seeded(1);
-        assert!(master_key(&path, false, &rng).unwrap_err().to_string().contains("the database exists"));
-        let made = master_key(&path, true, &rng).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(master_key(&path, true, &rng).unwrap().expose(), made.expose());
-        let counting = domain::Digest(std::array::from_fn(|at| u8::try_from(at).unwrap())).to_hex();
-        for bad in ["", "00", &"0".repeat(64), "zz", &counting] {
-            write_private(&path, bad.as_bytes()).unwrap();
-            assert!(master_key(&path, true, &rng).unwrap_err().to_string().contains("not a master key"), "{bad:?}");
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(master_key(&path, true, &rng).unwrap_err().to_string().contains("chmod 600"));
     }
 }

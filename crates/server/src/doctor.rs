@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use domain::{Clock, Rng};
+use domain::Clock;
+use secrets::Stores;
 use serde::Serialize;
 
 use crate::authority::term_of;
 use crate::config::Config;
-use crate::{certificate, datadir};
+use crate::{certificate, datadir, keys};
 
 const MIB: u64 = 1 << 20;
 /// Less room than this fails, and less than [`ROOM_WARN`] warns.
@@ -105,12 +106,12 @@ fn failed(name: &'static str, detail: impl Into<String>) -> Check {
 }
 
 /// Looks at everything.
-pub(crate) async fn examine(config: &Config, clock: &dyn Clock, rng: &dyn Rng) -> Report {
+pub(crate) async fn examine(config: &Config, stores: &Stores, clock: &dyn Clock) -> Report {
     let data = &config.server.data_dir;
     let mut checks = vec![ok("configuration", "valid")];
     checks.push(data_dir(data));
     checks.extend(private_files(config));
-    checks.push(database(config, rng).await);
+    checks.push(database(config, stores).await);
     checks.extend(certificates(config, clock));
     checks.push(time(data, clock));
     checks.push(room(data));
@@ -149,7 +150,7 @@ fn private_files(config: &Config) -> Vec<Check> {
     checks
 }
 
-async fn database(config: &Config, rng: &dyn Rng) -> Check {
+async fn database(config: &Config, stores: &Stores) -> Check {
     const CHECK: &str = "database";
     let file = config.server.data_dir.join("cairn.db");
     let (url, kind) = match &config.database.url {
@@ -157,18 +158,13 @@ async fn database(config: &Config, rng: &dyn Rng) -> Check {
         None if !file.exists() => return warning(CHECK, "there is none yet: the first start makes it"),
         None => (format!("sqlite:{}", file.display()), "SQLite"),
     };
-    let key_file = config.database.master_key_file.clone();
-    let key_file = key_file.unwrap_or_else(|| config.server.data_dir.join("master.key"));
     let examined = async {
-        let master = datadir::master_key(&key_file, false, rng)?;
-        let examined = store::Store::examine(&url, &master);
-        tokio::time::timeout(std::time::Duration::from_secs(20), examined)
-            .await
-            .context("no answer in 20 seconds")??;
-        anyhow::Ok(())
+        let master = [keys::Source::of(config, &config.server.data_dir, stores)?.existing(stores).await?];
+        anyhow::Ok(store::Store::master_in_force(&url, &master).await?)
     };
-    match examined.await {
-        Ok(()) => ok(CHECK, format!("{kind} answers, and the master key is its own")),
+    let examined = tokio::time::timeout(std::time::Duration::from_secs(20), examined).await;
+    match examined.context("no answer in 20 seconds").and_then(|examined| examined) {
+        Ok(_) => ok(CHECK, format!("{kind} answers, and the master key is its own")),
         Err(error) => failed(CHECK, format!("{kind}: {error:#}")),
     }
 }

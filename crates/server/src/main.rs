@@ -19,6 +19,7 @@ mod doctor;
 mod evaluate;
 mod fips;
 mod forward;
+mod keys;
 mod listen;
 mod log_signer;
 mod logs;
@@ -31,15 +32,17 @@ mod sign;
 mod sink;
 mod tls;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::{OpCtx, ops};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use crypto::system::{SystemClock, SystemRng};
 use domain::{Clock, Rng, Secret};
-use store::{OpenOptions, Store};
+use secrets::Stores;
+use store::{OpenOptions, Store, VaultOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +72,9 @@ struct Arguments {
     /// Write the port that is listened on to this file.
     #[arg(long, value_name = "FILE")]
     port_file: Option<PathBuf>,
+    /// Take a database that is older than this data directory has seen, as after restoring a backup on purpose; the audit log says so.
+    #[arg(long)]
+    accept_vault_rollback: bool,
     /// On the first start, take the first administrator's password from this file (0600) instead of printing one.
     #[arg(long, value_name = "FILE")]
     admin_password_file: Option<PathBuf>,
@@ -93,6 +99,37 @@ enum Command {
         #[arg(short, long, value_enum, default_value = "table")]
         output: doctor::Format,
     },
+    /// About the keys that seal and sign, while the server is stopped.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Replace keys: the data keys unless an option names others.
+    Rotate(Rotate),
+}
+
+#[derive(Debug, clap::Args)]
+#[group(multiple = true)]
+struct Rotate {
+    /// The installation's master key.
+    #[arg(long)]
+    master: bool,
+    /// With `--master`, where the new master key is read from (a secret reference), when `keys.master` is one.
+    #[arg(long, value_name = "REFERENCE", requires = "master")]
+    to: Option<String>,
+    /// The data keys of the platform and of every tenant.
+    #[arg(long)]
+    data: bool,
+    /// The data key of one tenant.
+    #[arg(long, value_name = "TENANT-ID", conflicts_with = "data")]
+    tenant: Option<domain::TenantId>,
+    /// The key that signs evidence.
+    #[arg(long)]
+    evidence: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -127,9 +164,17 @@ fn configure(arguments: &Arguments) -> anyhow::Result<Config> {
     if let Some(data_dir) = &arguments.data_dir {
         config.server.data_dir.clone_from(data_dir);
     }
-    config::jwt_secret(&process_environment)?;
-    posture::check(&config, arguments.config.as_deref(), &process_environment)?;
     Ok(config)
+}
+
+/// Resolves what the configuration refers to, and refuses what would be unsafe.
+async fn settle(config: &mut Config, file: Option<&Path>) -> anyhow::Result<Stores> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stores = Stores::declare(std::mem::take(&mut config.secrets), &config::surroundings(&clock))?;
+    let jwt_secret = config::jwt_secret(&process_environment, &stores).await?;
+    posture::check(config, file, jwt_secret.as_ref())?;
+    config.database.resolve(&stores).await?;
+    Ok(stores)
 }
 
 /// False: what was asked about is not as it should be, and has been told.
@@ -139,19 +184,24 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
     crypto::tls::install();
     // Everything that the server makes is for its owner only, also what libraries make (the database's files).
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let config = configure(&arguments);
+    let file = arguments.config.as_deref();
     // Two threads serve; collecting and hashing run on the blocking pool.
-    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let settled = configure(&arguments).and_then(|mut config| {
+        let stores = runtime.block_on(settle(&mut config, file))?;
+        Ok((config, stores))
+    });
     if let Some(Command::Doctor { output }) = arguments.command {
-        let report = match &config {
-            Ok(config) => runtime()?.block_on(doctor::examine(config, &SystemClock, &SystemRng)),
+        let report = match &settled {
+            Ok((config, stores)) => runtime.block_on(doctor::examine(config, stores, &SystemClock)),
             Err(error) => doctor::Report::unreadable(error),
         };
         report.write(output)?;
         return Ok(report.is_ok());
     }
-    let config = config?;
+    let (config, stores) = settled?;
     if let Some(Command::Config { command: ConfigCommand::Check }) = arguments.command {
+        secrets::KeyProvider::of(&config.keys, &stores)?;
         catalog::Installed::load(runner::plugins()?, config.discovery.packs.clone())?;
         for section in &config.audit.forward {
             forward::Forward::open(section, "localhost")?;
@@ -161,13 +211,19 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
     }
     match &arguments.command {
         Some(Command::Backup(backup)) => {
-            return backup::create(&config, arguments.config.as_deref(), backup).map(|()| true);
+            return runtime.block_on(backup::create(&config, &stores, file, backup)).map(|()| true);
         }
-        Some(Command::Restore(restore)) => return backup::restore(&config, restore).map(|()| true),
+        Some(Command::Restore(restore)) => {
+            return runtime.block_on(backup::restore(&config, &stores, restore)).map(|()| true);
+        }
         _ => {}
     }
     logs::start(&config.log)?;
-    runtime()?.block_on(serve(config, arguments)).map(|()| true)
+    match arguments.command {
+        Some(Command::Keys { command: KeysCommand::Rotate(what) }) => runtime.block_on(rotate(&config, &stores, what)),
+        _ => runtime.block_on(serve(config, stores, arguments)),
+    }
+    .map(|()| true)
 }
 
 /// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
@@ -189,35 +245,75 @@ impl StopSignals {
     }
 }
 
+/// The store and where its master key comes from.
 async fn open_store(
     config: &Config,
     data: &DataDir,
+    stores: &Stores,
+    accept_rollback: bool,
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
-) -> anyhow::Result<Store> {
+) -> anyhow::Result<(Store, keys::Source)> {
     let file = data.join(datadir::DATABASE);
-    let key_file = config.database.master_key_file.clone().unwrap_or_else(|| data.join(datadir::MASTER_KEY));
-    let (url, may_make) = match &config.database.url {
+    let (url, exists) = match &config.database.url {
         Some(url) => (url.clone(), true),
-        None => (format!("sqlite:{}", file.display()), !file.exists()),
+        None => (format!("sqlite:{}", file.display()), file.exists()),
     };
     for url in [Some(&url), config.database.owner_url.as_ref()].into_iter().flatten() {
         fips::check_database(crypto::fips::is_fips_build(), url, process_environment("PGPASSWORD").is_some())?;
     }
-    let master = datadir::master_key(&key_file, may_make, &**rng)?;
+    let source = keys::Source::of(config, data.path(), stores)?;
+    let master = source.open(stores, &url, exists, &**rng).await?;
+    let vault = VaultOptions { witness: Some(data.join(datadir::WITNESS)), accept_rollback, ..VaultOptions::default() };
     let options = OpenOptions {
         url,
         owner_url: config.database.owner_url.clone(),
         master,
+        vault,
         blobs: data.join(datadir::BLOBS),
         clock: Arc::clone(clock),
         rng: Arc::clone(rng),
     };
-    Ok(Store::open(options).await?)
+    Ok((Store::open(options).await?, source))
 }
 
-async fn jwt_secret(store: &Store) -> anyhow::Result<Secret> {
-    if let Some(secret) = config::jwt_secret(&process_environment)? {
+/// `keys rotate`: the data directory's lock says that no server runs on it meanwhile.
+async fn rotate(config: &Config, stores: &Stores, what: Rotate) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    let data = DataDir::open(&config.server.data_dir)?;
+    anyhow::ensure!(
+        config.database.url.is_some() || data.join(datadir::DATABASE).exists(),
+        "there is no database in `{}` yet: start the server once first",
+        config.server.data_dir.display()
+    );
+    let (store, source) = open_store(config, &data, stores, false, &clock, &rng).await?;
+    let ctx = OpCtx::system_platform("keys", Arc::clone(&clock), Arc::clone(&rng));
+    if what.master {
+        source.rotate(&store, stores, what.to.as_deref(), &ctx).await?;
+        say("the master key was replaced: every data key is sealed with the new one");
+    }
+    if what.evidence {
+        let key = store
+            .write_platform(ctx.authorize_platform::<ops::SigningKeyRotate>()?)
+            .await?
+            .signing_key_rotate(sign::EVIDENCE)
+            .await?;
+        say(&format!("evidence is signed with the key {} from now on", key.fingerprint()));
+    }
+    if what.data || what.tenant.is_some() || !(what.master || what.evidence) {
+        let of = what.tenant.map_or(store::RotationOf::All, store::RotationOf::Tenant);
+        let unit = store.write_platform(ctx.authorize_platform::<ops::DataKeyRotate>()?).await?;
+        let keys = unit.data_key_rotate(of).await?;
+        let values = keys::Resealer::new(&store).run_once().await?;
+        say(&format!("{keys} data keys were replaced, {values} values sealed anew"));
+    }
+    store.close().await;
+    Ok(())
+}
+
+async fn jwt_secret(store: &Store, stores: &Stores) -> anyhow::Result<Secret> {
+    if let Some(secret) = config::jwt_secret(&process_environment, stores).await? {
         return Ok(secret);
     }
     let rng = Arc::clone(store.rng());
@@ -229,7 +325,7 @@ async fn jwt_secret(store: &Store) -> anyhow::Result<Secret> {
     Ok(store.installation_secret("jwt_secret", make).await?)
 }
 
-async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
+async fn serve(config: Config, stores: Stores, arguments: Arguments) -> anyhow::Result<()> {
     let mut stop_signals = StopSignals::listen()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
@@ -239,7 +335,8 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let tls = tls::server_config(Arc::clone(&certificates), acme.is_some())?;
     let installed = Arc::new(catalog::Installed::load(runner::plugins()?, config.discovery.packs.clone())?);
     let listener = listen::bind(config.server.listen, "server.listen").await?;
-    let store = open_store(&config, &data, &clock, &rng).await?;
+    let stores = Arc::new(stores);
+    let (store, _) = open_store(&config, &data, &stores, arguments.accept_vault_rollback, &clock, &rng).await?;
     let address = listener.local_addr()?;
     backup::accept_restored(&store, &clock, &rng).await?;
     let signer = sign::Signer::open(&store, &data).await?;
@@ -273,7 +370,7 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let state = api::ApiState::new(
         store.clone(),
         settings,
-        jwt_secret(&store).await?,
+        jwt_secret(&store, &stores).await?,
         signer.public(),
         Arc::clone(&installed) as Arc<dyn api::ports::Catalog>,
         Arc::clone(&evaluator) as Arc<dyn api::ports::Evaluate>,
@@ -285,8 +382,10 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let runner =
         runner::Runner::new(store.clone(), Arc::clone(&installed), evaluator, signer, &config.discovery, &clock, &rng);
     let working = tokio::spawn(Arc::new(runner).run(stop.clone()));
+    let resealing = tokio::spawn(keys::Resealer::new(&store).run(stop.clone()));
+    let keeping = tokio::spawn(keys::keep(Arc::clone(&stores), stop.clone()));
     let watching = tokio::spawn(Arc::clone(&installed).watch(stop.clone()));
-    let keeping = tokio::spawn(certificates.keep(stop.clone()));
+    let certifying = tokio::spawn(certificates.keep(stop.clone()));
     let ordering = acme.map(|acme| tokio::spawn(acme.keep(stop.clone())));
     let mut forwarding = tokio::task::JoinSet::new();
     for forward in forwards {
@@ -316,7 +415,7 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let _ = serving.await;
     let _ = tokio::time::timeout(drain, working).await;
     let _ = watching.await;
-    let _ = keeping.await;
+    let _ = tokio::join!(certifying, resealing, keeping);
     if let Some(ordering) = ordering {
         let _ = ordering.await;
     }

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use anyhow::bail;
 
-use crate::config::{Config, Environment};
+use domain::Secret;
+
+use crate::config::Config;
 
 /// What stands in examples where a secret belongs.
 const PLACEHOLDERS: [&str; 11] = [
@@ -46,9 +48,9 @@ fn host_is_local(url: &str) -> bool {
     ["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local)) || host.is_empty()
 }
 
-/// Refuses a start that would be unsafe. `file`: the configuration's, where there is one.
-pub(crate) fn check(config: &Config, file: Option<&Path>, environment: Environment<'_>) -> anyhow::Result<()> {
-    if environment("JWT_SECRET").is_some_and(|secret| is_known(&secret)) {
+/// Refuses a start that would be unsafe. `file`: the configuration's, where there is one; `jwt_secret`: what `JWT_SECRET` means.
+pub(crate) fn check(config: &Config, file: Option<&Path>, jwt_secret: Option<&Secret>) -> anyhow::Result<()> {
+    if jwt_secret.and_then(Secret::expose_str).is_some_and(is_known) {
         bail!("JWT_SECRET is one that others can guess: use `openssl rand -base64 48`, or unset it to have one made");
     }
     let database = &config.database;
@@ -102,8 +104,8 @@ mod tests {
     fn checked(text: &str, mode: u32, jwt_secret: Option<&str>) -> Result<(), String> {
         let (_dir, path, config) = config(text);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        let environment = |name: &str| jwt_secret.filter(|_| name == "JWT_SECRET").map(str::to_owned);
-        check(&config.unwrap(), Some(&path), &environment).map_err(|error| error.to_string())
+        let jwt_secret = jwt_secret.map(|text| Secret::new(text.as_bytes().to_vec()));
+        check(&config.unwrap(), Some(&path), jwt_secret.as_ref()).map_err(|error| error.to_string())
     }
 
     #[test]

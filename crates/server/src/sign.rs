@@ -19,9 +19,14 @@ use store::{Material, MaterialOf, Store};
 use crate::catalog::Installed;
 use crate::datadir::{DataDir, write_private};
 
+/// The role of the key that signs evidence.
+pub(crate) const EVIDENCE: &str = "evidence";
+
 /// Signs statements and artifacts.
 pub(crate) struct Signer {
     key: SigningKey,
+    /// Public halves of the keys that signed before this one.
+    earlier: Vec<PublicKey>,
     host: String,
     program: Digest,
 }
@@ -29,20 +34,26 @@ pub(crate) struct Signer {
 impl Signer {
     /// Opens the key, making it the first time, and writes `evidence.pem` into the data directory.
     pub(crate) async fn open(store: &Store, data: &DataDir) -> anyhow::Result<Arc<Self>> {
-        let make = || SigningKey::generate().map(|key| key.to_pkcs8()).map_err(Error::internal);
-        let stored = store.installation_secret("evidence_key", make).await?;
-        let key = SigningKey::from_pkcs8(stored.expose())?;
+        let key = store.signing_key(EVIDENCE).await?;
         let published = data.join("evidence.pem");
         if std::fs::read_to_string(&published).ok().as_deref() != Some(key.public().to_pem().as_str()) {
             write_private(&published, key.public().to_pem().as_bytes())?;
         }
+        let earlier = store.signing_keys(EVIDENCE).await?.into_iter().map(|row| row.public);
+        let earlier = earlier.filter(|public| *public != key.public()).collect();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Arc::new(Self { key, host, program: own_digest()? }))
+        Ok(Arc::new(Self { key, earlier, host, program: own_digest()? }))
     }
 
     /// The public half.
     pub(crate) fn public(&self) -> PublicKey {
         self.key.public()
+    }
+
+    /// The public key of this id; the newest where no earlier one has it.
+    fn made_by(&self, key_id: &str) -> PublicKey {
+        let earlier = self.earlier.iter().find(|public| public.fingerprint().to_hex() == key_id);
+        earlier.copied().unwrap_or(self.public())
     }
 
     /// The name of the machine that collects.
@@ -184,10 +195,21 @@ impl Export for Exporter {
         tokio::task::spawn_blocking(move || {
             let mut writer =
                 BundleWriter::new(tempfile::tempfile().map_err(full)?, &signer.key, head).map_err(Error::internal)?;
+            // Every key that this evidence was signed with comes along, and no other.
+            let used = |public: &PublicKey| {
+                let id = public.fingerprint().to_hex();
+                let by = |key_id: &str| key_id == id;
+                material.statements.iter().any(|it| by(&it.row.key_id))
+                    || material.artifacts().iter().any(|it| by(&it.key_id))
+            };
+            for public in signer.earlier.iter().filter(|public| used(public)) {
+                writer.earlier_key(*public).map_err(Error::internal)?;
+            }
             for statement in &material.statements {
                 let signature = <[u8; 64]>::try_from(statement.signature.as_slice()).map_err(Error::internal)?;
                 let signed =
-                    SignedStatement::stored(statement.pae.clone(), signature, &signer.public()).map_err(|error| {
+                    SignedStatement::stored(statement.pae.clone(), signature, &signer.made_by(&statement.row.key_id))
+                        .map_err(|error| {
                         Error::internal(format!("the stored statement {} does not verify: {error}", statement.row.id))
                     })?;
                 writer.statement(&signed).map_err(Error::internal)?;

@@ -20,6 +20,8 @@ mod fips;
 mod first_minute;
 #[path = "journey/hostile.rs"]
 mod hostile;
+#[path = "journey/keys.rs"]
+mod keys;
 #[path = "journey/scarce.rs"]
 mod scarce;
 #[path = "journey/world.rs"]

@@ -84,6 +84,7 @@ async fn open(url: String, owner_url: Option<String>, dir: &Path) -> (Store, Ten
         url,
         owner_url,
         master: crypto::aead::AeadKey::from_bytes([1; 32]),
+        vault: store::VaultOptions::default(),
         blobs: dir.to_owned(),
         clock: Arc::clone(&clock) as _,
         rng: Arc::clone(&rng) as _,

@@ -80,6 +80,7 @@ async fn open(dir: &Path, database: Option<&TestDatabase<'_>>) -> World {
         url: database.map_or_else(|| format!("sqlite:{}", file.display()), |database| database.app_url.clone()),
         owner_url: database.map(|database| database.owner_url.clone()),
         master: crypto::aead::AeadKey::from_bytes([7; 32]),
+        vault: store::VaultOptions::default(),
         blobs: dir.join("blobs"),
         clock: clock.clone(),
         rng: rng.clone(),

@@ -14,6 +14,8 @@ use sqlx::sqlite::{
 use sqlx::{Arguments, AssertSqlSafe, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
+use crate::vault::Raised;
+
 /// A value to bind.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
@@ -156,8 +158,8 @@ pub(crate) enum Engine {
 
 /// A transaction of either engine; dropping it rolls back.
 pub(crate) enum Tx {
-    Sqlite(Transaction<'static, Sqlite>),
-    Pg(Transaction<'static, Postgres>),
+    Sqlite(Transaction<'static, Sqlite>, Raised),
+    Pg(Transaction<'static, Postgres>, Raised),
 }
 
 /// Maps an engine's error to what the caller can do about it.
@@ -326,8 +328,10 @@ impl Db {
     /// Begins a transaction that may write. On SQLite it takes the write lock at once, so that it cannot fail half-way for want of it.
     pub(crate) async fn write(&self) -> Result<Tx> {
         match self {
-            Self::Sqlite { writer, .. } => writer.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite),
-            Self::Pg(pool) => pool.begin().await.map(Tx::Pg),
+            Self::Sqlite { writer, .. } => {
+                writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| Tx::Sqlite(tx, Raised::default()))
+            }
+            Self::Pg(pool) => pool.begin().await.map(|tx| Tx::Pg(tx, Raised::default())),
         }
         .map_err(failed)
     }
@@ -348,8 +352,11 @@ impl Db {
     /// Begins a transaction that only reads, on one snapshot.
     pub(crate) async fn read(&self) -> Result<Tx> {
         match self {
-            Self::Sqlite { readers, .. } => readers.begin().await.map(Tx::Sqlite),
-            Self::Pg(pool) => pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(Tx::Pg),
+            Self::Sqlite { readers, .. } => readers.begin().await.map(|tx| Tx::Sqlite(tx, Raised::default())),
+            Self::Pg(pool) => pool
+                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                .await
+                .map(|tx| Tx::Pg(tx, Raised::default())),
         }
         .map_err(failed)
     }
@@ -369,19 +376,19 @@ impl Db {
 impl Tx {
     pub(crate) fn engine(&self) -> Engine {
         match self {
-            Self::Sqlite(_) => Engine::Sqlite,
-            Self::Pg(_) => Engine::Pg,
+            Self::Sqlite(..) => Engine::Sqlite,
+            Self::Pg(..) => Engine::Pg,
         }
     }
 
     /// Runs a statement; how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64> {
         match self {
-            Self::Sqlite(tx) => sqlx::query_with(sql, sqlite_arguments(values)?)
+            Self::Sqlite(tx, _) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
-            Self::Pg(tx) => {
+            Self::Pg(tx, _) => {
                 sqlx::query_with(sql, pg_arguments(values)?).execute(&mut **tx).await.map(|done| done.rows_affected())
             }
         }
@@ -392,11 +399,11 @@ impl Tx {
     pub(crate) async fn execute_built(&mut self, sql: &str, values: &[Value]) -> Result<u64> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self {
-            Self::Sqlite(tx) => sqlx::query_with(sql, sqlite_arguments(values)?)
+            Self::Sqlite(tx, _) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
-            Self::Pg(tx) => {
+            Self::Pg(tx, _) => {
                 sqlx::query_with(sql, pg_arguments(values)?).execute(&mut **tx).await.map(|done| done.rows_affected())
             }
         }
@@ -406,8 +413,8 @@ impl Tx {
     /// Runs a script of several statements without parameters.
     pub(crate) async fn script(&mut self, sql: String) -> Result<()> {
         match self {
-            Self::Sqlite(tx) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await.map(drop),
-            Self::Pg(tx) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await.map(drop),
+            Self::Sqlite(tx, _) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await.map(drop),
+            Self::Pg(tx, _) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await.map(drop),
         }
         .map_err(failed)
     }
@@ -415,11 +422,11 @@ impl Tx {
     /// Every row of a query.
     pub(crate) async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>> {
         match self {
-            Self::Sqlite(tx) => sqlx::query_with(sql, sqlite_arguments(values)?)
+            Self::Sqlite(tx, _) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .fetch_all(&mut **tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Pg(tx) => sqlx::query_with(sql, pg_arguments(values)?)
+            Self::Pg(tx, _) => sqlx::query_with(sql, pg_arguments(values)?)
                 .fetch_all(&mut **tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Pg).collect()),
@@ -430,11 +437,11 @@ impl Tx {
     /// Every row of a query whose text this crate put together from constants (never from input).
     pub(crate) async fn rows_built(&mut self, sql: String, values: &[Value]) -> Result<Vec<Row>> {
         match self {
-            Self::Sqlite(tx) => sqlx::query_with(AssertSqlSafe(sql), sqlite_arguments(values)?)
+            Self::Sqlite(tx, _) => sqlx::query_with(AssertSqlSafe(sql), sqlite_arguments(values)?)
                 .fetch_all(&mut **tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Pg(tx) => sqlx::query_with(AssertSqlSafe(sql), pg_arguments(values)?)
+            Self::Pg(tx, _) => sqlx::query_with(AssertSqlSafe(sql), pg_arguments(values)?)
                 .fetch_all(&mut **tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Pg).collect()),
@@ -445,23 +452,32 @@ impl Tx {
     /// The first row of a query, if it has one.
     pub(crate) async fn row(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<Row>> {
         match self {
-            Self::Sqlite(tx) => sqlx::query_with(sql, sqlite_arguments(values)?)
+            Self::Sqlite(tx, _) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .fetch_optional(&mut **tx)
                 .await
                 .map(|row| row.map(Row::Sqlite)),
-            Self::Pg(tx) => {
+            Self::Pg(tx, _) => {
                 sqlx::query_with(sql, pg_arguments(values)?).fetch_optional(&mut **tx).await.map(|row| row.map(Row::Pg))
             }
         }
         .map_err(failed)
     }
 
-    /// Keeps what was done.
-    pub(crate) async fn commit(self) -> Result<()> {
+    /// The heads of the vault that this transaction raises.
+    pub(crate) fn raised(&mut self) -> &mut Raised {
         match self {
-            Self::Sqlite(tx) => tx.commit().await,
-            Self::Pg(tx) => tx.commit().await,
+            Self::Sqlite(_, raised) | Self::Pg(_, raised) => raised,
         }
-        .map_err(failed)
+    }
+
+    /// Keeps what was done, and then tells the witness outside of the database how far the vault has come.
+    pub(crate) async fn commit(self) -> Result<()> {
+        let raised = match self {
+            Self::Sqlite(tx, raised) => tx.commit().await.map(|()| raised),
+            Self::Pg(tx, raised) => tx.commit().await.map(|()| raised),
+        }
+        .map_err(failed)?;
+        raised.tell();
+        Ok(())
     }
 }

@@ -66,7 +66,10 @@ pub use statement::{ArtifactRow, EvidenceFilter, EvidenceRow, Material, Material
 pub use tenant::{MemberRow, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};
 pub use user::{LiveSession, LoginUser, Membership, NewUser, UserRow};
-pub use vault::CredentialRow;
+pub use vault::{
+    CredentialRow, DataKeyRow, DataKeys, Resealed, RotationOf, SigningKeyRow, VaultOptions, key_fingerprint,
+    sealed_columns,
+};
 pub use witness::WitnessRow;
 pub use work::{ATTEMPTS_MAX, Claim, JobChange, JobChanges, Lease, WorkKind};
 
@@ -78,7 +81,7 @@ pub struct Store {
 
 struct Inner {
     db: db::Db,
-    master: crypto::aead::AeadKey,
+    vault: vault::Slot,
     blobs: std::path::PathBuf,
     /// Set by [`Store::open`] before anybody has the store.
     log: std::sync::OnceLock<log_sign::LogKey>,
@@ -98,8 +101,12 @@ impl Store {
         &self.inner.db
     }
 
-    pub(crate) fn master(&self) -> &crypto::aead::AeadKey {
-        &self.inner.master
+    pub(crate) fn vault(&self) -> &vault::Vault {
+        self.inner.vault.vault()
+    }
+
+    pub(crate) fn slot(&self) -> &vault::Slot {
+        &self.inner.vault
     }
 
     #[expect(clippy::expect_used, reason = "`open` sets it before it hands the store out")]

@@ -8,6 +8,7 @@ use domain::{Clock, Error, Result, Rng};
 
 use crate::db::{Db, Engine, WriterCache, args};
 use crate::log_sign::LogKey;
+use crate::vault::VaultOptions;
 use crate::{Inner, Store, migrate, vault};
 
 /// How to open a store.
@@ -19,6 +20,8 @@ pub struct OpenOptions {
     pub owner_url: Option<String>,
     /// The installation's master key, which seals everything else.
     pub master: crypto::aead::AeadKey,
+    /// How the vault is opened.
+    pub vault: VaultOptions,
     /// Where artifacts lie.
     pub blobs: PathBuf,
     /// Where the time comes from.
@@ -78,9 +81,9 @@ async fn check_role(db: &Db) -> Result<()> {
 impl Store {
     /// Opens the database, brings its schema up to date, and checks that the role it runs as is bound by row-level security.
     pub async fn open(options: OpenOptions) -> Result<Self> {
-        let OpenOptions { url, owner_url, master, blobs, clock, rng } = options;
+        let OpenOptions { url, owner_url, master, vault: vault_options, blobs, clock, rng } = options;
         let first = Db::open(&url, None).await?;
-        vault::refuse_other_master(&first, &master).await?;
+        vault::which(&first, std::slice::from_ref(&master)).await?;
         let db = match (first.engine(), owner_url) {
             (Engine::Sqlite, _) => {
                 migrate::migrate(&first, None).await?;
@@ -103,10 +106,10 @@ impl Store {
         if db.engine() == Engine::Pg {
             check_role(&db).await?;
         }
-        vault::mark_master(&db, &master, &*rng).await?;
         let heads = blobs.with_file_name("log-heads");
-        let (signals, log) = (crate::work::Signals::default(), OnceLock::new());
-        let store = Self { inner: Arc::new(Inner { db, master, blobs, log, signals, clock, rng }) };
+        let (vault, signals, log) = (vault::Slot::default(), crate::work::Signals::default(), OnceLock::new());
+        let store = Self { inner: Arc::new(Inner { db, vault, blobs, log, signals, clock, rng }) };
+        vault::open(&store, master, vault_options).await?;
         let make = || SigningKey::generate().map(|key| key.to_pkcs8()).map_err(Error::internal);
         let key = store.installation_secret("log_key", make).await?;
         let key = SigningKey::from_pkcs8(key.expose()).map_err(Error::internal)?;
@@ -121,12 +124,12 @@ impl Store {
         self.db().writer_cache(WriterCache::Usual).await
     }
 
-    /// Whether a database that is there can be opened with this master key. Changes nothing.
-    pub async fn examine(url: &str, master: &crypto::aead::AeadKey) -> Result<()> {
+    /// Which of these master keys the database was made with, without changing anything; none while it was not made with any.
+    pub async fn master_in_force(url: &str, masters: &[crypto::aead::AeadKey]) -> Result<Option<usize>> {
         let db = Db::open(url, None).await?;
-        let examined = vault::refuse_other_master(&db, master).await;
+        let found = vault::which(&db, masters).await;
         db.close().await;
-        examined
+        found
     }
 
     /// Closes every connection.

@@ -259,22 +259,18 @@ fn mark_place() -> Vec<u8> {
 }
 
 /// The mark of a restored database that has not been started yet. It is sealed, so that who can write to the database cannot make one.
-async fn mark(tx: &mut Tx, master: &AeadKey) -> Result<Option<Restored>> {
+async fn mark(tx: &mut Tx, store: &Store) -> Result<Option<Restored>> {
     let Some(row) = tx.row("SELECT value FROM installation WHERE name = $1", args![MARK]).await? else {
         return Ok(None);
     };
-    let opened = aead::open(master, &mark_place(), &row.bytes(0)?).map_err(|_| {
-        Error::internal(
-            "the mark of a restore does not open: it was not made by `cairn-server restore` of this installation",
-        )
-    })?;
+    let opened = store.vault().masters.open(&mark_place(), &row.bytes(0)?, "the mark of a restore")?;
     serde_json::from_slice(opened.expose()).map(Some).map_err(Error::internal)
 }
 
 impl Store {
     /// Whether the database was restored and not started since: going back in time was meant then.
     pub async fn restored(&self) -> Result<Option<Restored>> {
-        mark(&mut self.db().read().await?, self.master()).await
+        mark(&mut self.db().read().await?, self).await
     }
 }
 
@@ -282,7 +278,7 @@ impl PlatformWrite<ops::RestoreAccept> {
     /// Takes the mark away, with a record: from here on an older database is noticed again.
     pub async fn restore_accept(mut self) -> Result<Option<Restored>> {
         let store = self.store.clone();
-        let Some(restored) = mark(&mut self.tx, store.master()).await? else { return Ok(None) };
+        let Some(restored) = mark(&mut self.tx, &store).await? else { return Ok(None) };
         enter(&mut self.tx, platform_tenant()).await?;
         self.tx.execute("DELETE FROM installation WHERE name = $1", args![MARK]).await?;
         let detail = json!({"taken_at": restored.taken_at, "restored_at": restored.restored_at});

@@ -1,111 +1,52 @@
 //! The vault: what must be kept secret at rest, sealed with AES-256-GCM.
 //!
-//! The installation's master key seals a data key per tenant and the installation's own secrets; a tenant's data key seals its credentials.
-//! Tenant, row, column and key version are bound in as associated data, so a sealed value opens in its own place only.
+//! The installation's master key seals data keys ([`key`]), one series for each tenant and one for the platform; data keys seal values
+//! ([`cell`]). A value opens in its own place and in its newest version only, and a database that comes back older than a server has seen it
+//! is noticed ([`head`], [`witness`]).
+
+pub(crate) mod cell;
+mod head;
+mod key;
+mod master;
+mod place;
+mod rotate;
+mod signing;
+mod start;
+mod witness;
 
 use access::ops;
-use crypto::aead::{self, AeadKey};
 use domain::{CredentialId, DisplayName, Error, Result, Secret, TenantId, Timestamp};
 use serde_json::json;
 
-use crate::audit::{Category, Change};
-use crate::db::{Db, Engine, Tx, args};
-use crate::unit::{Read, Write};
+use crate::audit::{Category, Change, Outcome};
+use crate::db::{Tx, args};
+use crate::unit::{Read, Write, platform_tenant};
 use crate::{Page, Store};
+use cell::{CREDENTIAL, INSTALLATION};
 
-/// The context that a sealed value is bound to: every part length-prefixed, so that no two contexts share a spelling.
-pub(crate) fn place(parts: &[&[u8]]) -> Vec<u8> {
-    let mut out = b"cairn/sealed/v1".to_vec();
-    for part in parts {
-        out.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        out.extend_from_slice(part);
-    }
-    out
-}
+pub use key::DataKeyRow;
+pub use master::fingerprint as key_fingerprint;
+pub(crate) use master::which;
+pub(crate) use place::place;
+pub use rotate::{DataKeys, Resealed, RotationOf};
+pub use signing::SigningKeyRow;
+pub use start::VaultOptions;
+pub(crate) use start::{Slot, Vault, open};
+pub(crate) use witness::Raised;
 
-fn data_key_place(tenant: TenantId, version: i64) -> Vec<u8> {
-    place(&[b"data_key", tenant.as_uuid().as_bytes(), b"sealed", &version.to_be_bytes()])
-}
-
-fn credential_place(tenant: TenantId, id: CredentialId, version: i64) -> Vec<u8> {
-    place(&[b"credential", tenant.as_uuid().as_bytes(), id.as_uuid().as_bytes(), b"sealed", &version.to_be_bytes()])
+/// Every column that holds sealed values, as `table.column`.
+pub fn sealed_columns() -> Vec<&'static str> {
+    cell::COLUMNS.iter().map(|column| column.name).collect()
 }
 
 fn damaged(what: &str) -> Error {
     Error::internal(format!("{what} does not open: the row was changed, moved or sealed under another master key"))
 }
 
-const MASTER_CHECK: &str = "master_check";
-
-fn opens_mark(master: &AeadKey, sealed: &[u8]) -> Result<()> {
-    let aad = place(&[b"installation", MASTER_CHECK.as_bytes()]);
-    aead::open(master, &aad, sealed).map(drop).map_err(|_| {
-        Error::invalid(
-            "master_key",
-            "this is not the master key that the database was made with: put the right key in place and start again; nothing was changed",
-        )
-    })
-}
-
-const FIND_MARK: &str = "SELECT value FROM installation WHERE name = $1";
-
-/// Refuses another master key before the first migration runs. A database without tables has no mark yet.
-pub(crate) async fn refuse_other_master(db: &Db, master: &AeadKey) -> Result<()> {
-    let exists = match db.engine() {
-        Engine::Sqlite => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'installation'",
-        Engine::Pg => "SELECT 1 WHERE to_regclass('public.installation') IS NOT NULL",
-    };
-    let mut tx = db.read().await?;
-    if tx.row(exists, args![]).await?.is_none() {
-        return Ok(());
-    }
-    match tx.row(FIND_MARK, args![MASTER_CHECK]).await? {
-        Some(row) => opens_mark(master, &row.bytes(0)?),
-        None => Ok(()),
-    }
-}
-
-/// Leaves the mark by which the next start knows its master key; two servers that start together agree on one.
-pub(crate) async fn mark_master(db: &Db, master: &AeadKey, rng: &dyn domain::Rng) -> Result<()> {
-    let aad = place(&[b"installation", MASTER_CHECK.as_bytes()]);
-    let sealed = aead::seal(master, &aad, MASTER_CHECK.as_bytes(), rng).map_err(Error::internal)?;
-    let mut tx = db.write().await?;
-    tx.execute(
-        "INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
-        args![MASTER_CHECK, sealed],
-    )
-    .await?;
-    let row = tx.row(FIND_MARK, args![MASTER_CHECK]).await?.ok_or_else(|| damaged(MASTER_CHECK))?;
-    opens_mark(master, &row.bytes(0)?)?;
-    tx.commit().await
-}
-
-/// Makes a tenant's first data key.
+/// Makes a tenant's first data key, and the head of its vault.
 pub(crate) async fn data_key_create(tx: &mut Tx, store: &Store, tenant: TenantId) -> Result<()> {
-    let key = AeadKey::generate(&**store.rng());
-    let sealed = aead::seal(store.master(), &data_key_place(tenant, 1), key.expose(), &**store.rng())
-        .map_err(Error::internal)?;
-    tx.execute(
-        "INSERT INTO data_key (tenant_id, version, sealed, created_at) VALUES ($1, 1, $2, $3)",
-        args![tenant, sealed, store.clock().now()],
-    )
-    .await
-    .map(drop)
-}
-
-async fn data_key(tx: &mut Tx, store: &Store, tenant: TenantId, version: Option<i64>) -> Result<(i64, AeadKey)> {
-    let row = tx
-        .row(
-            "SELECT version, sealed FROM data_key WHERE tenant_id = $1 AND ($2 < 0 OR version = $2) ORDER BY version DESC LIMIT 1",
-            args![tenant, version.unwrap_or(-1)],
-        )
-        .await?
-        .ok_or_else(|| damaged("the tenant's data key"))?;
-    let version = row.i64(0)?;
-    let bytes = aead::open(store.master(), &data_key_place(tenant, version), &row.bytes(1)?)
-        .map_err(|_| damaged("the tenant's data key"))?;
-    let key = <[u8; 32]>::try_from(bytes.expose()).map_err(|_| damaged("the tenant's data key"))?;
-    Ok((version, AeadKey::from_bytes(key)))
+    key::create(tx, store, tenant).await?;
+    head::Head::lock(tx, store, tenant).await?.advance(tx, store).await
 }
 
 /// A credential without its secret.
@@ -151,15 +92,24 @@ impl Write<ops::CredentialCreate> {
         let tenant = self.tenant();
         let (clock, rng) = (self.store.clock().clone(), self.store.rng().clone());
         let id = CredentialId::generate(&*clock, &*rng);
-        let (version, key) = data_key(&mut self.tx, &self.store, tenant, None).await?;
-        let sealed = aead::seal(&key, &credential_place(tenant, id, version), secret.expose(), &*rng)
-            .map_err(Error::internal)?;
+        let place = id.as_uuid().into();
+        let sealed = cell::seal(&mut self.tx, &self.store, &CREDENTIAL, tenant, &place, secret.expose()).await?;
         let (created_at, created_by) = (clock.now(), self.permit.ctx().actor().to_string());
         self.tx
             .execute(
                 "INSERT INTO credential (tenant_id, id, plugin, name, kind, key_version, sealed, created_at, created_by) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                args![tenant, id, plugin, name.as_str(), kind, version, sealed, created_at, created_by.as_str()],
+                args![
+                    tenant,
+                    id,
+                    plugin,
+                    name.as_str(),
+                    kind,
+                    sealed.key_version,
+                    sealed.bytes,
+                    created_at,
+                    created_by.as_str()
+                ],
             )
             .await
             .map_err(|error| match error {
@@ -198,6 +148,7 @@ impl Write<ops::CredentialDelete> {
         if deleted == 0 {
             return Err(Error::NotFound { what: "credential" });
         }
+        cell::forget(&mut self.tx, &self.store, &CREDENTIAL, tenant, &id.as_uuid().into()).await?;
         self.commit(Change::to(Category::Credential, "credential", id)).await.map(drop)
     }
 }
@@ -211,15 +162,27 @@ impl Write<ops::CredentialUse> {
             .tx
             .row(
                 "UPDATE credential SET last_used_at = $3 WHERE tenant_id = $1 AND id = $2 \
-                 RETURNING id, plugin, name, kind, created_at, created_by, last_used_at, key_version, sealed",
+                 RETURNING id, plugin, name, kind, created_at, created_by, last_used_at, sealed",
                 args![tenant, id, now],
             )
             .await?
             .ok_or(Error::NotFound { what: "credential" })?;
-        let (credential, version, sealed) = (credential_row(&row)?, row.i64(7)?, row.bytes(8)?);
-        let (_, key) = data_key(&mut self.tx, &self.store, tenant, Some(version)).await?;
-        let secret =
-            aead::open(&key, &credential_place(tenant, id, version), &sealed).map_err(|_| damaged("the credential"))?;
+        let (credential, sealed) = (credential_row(&row)?, row.bytes(7)?);
+        let place = id.as_uuid().into();
+        let opened = cell::open(&mut self.tx, &self.store, &CREDENTIAL, tenant, &place, &sealed).await;
+        let secret = match opened {
+            Ok(secret) => secret,
+            Err(error) => {
+                // Somebody changed the row: that is an alarm, and it must not be undone with the use that it stopped.
+                let (store, ctx) = (self.store.clone(), self.permit.ctx().clone());
+                drop(self);
+                let change = Change::to(Category::Credential, "credential", id)
+                    .outcome(Outcome::Fail)
+                    .detail(json!({"job": job, "reason": "the vault refuses to open it"}));
+                store.record(&ctx, Some(tenant), "credential_use", &change).await?;
+                return Err(error);
+            }
+        };
         self.commit(Change::to(Category::Credential, "credential", id).detail(json!({"job": job}))).await?;
         Ok((credential, secret))
     }
@@ -284,18 +247,17 @@ impl Store {
         name: &'static str,
         make: impl FnOnce() -> Result<Secret>,
     ) -> Result<Secret> {
-        let aad = place(&[b"installation", name.as_bytes()]);
+        let (platform, row) = (platform_tenant(), name.into());
         let mut tx = self.db().write().await?;
-        let find = "SELECT value FROM installation WHERE name = $1";
-        let sealed = if let Some(row) = tx.row(find, args![name]).await? {
-            row.bytes(0)?
-        } else {
-            let sealed = aead::seal(self.master(), &aad, make()?.expose(), &**self.rng()).map_err(Error::internal)?;
-            let insert = "INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-            tx.execute(insert, args![name, sealed]).await?;
-            tx.row(find, args![name]).await?.ok_or_else(|| damaged(name))?.bytes(0)?
-        };
+        // From here on no other server makes the same secret.
+        head::Head::lock(&mut tx, self, platform).await?;
+        if let Some(found) = tx.row("SELECT value FROM installation WHERE name = $1", args![name]).await? {
+            return cell::open(&mut tx, self, &INSTALLATION, platform, &row, &found.bytes(0)?).await;
+        }
+        let secret = make()?;
+        let sealed = cell::seal(&mut tx, self, &INSTALLATION, platform, &row, secret.expose()).await?;
+        tx.execute("INSERT INTO installation (name, value) VALUES ($1, $2)", args![name, sealed.bytes]).await?;
         tx.commit().await?;
-        aead::open(self.master(), &aad, &sealed).map_err(|_| damaged(name))
+        Ok(secret)
     }
 }

@@ -23,6 +23,12 @@ mod job;
 mod log;
 #[path = "store/pair.rs"]
 mod pair;
+#[path = "store/rollback.rs"]
+mod rollback;
+#[path = "store/rotation.rs"]
+mod rotation;
+#[path = "store/sealed_columns.rs"]
+mod sealed_columns;
 #[path = "store/tenancy.rs"]
 mod tenancy;
 #[path = "store/trouble.rs"]

@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod control;
 pub mod credential;
+pub mod data_key;
 pub mod evidence;
 pub mod finding;
 pub mod job;

@@ -47,13 +47,17 @@ const VIEWS: [(&str, &str); 21] = [
 const WITHOUT_ROUTE: &[&str] = &[
     "credential_resolve",
     "credential_use",
+    "data_key_reseal",
     "evidence_collect",
     "graph_ingest",
     "job_run",
+    "platform_key_reseal",
     // Commands of `cairn-server`: who has the machine does them, over no network.
     "backup_create",
     "backup_restore",
+    "master_key_rotate",
     "restore_accept",
+    "signing_key_rotate",
 ];
 
 /// The row of `access` that decides about an operation of the document.
@@ -154,6 +158,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "session_create" => json!({"email": STRANGER, "password": planted().password}),
         "password_change" => json!({"old": planted().password, "new": planted().new_password}),
         "tenant_create" => json!({"slug": format!("t{n}"), "name": "T"}),
+        "data_key_rotate" => json!({}),
         "user_create" => json!({"email": email, "name": "U"}),
         "user_update" => json!({"platform_admin": false}),
         "member_put" => json!({"email": email, "role": "read-only", "name": "U"}),
@@ -331,6 +336,10 @@ fn check_audit(audit: &BTreeMap<String, BTreeMap<&str, BTreeSet<String>>>) {
             let log = if decided.platform { "platform" } else { "tenant" };
             let wanted = match *asked {
                 "done" if decided.mode == Mode::Read => "-".to_owned(),
+                // The platform's administrator acts on every tenant, and each tenant's own log says so.
+                "done" if operation == "data_key_rotate" => {
+                    format!("tenant:{operation}:success platform:{operation}:success")
+                }
                 "done" => format!("{log}:{operation}:success"),
                 "role too low" => format!("{log}:{}:deny", decided.name),
                 "not a member" => format!("platform:{}:deny", decided.name),

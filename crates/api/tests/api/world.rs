@@ -205,6 +205,7 @@ impl World {
             url,
             owner_url,
             master,
+            vault: store::VaultOptions::default(),
             blobs: dir.path().join("blobs"),
             clock: clock.clone(),
             rng: rng.clone(),

@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use access::{OpCtx, ops};
 use anyhow::{Context as _, bail, ensure};
+use crypto::aead::AeadKey;
 use crypto::system::{SystemClock, SystemRng};
 use domain::{BackupId, Clock, Error, Rng};
+use secrets::Stores;
 use store::Store;
 
 use super::archive::{ArchiveWriter, Manifest, Part};
-use super::{BackupArguments, Progress, Report, advise, is_postgres, megabytes, options, read_master, refuse_existing};
+use super::{BackupArguments, Progress, Report, advise, is_postgres, megabytes, options, refuse_existing};
 use crate::config::{self, Config, process_environment};
 use crate::datadir::{self, write_private};
+use crate::keys::Source;
 
 /// Bytes of a file of the data directory that a backup takes: certificates and keys are small.
 const FILE_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
@@ -75,20 +78,23 @@ fn configuration(table: &toml::Table) -> anyhow::Result<String> {
     Ok(toml::to_string(&out)?)
 }
 
-/// The files of the data directory that a backup takes: everything small but the database, the artifacts, the master key and the lock.
-fn files(data: &Path, master: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let master = fs::canonicalize(master)?;
+/// What lies at the top of the data directory and is no part of a backup: the database and the artifacts, which it holds otherwise; the lock; and what
+/// remembers how far the database has come, which would be ahead of the moment that the backup shows.
+const LEFT_OUT: [&str; 4] = [datadir::BLOBS, datadir::LOCK, datadir::LOG_HEADS, datadir::WITNESS];
+
+/// The files of the data directory that a backup takes: everything small but the master key and what is [`LEFT_OUT`].
+fn files(data: &Path, master: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+    let master = master.map(fs::canonicalize).transpose()?;
     let (mut out, mut folders) = (Vec::new(), vec![(data.to_owned(), 0)]);
     while let Some((folder, depth)) = folders.pop() {
         for entry in fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
             let (entry, at_top) = (entry?, depth == 0);
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            let left_out =
-                at_top && (name == datadir::BLOBS || name == datadir::LOCK || name.starts_with(datadir::DATABASE));
+            let left_out = at_top && (LEFT_OUT.contains(&name.as_str()) || name.starts_with(datadir::DATABASE));
             let kind = entry.file_type()?;
             if left_out
                 || path.extension().is_some_and(|end| end == "new")
-                || fs::canonicalize(&path).is_ok_and(|path| path == master)
+                || master.is_some() && fs::canonicalize(&path).ok() == master
             {
                 continue;
             }
@@ -104,7 +110,12 @@ fn files(data: &Path, master: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Takes a backup, as the arguments say.
-pub(super) async fn create(config: &Config, file: Option<&Path>, arguments: &BackupArguments) -> anyhow::Result<()> {
+pub(crate) async fn create(
+    config: &Config,
+    stores: &Stores,
+    file: Option<&Path>,
+    arguments: &BackupArguments,
+) -> anyhow::Result<()> {
     let data = fs::canonicalize(&config.server.data_dir).with_context(|| {
         format!("there is no data directory `{}`: name it with --data-dir", config.server.data_dir.display())
     })?;
@@ -119,10 +130,10 @@ pub(super) async fn create(config: &Config, file: Option<&Path>, arguments: &Bac
     if !is_postgres(config) && !data.join(datadir::DATABASE).exists() {
         bail!("there is no database in `{}`: nothing to back up", data.display());
     }
-    let key_file = config.database.master_key_file.clone().unwrap_or_else(|| data.join(datadir::MASTER_KEY));
-    let master = read_master(&key_file)?;
+    let source = Source::of(config, &data, stores)?;
+    let master = source.existing(stores).await?;
     let table = config::table(file, &process_environment)?;
-    let options = options(config, &data, read_master(&key_file)?);
+    let options = options(config, &data, AeadKey::from_bytes(*master.expose()));
     match store::schema_of(&options.url).await? {
         Some(schema) if schema == store::schema_known() => {}
         Some(schema) => bail!(
@@ -132,7 +143,8 @@ pub(super) async fn create(config: &Config, file: Option<&Path>, arguments: &Bac
         None => bail!("the database is empty: nothing to back up"),
     }
     let store = Store::open(options).await?;
-    let taken = take(&store, &data, &key_file, &master, &configuration(&table)?, arguments, is_postgres(config)).await;
+    let taken =
+        take(&store, &data, source.path(), &master, &configuration(&table)?, arguments, is_postgres(config)).await;
     store.close().await;
     let mut report = taken?;
     if let Some(copy) = &arguments.with_master_key {
@@ -142,8 +154,8 @@ pub(super) async fn create(config: &Config, file: Option<&Path>, arguments: &Bac
     let key = match &arguments.with_master_key {
         Some(copy) => format!("the master key is in `{}`: keep the two apart", copy.display()),
         None => format!(
-            "the master key is not in it: keep a copy of `{}` somewhere else, nothing can be restored without it",
-            key_file.display()
+            "the master key is not in it: keep a copy of {} somewhere else, nothing can be restored without it",
+            source.path().map_or_else(|| "the secret `keys.master`".to_owned(), |path| format!("`{}`", path.display()))
         ),
     };
     let text = format!(
@@ -163,8 +175,8 @@ pub(super) async fn create(config: &Config, file: Option<&Path>, arguments: &Bac
 async fn take(
     store: &Store,
     data: &Path,
-    key_file: &Path,
-    master: &crypto::aead::AeadKey,
+    key_file: Option<&Path>,
+    master: &AeadKey,
     configuration: &str,
     arguments: &BackupArguments,
     postgres: bool,
@@ -310,16 +322,18 @@ mod tests {
     fn the_master_key_the_database_and_links_are_not_among_the_files() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path();
-        for name in ["cairn.db", "cairn.db-wal", "lock", "master.key", "tls.crt", "tls.key", "half.new"] {
+        for name in
+            ["cairn.db", "cairn.db-wal", "lock", "vault.witness", "master.key", "tls.crt", "tls.key", "half.new"]
+        {
             fs::write(data.join(name), "x").unwrap();
         }
-        for folder in ["blobs", "tls"] {
+        for folder in ["blobs", "log-heads", "tls"] {
             fs::create_dir(data.join(folder)).unwrap();
             fs::write(data.join(folder).join("file"), "x").unwrap();
         }
         std::os::unix::fs::symlink(data.join("master.key"), data.join("link")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", data.join("other-link")).unwrap();
-        let found = files(data, &data.join("master.key")).unwrap();
+        let found = files(data, Some(&data.join("master.key"))).unwrap();
         let expected: Vec<PathBuf> = ["tls/file", "tls.crt", "tls.key"].iter().map(PathBuf::from).collect();
         assert_eq!(found, expected);
     }

@@ -9,14 +9,17 @@ use std::sync::Arc;
 
 use access::{OpCtx, ops};
 use anyhow::{Context as _, bail, ensure};
+use crypto::aead::AeadKey;
 use crypto::system::{SystemClock, SystemRng};
 use domain::{Digest, TenantId};
+use secrets::Stores;
 use store::Restore;
 
 use super::archive::{self, Event, Manifest, Part};
-use super::{Progress, Report, RestoreArguments, advise, is_postgres, megabytes, options, read_master};
+use super::{Progress, Report, RestoreArguments, advise, is_postgres, megabytes, options};
 use crate::config::Config;
-use crate::datadir::{self, write_private};
+use crate::datadir::{self, read_private, write_private};
+use crate::keys::Source;
 
 /// Where the configuration of the backup is put for the operator to read; the server does not.
 const CONFIGURATION: &str = "configuration-of-the-backup.toml";
@@ -181,20 +184,22 @@ impl Reading<'_> {
 }
 
 /// Restores a backup, as the arguments say.
-pub(super) async fn restore(config: &Config, arguments: &RestoreArguments) -> anyhow::Result<()> {
+pub(crate) async fn restore(config: &Config, stores: &Stores, arguments: &RestoreArguments) -> anyhow::Result<()> {
     let data = std::path::absolute(&config.server.data_dir)?;
     refuse_used(&data)?;
-    let configured = config.database.master_key_file.as_ref();
-    let key_file = arguments.master_key.as_ref().or(configured.filter(|path| path.exists())).context(
-        "the master key is not in a backup: name its file with --master-key, as it was when the backup was taken",
-    )?;
-    let (master, for_rows) = (read_master(key_file)?, read_master(key_file)?);
+    let source = Source::of(config, &data, stores)?;
+    let master = match &arguments.master_key {
+        Some(file) => source.read(file).await.with_context(|| format!("the master key `{}`", file.display())),
+        None => source.existing(stores).await.context(
+            "the master key is not in a backup: name its file with --master-key, as it was when the backup was taken",
+        ),
+    }?;
     let mut reader = archive::open(&arguments.file, &master)?;
     let header = reader.header.clone();
 
     let staging = Staging::make(&data)?;
     let ctx = OpCtx::system_platform("restore", Arc::new(SystemClock), Arc::new(SystemRng));
-    let options = options(config, &staging.path, for_rows);
+    let options = options(config, &staging.path, AeadKey::from_bytes(*master.expose()));
     let mut restore = Restore::begin(options, ctx.authorize_platform::<ops::BackupRestore>()?, header.schema).await?;
     let mut progress = Progress::new(arguments.json);
     let mut reading = Reading {
@@ -218,9 +223,10 @@ pub(super) async fn restore(config: &Config, arguments: &RestoreArguments) -> an
     let rows = restore.rows();
 
     // The key goes where the server will look for it, unless the configuration says that it has a place of its own.
-    if configured.is_none() {
-        let text = format!("{}\n", Digest(*master.expose()));
-        write_private(&staging.path.join(datadir::MASTER_KEY), text.as_bytes())?;
+    if let (Some(path), Some(file)) =
+        (source.path().and_then(|path| path.strip_prefix(&data).ok()), &arguments.master_key)
+    {
+        write_private(&staging.path.join(path), &read_private(file)?)?;
     }
     restore.finish(header.id, header.taken_at).await?;
     put_in_place(staging, &data, is_postgres(config))?;

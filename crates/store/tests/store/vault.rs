@@ -3,6 +3,7 @@
 use access::ops;
 use domain::{CredentialId, DisplayName, JobId, Secret, TenantId};
 use serde_json::Value;
+use store::Store;
 use testkit::logs;
 use uuid::Uuid;
 
@@ -12,14 +13,24 @@ fn any_job() -> JobId {
     JobId::from_uuid(Uuid::nil())
 }
 
-async fn add(world: &World, tenant: TenantId, name: &str, secret: &str) -> CredentialId {
+pub(crate) async fn add(world: &World, tenant: TenantId, name: &str, secret: &str) -> CredentialId {
     let name: DisplayName = name.parse().unwrap();
     let unit = world.store.write(world.permit::<ops::CredentialCreate>(tenant)).await.unwrap();
     unit.credential_create("aws", &name, "aws-keys", &Secret::new(secret)).await.unwrap().id
 }
 
-async fn open(world: &World, tenant: TenantId, id: CredentialId) -> domain::Result<Secret> {
-    let unit = world.store.write(world.permit::<ops::CredentialUse>(tenant)).await.unwrap();
+pub(crate) async fn open(world: &World, tenant: TenantId, id: CredentialId) -> domain::Result<Secret> {
+    open_at(&world.store, world, tenant, id).await
+}
+
+/// The same by another server.
+pub(crate) async fn open_at(
+    store: &Store,
+    world: &World,
+    tenant: TenantId,
+    id: CredentialId,
+) -> domain::Result<Secret> {
+    let unit = store.write(world.permit::<ops::CredentialUse>(tenant)).await.unwrap();
     unit.credential_use(id, any_job()).await.map(|(_, secret)| secret)
 }
 

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use access::{OpCtx, Permit, TenantOperation, ops};
+use access::{OpCtx, Permit, PlatformOperation, PlatformPermit, TenantOperation, ops};
 use domain::{Clock as _, TenantId, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
-use store::{OpenOptions, Store};
+use store::{OpenOptions, Store, VaultOptions};
 use tempfile::TempDir;
 use testkit::{Postgres, TestClock, TestDatabase, TestRng};
 use uuid::Uuid;
@@ -23,6 +24,8 @@ pub(crate) struct World {
     /// The database's server side, on PostgreSQL.
     pub(crate) postgres: Option<TestDatabase<'static>>,
     dir: TempDir,
+    /// Servers that were opened, so that each has a witness of its own as it has in a data directory of its own.
+    servers: AtomicU32,
 }
 
 /// Runs a test in a world on each engine.
@@ -57,8 +60,9 @@ impl World {
     async fn new(postgres: Option<TestDatabase<'static>>) -> Self {
         let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(7)));
         let dir = tempfile::tempdir().unwrap();
-        let store = Self::open(&dir, postgres.as_ref(), &clock, &rng, MASTER).await.unwrap();
-        Self { store, clock, rng, postgres, dir }
+        let vault = VaultOptions { witness: Some(dir.path().join("vault-0.witness")), ..VaultOptions::default() };
+        let store = Self::open(&dir, postgres.as_ref(), &clock, &rng, MASTER, vault).await.unwrap();
+        Self { store, clock, rng, postgres, dir, servers: AtomicU32::new(1) }
     }
 
     async fn open(
@@ -67,6 +71,7 @@ impl World {
         clock: &Arc<TestClock>,
         rng: &Arc<TestRng>,
         master: [u8; 32],
+        vault: VaultOptions,
     ) -> domain::Result<Store> {
         let url = match postgres {
             None => format!("sqlite:{}", dir.path().join("cairn.db").display()),
@@ -75,7 +80,7 @@ impl World {
         let owner_url = postgres.map(|database| database.owner_url.clone());
         let master = crypto::aead::AeadKey::from_bytes(master);
         let blobs = dir.path().join("blobs");
-        Store::open(OpenOptions { url, owner_url, master, blobs, clock: clock.clone(), rng: rng.clone() }).await
+        Store::open(OpenOptions { url, owner_url, master, vault, blobs, clock: clock.clone(), rng: rng.clone() }).await
     }
 
     /// Another server on the same database.
@@ -85,7 +90,19 @@ impl World {
 
     /// Another server on the same database, with a master key that may be another one.
     pub(crate) async fn server_with_master(&self, master: [u8; 32]) -> domain::Result<Store> {
-        Self::open(&self.dir, self.postgres.as_ref(), &self.clock, &self.rng, master).await
+        let number = self.servers.fetch_add(1, Ordering::Relaxed);
+        let witness = self.witness(&format!("vault-{number}.witness"));
+        self.server(master, VaultOptions { witness: Some(witness), ..VaultOptions::default() }).await
+    }
+
+    /// Another server on the same database with this vault.
+    pub(crate) async fn server(&self, master: [u8; 32], vault: VaultOptions) -> domain::Result<Store> {
+        Self::open(&self.dir, self.postgres.as_ref(), &self.clock, &self.rng, master, vault).await
+    }
+
+    /// A witness file; `vault-0.witness` is that of the world's own server.
+    pub(crate) fn witness(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// Where a tenant's blobs lie.
@@ -103,6 +120,11 @@ impl World {
         let ctx = OpCtx::system_platform("test", self.clock.clone(), self.rng.clone());
         let unit = self.store.write_platform(ctx.authorize_platform::<ops::TenantCreate>().unwrap()).await.unwrap();
         unit.tenant_create(&slug.parse().unwrap(), &slug.parse().unwrap(), None).await.unwrap().id
+    }
+
+    /// A permit of the platform's own work.
+    pub(crate) fn platform<O: PlatformOperation>(&self) -> PlatformPermit<O> {
+        OpCtx::system_platform("test", self.clock.clone(), self.rng.clone()).authorize_platform().unwrap()
     }
 
     /// A permit of somebody who may do everything in a tenant and nothing elsewhere.
