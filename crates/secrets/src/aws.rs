@@ -115,7 +115,8 @@ impl Aws {
                 return serde_json::from_slice(&reply.body).map_err(|_| self.no("AWS answered with no JSON"));
             }
             let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-            let code = answer["__type"].as_str().unwrap_or_default().rsplit('#').next().unwrap_or_default();
+            let code =
+                answer.get("__type").and_then(Value::as_str).unwrap_or_default().rsplit('#').next().unwrap_or_default();
             let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
             let expired =
                 ["ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId"];
@@ -140,7 +141,10 @@ impl Aws {
         let plain = Secret::new(STANDARD.encode(plaintext.expose()));
         let body = json!({"KeyId": key, "Plaintext": plain.expose_str(), "EncryptionContext": {"cairn": context}});
         let reply = self.call("kms", "TrentService.Encrypt", &body, &format!("wrapping with the key `{key}`")).await?;
-        let text = reply["CiphertextBlob"].as_str().ok_or_else(|| self.no("KMS answered without a ciphertext"))?;
+        let text = reply
+            .get("CiphertextBlob")
+            .and_then(Value::as_str)
+            .ok_or_else(|| self.no("KMS answered without a ciphertext"))?;
         Ok(text.as_bytes().to_vec())
     }
 
@@ -149,7 +153,10 @@ impl Aws {
         let body = json!({"KeyId": key, "CiphertextBlob": String::from_utf8_lossy(wrapped), "EncryptionContext": {"cairn": context}});
         let reply =
             self.call("kms", "TrentService.Decrypt", &body, &format!("unwrapping with the key `{key}`")).await?;
-        let text = reply["Plaintext"].as_str().ok_or_else(|| self.no("KMS answered without a plaintext"))?;
+        let text = reply
+            .get("Plaintext")
+            .and_then(Value::as_str)
+            .ok_or_else(|| self.no("KMS answered without a plaintext"))?;
         STANDARD.decode(text).map(Secret::new).map_err(|_| self.no("KMS answered with no base64"))
     }
 }
@@ -182,8 +189,9 @@ impl Store for SecretsManager {
         let what = format!("reading the secret `{}`", id.escape_debug());
         let reply =
             self.0.call("secretsmanager", "secretsmanager.GetSecretValue", &json!({"SecretId": id}), &what).await?;
+        let text = |field: &str| reply.get(field).and_then(Value::as_str);
         // One of the two is there, whichever way the secret was stored.
-        let value = match (reply["SecretString"].as_str(), reply["SecretBinary"].as_str()) {
+        let value = match (text("SecretString"), text("SecretBinary")) {
             (Some(text), _) => Secret::new(text),
             (None, Some(binary)) => {
                 STANDARD.decode(binary).map(Secret::new).map_err(|_| self.0.no(format!("{what}: it is no base64")))?
@@ -203,8 +211,10 @@ impl Store for Parameters {
         let what = format!("reading the parameter `{}`", id.escape_debug());
         let body = json!({"Name": id, "WithDecryption": true});
         let reply = self.0.call("ssm", "AmazonSSM.GetParameter", &body, &what).await?;
-        let value =
-            reply["Parameter"]["Value"].as_str().ok_or_else(|| self.0.no(format!("{what}: it has no value")))?;
+        let value = reply
+            .pointer("/Parameter/Value")
+            .and_then(Value::as_str)
+            .ok_or_else(|| self.0.no(format!("{what}: it has no value")))?;
         part(&self.0, Secret::new(value), key)
     }
 }

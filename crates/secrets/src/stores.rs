@@ -157,13 +157,11 @@ impl Stores {
     /// The same as text.
     pub async fn resolve_text(&self, value: &str) -> Result<Secret> {
         let secret = self.resolve(value).await?;
-        match secret.expose_str() {
-            Some(_) => Ok(secret),
-            None => {
-                let name = value.split_once(':').map_or("plaintext", |(name, _)| name);
-                Err(SecretError::new(name, "the secret is not UTF-8 text, which this value needs"))
-            }
+        if secret.expose_str().is_none() {
+            let name = value.split_once(':').map_or("plaintext", |(name, _)| name);
+            return Err(SecretError::new(name, "the secret is not UTF-8 text, which this value needs"));
         }
+        Ok(secret)
     }
 
     pub(crate) fn vault(&self, name: &str) -> Result<Arc<vault::Vault>> {
@@ -192,7 +190,7 @@ impl Stores {
                 Ok(Some(wait)) => next = next.min(wait.max(1_000)),
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(store = name.as_str(), %error, "a session with a secret store cannot be kept alive")
+                    tracing::warn!(store = name.as_str(), %error, "a session with a secret store cannot be kept alive");
                 }
             }
         }

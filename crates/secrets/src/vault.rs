@@ -213,7 +213,8 @@ impl Vault {
 
     fn lease(&self, reply: &WebReply, part: &str) -> Result<Lease> {
         let reply: Value = serde_json::from_slice(&reply.body).map_err(|_| self.no("answered with no JSON"))?;
-        serde_json::from_value(reply[part].clone()).map_err(|_| self.no("answered with no lease"))
+        serde_json::from_value(reply.get(part).cloned().unwrap_or_default())
+            .map_err(|_| self.no("answered with no lease"))
     }
 
     async fn log_in(&self) -> Result<Session> {
@@ -293,8 +294,10 @@ impl Vault {
     async fn transit(&self, verb: &str, key: &str, body: Value, part: &str) -> Result<Secret> {
         let path = format!("{}/{verb}/{key}", self.transit_mount);
         let reply = self.call(Method::POST, &path, Some(body), &format!("{verb} with the transit key `{key}`")).await?;
-        let text =
-            reply["data"][part].as_str().ok_or_else(|| self.no(format!("answered `{verb}` without `{part}`")))?;
+        let text = reply
+            .pointer(&format!("/data/{part}"))
+            .and_then(Value::as_str)
+            .ok_or_else(|| self.no(format!("answered `{verb}` without `{part}`")))?;
         Ok(Secret::new(text))
     }
 
@@ -328,8 +331,8 @@ impl Store for Vault {
             _ => (format!("{}/data/{path}", self.secret_mount), true),
         };
         let reply = self.call(Method::GET, &at, None, &what).await?;
-        let data = if inside { &reply["data"]["data"] } else { &reply["data"] };
-        match data.get(field) {
+        let data = reply.pointer(if inside { "/data/data" } else { "/data" });
+        match data.and_then(|data| data.get(field)) {
             Some(Value::String(text)) => Ok(Secret::new(text.as_str())),
             Some(_) => Err(self.no(format!("the field `{}` of `{path}` is no text", field.escape_debug()))),
             None => Err(self.no(format!("`{path}` has no field `{}`: name one as `path#field`", field.escape_debug()))),

@@ -75,10 +75,6 @@ pub(crate) async fn accept_restored(store: &Store, clock: &Arc<dyn Clock>, rng: 
     Ok(())
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
-}
-
 /// The database and keys that the configuration names, for a data directory at `data`.
 fn options(config: &Config, data: &Path, master: AeadKey) -> OpenOptions {
     let sqlite = || format!("sqlite:{}", data.join(datadir::DATABASE).display());
