@@ -212,7 +212,7 @@ pub(crate) struct Resealer {
 /// How often a rotation is looked for that another server began.
 const LOOK: Duration = Duration::from_secs(10);
 /// How often the whole vault is checked while the server runs.
-const CHECK: Duration = Duration::from_secs(3_600);
+const CHECK: Duration = Duration::from_hours(1);
 
 impl Resealer {
     pub(crate) fn new(store: &Store) -> Self {

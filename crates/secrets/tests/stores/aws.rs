@@ -115,10 +115,10 @@ async fn an_instances_role_is_asked_by_session_token_and_asked_again_before_its_
     let stores = declare(declared, &around(&variables, &clock)).unwrap();
     read(&stores, "awsssm:x").await.unwrap();
     assert_eq!(double.calls().len(), 4);
-    clock.advance(Duration::from_secs(54 * 60));
+    clock.advance(Duration::from_mins(54));
     read(&stores, "awsssm:x").await.unwrap();
     assert_eq!(double.calls(), ["POST /"], "the keys are still good");
-    clock.advance(Duration::from_secs(2 * 60));
+    clock.advance(Duration::from_mins(2));
     read(&stores, "awsssm:x").await.unwrap();
     assert_eq!(double.calls().len(), 4, "five minutes before they end they are replaced");
 }

@@ -119,7 +119,7 @@ fn attack_58_a_master_key_is_32_bytes_that_are_not_all_alike() {
     for bad in [
         &b""[..],
         b"00",
-        good[1..].as_bytes(),
+        &good.as_bytes()[1..],
         "0".repeat(64).as_bytes(),
         &[0; 32],
         &[255; 32],

@@ -1,5 +1,7 @@
 //! Rotation of keys: nothing is ever unreadable, wherever it is cut off.
 
+use std::fmt::Write as _;
+
 use access::ops;
 use crypto::aead::AeadKey;
 use domain::{CredentialId, Secret, TenantId};
@@ -26,19 +28,23 @@ impl<'a> Fuse<'a> {
                 UPDATE test_fuse SET rows_left = rows_left - 1; \
                 IF (SELECT rows_left FROM test_fuse) = 0 THEN RAISE EXCEPTION 'killed'; END IF; RETURN NULL; END $$;";
             for table in TABLES {
-                sql += &format!(
+                write!(
+                    sql,
                     "CREATE TRIGGER test_fuse_{table} AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION test_blow();"
-                );
+                )
+                .unwrap();
             }
             database.owner_sql(&sql).unwrap();
         } else {
             for table in TABLES {
                 for event in ["INSERT", "UPDATE", "DELETE"] {
-                    sql += &format!(
+                    write!(
+                        sql,
                         "CREATE TRIGGER test_fuse_{table}_{event} AFTER {event} ON {table} BEGIN \
                          UPDATE test_fuse SET rows_left = rows_left - 1; \
                          SELECT RAISE(ABORT, 'killed') FROM test_fuse WHERE rows_left = 0; END;"
-                    );
+                    )
+                    .unwrap();
                 }
             }
             world.raw(TenantId::from_uuid(uuid::Uuid::nil()), &sql).await.unwrap();
@@ -179,7 +185,8 @@ async fn attack_57_two_rotations_at_once_and_one_while_values_are_written_leave_
             }
             late
         };
-        let ((), (), late) = tokio::join!(patient(&world.store), patient(&other), writing);
+        let ((), (), late) =
+            tokio::join!(Box::pin(patient(&world.store)), Box::pin(patient(&other)), Box::pin(writing));
         reseal(&world.store, world, a).await.unwrap();
         all_open(&world.store, world, a, &secrets).await;
         all_open(&other, world, a, &late).await;
@@ -319,7 +326,7 @@ async fn attack_57_a_platform_key_is_not_dropped_while_something_is_being_sealed
                 world.store.installation_secret(name, make).await.unwrap();
             }
         };
-        tokio::join!(rotating, sealing);
+        tokio::join!(Box::pin(rotating), Box::pin(sealing));
         for name in NAMES {
             let kept = world.store.installation_secret(name, || panic!("it is there")).await.unwrap();
             assert_eq!(kept.expose(), name.as_bytes());
