@@ -196,6 +196,10 @@ pub(crate) fn failed(error: sqlx::Error) -> Error {
                     unavailable("the database is read-only: check the disk and its permissions", &error)
                 }
                 (Some(10), _) => unavailable("the database's disk cannot be read or written: check the disk", &error),
+                // The server is being stopped, starts, or somebody ended the connection.
+                (_, "57P01" | "57P02" | "57P03" | "08003" | "08006") => {
+                    unavailable("the database cannot be reached: check that it runs", &error)
+                }
                 (_, "57014") => unavailable("the database took too long: try a smaller request", &error),
                 _ => Error::internal(&error),
             }
