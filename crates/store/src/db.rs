@@ -9,9 +9,10 @@ use std::time::Duration;
 use domain::{Error, Result};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
 };
-use sqlx::{Arguments, AssertSqlSafe, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{Arguments, AssertSqlSafe, Connection as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
 use crate::vault::Raised;
@@ -162,6 +163,14 @@ pub(crate) enum Tx {
     Pg(Transaction<'static, Postgres>, Raised),
 }
 
+/// Whether a connection may be used again. Some failures, such as a full disk, make SQLite undo the transaction by itself; the driver's own
+/// rollback then fails, and it would refuse every further transaction on this connection.
+async fn is_fit(connection: &mut SqliteConnection) -> std::result::Result<bool, sqlx::Error> {
+    // A rollback that was only asked for is done when this is answered.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
+}
+
 /// Maps an engine's error to what the caller can do about it.
 pub(crate) fn failed(error: sqlx::Error) -> Error {
     let unavailable = |message: &str, error: &sqlx::Error| Error::Unavailable {
@@ -195,7 +204,10 @@ pub(crate) fn failed(error: sqlx::Error) -> Error {
                 (Some(8), _) | (_, "25006") => {
                     unavailable("the database is read-only: check the disk and its permissions", &error)
                 }
-                (Some(10), _) => unavailable("the database's disk cannot be read or written: check the disk", &error),
+                (Some(10), _) => unavailable(
+                    "the database's disk cannot be read or written: check whether it is full, and that it works",
+                    &error,
+                ),
                 // The server is being stopped, starts, or somebody ended the connection.
                 (_, "57P01" | "57P02" | "57P03" | "08003" | "08006") => {
                     unavailable("the database cannot be reached: check that it runs", &error)
@@ -205,7 +217,8 @@ pub(crate) fn failed(error: sqlx::Error) -> Error {
             }
         }
         sqlx::Error::PoolTimedOut => unavailable("the database is busy: try again", &error),
-        sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
+        // `Protocol`: a connection that is cut while it is made looks like an answer of nothing.
+        sqlx::Error::Io(_) | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
             unavailable("the database cannot be reached: check that it runs", &error)
         }
         _ => Error::internal(&error),
@@ -310,13 +323,19 @@ impl Db {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(30))
+            .after_release(|connection, _| Box::pin(is_fit(connection)))
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(10))
+<<<<<<< HEAD
             .connect_with(options.pragma("query_only", "ON").pragma("cache_size", READER_CACHE))
+=======
+            .after_release(|connection, _| Box::pin(is_fit(connection)))
+            .connect_with(options.pragma("query_only", "ON"))
+>>>>>>> e1705de (Recover from a full disk: give up a connection whose transaction SQLite has undone itself)
             .await
             .map_err(failed)?;
         Ok(Self::Sqlite { writer, readers })
