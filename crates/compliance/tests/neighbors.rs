@@ -73,7 +73,8 @@ fn trail(builder: &mut SnapshotBuilder, name: &str, good: bool) {
 fn a_list_that_was_not_read_to_its_end_decides_only_what_was_seen() {
     // What the trails are, whether their scope was read, and what each condition then says.
     let unread = "error: condition";
-    let cases: [(&[bool], &[(&str, bool)], [&str; 5]); 7] = [
+    type Case<'c> = (&'c [bool], &'c [(&'c str, bool)], [&'c str; 5]);
+    let cases: [Case<'_>; 7] = [
         (&[true], &[("eu-west-1", true)], ["pass", "pass", "fail", "pass", "pass"]),
         (&[false], &[("eu-west-1", true)], ["fail", "fail", "fail", "fail", "fail"]),
         (&[], &[("eu-west-1", true)], ["fail", "pass", "pass", "fail", "fail"]),

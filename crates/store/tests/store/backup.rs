@@ -38,7 +38,9 @@ fn by_table(lines: &Lines) -> BTreeMap<&str, Vec<&[u8]>> {
     for (table, line) in lines {
         tables.entry(table).or_default().push(line);
     }
-    tables.values_mut().for_each(|lines| lines.sort_unstable());
+    for lines in tables.values_mut() {
+        lines.sort_unstable();
+    }
     tables
 }
 
