@@ -330,12 +330,8 @@ impl Db {
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(10))
-<<<<<<< HEAD
-            .connect_with(options.pragma("query_only", "ON").pragma("cache_size", READER_CACHE))
-=======
             .after_release(|connection, _| Box::pin(is_fit(connection)))
-            .connect_with(options.pragma("query_only", "ON"))
->>>>>>> e1705de (Recover from a full disk: give up a connection whose transaction SQLite has undone itself)
+            .connect_with(options.pragma("query_only", "ON").pragma("cache_size", READER_CACHE))
             .await
             .map_err(failed)?;
         Ok(Self::Sqlite { writer, readers })
