@@ -20,6 +20,8 @@ pub mod password;
 mod strict_json;
 pub mod system;
 pub mod token;
+pub mod totp;
+pub mod verify;
 
 pub use error::CryptoError;
 pub use hash::{Sha256, constant_time_eq, hmac_sha256, sha256};
