@@ -13,6 +13,7 @@ mod caller;
 mod control;
 mod credential;
 mod evidence;
+mod factor;
 mod finding;
 mod health;
 mod job;
@@ -20,10 +21,12 @@ mod layers;
 mod member;
 mod node;
 mod page;
+mod passkey;
 mod plugin;
 pub mod ports;
 mod problem;
 mod schedule;
+mod second_step;
 mod session;
 mod state;
 mod tenant;
@@ -70,18 +73,35 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::openapi_show))
         .routes(routes!(session::session_create))
         .routes(routes!(session::session_revoke))
+        .routes(routes!(second_step::session_confirm))
+        .routes(routes!(second_step::passkey_challenge))
+        .routes(routes!(second_step::session_create_by_passkey))
+        .routes(routes!(second_step::session_prove))
+        .routes(routes!(second_step::passkey_ask))
+        .routes(routes!(session::session_list))
+        .routes(routes!(session::session_end))
+        .routes(routes!(session::sessions_end))
+        .routes(routes!(factor::factor_list))
+        .routes(routes!(factor::totp_create))
+        .routes(routes!(factor::totp_confirm))
+        .routes(routes!(factor::passkey_begin))
+        .routes(routes!(factor::passkey_create))
+        .routes(routes!(factor::factor_delete))
+        .routes(routes!(factor::recovery_codes_create))
         .routes(routes!(session::me_show))
         .routes(routes!(session::password_change))
         .routes(routes!(tenant::tenant_list, tenant::tenant_create))
         .routes(routes!(tenant::tenant_delete))
         .routes(routes!(user::user_list, user::user_create))
         .routes(routes!(user::user_update))
+        .routes(routes!(factor::user_factors_reset))
         .routes(routes!(audit::platform_audit_list))
         .routes(routes!(plugin::plugin_list))
         .routes(routes!(control::rule_list))
         .routes(routes!(evidence::evidence_key_show))
         .routes(routes!(member::member_list, member::member_put))
         .routes(routes!(member::member_delete))
+        .routes(routes!(factor::sign_in_policy_show, factor::sign_in_policy_put))
         .routes(routes!(credential::credential_list, credential::credential_create))
         .routes(routes!(credential::credential_show, credential::credential_delete))
         .routes(routes!(job::job_list, job::job_create))

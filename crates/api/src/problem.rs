@@ -31,7 +31,8 @@ fn status(error: &Error) -> StatusCode {
     match error {
         Error::Invalid { .. } => StatusCode::BAD_REQUEST,
         Error::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Error::Forbidden { .. } => StatusCode::FORBIDDEN,
+        Error::Forbidden { .. } | Error::StepUpRequired => StatusCode::FORBIDDEN,
+        Error::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::NotFound { .. } => StatusCode::NOT_FOUND,
         Error::Conflict { .. } => StatusCode::CONFLICT,
         Error::Limit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -64,13 +65,18 @@ impl IntoResponse for Failure {
             _ => None,
         };
         let status = status(&error);
+        let wait_s = match &error {
+            Error::Throttled { wait_s } => Some(*wait_s),
+            Error::Unavailable { .. } => Some(1),
+            _ => None,
+        };
         let mut response = answer(status, error.code(), error.to_string(), field);
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(wait_s) = wait_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
         }
         response
     }

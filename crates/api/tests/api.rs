@@ -17,6 +17,10 @@ mod http_edge;
 mod member;
 #[path = "api/other_tenant.rs"]
 mod other_tenant;
+#[path = "api/passkey.rs"]
+mod passkey;
+#[path = "api/second_factor.rs"]
+mod second_factor;
 #[path = "api/session.rs"]
 mod session;
 #[path = "api/world.rs"]

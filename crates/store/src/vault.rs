@@ -14,7 +14,7 @@ use crate::unit::{Read, Write};
 use crate::{Page, Store};
 
 /// The context that a sealed value is bound to: every part length-prefixed, so that no two contexts share a spelling.
-fn place(parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn place(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = b"cairn/sealed/v1".to_vec();
     for part in parts {
         out.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -31,7 +31,7 @@ fn credential_place(tenant: TenantId, id: CredentialId, version: i64) -> Vec<u8>
     place(&[b"credential", tenant.as_uuid().as_bytes(), id.as_uuid().as_bytes(), b"sealed", &version.to_be_bytes()])
 }
 
-fn damaged(what: &str) -> Error {
+pub(crate) fn damaged(what: &str) -> Error {
     Error::internal(format!("{what} does not open: the row was changed, moved or sealed under another master key"))
 }
 

@@ -31,6 +31,8 @@ use tower::ServiceExt as _;
 use wire::credential::{CredentialType, Plugin, PluginSetting};
 
 pub(crate) const NODE: &str = "aws:eu-west-1:aws.s3.bucket:b1";
+/// Where passkeys are used.
+pub(crate) const ORIGIN: &str = "https://cairn.example.org";
 pub(crate) const SESSION_MS: i64 = 8 * 3_600_000;
 
 /// The headers that the seed asks for.
@@ -140,11 +142,16 @@ pub(crate) struct World {
 
 /// Runs a test in a world on each engine.
 pub(crate) fn each_engine<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
+    each_engine_with(Settings::default(), test);
+}
+
+/// The same with other settings.
+pub(crate) fn each_engine_with<F: Future<Output = ()>>(settings: Settings, test: impl Fn(World) -> F) {
     testkit::logs::capture();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for postgres in [false, true] {
         let database = postgres.then(|| Postgres::shared().database());
-        runtime.block_on(async { test(World::new(database).await).await });
+        runtime.block_on(async { test(World::new(database, settings.clone()).await).await });
     }
 }
 
@@ -166,7 +173,7 @@ pub(crate) const NEWCOMER: &str = "newcomer@example.org";
 pub(crate) const LEAVER: &str = "leaver@example.org";
 
 impl World {
-    async fn new(database: Option<TestDatabase<'static>>) -> Self {
+    async fn new(database: Option<TestDatabase<'static>>, settings: Settings) -> Self {
         let (dir, watch) = (tempfile::tempdir().unwrap(), testkit::logs::watch());
         let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(7)));
         let url = match &database {
@@ -189,7 +196,8 @@ impl World {
             installation: installation.clone(),
             session_ms: SESSION_MS,
             bcrypt_cost: 4,
-            ..Settings::default()
+            relying_party: webauthn::RelyingParty::of_origin(ORIGIN),
+            ..settings
         };
         let (draining, drained) = tokio::sync::watch::channel(false);
         let panics = Arc::new(AtomicBool::new(false));
@@ -351,9 +359,10 @@ impl World {
         let json: Value = serde_json::from_str(&text).unwrap_or_default();
         let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, text, json };
         let mut seen = answer.text.clone();
-        // Three documents show a secret once.
+        // These documents show a secret once.
         let once = match (method.as_str(), uri.path()) {
-            ("POST", "/api/v1/sessions") => Some("token"),
+            ("POST", "/api/v1/sessions" | "/api/v1/sessions/second-step" | "/api/v1/sessions/passkey") => Some("token"),
+            ("POST", "/api/v1/me/factors/totp") => Some("secret"),
             ("POST", "/api/v1/users") => Some("one_time_password"),
             ("PUT", path) if path.ends_with("/members") => Some("one_time_password"),
             _ => None,
@@ -361,6 +370,10 @@ impl World {
         if let Some(secret) = once.and_then(|field| answer.json[field].as_str()) {
             plant_once("shown once", secret);
             seen = seen.replace(secret, "***");
+        }
+        for code in answer.json["recovery_codes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            plant_once("recovery code", code);
+            seen = seen.replace(code, "***");
         }
         let path = uri.path();
         // Not the path: a test may put a secret there, to see that it is not logged by us.
@@ -642,6 +655,8 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "credential" => domain::CredentialId::generate(clock, rng).to_string(),
         "job" => domain::JobId::generate(clock, rng).to_string(),
         "schedule" => domain::ScheduleId::generate(clock, rng).to_string(),
+        "factor" => domain::FactorId::generate(clock, rng).to_string(),
+        "session" => SessionId::generate(clock, rng).to_string(),
         "finding" => FindingId::generate(clock, rng).to_string(),
         "evidence" => EvidenceId::generate(clock, rng).to_string(),
         "node" => format!("aws:eu-west-1:aws.s3.bucket:n{}", world.fresh()),
