@@ -16,6 +16,7 @@ mod config;
 mod credential;
 mod doc;
 mod evidence;
+mod factor;
 mod failure;
 mod finding;
 mod job;

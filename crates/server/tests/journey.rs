@@ -12,6 +12,8 @@
 mod account;
 #[path = "journey/first_minute.rs"]
 mod first_minute;
+#[path = "journey/second_factor.rs"]
+mod second_factor;
 #[path = "journey/world.rs"]
 mod world;
 #[path = "journey/wrong_turns.rs"]
