@@ -218,10 +218,10 @@ impl Store {
             match tokio::time::timeout(USE_WAIT, self.session_used(id, now)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(session = %id, %error, "the last use of a session could not be written")
+                    tracing::warn!(session = %id, %error, "the last use of a session could not be written");
                 }
                 Err(_) => {
-                    tracing::debug!(session = %id, "the last use of a session was not written: the database is busy")
+                    tracing::debug!(session = %id, "the last use of a session was not written: the database is busy");
                 }
             }
         }

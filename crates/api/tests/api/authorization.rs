@@ -157,13 +157,12 @@ pub(crate) fn body(world: &World, operation: &str) -> Option<Value> {
             let response = json!({"clientDataJSON": "", "authenticatorData": "", "signature": ""});
             json!({"state": "no state", "credential": {"id": "", "response": response}})
         }
-        "passkey_challenge" => json!({}),
         "passkey_create" => {
             let response = json!({"clientDataJSON": "", "attestationObject": ""});
             json!({"name": "Key", "state": "no state", "credential": {"id": "", "response": response}})
         }
         "session_prove" => json!({"password": planted().password}),
-        "sessions_end" => json!({}),
+        "passkey_challenge" | "sessions_end" => json!({}),
         "totp_create" => json!({"name": "Phone"}),
         "totp_confirm" => json!({"code": "000000"}),
         "sign_in_policy_put" => json!({"second_factor_required": false}),

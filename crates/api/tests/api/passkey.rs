@@ -167,7 +167,7 @@ fn a_challenge_is_answered_once_in_time_and_for_its_own_purpose_and_account() {
         // Too late.
         let asked = ask_second_step(&world, &waiting).await;
         let answer = answered(&mut authenticator, &asked);
-        world.clock.advance(Duration::from_secs(300));
+        world.clock.advance(Duration::from_mins(5));
         let fresh = pending(&world, &admin()).await;
         second_step(&world, &fresh, json!({"passkey": answer})).await.is(400);
         // In time, and once.
@@ -232,7 +232,7 @@ fn a_passkey_is_a_fresh_proof() {
         let token = world.sign_in(&admin()).await;
         let mut authenticator = new(Algorithm::EdDsa);
         let made = enrol(&world, &token, &authenticator).await;
-        world.clock.advance(Duration::from_secs(15 * 60));
+        world.clock.advance(Duration::from_mins(15));
         world.call("POST", "/api/v1/me/recovery-codes", Some(&token), None).await.is(403);
         let asked = ask(&world, "/api/v1/sessions/current/passkey-challenge", Some(&token), None).await;
         let body = json!({"passkey": answered(&mut authenticator, &asked)});

@@ -144,7 +144,7 @@ fn the_token_between_the_two_steps_is_good_for_nothing_else_and_once() {
         second_step(&world, &token, json!({"code": app.code(&world, 0)})).await.is(401);
         // It expires, and dies with the user's right to sign in.
         let late = pending(&world, &admin()).await;
-        world.clock.advance(Duration::from_secs(300));
+        world.clock.advance(Duration::from_mins(5));
         second_step(&world, &late, json!({"code": app.code(&world, 0)})).await.is(401);
         let stopped = pending(&world, &admin()).await;
         let user = format!("/api/v1/users/{}", world.user_id(&admin()));
@@ -237,7 +237,7 @@ fn guessing_codes_is_slowed_down_and_locks_nobody_out() {
         second_step(&world, &guesser, json!({"code": "000000"})).await.is(401);
         let waits = second_step(&world, &guesser, json!({"code": "000000"})).await.is(429);
         assert_eq!(waits.header("retry-after"), "60");
-        world.clock.advance(Duration::from_secs(60));
+        world.clock.advance(Duration::from_mins(1));
         second_step(&world, &guesser, json!({"code": app.code(&world, 0)})).await.is(201);
         let fresh = pending(&world, &admin()).await;
         second_step(&world, &fresh, json!({"code": "000000"})).await.is(401);
@@ -251,7 +251,7 @@ fn a_fresh_proof_of_who_has_a_second_factor_is_that_factor() {
     each_engine(|world| async move {
         let token = world.sign_in(&admin()).await;
         let (app, codes) = enrol(&world, &token).await;
-        world.clock.advance(Duration::from_secs(15 * 60));
+        world.clock.advance(Duration::from_mins(15));
         let remove = format!("/api/v1/me/factors/{}", app.id);
         world.call("DELETE", &remove, Some(&token), None).await.is(403).says("second factor");
         let prove = |body: Value| world.call("POST", "/api/v1/sessions/current/step-up", Some(&token), Some(body));
@@ -261,7 +261,7 @@ fn a_fresh_proof_of_who_has_a_second_factor_is_that_factor() {
         assert_eq!(last(&world).await, record("session_prove", "deny"));
         prove(json!({"code": app.code(&world, 0)})).await.is(200);
         assert_eq!(last(&world).await, record("session_prove", "success"));
-        world.clock.advance(Duration::from_secs(15 * 60));
+        world.clock.advance(Duration::from_mins(15));
         prove(json!({"recovery_code": codes[0]})).await.is(200);
         // Another's factor is none, and its own goes.
         let stranger = world.sign_in(STRANGER).await;
@@ -285,7 +285,7 @@ fn an_administrator_resets_the_factors_of_who_lost_them() {
         let path = format!("/api/v1/users/{}/factors", world.user_id(&admin()));
         world.call("DELETE", &path, Some(&token), None).await.is(403);
         let platform = world.sign_in(PLATFORM).await;
-        world.clock.advance(Duration::from_secs(15 * 60));
+        world.clock.advance(Duration::from_mins(15));
         let stale = world.call("DELETE", &path, Some(&platform), None).await.is(403);
         assert_eq!(stale.json["code"], "step_up_required");
         let body = json!({"password": planted().password});
