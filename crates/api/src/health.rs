@@ -23,7 +23,7 @@ pub(crate) async fn ready_show(State(state): State<ApiState>) -> Answer<&'static
         .into());
     }
     state.store.ping().await?;
-    Ok("ready\n")
+    Ok(if crypto::fips::is_fips_build() { "ready (FIPS build: AWS-LC-FIPS)\n" } else { "ready\n" })
 }
 
 /// This document.

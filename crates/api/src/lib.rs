@@ -22,6 +22,7 @@ mod member;
 mod node;
 mod page;
 mod passkey;
+mod password;
 mod plugin;
 pub mod ports;
 mod problem;
@@ -30,6 +31,7 @@ mod second_step;
 mod session;
 mod state;
 mod tenant;
+mod throttle;
 mod user;
 
 use axum::Router;

@@ -32,10 +32,10 @@ fn status(error: &Error) -> StatusCode {
         Error::Invalid { .. } => StatusCode::BAD_REQUEST,
         Error::Unauthenticated => StatusCode::UNAUTHORIZED,
         Error::Forbidden { .. } | Error::StepUpRequired => StatusCode::FORBIDDEN,
-        Error::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::NotFound { .. } => StatusCode::NOT_FOUND,
         Error::Conflict { .. } => StatusCode::CONFLICT,
         Error::Limit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Error::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -64,19 +64,19 @@ impl IntoResponse for Failure {
             Error::Invalid { field, .. } => *field,
             _ => None,
         };
-        let status = status(&error);
-        let wait_s = match &error {
-            Error::Throttled { wait_s } => Some(*wait_s),
-            Error::Unavailable { .. } => Some(1),
+        let retry = match &error {
+            Error::Throttled { wait_s } => Some(HeaderValue::from(*wait_s)),
+            Error::Unavailable { .. } => Some(HeaderValue::from_static("1")),
             _ => None,
         };
+        let status = status(&error);
         let mut response = answer(status, error.code(), error.to_string(), field);
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(wait_s) = wait_s {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+        if let Some(retry) = retry {
+            headers.insert(header::RETRY_AFTER, retry);
         }
         response
     }

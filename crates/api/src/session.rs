@@ -19,9 +19,11 @@ use wire::session::{
 
 use crate::caller::{self, Caller};
 use crate::page::{self, Body, Paging, Path, Query};
+use crate::password::check_new;
 use crate::problem::{Answer, Failure};
 use crate::second_step;
 use crate::state::ApiState;
+use crate::throttle;
 
 /// The `aud` of a session's token: no other token of this installation is good for the API.
 pub(crate) const AUDIENCE: &str = "cairn-session";
@@ -80,16 +82,6 @@ async fn hashing<T: Send + 'static>(state: &ApiState, work: impl FnOnce() -> T +
     })
     .await
     .map_err(Error::internal)
-}
-
-fn check_new_password(password: &str) -> Result<(), Error> {
-    if password.chars().count() < Limits::PASSWORD_CHARS_MIN
-        || password.len() > Limits::PASSWORD_BYTES_MAX
-        || password.contains('\0')
-    {
-        return Err(Error::invalid("new", "use 12 characters or more (at most 1,024 bytes)"));
-    }
-    Ok(())
 }
 
 /// A password that is good for one sign-in: 20 letters and digits, 119 bits.
@@ -162,14 +154,32 @@ pub(crate) async fn session_create(
     }
     let email: Email = body.email.parse()?;
     let found = state.store.login_user(&email).await?;
+    let ctx = OpCtx::user(
+        access::Actor::System { part: "login" },
+        access::Grants::default(),
+        visitor.request,
+        visitor.ip,
+        state.store.clock().clone(),
+        state.store.rng().clone(),
+    );
+    let user_id = found.as_ref().map(|found| found.user.id);
+    let (guess, turn) = throttle::admit_sign_in(&state, &ctx, &email, user_id).await?;
     let stored = found.as_ref().and_then(|found| found.password_hash.clone());
-    let matches = hashing(&state, move || {
+    let (before_hash, pbkdf2, rng) = (stored.clone(), state.settings.pbkdf2, state.store.rng().clone());
+    let (matches, renewed) = hashing(&state, move || {
+        let _turn = turn;
         if let (Some(stored), Some(password)) = (stored, password.expose_str()) {
-            password::verify_password(password, &stored)
+            let matches = password::verify_password(password, &stored);
+            let renew = matches && pbkdf2 && !password::is_pbkdf2(&stored);
+            (matches, renew.then(|| password::hash_password_pbkdf2(password, &*rng)))
         } else {
             // An unknown user costs the same time as a known one.
-            password::spend_like(cost);
-            false
+            if pbkdf2 {
+                password::spend_like_pbkdf2()
+            } else {
+                password::spend_like(cost)
+            }
+            (false, None)
         }
     })
     .await?;
@@ -183,18 +193,14 @@ pub(crate) async fn session_create(
     let user = match (refusal, user) {
         (None, Some(user)) => user,
         (refusal, user) => {
-            let ctx = OpCtx::user(
-                access::Actor::System { part: "login" },
-                access::Grants::default(),
-                visitor.request,
-                visitor.ip,
-                state.store.clock().clone(),
-                state.store.rng().clone(),
-            );
             state.store.login_refused(&ctx, &email, user.map(|user| user.id), refusal.unwrap_or("refused")).await?;
             return Err(refused());
         }
     };
+    guess.was_right();
+    if let (Some(before), Some(after)) = (before_hash, renewed) {
+        state.store.password_rehash(&ctx, user.id, &before, &after).await?;
+    }
     Ok(match issue(&state, &user, SignIn::one_step(AuthMethod::Password), &visitor).await? {
         SignedIn::Session(session) => (StatusCode::CREATED, Json(session)).into_response(),
         SignedIn::SecondStep(needed) => (StatusCode::ACCEPTED, Json(needed)).into_response(),
@@ -249,12 +255,16 @@ pub(crate) fn created(state: &ApiState, session: &LiveSession) -> SessionCreated
 /// Whether this is the password of who calls. A wrong one is recorded.
 pub(crate) async fn is_password_of(state: &ApiState, caller: &Caller, given: String) -> Result<bool, Failure> {
     let user = &caller.session().user;
+    let subject = user.id.to_string();
+    let guess = throttle::guess(state, caller.ctx(), throttle::OWN_SECRET, "session_prove", &subject).await?;
     let found = state.store.login_user(&user.email).await?;
     let stored = found.and_then(|found| found.password_hash).ok_or_else(|| {
         Error::invalid("password", "you have no password here: sign in again, which is a fresh proof too")
     })?;
     let is_right = hashing(state, move || password::verify_password(&given, &stored)).await?;
-    if !is_right {
+    if is_right {
+        guess.was_right();
+    } else {
         state.store.login_refused(caller.ctx(), &user.email, Some(user.id), "wrong password for a fresh proof").await?;
     }
     Ok(is_right)
@@ -328,18 +338,25 @@ pub(crate) async fn password_change(
     caller: Caller,
     Body(body): Body<PasswordChange>,
 ) -> Answer<StatusCode> {
-    check_new_password(&body.new)?;
+    let own = &caller.session().user;
+    check_new(&body.new, &[own.email.as_str(), &own.name])?;
     if body.new == body.old {
         return Err(Error::invalid("new", "use a password other than the one so far").into());
     }
+    let subject = caller.session().user.id.to_string();
+    let guess = throttle::guess(&state, caller.ctx(), throttle::OWN_SECRET, "password_change", &subject).await?;
     let found = state.store.login_user(&caller.session().user.email).await?;
     let before = found.and_then(|found| found.password_hash).ok_or(Error::Unauthenticated)?;
-    let (cost, rng, stored) = (state.settings.bcrypt_cost, state.store.rng().clone(), before.clone());
+    let (cost, pbkdf2) = (state.settings.bcrypt_cost, state.settings.pbkdf2);
+    let (rng, stored) = (state.store.rng().clone(), before.clone());
     let after = hashing(&state, move || {
-        if password::verify_password(&body.old, &stored) {
-            password::hash_password(&body.new, cost, &*rng).map(Some)
+        if !password::verify_password(&body.old, &stored) {
+            return Ok(None);
+        }
+        if pbkdf2 {
+            Ok(Some(password::hash_password_pbkdf2(&body.new, &*rng)))
         } else {
-            Ok(None)
+            password::hash_password(&body.new, cost, &*rng).map(Some)
         }
     })
     .await?
@@ -356,6 +373,7 @@ pub(crate) async fn password_change(
             .await?;
         return Err(Error::invalid("old", "this is not the password so far").into());
     };
+    guess.was_right();
     state.store.password_change(caller.ctx(), &before, &after).await?;
     Ok(StatusCode::NO_CONTENT)
 }

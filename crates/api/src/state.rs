@@ -9,6 +9,7 @@ use store::Store;
 use tokio::sync::Semaphore;
 
 use crate::ports::{Catalog, Evaluate, Export};
+use crate::throttle::Throttle;
 
 /// What the installation decides.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub struct Settings {
     pub relying_party: Option<webauthn::RelyingParty>,
     /// bcrypt's cost; default 12.
     pub bcrypt_cost: u32,
+    /// Store passwords with PBKDF2 instead of bcrypt, also those that are stored otherwise as soon as they are used; default false.
+    pub pbkdf2: bool,
     /// How long a request may take, in milliseconds; default 30 s. Streams are exempt.
     pub request_ms: u64,
     /// Requests at work at a time; default 512. More are answered with 503.
@@ -43,6 +46,7 @@ impl Default for Settings {
             second_factor_required: false,
             relying_party: None,
             bcrypt_cost: 12,
+            pbkdf2: false,
             request_ms: 30_000,
             requests_max: 512,
         }
@@ -61,6 +65,8 @@ pub struct ApiState {
     pub(crate) exporter: Arc<dyn Export>,
     /// Bounds password hashing, which would otherwise take every core.
     pub(crate) hashing: Arc<Semaphore>,
+    /// Bounds guessing.
+    pub(crate) throttle: Arc<Throttle>,
     /// Ends streams when the server drains.
     pub(crate) draining: tokio::sync::watch::Receiver<bool>,
 }
@@ -79,6 +85,7 @@ impl ApiState {
         draining: tokio::sync::watch::Receiver<bool>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let throttle = Arc::new(Throttle::new(cores, &**store.rng()));
         Self {
             store,
             settings: Arc::new(settings),
@@ -88,6 +95,7 @@ impl ApiState {
             evaluator,
             exporter,
             hashing: Arc::new(Semaphore::new(cores)),
+            throttle,
             draining,
         }
     }

@@ -23,5 +23,9 @@ mod passkey;
 mod second_factor;
 #[path = "api/session.rs"]
 mod session;
+#[path = "api/tenants_apart.rs"]
+mod tenants_apart;
+#[path = "api/throttle.rs"]
+mod throttle;
 #[path = "api/world.rs"]
 mod world;

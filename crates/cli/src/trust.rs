@@ -95,11 +95,7 @@ impl ServerCertVerifier for Pin {
 
 /// The cryptographic library, also as the process's default, which `reqwest` asks for.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    if CryptoProvider::get_default().is_none() {
-        // Where another thread was faster, its provider is the same.
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    }
-    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+    crypto::tls::install()
 }
 
 /// A SHA-256 fingerprint as people write it: hex in either case, with or without colons and `SHA256:`.

@@ -4,7 +4,7 @@
 //! data, and the associated data names the value's place (tenant, row, column), so that a value cannot be moved. Nonces are random:
 //! use one key for far fewer than 2^32 values.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, RandomizedNonceKey, Tag, UnboundKey};
 use domain::{Rng, Secret};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -38,6 +38,16 @@ impl AeadKey {
     fn cipher(&self) -> Result<LessSafeKey, CryptoError> {
         UnboundKey::new(&AES_256_GCM, &self.0).map(LessSafeKey::new).map_err(|_| CryptoError::Key)
     }
+
+    /// The primitive: the plaintext of `ciphertext || tag`.
+    pub(crate) fn open_in(&self, nonce: &[u8], aad: &[u8], body: &[u8]) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CryptoError::Open)?;
+        let length = body.len().checked_sub(TAG_LEN).ok_or(CryptoError::Open)?;
+        let mut body = Zeroizing::new(body.to_vec());
+        self.cipher()?.open_in_place(nonce, Aad::from(aad), &mut body).map_err(|_| CryptoError::Open)?;
+        body.truncate(length);
+        Ok(body)
+    }
 }
 
 impl std::fmt::Debug for AeadKey {
@@ -51,17 +61,30 @@ fn bound(aad: &[u8]) -> Aad<Vec<u8>> {
     Aad::from([&[VERSION], aad].concat())
 }
 
-/// Seals `plaintext` for the place that `aad` names.
+/// Seals `plaintext` for the place that `aad` names. A FIPS build lets the module make the nonce, as SP 800-38D, section 8.2.2, and the module's
+/// approval ask for; `rng` is then not used.
 pub fn seal(key: &AeadKey, aad: &[u8], plaintext: &[u8], rng: &dyn Rng) -> Result<Vec<u8>, CryptoError> {
-    let mut nonce = [0u8; NONCE_LEN];
-    rng.fill(&mut nonce);
     // Encrypted in a buffer that never grows, so that no plaintext is left behind by a reallocation.
     let mut body = Zeroizing::new(plaintext.to_vec());
-    let tag = key
-        .cipher()?
-        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), bound(aad), &mut body)
-        .map_err(|_| CryptoError::Seal)?;
+    let (nonce, tag) = if cfg!(feature = "fips") {
+        seal_with_own_nonce(key, aad, &mut body)?
+    } else {
+        let mut nonce = [0u8; NONCE_LEN];
+        rng.fill(&mut nonce);
+        let tag = key
+            .cipher()?
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), bound(aad), &mut body)
+            .map_err(|_| CryptoError::Seal)?;
+        (nonce, tag)
+    };
     Ok([&[VERSION], nonce.as_slice(), &body, tag.as_ref()].concat())
+}
+
+/// Encrypts in place; the library makes the nonce.
+fn seal_with_own_nonce(key: &AeadKey, aad: &[u8], body: &mut [u8]) -> Result<([u8; NONCE_LEN], Tag), CryptoError> {
+    let cipher = RandomizedNonceKey::new(&AES_256_GCM, &key.0).map_err(|_| CryptoError::Key)?;
+    let (nonce, tag) = cipher.seal_in_place_separate_tag(bound(aad), body).map_err(|_| CryptoError::Seal)?;
+    Ok((*nonce.as_ref(), tag))
 }
 
 /// Opens what [`seal`] made with the same key and the same `aad`.
@@ -71,15 +94,7 @@ pub fn open(key: &AeadKey, aad: &[u8], sealed: &[u8]) -> Result<Secret, CryptoEr
         return Err(CryptoError::SealedVersion);
     }
     let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(CryptoError::Open)?;
-    if body.len() < TAG_LEN {
-        return Err(CryptoError::Open);
-    }
-    let mut body = Zeroizing::new(body.to_vec());
-    let plaintext = key
-        .cipher()?
-        .open_in_place(Nonce::assume_unique_for_key(*nonce), bound(aad), &mut body)
-        .map_err(|_| CryptoError::Open)?;
-    Ok(Secret::new(&*plaintext))
+    key.open_in(nonce, bound(aad).as_ref(), body).map(|plaintext| Secret::new(plaintext.as_slice()))
 }
 
 #[cfg(test)]
@@ -115,6 +130,16 @@ mod tests {
             assert!(open(&key, b"place", &sealed[..length]).is_err(), "length {length}");
         }
         assert!(open(&key, b"place", &[sealed.as_slice(), &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn what_is_sealed_with_a_nonce_of_the_library_opens_like_any_other() {
+        let key = AeadKey::from_bytes([7; 32]);
+        let mut body = *b"hunter2";
+        let (nonce, tag) = seal_with_own_nonce(&key, b"place", &mut body).unwrap();
+        let sealed = [&[VERSION], nonce.as_slice(), &body, tag.as_ref()].concat();
+        assert_eq!(open(&key, b"place", &sealed).unwrap().expose(), b"hunter2");
+        assert!(open(&key, b"elsewhere", &sealed).is_err());
     }
 
     #[test]

@@ -30,4 +30,7 @@ pub enum CryptoError {
     /// A password-hashing cost outside 4 to 14.
     #[error("the password-hashing cost must be 4 to 14")]
     Cost,
+    /// A FIPS build whose module is not there or not in its approved mode.
+    #[error("the FIPS module is not in its approved mode: this build may not do cryptography")]
+    Fips,
 }

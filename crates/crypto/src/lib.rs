@@ -14,13 +14,17 @@
 pub mod aead;
 pub mod ed25519;
 mod error;
+pub mod fips;
 mod hash;
 pub mod jwt;
 pub mod password;
 mod strict_json;
 pub mod system;
+pub mod tls;
 pub mod token;
 pub mod totp;
+#[cfg(test)]
+mod vectors;
 pub mod verify;
 
 pub use error::CryptoError;

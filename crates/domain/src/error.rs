@@ -40,7 +40,7 @@ pub enum Error {
         /// What it clashes with.
         message: String,
     },
-    /// A limit was reached (HTTP 413 or 429).
+    /// A limit was reached (HTTP 413).
     #[error("over the limit of {max} {which}")]
     Limit {
         /// The limit's name with its unit.

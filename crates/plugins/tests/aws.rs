@@ -61,7 +61,7 @@ fn reach(url: &str, credentials: AwsCredentials, change: impl FnOnce(&mut AwsCon
     };
     change(&mut config);
     let clock = Arc::new(TestClock::at("2026-11-22T03:00:00Z".parse().unwrap()));
-    let pacer = Arc::new(Pacer::new(1_000.0));
+    let pacer = Arc::new(Pacer::new(1_000.0, 1_000.0));
     let aws =
         AwsClient::new(credentials, config, pacer, Arc::clone(&recorder), clock, Arc::new(TestRng::seeded(7))).unwrap();
     (TestReach { aws, cancelled: AtomicBool::new(false) }, recorder)

@@ -79,7 +79,7 @@ async fn account(moto: &Moto) -> Vec<Page> {
         backoff: Duration::from_millis(1),
         ..AwsConfig::default()
     };
-    let (pacer, recorder) = (Arc::new(Pacer::new(1_000.0)), Arc::new(Recorder::default()));
+    let (pacer, recorder) = (Arc::new(Pacer::new(1_000.0, 1_000.0)), Arc::new(Recorder::default()));
     let aws = AwsClient::new(credentials, config, pacer, recorder, clock(), Arc::new(TestRng::seeded(7))).unwrap();
     let reach = Reached { aws: Some(aws), ..Reached::default() };
     collect(&AwsPlugin::new().unwrap(), &reach, json!({"regions": "eu-west-1", "endpoint_url": moto.url})).await

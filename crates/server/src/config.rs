@@ -83,6 +83,9 @@ pub(crate) struct SessionSection {
     pub(crate) passkey_origin: String,
     /// bcrypt's cost; default 12, from 10 to 14.
     pub(crate) bcrypt_cost: u32,
+    /// How passwords are stored: `bcrypt`, or `pbkdf2`, which is what a FIPS build verifies; default `bcrypt` (in a FIPS build `pbkdf2` in any case).
+    /// With `pbkdf2`, a password that is stored otherwise is stored anew at its next use.
+    pub(crate) password_hash: String,
 }
 
 impl Default for SessionSection {
@@ -94,6 +97,7 @@ impl Default for SessionSection {
             second_factor: "optional".to_owned(),
             passkey_origin: String::new(),
             bcrypt_cost: 12,
+            password_hash: "bcrypt".to_owned(),
         }
     }
 }
@@ -155,6 +159,7 @@ const KEYS: &[(&str, &str)] = &[
     ("session", "second_factor"),
     ("session", "passkey_origin"),
     ("session", "bcrypt_cost"),
+    ("session", "password_hash"),
     ("discovery", "workers"),
     ("discovery", "lease_s"),
     ("discovery", "own_host"),
@@ -218,6 +223,9 @@ fn value(key: &str, text: &str) -> toml::Value {
 fn check(config: &Config) -> anyhow::Result<()> {
     if !(10..=14).contains(&config.session.bcrypt_cost) {
         bail!("session.bcrypt_cost is {}: use 10 to 14", config.session.bcrypt_cost);
+    }
+    if !["bcrypt", "pbkdf2"].contains(&config.session.password_hash.as_str()) {
+        bail!("session.password_hash is `{}`: use bcrypt or pbkdf2", config.session.password_hash.escape_debug());
     }
     if !(1..=1_440).contains(&config.session.lifetime_min) {
         bail!("session.lifetime_min is {}: use 1 to 1,440 minutes", config.session.lifetime_min);
@@ -307,6 +315,7 @@ mod tests {
             ("[session]\nsecond_factor = \"yes\"\n", "optional or required"),
             ("[session]\npasskey_origin = \"https://127.0.0.1\"\n", "a domain"),
             ("[server]\ncertificate = \"a.pem\"\n", "go together"),
+            ("[session]\npassword_hash = \"md5\"\n", "bcrypt or pbkdf2"),
             ("[log]\nformat = \"xml\"\n", "text or json"),
             ("nonsense", "TOML"),
         ] {

@@ -6,14 +6,17 @@
 //! - a start that cannot be completed changes nothing that exists;
 //! - a stop loses nothing: requests drain, and tasks that are cut off are taken up again by the next start.
 
+mod allocator;
 mod bootstrap;
 mod catalog;
 mod config;
 mod datadir;
 mod evaluate;
+mod fips;
 mod listen;
 mod logs;
 mod reach;
+mod redact;
 mod runner;
 mod sign;
 mod sink;
@@ -34,9 +37,16 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, process_environment};
 use crate::datadir::DataDir;
 
+/// The version, and in a FIPS build the module that does the cryptography.
+const VERSION: &str = if crypto::fips::is_fips_build() {
+    concat!(env!("CARGO_PKG_VERSION"), " (FIPS build: AWS-LC-FIPS)")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// Finds what a company runs and proves with signed evidence whether it is compliant.
 #[derive(Debug, Parser)]
-#[command(name = "cairn-server", version)]
+#[command(name = "cairn-server", version = VERSION)]
 struct Arguments {
     /// Configuration file (TOML).
     #[arg(long, global = true, value_name = "FILE")]
@@ -73,6 +83,7 @@ enum ConfigCommand {
 }
 
 fn main() -> std::process::ExitCode {
+    allocator::tune(&process_environment);
     let arguments = Arguments::parse();
     match run(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,
@@ -89,6 +100,9 @@ fn say(text: &str) {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
+    // Before any key is made or used; libraries that ask for a default get the same provider.
+    crypto::fips::self_test()?;
+    crypto::tls::install();
     // Everything that the server makes is for its owner only, also what libraries make (the database's files).
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let mut config = config::load(arguments.config.as_deref(), &process_environment)?;
@@ -141,6 +155,9 @@ async fn open_store(
         Some(url) => (url.clone(), true),
         None => (format!("sqlite:{}", file.display()), !file.exists()),
     };
+    for url in [Some(&url), config.database.owner_url.as_ref()].into_iter().flatten() {
+        fips::check_database(crypto::fips::is_fips_build(), url, process_environment("PGPASSWORD").is_some())?;
+    }
     let master = datadir::master_key(&key_file, may_make, &**rng)?;
     let options = OpenOptions {
         url,
@@ -201,6 +218,7 @@ async fn serve(config: Config, arguments: Arguments) -> anyhow::Result<()> {
         second_factor_required: config.session.second_factor == "required",
         relying_party: webauthn::RelyingParty::of_origin(&config.session.passkey_origin),
         bcrypt_cost: config.session.bcrypt_cost,
+        pbkdf2: config.session.password_hash == "pbkdf2",
         ..api::Settings::default()
     };
     let state = api::ApiState::new(

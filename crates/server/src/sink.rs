@@ -14,7 +14,7 @@ use evidence::statement::{
     Times,
 };
 use plugins::{Manifest, Sink};
-use store::{Claim, CollectedCall, Collection, Ingest, NewArtifact, NewStatement, Store};
+use store::{Claim, Collection, Ingest, NewArtifact, NewStatement, Store};
 use tokio_util::sync::CancellationToken;
 use transport::{CallRecord, Recorder};
 
@@ -195,27 +195,6 @@ fn request(record: &CallRecord) -> Request {
     }
 }
 
-fn call(record: &CallRecord) -> CollectedCall {
-    let response = record.outcome.as_ref().ok();
-    CollectedCall {
-        operation: record.request.operation.clone(),
-        endpoint: record.request.endpoint.clone(),
-        system: record.request.system.clone(),
-        params_digest: record.request.params_digest,
-        status: response.map(|response| response.status),
-        date: response.and_then(|response| response.date.clone()),
-        request_id: response.and_then(|response| response.request_id.clone()),
-        digest: response.map(|response| response.digest),
-        size: response.map_or(0, |response| response.size),
-        tls_leaf: response.and_then(|response| response.tls_leaf),
-        about: record.about.clone(),
-        retries: record.retries,
-        started: record.started,
-        finished: record.finished,
-        error: record.outcome.as_ref().err().cloned(),
-    }
-}
-
 #[async_trait]
 impl Sink for StoreSink {
     async fn page(&mut self, page: Page) -> Result<()> {
@@ -266,7 +245,7 @@ impl Sink for StoreSink {
             coverage: coverage.clone(),
             nodes: shown.nodes,
             edges: shown.edges,
-            calls: records.iter().map(call).collect(),
+            calls: records.len() as u64,
             artifacts,
             statement: NewStatement { id, kind, pae: signed.pae, signature: signed.sig, key_id: signed.keyid },
             started,

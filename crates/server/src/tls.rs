@@ -64,7 +64,7 @@ pub(crate) fn load(section: &ServerSection, data: &DataDir) -> anyhow::Result<Tl
     let fingerprint = crypto::sha256(leaf);
     let secret = PrivateKeyDer::from_pem_slice(&read_private(&key)?)
         .with_context(|| format!("`{}` is not a PEM private key", key.display()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = crypto::tls::provider();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()

@@ -10,6 +10,8 @@
 
 #[path = "journey/account.rs"]
 mod account;
+#[path = "journey/fips.rs"]
+mod fips;
 #[path = "journey/first_minute.rs"]
 mod first_minute;
 #[path = "journey/second_factor.rs"]

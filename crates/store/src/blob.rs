@@ -4,7 +4,10 @@
 //! - a file is written once, whole or not at all: a temporary file beside it, synced, renamed, the folder synced;
 //! - only the server's user may read it (folders 0700, files 0600);
 //! - bytes are hashed on every read, and bytes that are not what their name says are never handed out.
+//!
+//! Many blobs are made durable together: syncing each file and each folder costs a disk's commit, four times a blob.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -39,28 +42,58 @@ fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Makes a folder and those above it, each one durable before something is put into it.
-fn make_dir(path: &Path) -> io::Result<()> {
+/// Blobs of one call from which on the file system is synced twice as a whole instead of every file and folder by itself.
+const TOGETHER: usize = 8;
+
+/// How blobs become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    Each,
+    Together,
+}
+
+/// Makes a folder and those above it, each one durable before something is put into it, where each is.
+fn make_dir(path: &Path, durable: Durable) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
     if let Some(above) = path.parent() {
-        make_dir(above)?;
+        make_dir(above, durable)?;
         match DirBuilder::new().mode(0o700).create(path) {
             // Another task made it in the meantime.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        sync_dir(above)?;
+        if durable == Durable::Each {
+            sync_dir(above)?;
+        }
     }
     Ok(())
 }
 
-fn write_once(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_new(temporary: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(temporary, path)
+    if durable == Durable::Each { file.sync_all() } else { Ok(()) }
+}
+
+/// A blob that is written but has its temporary name; removed if it does not get its own.
+struct Written {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Written {
+    fn keep(self) -> io::Result<()> {
+        std::fs::rename(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        // What was not renamed is worth nothing; if it cannot be removed either, it is in nobody's way.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
 }
 
 impl Blobs {
@@ -75,23 +108,46 @@ impl Blobs {
         self.root.join(first).join(second).join(&hex)
     }
 
-    fn put_now(&self, digest: Digest, bytes: &[u8], suffix: u64) -> Result<()> {
-        if crypto::sha256(bytes) != digest {
-            return Err(Error::internal(format!("bytes that are to be kept as {digest:?} have another digest")));
+    /// Writes those that are not there yet, under temporary names, then gives them their own; none is half there, and after an error those
+    /// that got their names are whole.
+    fn put_now(&self, blobs: &[(Digest, Bytes)], suffix: u64) -> Result<()> {
+        let durable = if blobs.len() < TOGETHER { Durable::Each } else { Durable::Together };
+        let (mut written, mut dirs, mut seen) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for (digest, bytes) in blobs {
+            if crypto::sha256(bytes) != *digest {
+                return Err(Error::internal(format!("bytes that are to be kept as {digest:?} have another digest")));
+            }
+            let path = self.path(*digest);
+            if !seen.insert(*digest) || path.exists() {
+                continue;
+            }
+            let Some(dir) = path.parent() else { return Err(Error::internal("a blob has a folder")) };
+            make_dir(dir, durable).map_err(|error| failed(&error, dir))?;
+            dirs.insert(dir.to_owned());
+            let blob = Written { temporary: dir.join(format!(".{digest}.{suffix:016x}")), path };
+            write_new(&blob.temporary, bytes, durable).map_err(|error| failed(&error, &blob.path))?;
+            written.push(blob);
         }
-        let path = self.path(digest);
-        if path.exists() {
+        if written.is_empty() {
             return Ok(());
         }
-        let Some(dir) = path.parent() else { return Err(Error::internal("a blob has a folder")) };
-        make_dir(dir).map_err(|error| failed(&error, dir))?;
-        let temporary = dir.join(format!(".{digest}.{suffix:016x}"));
-        if let Err(error) = write_once(&path, &temporary, bytes) {
-            // What was written so far is worth nothing; if it cannot be removed either, it is in nobody's way.
-            let _ = std::fs::remove_file(&temporary);
-            return Err(failed(&error, &path));
+        // Bytes first, names after them: a name never stands for bytes that a power cut took.
+        if durable == Durable::Together {
+            self.sync_all().map_err(|error| failed(&error, &self.root))?;
         }
-        sync_dir(dir).map_err(|error| failed(&error, dir))
+        for blob in written {
+            let path = blob.path.clone();
+            blob.keep().map_err(|error| failed(&error, &path))?;
+        }
+        match durable {
+            Durable::Each => dirs.iter().try_for_each(|dir| sync_dir(dir).map_err(|error| failed(&error, dir))),
+            Durable::Together => self.sync_all().map_err(|error| failed(&error, &self.root)),
+        }
+    }
+
+    /// Syncs the file system that the blobs lie on, which also tells of earlier errors in writing to it (Linux 5.8).
+    fn sync_all(&self) -> io::Result<()> {
+        rustix::fs::syncfs(File::open(&self.root)?).map_err(io::Error::from)
     }
 
     fn load_now(&self, digest: Digest) -> Result<Vec<u8>> {
@@ -113,11 +169,11 @@ impl Blobs {
     }
 
     /// Keeps bytes; those that are there already are left alone.
-    pub(crate) async fn put(&self, store: &Store, digest: Digest, bytes: Bytes) -> Result<()> {
+    pub(crate) async fn put(&self, store: &Store, blobs: Vec<(Digest, Bytes)>) -> Result<()> {
         let mut suffix = [0u8; 8];
         store.rng().fill(&mut suffix);
         let this = self.clone();
-        blocking(move || this.put_now(digest, &bytes, u64::from_be_bytes(suffix))).await
+        blocking(move || this.put_now(&blobs, u64::from_be_bytes(suffix))).await
     }
 
     /// Reads bytes back, checked.
@@ -137,6 +193,43 @@ mod tests {
 
     use super::*;
 
+    fn one(bytes: &'static [u8]) -> [(Digest, Bytes); 1] {
+        [(crypto::sha256(bytes), Bytes::from_static(bytes))]
+    }
+
+    fn many(count: usize) -> Vec<(Digest, Bytes)> {
+        (0..count).map(|n| format!("blob {n}")).map(|text| (crypto::sha256(text.as_bytes()), text.into())).collect()
+    }
+
+    fn files(dir: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn many_blobs_are_kept_as_one_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs { root: dir.path().join("sha256") };
+        let mut new = many(TOGETHER + 3);
+        new.push(new[0].clone());
+        blobs.put_now(&new[..2], 1).unwrap();
+        blobs.put_now(&new, 2).unwrap();
+        for (digest, bytes) in &new {
+            assert_eq!(&blobs.load_now(*digest).unwrap()[..], &bytes[..]);
+        }
+        assert_eq!(files(dir.path()).len(), TOGETHER + 3);
+    }
+
+    #[test]
+    fn when_one_of_many_cannot_be_kept_no_part_of_any_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs { root: dir.path().join("sha256") };
+        let mut new = many(TOGETHER + 3);
+        new[TOGETHER].1 = Bytes::from_static(b"other bytes");
+        assert_eq!(blobs.put_now(&new, 1).unwrap_err().code(), "internal");
+        assert_eq!(files(dir.path()), [""; 0].map(PathBuf::from), "neither temporary files nor blobs");
+    }
+
     #[test]
     fn a_full_disk_says_what_to_do() {
         for code in [28, 122] {
@@ -150,14 +243,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs { root: dir.path().join("a/sha256") };
         let digest = crypto::sha256(b"bytes");
-        blobs.put_now(digest, b"bytes", 1).unwrap();
-        blobs.put_now(digest, b"bytes", 2).unwrap();
+        blobs.put_now(&one(b"bytes"), 1).unwrap();
+        blobs.put_now(&one(b"bytes"), 2).unwrap();
         let path = blobs.path(digest);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         assert_eq!(blobs.load_now(digest).unwrap(), b"bytes");
-        assert_eq!(blobs.put_now(digest, b"other", 3).unwrap_err().code(), "internal");
+        assert_eq!(blobs.put_now(&[(digest, Bytes::from_static(b"other"))], 3).unwrap_err().code(), "internal");
     }
 
     #[test]
@@ -166,11 +259,11 @@ mod tests {
         let blobs = Blobs { root: dir.path().join("sha256") };
         let digest = crypto::sha256(b"bytes");
         std::fs::write(dir.path().join("sha256"), "a file where a folder should be").unwrap();
-        let error = blobs.put_now(digest, b"bytes", 1).unwrap_err();
+        let error = blobs.put_now(&one(b"bytes"), 1).unwrap_err();
         assert!(error.to_string().contains("check the disk"), "{error}");
         std::fs::remove_file(dir.path().join("sha256")).unwrap();
         assert_eq!(blobs.load_now(digest).unwrap_err().code(), "unavailable");
-        blobs.put_now(digest, b"bytes", 1).unwrap();
+        blobs.put_now(&one(b"bytes"), 1).unwrap();
         assert_eq!(blobs.load_now(digest).unwrap(), b"bytes");
     }
 }

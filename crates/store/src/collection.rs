@@ -1,10 +1,9 @@
-//! What a task brought back for one scope: coverage, calls, kept artifacts, and the signed statement of how it was collected.
+//! What a task brought back for one scope: coverage, kept artifacts, and the signed statement of how it was collected, call by call.
 
 use access::{Permit, ops};
 use bytes::Bytes;
 use domain::{CollectionId, Coverage, Digest, Error, EvidenceId, Result, ScopeId, TenantId, Timestamp};
 use inventory::ScopeKey;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -14,41 +13,6 @@ use crate::blob::Blobs;
 use crate::db::{Tx, args};
 use crate::job::stored;
 use crate::work::{self, Claim};
-
-/// One call to the source, in order, also when it failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CollectedCall {
-    /// Operation, path or argv.
-    pub operation: String,
-    /// Origin or host.
-    pub endpoint: String,
-    /// `aws`, `file`, `command`, …
-    pub system: String,
-    /// SHA-256 of the parameters.
-    pub params_digest: Digest,
-    /// HTTP status; none when nothing was answered.
-    pub status: Option<u16>,
-    /// The `Date` header.
-    pub date: Option<String>,
-    /// The source's own request id.
-    pub request_id: Option<String>,
-    /// SHA-256 of the body, kept or not.
-    pub digest: Option<Digest>,
-    /// Bytes of the body.
-    pub size: u64,
-    /// SHA-256 of the server's TLS leaf certificate.
-    pub tls_leaf: Option<Digest>,
-    /// The one resource that it asked about.
-    pub about: Option<String>,
-    /// Tries beyond the first.
-    pub retries: u32,
-    /// When the first try began.
-    pub started: Timestamp,
-    /// When the last try ended.
-    pub finished: Timestamp,
-    /// Why nothing was answered.
-    pub error: Option<String>,
-}
 
 /// Collected bytes to keep.
 #[derive(Debug, Clone)]
@@ -93,8 +57,8 @@ pub struct Collection {
     pub nodes: u64,
     /// Edges that it showed.
     pub edges: u64,
-    /// The calls, in order.
-    pub calls: Vec<CollectedCall>,
+    /// Calls that were made; the statement says each.
+    pub calls: u64,
     /// What is kept of the replies.
     pub artifacts: Vec<NewArtifact>,
     /// The signed statement of all this.
@@ -177,13 +141,10 @@ impl Store {
         collection: Collection,
     ) -> Result<()> {
         let (tenant, task) = (permit.tenant(), claim.task());
-        let blobs = Blobs::of(self, tenant);
-        for artifact in &collection.artifacts {
-            blobs.put(self, artifact.digest, artifact.bytes.clone()).await?;
-        }
+        let bytes = collection.artifacts.iter().map(|artifact| (artifact.digest, artifact.bytes.clone())).collect();
+        Blobs::of(self, tenant).put(self, bytes).await?;
         let (scope, statement) = (collection.scope.as_str(), &collection.statement);
         let key = Uuid::from_u128(ScopeKey::of(&collection.scope).0);
-        let calls = serde_json::to_string(&collection.calls).map_err(Error::internal)?;
 
         let mut unit = self.write(permit).await?;
         work::fence(&mut unit.tx, tenant, claim).await?;
@@ -201,11 +162,11 @@ impl Store {
         }
         unit.tx
             .execute(
-                "INSERT INTO collection (tenant_id, id, job_id, task_id, scope_key, scope, coverage, reason, nodes, edges, calls, \
+                "INSERT INTO collection (tenant_id, id, job_id, task_id, scope_key, scope, coverage, reason, nodes, edges, \
                  call_count, started_at, finished_at, evidence_id) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
                  ON CONFLICT (tenant_id, task_id, scope_key) DO UPDATE SET id = excluded.id, coverage = excluded.coverage, reason = excluded.reason, \
-                 nodes = excluded.nodes, edges = excluded.edges, calls = excluded.calls, call_count = excluded.call_count, \
+                 nodes = excluded.nodes, edges = excluded.edges, call_count = excluded.call_count, \
                  started_at = excluded.started_at, finished_at = excluded.finished_at, evidence_id = excluded.evidence_id",
                 args![
                     tenant,
@@ -218,8 +179,7 @@ impl Store {
                     collection.coverage.reason().map(str::to_owned),
                     stored(collection.nodes),
                     stored(collection.edges),
-                    calls,
-                    stored(collection.calls.len() as u64),
+                    stored(collection.calls),
                     collection.started,
                     collection.finished,
                     statement.id.as_uuid()
@@ -229,7 +189,7 @@ impl Store {
         let detail = json!({
             "scope": scope,
             "coverage": collection.coverage.as_str(),
-            "calls": collection.calls.len(),
+            "calls": collection.calls,
             "artifacts": collection.artifacts.len(),
             "statement": statement.id,
             "statement_sha256": crypto::sha256(&statement.pae),

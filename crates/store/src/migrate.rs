@@ -4,8 +4,11 @@ use domain::{Error, Result};
 
 use crate::db::{Db, Engine, args};
 
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("../migrations/0001_begin.sql")), (2, include_str!("../migrations/0002_session.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../migrations/0001_begin.sql")),
+    (2, include_str!("../migrations/0002_session.sql")),
+    (9, include_str!("../migrations/0009_collection.sql")),
+];
 
 /// Tables that hold no tenant's data although they name a tenant.
 const NOT_TENANT_SCOPED: &[&str] = &["work"];

@@ -10,7 +10,6 @@ use uuid::Uuid;
 use crate::Page;
 use crate::audit::{Category, Change};
 use crate::blob::Blobs;
-use crate::collection::CollectedCall;
 use crate::db::{Row, Tx, args};
 use crate::job::count;
 use crate::unit::{Read, Write};
@@ -64,8 +63,6 @@ pub struct StatementDetail {
     pub artifacts: Vec<ArtifactRow>,
     /// The collections' statements that a judgement rests on.
     pub basis: Vec<EvidenceId>,
-    /// The calls of a collection; empty where a later try of the same task took its place.
-    pub calls: Vec<CollectedCall>,
 }
 
 /// Which statements to list.
@@ -171,21 +168,7 @@ async fn detail(tx: &mut Tx, tenant: TenantId, id: EvidenceId) -> Result<Stateme
         .iter()
         .map(|row| row.uuid(0).map(EvidenceId::from_uuid))
         .collect::<Result<_>>()?;
-    let calls = match tx
-        .row("SELECT calls FROM collection WHERE tenant_id = $1 AND evidence_id = $2", args![tenant, id])
-        .await?
-    {
-        Some(row) => row.json(0)?,
-        None => Vec::new(),
-    };
-    Ok(StatementDetail {
-        row: evidence_row(&row)?,
-        pae: row.bytes(8)?,
-        signature: row.bytes(9)?,
-        artifacts,
-        basis,
-        calls,
-    })
+    Ok(StatementDetail { row: evidence_row(&row)?, pae: row.bytes(8)?, signature: row.bytes(9)?, artifacts, basis })
 }
 
 async fn ids(tx: &mut Tx, sql: &'static str, values: &[crate::db::Value]) -> Result<Vec<EvidenceId>> {

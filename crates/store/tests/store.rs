@@ -25,5 +25,7 @@ mod tenancy;
 mod trouble;
 #[path = "store/vault.rs"]
 mod vault;
+#[path = "store/walls.rs"]
+mod walls;
 #[path = "store/world.rs"]
 mod world;

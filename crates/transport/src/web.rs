@@ -249,7 +249,7 @@ pub(crate) fn connector(config: &WebConfig) -> Result<reqwest::Client, String> {
     for root in &config.extra_roots {
         roots.add(root.clone()).map_err(|error| error.to_string())?;
     }
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+    let tls = rustls::ClientConfig::builder_with_provider(crypto::tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .with_root_certificates(roots);

@@ -37,6 +37,28 @@ const PACKAGES: &[Package] = &[
     Package { name: "util-linux", why: "`setpriv` and `flock` run the private PostgreSQL", present: has_util_linux },
 ];
 
+/// What the FIPS module's own build asks for; nothing else needs it.
+const FIPS_PACKAGES: &[Package] = &[
+    Package { name: "cmake", why: "the FIPS module is built with it", present: || run::which("cmake").is_some() },
+    Package {
+        name: "golang-go",
+        why: "the FIPS module's integrity check is made with it",
+        present: || run::which("go").is_some(),
+    },
+    Package { name: "ninja-build", why: "the FIPS module is built with it", present: || run::which("ninja").is_some() },
+    Package { name: "clang", why: "the FIPS module is compiled with it", present: || run::which("clang").is_some() },
+    Package {
+        name: "openssl",
+        why: "the server's TLS is looked at without our code",
+        present: || run::which("openssl").is_some(),
+    },
+];
+
+/// Installs what the FIPS build needs and is missing.
+pub(crate) fn fips() -> anyhow::Result<()> {
+    install(FIPS_PACKAGES)
+}
+
 fn has_postgres() -> bool {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     versions
@@ -59,13 +81,13 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> 
     if let Some(arg) = args.first() {
         bail!("`setup` takes no option `{arg}`");
     }
-    packages()?;
+    install(PACKAGES)?;
     python(workspace)?;
     cargo_deny(workspace)
 }
 
-fn packages() -> anyhow::Result<()> {
-    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !(package.present)()).collect();
+fn install(packages: &[Package]) -> anyhow::Result<()> {
+    let missing: Vec<&Package> = packages.iter().filter(|package| !(package.present)()).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -82,6 +82,8 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> 
     if let Ok(text) = fs::read_to_string(workspace.root.join(documents::SECURITY_MODEL)) {
         findings.extend(documents::proofs(&Source { path: documents::SECURITY_MODEL.to_owned(), text }, &rust));
     }
+    let linked = crate::fips::linked(workspace)?.into_iter();
+    findings.extend(linked.map(|message| Finding { path: "Cargo.lock".to_owned(), line: 1, message }));
     findings.sort();
     for finding in &findings {
         eprintln!("{finding}");

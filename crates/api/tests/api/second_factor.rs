@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use access::Role;
-use api::Settings;
 use crypto::totp;
 use domain::Clock as _;
 use serde_json::{Value, json};
@@ -300,25 +299,28 @@ fn an_administrator_resets_the_factors_of_who_lost_them() {
 
 #[test]
 fn where_the_installation_requires_a_second_factor_nothing_but_adding_one_is_possible() {
-    let settings = Settings { second_factor_required: true, ..Settings::default() };
-    each_engine_with(settings, |world| async move {
-        let token = world.sign_in(&admin()).await;
-        let call = async |method: &str, path: &str| world.call(method, path, Some(&token), None).await;
-        assert_eq!(call("GET", "/api/v1/me").await.is(200).json["must_add_second_factor"], true);
-        for path in ["/api/v1/tenants/acme/nodes", "/api/v1/plugins", "/api/v1/users", "/api/v1/tenants/nowhere/nodes"]
-        {
-            call("GET", path).await.is(403).says("a second factor is required here");
-        }
-        let (app, _) = enrol(&world, &token).await;
-        assert_eq!(call("GET", "/api/v1/me").await.is(200).json["must_add_second_factor"], false);
-        call("GET", "/api/v1/tenants/acme/nodes").await.is(200);
-        call("DELETE", &format!("/api/v1/me/factors/{}", app.id)).await.is(409).says("required");
-        next_step(&world);
-        let waiting = pending(&world, &admin()).await;
-        let done = second_step(&world, &waiting, json!({"code": app.code(&world, 0)})).await.is(201);
-        let session = done.json["token"].as_str().unwrap().to_owned();
-        world.call("GET", "/api/v1/tenants/acme/nodes", Some(&session), None).await.is(200);
-    });
+    each_engine_with(
+        |settings| settings.second_factor_required = true,
+        |world| async move {
+            let token = world.sign_in(&admin()).await;
+            let call = async |method: &str, path: &str| world.call(method, path, Some(&token), None).await;
+            assert_eq!(call("GET", "/api/v1/me").await.is(200).json["must_add_second_factor"], true);
+            for path in
+                ["/api/v1/tenants/acme/nodes", "/api/v1/plugins", "/api/v1/users", "/api/v1/tenants/nowhere/nodes"]
+            {
+                call("GET", path).await.is(403).says("a second factor is required here");
+            }
+            let (app, _) = enrol(&world, &token).await;
+            assert_eq!(call("GET", "/api/v1/me").await.is(200).json["must_add_second_factor"], false);
+            call("GET", "/api/v1/tenants/acme/nodes").await.is(200);
+            call("DELETE", &format!("/api/v1/me/factors/{}", app.id)).await.is(409).says("required");
+            next_step(&world);
+            let waiting = pending(&world, &admin()).await;
+            let done = second_step(&world, &waiting, json!({"code": app.code(&world, 0)})).await.is(201);
+            let session = done.json["token"].as_str().unwrap().to_owned();
+            world.call("GET", "/api/v1/tenants/acme/nodes", Some(&session), None).await.is(200);
+        },
+    );
 }
 
 #[test]

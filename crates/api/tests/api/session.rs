@@ -8,7 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::Clock as _;
 use serde_json::{Value, json};
 
-use crate::world::{LEAVER, NEWCOMER, PLATFORM, SESSION_MS, World, admin, each_engine, holder, planted};
+use crate::world::{
+    LEAVER, NEWCOMER, PLATFORM, SESSION_MS, World, admin, each_engine, each_engine_with, holder, planted,
+};
 
 const IDLE_MS: i64 = 3_600_000;
 const STEP_UP_MS: u64 = 15 * 60_000;
@@ -294,6 +296,33 @@ fn a_new_password_ends_the_other_sessions_and_the_old_password() {
 }
 
 #[test]
+fn an_installation_that_goes_to_pbkdf2_stores_each_password_anew_at_its_next_use() {
+    each_engine_with(
+        |settings| settings.pbkdf2 = true,
+        |world| async move {
+            let stored = || async {
+                let user = world.store.login_user(&admin().parse().unwrap()).await.unwrap().unwrap();
+                user.password_hash.unwrap()
+            };
+            assert!(stored().await.starts_with("$2b$"), "the world's users come from before");
+            sign_in(&world, &admin(), &testkit::logs::plant("a wrong password")).await.is(401);
+            assert!(stored().await.starts_with("$2b$"), "only a right password is stored anew");
+            let token = world.sign_in(&admin()).await;
+            let renewed = stored().await;
+            assert!(renewed.starts_with("$pbkdf2-sha256$"), "{renewed}");
+            let last = world.audit(None, -1).await;
+            assert!(last.iter().any(|(_, action, _)| action == "password_rehash"));
+            world.sign_in(&admin()).await;
+            assert_eq!(stored().await, renewed, "once");
+            let body = json!({"old": planted().password, "new": planted().new_password});
+            world.call("POST", "/api/v1/me/password", Some(&token), Some(body)).await.is(204);
+            assert!(stored().await.starts_with("$pbkdf2-sha256$"));
+            sign_in(&world, &admin(), &planted().new_password).await.is(201);
+        },
+    );
+}
+
+#[test]
 fn a_one_time_password_is_good_for_nothing_but_changing_it() {
     each_engine(|world| async move {
         let token = world.sign_in(NEWCOMER).await;
@@ -422,5 +451,25 @@ fn what_touches_secrets_roles_or_keys_needs_a_fresh_proof_and_a_sign_in_is_one()
         prove(json!({"password": planted().password})).await.is(200);
         world.call("POST", "/api/v1/me/factors/totp", Some(&other), Some(json!({"name": "Phone"}))).await.is(403);
         world.call("POST", "/api/v1/me/factors/totp", Some(&token), Some(json!({"name": "Phone"}))).await.is(201);
+    });
+}
+
+#[test]
+fn the_password_cannot_be_guessed_by_fresh_proofs_in_a_stolen_session() {
+    each_engine(|world| async move {
+        let token = world.sign_in(&admin()).await;
+        let prove = |password: String| {
+            let body = json!({"password": password});
+            world.call("POST", "/api/v1/sessions/current/step-up", Some(&token), Some(body))
+        };
+        for n in 0..5 {
+            prove(format!("a wrong password, number {n}")).await.is(400);
+        }
+        prove("one more".to_owned()).await.is(429);
+        prove(planted().password.clone()).await.is(429);
+        world.clock.advance(Duration::from_hours(1));
+        let again = world.sign_in(&admin()).await;
+        let body = json!({"password": planted().password});
+        world.call("POST", "/api/v1/sessions/current/step-up", Some(&again), Some(body)).await.is(200);
     });
 }

@@ -142,16 +142,16 @@ pub(crate) struct World {
 
 /// Runs a test in a world on each engine.
 pub(crate) fn each_engine<F: Future<Output = ()>>(test: impl Fn(World) -> F) {
-    each_engine_with(Settings::default(), test);
+    each_engine_with(|_| (), test);
 }
 
 /// The same with other settings.
-pub(crate) fn each_engine_with<F: Future<Output = ()>>(settings: Settings, test: impl Fn(World) -> F) {
+pub(crate) fn each_engine_with<F: Future<Output = ()>>(adjust: fn(&mut Settings), test: impl Fn(World) -> F) {
     testkit::logs::capture();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for postgres in [false, true] {
         let database = postgres.then(|| Postgres::shared().database());
-        runtime.block_on(async { test(World::new(database, settings.clone()).await).await });
+        runtime.block_on(async { test(World::new(database, adjust).await).await });
     }
 }
 
@@ -173,7 +173,7 @@ pub(crate) const NEWCOMER: &str = "newcomer@example.org";
 pub(crate) const LEAVER: &str = "leaver@example.org";
 
 impl World {
-    async fn new(database: Option<TestDatabase<'static>>, settings: Settings) -> Self {
+    async fn new(database: Option<TestDatabase<'static>>, adjust: fn(&mut Settings)) -> Self {
         let (dir, watch) = (tempfile::tempdir().unwrap(), testkit::logs::watch());
         let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(7)));
         let url = match &database {
@@ -192,13 +192,14 @@ impl World {
         };
         let store = Store::open(options).await.unwrap();
         let installation = store.installation_id().await.unwrap();
-        let settings = Settings {
+        let mut settings = Settings {
             installation: installation.clone(),
             session_ms: SESSION_MS,
             bcrypt_cost: 4,
             relying_party: webauthn::RelyingParty::of_origin(ORIGIN),
-            ..settings
+            ..Settings::default()
         };
+        adjust(&mut settings);
         let (draining, drained) = tokio::sync::watch::channel(false);
         let panics = Arc::new(AtomicBool::new(false));
         let state = ApiState::new(
@@ -515,7 +516,7 @@ impl World {
             coverage: Coverage::Complete,
             nodes: 1,
             edges: 1,
-            calls: vec![],
+            calls: 0,
             artifacts: vec![artifact],
             statement,
             started: now,

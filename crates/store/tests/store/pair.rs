@@ -39,6 +39,42 @@ impl<'w> Pair<'w> {
         Pair { store: self.world.another_server().await, clock, rng, a: self.a, b: self.b, world: self.world }
     }
 
+    /// The database's server side, on PostgreSQL.
+    pub(crate) fn postgres(&self) -> Option<&'w testkit::TestDatabase<'static>> {
+        self.world.postgres.as_ref()
+    }
+
+    /// Every table that names a tenant, but for the queue's.
+    pub(crate) async fn tenant_tables(&self) -> Vec<String> {
+        let sql = if self.postgres().is_some() {
+            "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+             WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace AND a.attname = 'tenant_id' ORDER BY 1"
+        } else {
+            "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) i \
+             WHERE m.type = 'table' AND i.name = 'tenant_id' ORDER BY 1"
+        };
+        self.raw(self.a, sql).await.unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// See [`World::raw`].
+    pub(crate) async fn raw(&self, tenant: TenantId, sql: &str) -> anyhow::Result<String> {
+        self.world.raw(tenant, sql).await
+    }
+
+    /// Every row of a table in a tenant.
+    pub(crate) async fn rows_of(&self, tenant: TenantId, table: &str) -> Vec<String> {
+        self.world.rows_of(tenant, table).await
+    }
+
+    /// Every row of a tenant, in all tables.
+    pub(crate) async fn foreign_rows(&self, tenant: TenantId) -> Vec<(String, Vec<String>)> {
+        let mut all = Vec::new();
+        for table in self.tenant_tables().await {
+            all.push((table.clone(), self.rows_of(tenant, &table).await));
+        }
+        all
+    }
+
     /// Where a tenant's blobs lie.
     pub(crate) fn blobs(&self, tenant: TenantId) -> PathBuf {
         self.world.blobs(tenant)

@@ -1,5 +1,11 @@
 //! The wall between tenants in the database itself.
 
+use access::ops;
+use domain::Coverage;
+use store::{AuditFilter, TaskOutcome};
+
+use crate::evidence::collect;
+use crate::pair;
 use crate::world::each_engine;
 
 /// Tables that name no tenant: the installation's own, and the queue, which holds ids and times only.
@@ -54,6 +60,39 @@ async fn attack_33_without_a_tenant_or_with_another_one_no_row_is_seen_or_writte
         );
         let refused = world.raw(a, &plant).await.unwrap_err().to_string();
         assert!(refused.contains("row-level security"), "{refused}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_34_what_the_server_does_by_itself_names_a_tenant_and_is_recorded_as_its_own() {
+    pair::each_engine(async |pair| {
+        let filter = AuditFilter { limit: 500, ..AuditFilter::default() };
+        let log = async |tenant| {
+            let mut unit = pair.read::<ops::AuditList>(tenant).await;
+            unit.audit_list(&filter).await.unwrap().items
+        };
+        let (before, others) = (log(pair.a).await.len(), log(pair.b).await.len());
+        let (_, claims) = pair.running(pair.a, &["t"]).await;
+        collect(pair, &claims[0], "aws:1:r:s3.buckets", Coverage::Complete, &[b"seen".to_vec()]).await.unwrap();
+        pair.finish(&claims[0], TaskOutcome::Completed).await;
+        let records = log(pair.a).await;
+        let own: Vec<&str> = records[..records.len() - before].iter().map(|record| record.actor.as_str()).collect();
+        assert!(own.len() >= 4 && own.iter().all(|actor| actor.starts_with("system:")), "{own:?}");
+        assert_eq!(log(pair.b).await.len(), others, "nothing happened in the other tenant");
+        // What a worker sees before it names a tenant: the queue, which holds ids and times.
+        let Some(database) = pair.postgres() else { return };
+        for table in pair.tenant_tables().await {
+            let seen = database.app_sql(&format!("SELECT count(*) FROM {table}")).unwrap();
+            assert_eq!(seen.trim(), "0", "{table} without a tenant");
+        }
+        let queue = "SELECT string_agg(attname || ' ' || atttypid::regtype, ', ' ORDER BY attnum) FROM pg_attribute \
+             WHERE attrelid = 'work'::regclass AND attnum > 0";
+        assert_eq!(
+            database.app_sql(queue).unwrap().trim(),
+            "id uuid, kind text, owner_tenant uuid, due_at bigint, attempt bigint, cancel boolean, lease_id uuid, lease_owner text, \
+             lease_until bigint"
+        );
     })
     .await;
 }
