@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use domain::{Clock, Email, RequestId, Rng, SessionId, TenantId, UserId};
 
-use crate::{Denied, Permit, PlatformOperation, PlatformPermit, Role, TenantOperation};
+use crate::{Denied, OwnOperation, OwnPermit, Permit, PlatformOperation, PlatformPermit, Proof, Role, TenantOperation};
 
 /// Who acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,34 @@ impl fmt::Display for Actor {
     }
 }
 
+/// Whether the actor proved who they are a moment ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Not lately: what needs a fresh proof is refused.
+    Stale,
+    /// Within the installation's limit.
+    Fresh,
+    /// The actor is no person and has nothing to prove anew: a part of the server, an API key.
+    Exempt,
+}
+
+impl Freshness {
+    /// What is known of an actor without a look at their session.
+    fn of(actor: &Actor) -> Self {
+        match actor {
+            Actor::User { .. } => Self::Stale,
+            Actor::System { .. } => Self::Exempt,
+        }
+    }
+
+    fn gives(self, proof: Proof) -> Result<(), Denied> {
+        match (proof, self) {
+            (Proof::Fresh, Self::Stale) => Err(Denied::Stale),
+            (Proof::Session, _) | (Proof::Fresh, Self::Fresh | Self::Exempt) => Ok(()),
+        }
+    }
+}
+
 /// The roles that the actor holds at this moment, as the store has them.
 #[derive(Debug, Clone, Default)]
 pub struct Grants {
@@ -51,6 +79,7 @@ pub struct Grants {
 pub struct OpCtx {
     actor: Actor,
     grants: Arc<Grants>,
+    freshness: Freshness,
     request: RequestId,
     ip: Option<IpAddr>,
     clock: Arc<dyn Clock>,
@@ -73,21 +102,44 @@ impl OpCtx {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Self {
-        Self { actor, grants: Arc::new(grants), request, ip, clock, rng }
+        let freshness = Freshness::of(&actor);
+        Self { actor, grants: Arc::new(grants), freshness, request, ip, clock, rng }
+    }
+
+    /// The same after a look at when the actor proved who they are. Called by the authentication extractor only.
+    #[must_use]
+    pub fn with_freshness(self, freshness: Freshness) -> Self {
+        Self { freshness, ..self }
     }
 
     /// The context of the server's own work in one tenant. Called by the job runner and the first start only.
     pub fn system(part: &'static str, tenant: TenantId, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
         let request = RequestId::generate(&*clock, &*rng);
         let grants = Grants { platform_admin: false, tenants: vec![(tenant, Role::TenantAdmin)] };
-        Self { actor: Actor::System { part }, grants: Arc::new(grants), request, ip: None, clock, rng }
+        Self {
+            actor: Actor::System { part },
+            grants: Arc::new(grants),
+            freshness: Freshness::Exempt,
+            request,
+            ip: None,
+            clock,
+            rng,
+        }
     }
 
     /// The context of the server's own work on the platform (creating the first tenant and administrator).
     pub fn system_platform(part: &'static str, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
         let request = RequestId::generate(&*clock, &*rng);
         let grants = Grants { platform_admin: true, tenants: Vec::new() };
-        Self { actor: Actor::System { part }, grants: Arc::new(grants), request, ip: None, clock, rng }
+        Self {
+            actor: Actor::System { part },
+            grants: Arc::new(grants),
+            freshness: Freshness::Exempt,
+            request,
+            ip: None,
+            clock,
+            rng,
+        }
     }
 
     /// Who acts.
@@ -98,6 +150,11 @@ impl OpCtx {
     /// The roles that the actor holds.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// Whether the actor proved who they are a moment ago.
+    pub fn freshness(&self) -> Freshness {
+        self.freshness
     }
 
     /// The request.
@@ -129,7 +186,10 @@ impl OpCtx {
     pub fn authorize<O: TenantOperation>(&self, tenant: TenantId) -> Result<Permit<O>, Denied> {
         match self.role_in(tenant) {
             None => Err(Denied::NoSuchTenant),
-            Some(role) if role.holds(O::PERMISSION) => Ok(Permit::new(tenant, self.clone())),
+            Some(role) if role.holds(O::PERMISSION) => {
+                self.freshness.gives(O::PROOF)?;
+                Ok(Permit::new(tenant, self.clone()))
+            }
             Some(_) => Err(Denied::Missing(O::PERMISSION)),
         }
     }
@@ -137,9 +197,17 @@ impl OpCtx {
     /// A permit for one operation on the platform.
     pub fn authorize_platform<O: PlatformOperation>(&self) -> Result<PlatformPermit<O>, Denied> {
         if self.grants.platform_admin {
+            self.freshness.gives(O::PROOF)?;
             Ok(PlatformPermit::new(self.clone()))
         } else {
             Err(Denied::Missing(O::PERMISSION))
         }
+    }
+
+    /// A permit for one operation on the actor's own account: people only.
+    pub fn authorize_own<O: OwnOperation>(&self) -> Result<OwnPermit<O>, Denied> {
+        let Actor::User { id, session, .. } = &self.actor else { return Err(Denied::NoPerson) };
+        self.freshness.gives(O::PROOF)?;
+        Ok(OwnPermit::new(*id, *session, self.clone()))
     }
 }

@@ -7,18 +7,22 @@
 //!
 //! Invariants:
 //! - only this crate makes a permit, and only from a role that holds the operation's permission in that tenant;
+//! - an operation marked `fresh` gives a person no permit without a fresh proof, however it is asked for;
 //! - a platform role gives no permit in any tenant;
 //! - deny by default: an operation that no role was given is denied to all.
 #![warn(missing_docs)]
 
+mod account;
 mod context;
 mod matrix;
 mod operation;
 mod permit;
 
-pub use context::{Actor, Grants, OpCtx};
+pub use account::{OwnOperation, OwnOperationInfo, own, own_operations};
+pub use context::{Actor, Freshness, Grants, OpCtx};
 pub use matrix::{Permission, Role};
 pub use operation::{
-    Mode, Operation, OperationInfo, PlatformOperation, ReadOperation, TenantOperation, WriteOperation, operations, ops,
+    Mode, Operation, OperationInfo, PlatformOperation, Proof, ReadOperation, TenantOperation, WriteOperation,
+    operations, ops,
 };
-pub use permit::{Denied, Permit, PlatformPermit};
+pub use permit::{Denied, OwnPermit, Permit, PlatformPermit};

@@ -1,5 +1,5 @@
 //! Every operation that exists, each with the permission that it needs. The name is also the handler, the OpenAPI operation id, the
-//! audit verb and the span.
+//! audit verb and the span. What people do to their own sessions and factors is in `account.rs`.
 
 use crate::Permission;
 
@@ -12,6 +12,15 @@ pub enum Mode {
     Write,
 }
 
+/// What a person must have shown to do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A live session.
+    Session,
+    /// A live session and, within the last minutes, a password or a second factor: for secrets, roles and keys.
+    Fresh,
+}
+
 /// An operation as a type.
 pub trait Operation: Send + Sync + 'static {
     /// `noun_verb`.
@@ -20,6 +29,8 @@ pub trait Operation: Send + Sync + 'static {
     const PERMISSION: Permission;
     /// Read or write.
     const MODE: Mode;
+    /// Whether a session alone is enough.
+    const PROOF: Proof;
 }
 
 /// An operation on one tenant's data.
@@ -40,6 +51,8 @@ pub struct OperationInfo {
     pub permission: Permission,
     /// Read or write.
     pub mode: Mode,
+    /// Whether a session alone is enough.
+    pub proof: Proof,
     /// Whether it acts on the platform and not in a tenant.
     pub platform: bool,
 }
@@ -51,7 +64,9 @@ macro_rules! operations {
     (@mode Write $op:ident) => { impl WriteOperation for ops::$op {} };
     (@platform tenant) => { false };
     (@platform platform) => { true };
-    ($($op:ident $name:literal $scope:ident $mode:ident $permission:ident;)*) => {
+    (@proof) => { Proof::Session };
+    (@proof fresh) => { Proof::Fresh };
+    ($($op:ident $name:literal $scope:ident $mode:ident $permission:ident $($proof:ident)?;)*) => {
         /// The operations, one type each.
         pub mod ops {
             $(
@@ -66,6 +81,7 @@ macro_rules! operations {
                 const NAME: &'static str = $name;
                 const PERMISSION: Permission = Permission::$permission;
                 const MODE: Mode = Mode::$mode;
+                const PROOF: Proof = operations!(@proof $($proof)?);
             }
             operations!(@scope $scope $op);
             operations!(@mode $mode $op);
@@ -77,21 +93,24 @@ macro_rules! operations {
                 name: $name,
                 permission: Permission::$permission,
                 mode: Mode::$mode,
+                proof: operations!(@proof $($proof)?),
                 platform: operations!(@platform $scope),
             },)*]
         }
     };
 }
 
+// `fresh` behind an operation: it needs a fresh proof (see `Proof::Fresh`).
 operations! {
-    TenantCreate "tenant_create" platform Write TenantsManage;
-    TenantDelete "tenant_delete" platform Write TenantsManage;
+    TenantCreate "tenant_create" platform Write TenantsManage fresh;
+    TenantDelete "tenant_delete" platform Write TenantsManage fresh;
     TenantList "tenant_list" platform Read TenantsManage;
-    UserCreate "user_create" platform Write SystemAdmin;
+    UserCreate "user_create" platform Write SystemAdmin fresh;
     UserList "user_list" platform Read SystemAdmin;
-    UserUpdate "user_update" platform Write SystemAdmin;
+    UserUpdate "user_update" platform Write SystemAdmin fresh;
+    UserFactorsReset "user_factors_reset" platform Write SystemAdmin fresh;
     DataKeyList "data_key_list" platform Read SystemAdmin;
-    DataKeyRotate "data_key_rotate" platform Write SystemAdmin;
+    DataKeyRotate "data_key_rotate" platform Write SystemAdmin fresh;
     PlatformKeyReseal "platform_key_reseal" platform Write SystemAdmin;
     MasterKeyRotate "master_key_rotate" platform Write SystemAdmin;
     SigningKeyRotate "signing_key_rotate" platform Write SystemAdmin;
@@ -101,12 +120,14 @@ operations! {
     RestoreAccept "restore_accept" platform Write SystemAdmin;
 
     MemberList "member_list" tenant Read UsersManage;
-    MemberPut "member_put" tenant Write UsersManage;
-    MemberDelete "member_delete" tenant Write UsersManage;
+    MemberPut "member_put" tenant Write UsersManage fresh;
+    MemberDelete "member_delete" tenant Write UsersManage fresh;
+    SignInPolicyShow "sign_in_policy_show" tenant Read UsersManage;
+    SignInPolicyPut "sign_in_policy_put" tenant Write UsersManage fresh;
 
     CredentialList "credential_list" tenant Read CredentialsManage;
-    CredentialCreate "credential_create" tenant Write CredentialsManage;
-    CredentialDelete "credential_delete" tenant Write CredentialsManage;
+    CredentialCreate "credential_create" tenant Write CredentialsManage fresh;
+    CredentialDelete "credential_delete" tenant Write CredentialsManage fresh;
     CredentialResolve "credential_resolve" tenant Read JobsManage;
     DataKeyReseal "data_key_reseal" tenant Write CredentialsManage;
     CredentialUse "credential_use" tenant Write JobsManage;
@@ -143,6 +164,6 @@ operations! {
     LogCosign "log_cosign" tenant Write LogsRead;
     PlatformLogCosign "platform_log_cosign" platform Write SystemAdmin;
     WitnessList "witness_list" platform Read SystemAdmin;
-    WitnessAdd "witness_add" platform Write SystemAdmin;
-    WitnessRemove "witness_remove" platform Write SystemAdmin;
+    WitnessAdd "witness_add" platform Write SystemAdmin fresh;
+    WitnessRemove "witness_remove" platform Write SystemAdmin fresh;
 }

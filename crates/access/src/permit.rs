@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use domain::{Error, TenantId};
+use domain::{Error, SessionId, TenantId, UserId};
 
 use crate::{OpCtx, Permission};
 
@@ -63,6 +63,37 @@ impl<O> PlatformPermit<O> {
     }
 }
 
+/// The right to do one operation once to one's own account.
+#[derive(Debug)]
+#[must_use = "a permit is there to be used"]
+pub struct OwnPermit<O> {
+    user: UserId,
+    session: SessionId,
+    ctx: OpCtx,
+    operation: PhantomData<fn() -> O>,
+}
+
+impl<O> OwnPermit<O> {
+    pub(crate) fn new(user: UserId, session: SessionId, ctx: OpCtx) -> Self {
+        Self { user, session, ctx, operation: PhantomData }
+    }
+
+    /// Whose account.
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// The session that they act in.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Who holds it.
+    pub fn ctx(&self) -> &OpCtx {
+        &self.ctx
+    }
+}
+
 /// Why there is no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -72,13 +103,20 @@ pub enum Denied {
     /// The actor's role lacks this.
     #[error("your role lacks the permission `{0}`")]
     Missing(Permission),
+    /// The actor may, but proved who they are too long ago.
+    #[error("{}", Error::StepUpRequired)]
+    Stale,
+    /// It is for people with an account and a session.
+    #[error("this needs a person who is signed in")]
+    NoPerson,
 }
 
 impl From<Denied> for Error {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::NoSuchTenant => Self::NotFound { what: "tenant" },
-            Denied::Missing(_) => Self::Forbidden { message: denied.to_string() },
+            Denied::Stale => Self::StepUpRequired,
+            Denied::Missing(_) | Denied::NoPerson => Self::Forbidden { message: denied.to_string() },
         }
     }
 }

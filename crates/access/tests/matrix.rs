@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use access::{Actor, Denied, Grants, Mode, OpCtx, Operation, OperationInfo, Permission, Role, operations, ops};
+use access::{
+    Actor, Denied, Freshness, Grants, Mode, OpCtx, Operation, OperationInfo, OwnOperation as _, Permission, Proof,
+    Role, operations, ops, own, own_operations,
+};
 use domain::{Clock as _, RequestId, SessionId, TenantId, UserId};
 use proptest::prelude::*;
 use testkit::{TestClock, TestRng};
@@ -26,12 +29,13 @@ macro_rules! decisions {
 
 decisions! {
     tenant [
-        MemberList MemberPut MemberDelete CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
+        MemberList MemberPut MemberDelete SignInPolicyShow SignInPolicyPut CredentialList CredentialCreate CredentialDelete CredentialResolve
+        DataKeyReseal CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]
     platform [
-        TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate PlatformAuditList PlatformAuditExport PlatformLogRead
+        TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate UserFactorsReset PlatformAuditList PlatformAuditExport PlatformLogRead
         PlatformLogCosign WitnessList WitnessAdd WitnessRemove BackupCreate BackupRestore RestoreAccept DataKeyList DataKeyRotate
         PlatformKeyReseal MasterKeyRotate SigningKeyRotate
     ]
@@ -53,7 +57,7 @@ fn context(platform_admin: bool, tenants: Vec<(TenantId, Role)>) -> OpCtx {
         session: SessionId::generate(&*clock, &*rng),
     };
     let request = RequestId::generate(&*clock, &*rng);
-    OpCtx::user(actor, Grants { platform_admin, tenants }, request, None, clock, rng)
+    OpCtx::user(actor, Grants { platform_admin, tenants }, request, None, clock, rng).with_freshness(Freshness::Fresh)
 }
 
 #[test]
@@ -75,16 +79,25 @@ fn the_matrix_is_printed_as_the_documentation_shows_it() {
 
 #[test]
 fn the_operations_and_the_roles_that_may_do_them_are_as_committed() {
-    let mut out = String::from("| operation | mode | scope | permission | roles |\n|---|---|---|---|---|\n");
+    let mode = |mode| if mode == Mode::Read { "read" } else { "write" };
+    let proof = |proof| if proof == Proof::Fresh { "fresh" } else { "session" };
+    let mut out =
+        String::from("| operation | mode | scope | permission | proof | roles |\n|---|---|---|---|---|---|\n");
     for operation in operations() {
-        let mode = if operation.mode == Mode::Read { "read" } else { "write" };
         let (scope, roles) = if operation.platform {
             ("platform", "system-admin on the platform".to_owned())
         } else {
             let roles = Role::ALL.into_iter().filter(|role| role.holds(operation.permission)).map(Role::as_str);
             ("tenant", roles.collect::<Vec<_>>().join(", "))
         };
-        writeln!(out, "| `{}` | {mode} | {scope} | `{}` | {roles} |", operation.name, operation.permission).unwrap();
+        let (mode, proof) = (mode(operation.mode), proof(operation.proof));
+        writeln!(out, "| `{}` | {mode} | {scope} | `{}` | {proof} | {roles} |", operation.name, operation.permission)
+            .unwrap();
+    }
+    for operation in own_operations() {
+        let (mode, proof) = (mode(operation.mode), proof(operation.proof));
+        writeln!(out, "| `{}` | {mode} | own account | - | {proof} | everybody who is signed in |", operation.name)
+            .unwrap();
     }
     testkit::golden::check("tests/golden/operations.md", &out);
 }
@@ -92,6 +105,8 @@ fn the_operations_and_the_roles_that_may_do_them_are_as_committed() {
 #[test]
 fn an_operation_has_one_name_in_lower_snake_case() {
     let mut names: Vec<_> = operations().iter().map(|operation| operation.name).collect();
+    let own = own_operations().iter().map(|operation| operation.name);
+    assert!(own.clone().all(|name| !names.contains(&name) && name.contains('_')));
     assert!(
         names
             .iter()
@@ -163,6 +178,37 @@ fn the_servers_own_context_works_in_its_tenant_only() {
         assert!(decide(&runner, tenant(2)).is_err(), "{name}");
         assert_eq!(decide(&starter, tenant(1)).is_ok(), info(name).platform, "{name}");
     }
+}
+
+#[test]
+fn an_operation_on_secrets_roles_or_keys_needs_a_fresh_proof_of_a_person_and_only_of_a_person() {
+    let (fresh, here) = (context(true, vec![(tenant(1), Role::SystemAdmin)]), tenant(1));
+    let stale = fresh.clone().with_freshness(Freshness::Stale);
+    let exempt = fresh.clone().with_freshness(Freshness::Exempt);
+    let mut refused = 0;
+    for (name, decide) in decisions() {
+        let expected = match info(name).proof {
+            Proof::Session => decide(&fresh, here),
+            Proof::Fresh => Err(Denied::Stale),
+        };
+        refused += usize::from(expected.is_err());
+        assert_eq!(decide(&stale, here), expected, "{name}");
+        assert!(decide(&exempt, here).is_ok(), "{name}");
+        // Who may not do it anyway is told that, and is not asked for a password.
+        let nobody = context(false, vec![(tenant(1), Role::ReadOnly)]).with_freshness(Freshness::Stale);
+        assert_ne!(decide(&nobody, here), Err(Denied::Stale), "{name}");
+    }
+    assert!(refused >= 8, "{refused}");
+    assert!(fresh.authorize_own::<own::FactorDelete>().is_ok());
+    assert_eq!(stale.authorize_own::<own::FactorDelete>().unwrap_err(), Denied::Stale);
+    assert!(stale.authorize_own::<own::SessionsEnd>().is_ok(), "{}", own::SessionsEnd::NAME);
+    let runner = OpCtx::system("runner", here, Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
+    assert_eq!(runner.authorize_own::<own::SessionList>().unwrap_err(), Denied::NoPerson);
+    // Without a look at the session a person is not fresh.
+    let actor = fresh.actor().clone();
+    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
+    let unseen = OpCtx::user(actor, Grants::default(), fresh.request(), None, clock, rng);
+    assert_eq!(unseen.freshness(), Freshness::Stale);
 }
 
 proptest! {

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use access::{Actor, Denied, OpCtx, Operation, Permit, PlatformOperation, PlatformPermit, TenantOperation};
+use access::{
+    Actor, Denied, Freshness, OpCtx, Operation, OwnOperation, OwnPermit, Permit, PlatformOperation, PlatformPermit,
+    TenantOperation,
+};
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header;
 use axum::http::request::Parts;
@@ -13,6 +16,7 @@ use store::LiveSession;
 
 use crate::layers;
 use crate::problem::Failure;
+use crate::session;
 use crate::state::ApiState;
 
 /// A signed-in caller.
@@ -38,7 +42,7 @@ fn session_of(state: &ApiState, token: &str) -> Option<SessionId> {
     let claims = Claims::new(&claims);
     claims.check_times(state.store.clock().now().as_seconds()).ok()?;
     let issued_here = claims.text("iss") == Some(state.settings.installation.as_str());
-    let for_sessions = claims.text("aud") == Some(crate::session::AUDIENCE);
+    let for_sessions = claims.text("aud") == Some(session::AUDIENCE);
     if issued_here && for_sessions { claims.text("sid")?.parse().ok() } else { None }
 }
 
@@ -62,6 +66,9 @@ impl FromRequestParts<ApiState> for Caller {
             Arc::clone(state.store.clock()),
             Arc::clone(state.store.rng()),
         );
+        let since_proof = state.store.clock().now().millis_since(session.proved_at);
+        let is_fresh = since_proof < state.settings.step_up_ms;
+        let ctx = ctx.with_freshness(if is_fresh { Freshness::Fresh } else { Freshness::Stale });
         Ok(Self { ctx, session, state: state.clone() })
     }
 }
@@ -78,13 +85,47 @@ impl Caller {
     }
 
     /// Whoever still has a one-time password may change it, and nothing else.
-    pub(crate) fn may_work(&self) -> Result<(), Error> {
+    fn has_own_password(&self) -> Result<(), Error> {
         if self.session.user.must_change_password {
             return Err(Error::Forbidden {
                 message: "change your one-time password first (`cairn login` asks for it)".to_owned(),
             });
         }
         Ok(())
+    }
+
+    /// Whoever lacks what the installation asks of everybody may see to that, and nothing else.
+    pub(crate) fn may_work(&self) -> Result<(), Error> {
+        self.has_own_password()?;
+        if session::lacks_factor(&self.state, &self.session) {
+            return Err(Error::Forbidden {
+                message: "a second factor is required here: add one first (`cairn factors add-totp`)".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether the tenant of a membership is open to this session.
+    fn may_enter(&self, tenant: TenantId) -> Result<(), Error> {
+        let asks = |member: &store::Membership| member.tenant == tenant && member.second_factor_required;
+        if !self.session.second_factor && self.session.memberships.iter().any(asks) {
+            return Err(Error::Forbidden {
+                message: "this tenant requires a second factor: add one first (`cairn factors add-totp`)".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// A permit for one operation on the caller's own account, which is possible also where a second factor is still to be added.
+    pub(crate) async fn own_permit<O: OwnOperation>(&self) -> Result<OwnPermit<O>, Failure> {
+        self.has_own_password()?;
+        match self.ctx.authorize_own::<O>() {
+            Ok(permit) => Ok(permit),
+            Err(denied) => {
+                self.state.store.record_denial(&self.ctx, None, O::NAME).await?;
+                Err(denied.into())
+            }
+        }
     }
 
     /// The tenant that a path names by id or slug, among those that the caller is a member of: another one does not exist.
@@ -107,7 +148,13 @@ impl Caller {
     pub(crate) async fn permit<O: TenantOperation>(&self, tenant: &str) -> Result<Permit<O>, Failure> {
         self.may_work()?;
         match self.tenant(tenant).and_then(|tenant| self.ctx.authorize::<O>(tenant)) {
-            Ok(permit) => Ok(permit),
+            Ok(permit) => {
+                if let Err(closed) = self.may_enter(permit.tenant()) {
+                    self.state.store.record_denial(&self.ctx, Some(permit.tenant()), <O as Operation>::NAME).await?;
+                    return Err(closed.into());
+                }
+                Ok(permit)
+            }
             Err(denied) => {
                 self.state.store.record_denial(&self.ctx, self.tenant(tenant).ok(), <O as Operation>::NAME).await?;
                 Err(denied.into())

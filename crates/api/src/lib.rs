@@ -15,6 +15,7 @@ mod control;
 mod credential;
 mod data_key;
 mod evidence;
+mod factor;
 mod finding;
 mod health;
 mod job;
@@ -23,11 +24,13 @@ mod log;
 mod member;
 mod node;
 mod page;
+mod passkey;
 mod password;
 mod plugin;
 pub mod ports;
 mod problem;
 mod schedule;
+mod second_step;
 mod session;
 mod state;
 mod tenant;
@@ -78,12 +81,28 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::openapi_show))
         .routes(routes!(session::session_create))
         .routes(routes!(session::session_revoke))
+        .routes(routes!(second_step::session_confirm))
+        .routes(routes!(second_step::passkey_challenge))
+        .routes(routes!(second_step::session_create_by_passkey))
+        .routes(routes!(second_step::session_prove))
+        .routes(routes!(second_step::passkey_ask))
+        .routes(routes!(session::session_list))
+        .routes(routes!(session::session_end))
+        .routes(routes!(session::sessions_end))
+        .routes(routes!(factor::factor_list))
+        .routes(routes!(factor::totp_create))
+        .routes(routes!(factor::totp_confirm))
+        .routes(routes!(factor::passkey_begin))
+        .routes(routes!(factor::passkey_create))
+        .routes(routes!(factor::factor_delete))
+        .routes(routes!(factor::recovery_codes_create))
         .routes(routes!(session::me_show))
         .routes(routes!(session::password_change))
         .routes(routes!(tenant::tenant_list, tenant::tenant_create))
         .routes(routes!(tenant::tenant_delete))
         .routes(routes!(user::user_list, user::user_create))
         .routes(routes!(user::user_update))
+        .routes(routes!(factor::user_factors_reset))
         .routes(routes!(audit::platform_audit_list))
         .routes(routes!(data_key::data_key_list))
         .routes(routes!(data_key::data_key_rotate))
@@ -92,6 +111,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(evidence::evidence_key_show))
         .routes(routes!(member::member_list, member::member_put))
         .routes(routes!(member::member_delete))
+        .routes(routes!(factor::sign_in_policy_show, factor::sign_in_policy_put))
         .routes(routes!(credential::credential_list, credential::credential_create))
         .routes(routes!(credential::credential_show, credential::credential_delete))
         .routes(routes!(job::job_list, job::job_create))

@@ -1,37 +1,76 @@
-//! Signing in and out, and one's own password.
+//! Signing in and out, one's own sessions and password.
 
 use std::net::IpAddr;
 
-use access::OpCtx;
+use access::{OpCtx, own};
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use crypto::{jwt, password, token};
-use domain::{Email, Error, Limits, RequestId, Rng, Secret};
+use domain::{AuthMethod, Email, Error, Limits, RequestId, Rng, Secret};
 use serde_json::json;
-use store::{LiveSession, UserRow};
-use wire::session::{Me, MyTenant, PasswordChange, SessionCreate, SessionCreated};
+use store::{LiveSession, SessionStart, UserRow};
+use wire::List;
+use wire::session::{
+    Me, MyTenant, PasswordChange, SecondStepNeeded, Session, SessionCreate, SessionCreated, SessionsEnd, SessionsEnded,
+};
 
 use crate::caller::{self, Caller};
-use crate::page::Body;
+use crate::page::{self, Body, Paging, Path, Query};
 use crate::password::check_new;
 use crate::problem::{Answer, Failure};
+use crate::second_step;
 use crate::state::ApiState;
 use crate::throttle;
 
 /// The `aud` of a session's token: no other token of this installation is good for the API.
 pub(crate) const AUDIENCE: &str = "cairn-session";
 
-/// The address of the caller, before anybody is signed in.
-pub(crate) struct Address(Option<IpAddr>);
+/// Longest name of a client that is kept, in characters.
+const AGENT_CHARS_MAX: usize = 256;
 
-impl FromRequestParts<ApiState> for Address {
+/// Who comes, before anybody is signed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Visitor {
+    request: RequestId,
+    ip: Option<IpAddr>,
+    agent: Option<String>,
+}
+
+impl FromRequestParts<ApiState> for Visitor {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Self::Rejection> {
-        Ok(Self(caller::address(parts)))
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Self::Rejection> {
+        let agent = parts.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let agent = agent.map(|agent| agent.chars().take(AGENT_CHARS_MAX).collect());
+        Ok(Self { request: caller::request(state), ip: caller::address(parts), agent })
     }
+}
+
+/// How somebody proved who they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SignIn {
+    /// The first step.
+    pub(crate) method: AuthMethod,
+    /// Whether a second factor was shown already, here or where the first step was done.
+    pub(crate) second_factor: bool,
+}
+
+impl SignIn {
+    /// A first step, after which users who have a second factor show it.
+    pub(crate) const fn one_step(method: AuthMethod) -> Self {
+        Self { method, second_factor: false }
+    }
+}
+
+/// How a sign-in goes on.
+pub(crate) enum SignedIn {
+    /// There is a session.
+    Session(SessionCreated),
+    /// The user has a second factor, and there is no session before it is shown.
+    SecondStep(SecondStepNeeded),
 }
 
 /// Runs password hashing off the async threads, at most one per core at a time.
@@ -63,7 +102,12 @@ pub(crate) async fn new_one_time_password(state: &ApiState) -> Result<(String, S
     Ok((clear, hash))
 }
 
-fn me(session: &LiveSession) -> Me {
+/// Whether the installation asks for a second factor that this session lacks.
+pub(crate) fn lacks_factor(state: &ApiState, session: &LiveSession) -> bool {
+    state.settings.second_factor_required && !session.second_factor
+}
+
+fn me(state: &ApiState, session: &LiveSession) -> Me {
     let tenants = session.memberships.iter().map(|member| MyTenant {
         id: member.tenant,
         slug: member.slug.clone(),
@@ -74,6 +118,7 @@ fn me(session: &LiveSession) -> Me {
             .filter(|right| member.role.holds(**right))
             .map(ToString::to_string)
             .collect(),
+        needs_second_factor: member.second_factor_required && !session.second_factor,
     });
     Me {
         id: session.user.id,
@@ -82,6 +127,8 @@ fn me(session: &LiveSession) -> Me {
         session: session.id,
         must_change_password: session.user.must_change_password,
         platform_admin: session.user.platform_admin,
+        has_second_factor: session.has_factor,
+        must_add_second_factor: lacks_factor(state, session),
         tenants: tenants.collect(),
     }
 }
@@ -91,15 +138,15 @@ fn refused() -> Failure {
     Error::Unauthenticated.into()
 }
 
-/// Signs in with a password.
+/// Signs in with a password; a user who has a second factor is asked for it next.
 #[utoipa::path(post, path = "/api/v1/sessions", tag = "sessions", security(()), request_body = SessionCreate,
-    responses((status = 201, description = "signed in", body = SessionCreated)))]
+    responses((status = 201, description = "signed in", body = SessionCreated),
+        (status = 202, description = "the password is right, and a second factor is needed", body = SecondStepNeeded)))]
 pub(crate) async fn session_create(
     State(state): State<ApiState>,
-    Address(ip): Address,
+    visitor: Visitor,
     Body(body): Body<SessionCreate>,
-) -> Answer<(StatusCode, Json<SessionCreated>)> {
-    let request = caller::request(&state);
+) -> Answer<Response> {
     let cost = state.settings.bcrypt_cost;
     let password = Secret::new(body.password.into_bytes());
     if password.expose().len() > Limits::PASSWORD_BYTES_MAX {
@@ -110,8 +157,8 @@ pub(crate) async fn session_create(
     let ctx = OpCtx::user(
         access::Actor::System { part: "login" },
         access::Grants::default(),
-        request,
-        ip,
+        visitor.request,
+        visitor.ip,
         state.store.clock().clone(),
         state.store.rng().clone(),
     );
@@ -154,17 +201,44 @@ pub(crate) async fn session_create(
     if let (Some(before), Some(after)) = (before_hash, renewed) {
         state.store.password_rehash(&ctx, user.id, &before, &after).await?;
     }
-    Ok((StatusCode::CREATED, Json(issue(&state, &user, request, ip).await?)))
+    Ok(match issue(&state, &user, SignIn::one_step(AuthMethod::Password), &visitor).await? {
+        SignedIn::Session(session) => (StatusCode::CREATED, Json(session)).into_response(),
+        SignedIn::SecondStep(needed) => (StatusCode::ACCEPTED, Json(needed)).into_response(),
+    })
 }
 
-/// A new session of a user who has proved who they are, and its token. Every way to sign in ends here.
+/// What a session begins with.
+pub(crate) fn start(state: &ApiState, sign_in: SignIn, visitor: &Visitor) -> SessionStart {
+    SessionStart {
+        method: sign_in.method,
+        second_factor: sign_in.second_factor,
+        request: visitor.request,
+        ip: visitor.ip,
+        agent: visitor.agent.clone(),
+        lifetime_ms: state.settings.session_ms,
+        idle_ms: state.settings.idle_ms,
+    }
+}
+
+/// What follows for a user who has proved who they are: a session, or the demand for their second factor. Every first step ends here.
 pub(crate) async fn issue(
     state: &ApiState,
     user: &UserRow,
-    request: RequestId,
-    ip: Option<IpAddr>,
-) -> Result<SessionCreated, Failure> {
-    let session = state.store.session_create(user, request, ip, state.settings.session_ms).await?;
+    sign_in: SignIn,
+    visitor: &Visitor,
+) -> Result<SignedIn, Failure> {
+    let start = start(state, sign_in, visitor);
+    if !sign_in.second_factor
+        && let Some(pending) = state.store.sign_in_begin(user, &start).await?
+    {
+        return Ok(SignedIn::SecondStep(second_step::needed(state, &pending)));
+    }
+    let session = state.store.session_create(user, &start).await?;
+    Ok(SignedIn::Session(created(state, &session)))
+}
+
+/// A session that has just begun, and its token.
+pub(crate) fn created(state: &ApiState, session: &LiveSession) -> SessionCreated {
     let now = state.store.clock().now();
     let claims = json!({
         "iss": state.settings.installation,
@@ -175,7 +249,73 @@ pub(crate) async fn issue(
         "exp": session.expires_at.as_seconds(),
     });
     let token = jwt::sign_hs256(&claims, state.jwt_secret.expose());
-    Ok(SessionCreated { token, expires_at: session.expires_at, me: me(&session) })
+    SessionCreated { token, expires_at: session.expires_at, me: me(state, session) }
+}
+
+/// Whether this is the password of who calls. A wrong one is recorded.
+pub(crate) async fn is_password_of(state: &ApiState, caller: &Caller, given: String) -> Result<bool, Failure> {
+    let user = &caller.session().user;
+    let subject = user.id.to_string();
+    let guess = throttle::guess(state, caller.ctx(), throttle::OWN_SECRET, "session_prove", &subject).await?;
+    let found = state.store.login_user(&user.email).await?;
+    let stored = found.and_then(|found| found.password_hash).ok_or_else(|| {
+        Error::invalid("password", "you have no password here: sign in again, which is a fresh proof too")
+    })?;
+    let is_right = hashing(state, move || password::verify_password(&given, &stored)).await?;
+    if is_right {
+        guess.was_right();
+    } else {
+        state.store.login_refused(caller.ctx(), &user.email, Some(user.id), "wrong password for a fresh proof").await?;
+    }
+    Ok(is_right)
+}
+
+/// One's own live sessions.
+#[utoipa::path(get, path = "/api/v1/me/sessions", tag = "sessions", params(Paging), responses((status = 200, description = "sessions", body = List<Session>)))]
+pub(crate) async fn session_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<Session>>> {
+    let permit = caller.own_permit::<own::SessionList>().await?;
+    let current = permit.session();
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    Ok(page::list(state.store.session_list(permit, after, limit).await?, |row| Session {
+        id: row.id,
+        current: row.id == current,
+        created_at: row.created_at,
+        last_used_at: row.last_used_at,
+        expires_at: row.expires_at,
+        ip: row.ip,
+        agent: row.agent,
+        method: row.method.to_string(),
+        second_factor: row.second_factor,
+    }))
+}
+
+/// Ends one of one's own sessions.
+#[utoipa::path(delete, path = "/api/v1/me/sessions/{session}", tag = "sessions", params(("session" = String, Path, description = "the session's id")),
+    responses((status = 204, description = "ended")))]
+pub(crate) async fn session_end(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let permit = caller.own_permit::<own::SessionEnd>().await?;
+    state.store.session_end(permit, page::id(&id, "session")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Signs out everywhere, here too or not.
+#[utoipa::path(post, path = "/api/v1/me/sessions/end", tag = "sessions", request_body = SessionsEnd,
+    responses((status = 200, description = "ended", body = SessionsEnded)))]
+pub(crate) async fn sessions_end(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Body(body): Body<SessionsEnd>,
+) -> Answer<Json<SessionsEnded>> {
+    let permit = caller.own_permit::<own::SessionsEnd>().await?;
+    Ok(Json(SessionsEnded { ended: state.store.sessions_end(permit, body.including_current).await? }))
 }
 
 /// Signs out: the session's token is refused from now on.
@@ -187,8 +327,8 @@ pub(crate) async fn session_revoke(State(state): State<ApiState>, caller: Caller
 
 /// Who is signed in, and what they may do.
 #[utoipa::path(get, path = "/api/v1/me", tag = "sessions", responses((status = 200, description = "the caller", body = Me)))]
-pub(crate) async fn me_show(caller: Caller) -> Json<Me> {
-    Json(me(caller.session()))
+pub(crate) async fn me_show(State(state): State<ApiState>, caller: Caller) -> Json<Me> {
+    Json(me(&state, caller.session()))
 }
 
 /// Changes one's own password and ends one's other sessions.

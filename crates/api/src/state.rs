@@ -18,6 +18,14 @@ pub struct Settings {
     pub installation: String,
     /// How long a session lives, in milliseconds; default 8 h.
     pub session_ms: i64,
+    /// How long a session lives without being used, in milliseconds; default 1 h.
+    pub idle_ms: i64,
+    /// How long a proof of who one is counts as fresh, in milliseconds; default 15 min.
+    pub step_up_ms: i64,
+    /// Whether everybody needs a second factor; default false.
+    pub second_factor_required: bool,
+    /// For whom passkeys are made; default none, which turns them off.
+    pub relying_party: Option<webauthn::RelyingParty>,
     /// bcrypt's cost; default 12.
     pub bcrypt_cost: u32,
     /// Store passwords with PBKDF2 instead of bcrypt, also those that are stored otherwise as soon as they are used; default false.
@@ -35,6 +43,10 @@ impl Default for Settings {
         Self {
             installation: String::new(),
             session_ms: 8 * 3_600_000,
+            idle_ms: 3_600_000,
+            step_up_ms: 15 * 60_000,
+            second_factor_required: false,
+            relying_party: None,
             bcrypt_cost: 12,
             pbkdf2: false,
             request_ms: 30_000,

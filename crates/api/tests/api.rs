@@ -19,6 +19,10 @@ mod log;
 mod member;
 #[path = "api/other_tenant.rs"]
 mod other_tenant;
+#[path = "api/passkey.rs"]
+mod passkey;
+#[path = "api/second_factor.rs"]
+mod second_factor;
 #[path = "api/session.rs"]
 mod session;
 #[path = "api/tenants_apart.rs"]

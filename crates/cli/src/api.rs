@@ -1,10 +1,13 @@
 //! What a command needs of the outside: who is asked, in which tenant, and where the answer goes.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::client::{Client, Query, Stream};
 use crate::config::{Config, Environment};
 use crate::doc::Doc;
+use crate::factor::Proofs;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::server::Server;
@@ -19,6 +22,12 @@ pub(crate) struct Global {
     /// The server's address [env: CAIRN_SERVER] [default: the one of the last login]
     #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
     pub(crate) server: Option<String>,
+    /// Where the password is needed, read it from a file, - for the standard input [default: asked for]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Where the code of a second factor is needed, read it from a file, - for the standard input [default: asked for]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub(crate) code_file: Option<PathBuf>,
     /// No progress and no remarks: only data, warnings and errors
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
@@ -68,6 +77,11 @@ impl Context {
         }
     }
 
+    /// What passwords and codes come from.
+    pub(crate) fn proofs(&self) -> Proofs {
+        Proofs { password_file: self.global.password_file.clone(), code_file: self.global.code_file.clone() }
+    }
+
     /// What is asked as the signed-in user, outside any tenant.
     pub(crate) fn platform(&self) -> Result<Api> {
         self.signed_in().map(|(api, _)| api)
@@ -91,7 +105,7 @@ impl Context {
             || Failure::new(format!("you are not signed in to {server}")).hint(format!("cairn login {server}"));
         let known = config.servers.get(&server).ok_or_else(sign_in)?;
         let session = known.session.as_ref().ok_or_else(sign_in)?;
-        let client = Client::new(server.clone(), known.trust, Some(session.token.clone()))?;
+        let client = Client::new(server.clone(), known.trust, Some(session.token.clone()))?.with_proofs(self.proofs());
         Ok((Api { client, out: self.out, inside: Vec::new() }, known.tenant.clone()))
     }
 }

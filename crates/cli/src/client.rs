@@ -13,6 +13,7 @@ use wire::problem::Problem;
 
 use crate::config::Trust;
 use crate::doc::Doc;
+use crate::factor::Proofs;
 use crate::failure::{Failure, Result};
 use crate::server::{Server, route};
 use crate::trust::{self, Pin};
@@ -33,6 +34,8 @@ pub(crate) struct Client {
     server: Server,
     token: Option<String>,
     pin: Option<Arc<Pin>>,
+    /// What a fresh proof comes from, where one is asked for.
+    proofs: Option<Proofs>,
 }
 
 impl Client {
@@ -64,11 +67,16 @@ impl Client {
             builder = builder.tls_backend_preconfigured(pin.client_config().map_err(|e| broken(&e))?);
         }
         let http = builder.build().map_err(|e| broken(&root_cause(&e)))?;
-        Ok(Self { http, server, token, pin })
+        Ok(Self { http, server, token, pin, proofs: None })
     }
 
     pub(crate) fn with_token(self, token: String) -> Self {
         Self { token: Some(token), ..self }
+    }
+
+    /// The same, which gives a fresh proof when one is asked for.
+    pub(crate) fn with_proofs(self, proofs: Proofs) -> Self {
+        Self { proofs: Some(proofs), ..self }
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -165,7 +173,34 @@ impl Client {
         Ok(Answer(Stream { response, client: self.clone() }))
     }
 
+    /// Sends a request; where it needs a fresh proof, gives that and sends it once more.
     async fn request<B: Serialize>(
+        &self,
+        method: Method,
+        parts: &[&str],
+        query: Query<'_>,
+        body: Option<&B>,
+        timeout: Option<Duration>,
+    ) -> Result<Response> {
+        match (self.request_once(method.clone(), parts, query, body, timeout).await, &self.proofs) {
+            (Err(failure), Some(proofs)) if failure.needs_proof => {
+                self.prove(proofs).await?;
+                self.request_once(method, parts, query, body, timeout).await
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Proves anew who is signed in.
+    async fn prove(&self, proofs: &Proofs) -> Result {
+        let me = self.request_once(Method::GET, &["me"], &[], None::<&()>, Some(ANSWER_TIMEOUT)).await?;
+        let me = read(Answer(Stream { response: me, client: self.clone() })).await?;
+        let proof = proofs.step_up(me.field("has_second_factor") == Some(&Doc::Bool(true)))?;
+        let path = ["sessions", "current", "step-up"];
+        self.request_once(Method::POST, &path, &[], Some(&proof), Some(ANSWER_TIMEOUT)).await.map(drop)
+    }
+
+    async fn request_once<B: Serialize>(
         &self,
         method: Method,
         parts: &[&str],
@@ -241,6 +276,8 @@ impl Client {
         };
         let field = problem.field.map(|field| format!("{field}: ")).unwrap_or_default();
         let failure = Failure::new(format!("{field}{} (request {})", problem.message, problem.request_id));
+        let needs_proof = problem.code == "step_up_required";
+        let failure = Failure { needs_proof, status: Some(status.as_u16()), ..failure };
         match status {
             StatusCode::UNAUTHORIZED if self.token.is_some() => {
                 Failure { unauthenticated: true, ..failure }.hint(format!("cairn login {}", self.server))

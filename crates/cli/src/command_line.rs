@@ -10,7 +10,9 @@ use crate::api::{Context, Global};
 use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
-use crate::{audit, audit_log, credential, evidence, finding, job, member, node, plugin, session, tenant, user};
+use crate::{
+    audit, audit_log, credential, evidence, factor, finding, job, member, node, plugin, session, tenant, user,
+};
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
 #[derive(Debug, Parser)]
@@ -31,6 +33,12 @@ enum Command {
     Logout,
     /// Show who is signed in, and what they may do in which tenant
     Whoami,
+    /// Your sessions: list them, end them
+    #[command(subcommand)]
+    Sessions(session::Command),
+    /// Your second factors: authenticator apps, passkeys, recovery codes
+    #[command(subcommand)]
+    Factors(factor::Command),
     /// Tenants
     #[command(subcommand)]
     Tenants(tenant::Command),
@@ -141,6 +149,8 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Login(login) => wait(login.run(cx)),
         Command::Logout => wait(session::logout(cx)),
         Command::Whoami => wait(session::whoami(cx)),
+        Command::Sessions(command) => wait(command.run(cx)),
+        Command::Factors(command) => wait(command.run(cx)),
         Command::Tenants(command) => wait(command.run(cx)),
         Command::Users(command) => wait(command.run(cx)),
         Command::Members(command) => wait(command.run(cx)),
@@ -257,6 +267,8 @@ mod tests {
         }
         check::<wire::tenant::Tenant>();
         check::<wire::session::MyTenant>();
+        check::<wire::session::Session>();
+        check::<wire::factor::Factor>();
         check::<wire::user::User>();
         check::<wire::member::Member>();
         check::<wire::credential::Credential>();

@@ -28,6 +28,10 @@ pub(crate) struct Failure {
     pub(crate) transient: bool,
     /// Whether the session is not, or no longer, one.
     pub(crate) unauthenticated: bool,
+    /// Whether the same request may work after a fresh proof of who is signed in.
+    pub(crate) needs_proof: bool,
+    /// The answer's status, where there was an answer.
+    pub(crate) status: Option<u16>,
 }
 
 /// `Result` with [`Failure`].
@@ -35,7 +39,15 @@ pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), hint: None, transient: false, unauthenticated: false }
+        Self {
+            exit: Exit::Failed,
+            message: message.into(),
+            hint: None,
+            transient: false,
+            unauthenticated: false,
+            needs_proof: false,
+            status: None,
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {

@@ -17,6 +17,7 @@ mod config;
 mod credential;
 mod doc;
 mod evidence;
+mod factor;
 mod failure;
 mod finding;
 mod job;

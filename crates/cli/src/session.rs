@@ -1,22 +1,24 @@
-//! Signing in and out.
+//! Signing in and out, and one's own sessions.
 //!
 //! Invariants: a password is sent only to a server whose certificate was accepted, and comes from a prompt or a file; the first look at a
 //! server ends before anything is sent.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use domain::{Digest, Limits, Secret};
-use wire::session::{Me, PasswordChange, SessionCreate, SessionCreated};
+use wire::session::{Me, PasswordChange, SecondStepNeeded, Session, SessionCreate, SessionCreated, SessionsEnd};
 
-use crate::api::Context;
+use crate::api::{Context, Paging};
 use crate::client::Client;
 use crate::config::{Config, Known, KnownSession, Trust};
 use crate::doc::Doc;
+use crate::factor::Proofs;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::prompt;
 use crate::server::Server;
+use crate::table::Table;
 use crate::trust::parse_fingerprint;
 
 #[derive(Debug, Args)]
@@ -27,9 +29,6 @@ pub(crate) struct Login {
     /// The login name [default: asked for]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Read the password from a file, - for the standard input [default: asked for]
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
     /// Where a new password is due, read it from a file [default: asked for]
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
@@ -46,8 +45,10 @@ impl Login {
             Some(address) => address.parse()?,
             None => cx.server(&config)?,
         };
-        if [&self.password_file, &self.new_password_file].iter().all(|path| path.as_deref() == Some(Path::new("-"))) {
-            return Err(Failure::usage("only one of the two passwords can come from the standard input"));
+        let proofs = cx.proofs();
+        let files = [&proofs.password_file, &self.new_password_file, &proofs.code_file];
+        if files.iter().filter(|path| path.as_deref() == Some(Path::new("-"))).count() > 1 {
+            return Err(Failure::usage("only one of passwords and codes can come from the standard input"));
         }
         let known = config.servers.get(&server);
         let trust = match (self.trust, known) {
@@ -61,7 +62,7 @@ impl Login {
             None if prompt::is_interactive() => prompt::line("Login name:")?,
             None => return Err(Failure::usage("whose login is it?").hint("--user NAME")),
         };
-        let password = match &self.password_file {
+        let password = match &proofs.password_file {
             Some(path) => prompt::secret_file(path)?,
             None if prompt::is_interactive() => prompt::secret(&format!("Password of {email}:"))?,
             None => {
@@ -69,14 +70,14 @@ impl Login {
                     .hint("--password-file FILE, - for the standard input"));
             }
         };
-        let mut session = sign_in(&client, &email, &password).await?;
+        let mut session = sign_in(&client, &email, &password, &proofs).await?;
         if session.me.must_change_password {
             let new = self.new_password(cx.out)?;
             let change = PasswordChange { old: text(&password)?, new: text(&new)? };
             client.clone().with_token(session.token).tell(&["me", "password"], &change).await?;
             cx.out.say("the password is changed");
             // A changed password ends every session, this one too.
-            session = sign_in(&client, &email, &new).await?;
+            session = sign_in(&client, &email, &new, &proofs).await?;
         }
         remember(cx, home, &server, trust, session)
     }
@@ -143,9 +144,17 @@ async fn meet(server: &Server) -> Result<Trust> {
     }
 }
 
-async fn sign_in(client: &Client, email: &str, password: &Secret) -> Result<SessionCreated> {
+async fn sign_in(client: &Client, email: &str, password: &Secret, proofs: &Proofs) -> Result<SessionCreated> {
     let body = SessionCreate { email: email.to_owned(), password: text(password)? };
-    let created = client.post(&["sessions"], Some(&body)).await?;
+    let mut created = client.post(&["sessions"], Some(&body)).await?;
+    if let Ok(needed) = created.parse::<SecondStepNeeded>() {
+        let second = proofs.second_step(needed.token, &needed.methods)?;
+        created =
+            client.post(&["sessions", "second-step"], Some(&second)).await.map_err(|failure| match failure.status {
+                Some(401) => Failure::new("the code is wrong, was used already, or came too late").hint("log in again"),
+                _ => failure,
+            })?;
+    }
     created.parse().map_err(|_| Failure::new("the server's answer to the login is not as expected"))
 }
 
@@ -163,11 +172,15 @@ fn remember(cx: &Context, home: &Path, server: &Server, trust: Trust, session: S
     cx.out.say(&format!("signed in to {server} as {} until {}", me.email, session.expires_at));
     match tenant {
         Some(tenant) => cx.out.say(&format!("tenant: {tenant}")),
+        None if me.must_add_second_factor => {}
         None if me.tenants.is_empty() => cx.out.say("you are a member of no tenant"),
         None => {
             let yours = me.tenants.iter().map(|tenant| tenant.slug.as_str()).collect::<Vec<_>>().join(", ");
             cx.out.say(&format!("your tenants: {yours}; choose one with --tenant"));
         }
+    }
+    if me.must_add_second_factor {
+        cx.out.say("a second factor is required here before anything else: cairn factors add-totp");
     }
     Ok(())
 }
@@ -221,4 +234,55 @@ pub(crate) async fn whoami(cx: &Context) -> Result {
         fields.insert(0, ("server".to_owned(), Doc::Text(server)));
     }
     api.out.one(&Doc::Map(fields))
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List your live sessions
+    List {
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// End one of your sessions
+    Revoke {
+        /// The session's id
+        session: String,
+    },
+    /// Sign out everywhere else
+    RevokeAll {
+        /// Sign out here too
+        #[arg(long)]
+        including_this: bool,
+    },
+}
+
+impl Table for Session {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("ID", "id"),
+        ("CURRENT", "current"),
+        ("METHOD", "method"),
+        ("SECOND FACTOR", "second_factor"),
+        ("CREATED", "created_at"),
+        ("LAST USED", "last_used_at"),
+        ("ADDRESS", "ip"),
+        ("CLIENT", "agent"),
+    ];
+}
+
+impl Command {
+    pub(crate) async fn run(self, cx: &Context) -> Result {
+        let api = cx.platform()?;
+        match self {
+            Self::List { paging } => api.show_list::<Session>(&["me", "sessions"], &[], paging).await,
+            Self::Revoke { session } => {
+                api.delete(&["me", "sessions", &session]).await?;
+                api.out.say(&format!("{session} is ended"));
+                Ok(())
+            }
+            Self::RevokeAll { including_this } => {
+                let body = SessionsEnd { including_current: including_this };
+                api.out.one(&api.post(&["me", "sessions", "end"], &body).await?)
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Tenants.
 
 use clap::Subcommand;
+use wire::factor::SignInPolicy;
 use wire::session::MyTenant;
 use wire::tenant::{Tenant, TenantCreate};
 
@@ -27,6 +28,12 @@ pub(crate) enum Command {
         /// The login name of the user who becomes its first administrator
         #[arg(long, value_name = "EMAIL")]
         admin: Option<String>,
+    },
+    /// Show what the tenant asks of its members' sessions, or change it
+    SignInPolicy {
+        /// Whether it is closed to sessions without a second factor
+        #[arg(long, value_name = "true|false")]
+        second_factor_required: Option<bool>,
     },
     /// Delete a tenant with everything in it
     Delete {
@@ -63,6 +70,16 @@ impl Command {
             Self::Create { slug, name, admin } => {
                 let name = name.unwrap_or_else(|| slug.clone());
                 api.out.one(&api.post(&["tenants"], &TenantCreate { slug, name, admin }).await?)
+            }
+            Self::SignInPolicy { second_factor_required } => {
+                let api = cx.tenant()?;
+                let policy = match second_factor_required {
+                    None => api.get(&["sign-in-policy"]).await?,
+                    Some(second_factor_required) => {
+                        api.put(&["sign-in-policy"], &SignInPolicy { second_factor_required }).await?
+                    }
+                };
+                api.out.one(&policy)
             }
             Self::Delete { target, yes } => {
                 let question = format!("Delete tenant `{target}` with its assets, findings and evidence?");

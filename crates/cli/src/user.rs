@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Subcommand};
 use wire::user::{User, UserCreate, UserUpdate};
 
-use crate::api::{Context, Paging};
+use crate::api::{Api, Context, Paging};
 use crate::failure::Result;
 use crate::table::Table;
 
@@ -40,6 +40,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "true|false")]
         platform_admin: Option<bool>,
     },
+    /// Take the second factors from a user who lost them, and end their sessions
+    ResetFactors {
+        /// The login name or id
+        user: String,
+    },
 }
 
 impl Table for User {
@@ -64,14 +69,24 @@ impl Command {
                 Ok(())
             }
             Self::Update { user, disable, enable, platform_admin } => {
-                let user = if user.contains('@') {
-                    api.find(&["users"], "email", &user, "user").await?.text("id").to_owned()
-                } else {
-                    user
-                };
+                let user = id_of(&api, user).await?;
                 let disabled = (disable || enable).then_some(disable);
                 api.out.one(&api.patch(&["users", &user], &UserUpdate { disabled, platform_admin }).await?)
             }
+            Self::ResetFactors { user } => {
+                let id = id_of(&api, user.clone()).await?;
+                api.delete(&["users", &id, "factors"]).await?;
+                api.out.say(&format!("{user} has no second factor any more, and is signed out everywhere"));
+                Ok(())
+            }
         }
     }
+}
+
+/// The id of a user who is named by it or by the login name.
+async fn id_of(api: &Api, user: String) -> Result<String> {
+    if user.contains('@') {
+        return Ok(api.find(&["users"], "email", &user, "user").await?.text("id").to_owned());
+    }
+    Ok(user)
 }

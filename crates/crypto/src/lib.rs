@@ -22,8 +22,10 @@ mod strict_json;
 pub mod system;
 pub mod tls;
 pub mod token;
+pub mod totp;
 #[cfg(test)]
 mod vectors;
+pub mod verify;
 
 pub use error::CryptoError;
 pub use hash::{Sha256, constant_time_eq, hmac_sha256, sha256};

@@ -22,6 +22,12 @@ pub enum Error {
         /// Which permission is missing.
         message: String,
     },
+    /// The caller may do this, but has to prove anew who they are (HTTP 403, so that a client knows to ask and to try once more).
+    #[error(
+        "this needs a fresh proof of who you are: send your password, or your second factor where you have one, to \
+         `POST /api/v1/sessions/current/step-up`, then try again"
+    )]
+    StepUpRequired,
     /// It does not exist, or the caller may not know whether it does (HTTP 404, the same bytes for both).
     #[error("there is no such {what}")]
     NotFound {
@@ -89,6 +95,7 @@ impl Error {
             Self::Invalid { .. } => "invalid",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden { .. } => "forbidden",
+            Self::StepUpRequired => "step_up_required",
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
             Self::Limit { .. } => "limit",

@@ -119,6 +119,12 @@ ids! {
     UserId "usr_";
     /// A signed-in session.
     SessionId "ses_";
+    /// A sign-in between its two steps.
+    SignInId "sgn_";
+    /// A challenge to a passkey.
+    ChallengeId "chl_";
+    /// A second factor of a user.
+    FactorId "fac_";
     /// One request or one run of a background task.
     RequestId "req_";
     /// A stored credential.

@@ -16,19 +16,21 @@ mod name;
 mod node_id;
 mod observation;
 mod secret;
+mod sign_in;
 mod state;
 mod time;
 
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use id::{
-    ArtifactId, AuditId, BackupId, CollectionId, ControlResultId, CredentialId, EvidenceId, FindingId, IdParseError,
-    JobId, RequestId, Rng, ScheduleId, SessionId, TaskId, TenantId, UserId,
+    ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId, CredentialId, EvidenceId, FactorId,
+    FindingId, IdParseError, JobId, RequestId, Rng, ScheduleId, SessionId, SignInId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};
 pub use node_id::{EdgeType, NodeId, NodeType};
 pub use observation::{Coverage, EdgeObservation, NodeObservation, Page, Properties, ScopeId, Tags};
 pub use secret::Secret;
+pub use sign_in::{AuthMethod, FactorKind};
 pub use state::{FindingStatus, JobStatus, Severity, TaskStatus};
 pub use time::{Clock, Timestamp, TimestampParseError};

@@ -120,6 +120,14 @@ pub(crate) struct DatabaseSection {
 pub(crate) struct SessionSection {
     /// How long a session lives, in minutes; default 480 (8 h), at most 1,440.
     pub(crate) lifetime_min: u32,
+    /// How long a session lives without being used, in minutes; default 60, at least 5.
+    pub(crate) idle_min: u32,
+    /// How long a password or a second factor counts as a fresh proof, in minutes; default 15, at most 60.
+    pub(crate) step_up_min: u32,
+    /// Whether everybody needs a second factor: `optional` or `required`; default `optional`.
+    pub(crate) second_factor: String,
+    /// The console's address as a browser shows it, e.g. `https://cairn.example.org`: what passkeys are for; default none, which turns them off.
+    pub(crate) passkey_origin: String,
     /// bcrypt's cost; default 12, from 10 to 14.
     pub(crate) bcrypt_cost: u32,
     /// How passwords are stored: `bcrypt`, or `pbkdf2`, which is what a FIPS build verifies; default `bcrypt` (in a FIPS build `pbkdf2` in any case).
@@ -129,7 +137,15 @@ pub(crate) struct SessionSection {
 
 impl Default for SessionSection {
     fn default() -> Self {
-        Self { lifetime_min: 480, bcrypt_cost: 12, password_hash: "bcrypt".to_owned() }
+        Self {
+            lifetime_min: 480,
+            idle_min: 60,
+            step_up_min: 15,
+            second_factor: "optional".to_owned(),
+            passkey_origin: String::new(),
+            bcrypt_cost: 12,
+            password_hash: "bcrypt".to_owned(),
+        }
     }
 }
 
@@ -253,6 +269,10 @@ const KEYS: &[(&str, &str)] = &[
     ("database", "owner_url"),
     ("database", "master_key_file"),
     ("session", "lifetime_min"),
+    ("session", "idle_min"),
+    ("session", "step_up_min"),
+    ("session", "second_factor"),
+    ("session", "passkey_origin"),
     ("session", "bcrypt_cost"),
     ("session", "password_hash"),
     ("discovery", "workers"),
@@ -325,8 +345,10 @@ fn value(key: &str, text: &str) -> toml::Value {
             toml::Value::Array(text.split(',').map(|name| toml::Value::String(name.trim().to_owned())).collect())
         }
         "listen" | "metrics_listen" | "data_dir" | "certificate" | "certificate_key" | "url" | "owner_url"
-        | "password" | "provider" | "master" | "store" | "key" | "master_key_file" | "packs" | "directory"
-        | "roots" | "eab_key_id" | "eab_key_file" | "level" | "format" => toml::Value::String(text.to_owned()),
+        | "password" | "provider" | "master" | "store" | "key" | "master_key_file" | "second_factor"
+        | "passkey_origin" | "packs" | "directory" | "roots" | "eab_key_id" | "eab_key_file" | "level" | "format" => {
+            toml::Value::String(text.to_owned())
+        }
         _ => match (text.parse::<i64>(), text.parse::<bool>()) {
             (Ok(number), _) => toml::Value::Integer(number),
             (_, Ok(flag)) => toml::Value::Boolean(flag),
@@ -352,6 +374,22 @@ fn check(config: &Config) -> anyhow::Result<()> {
     }
     if !(1..=1_440).contains(&config.session.lifetime_min) {
         bail!("session.lifetime_min is {}: use 1 to 1,440 minutes", config.session.lifetime_min);
+    }
+    if !(5..=1_440).contains(&config.session.idle_min) {
+        bail!("session.idle_min is {}: use 5 to 1,440 minutes", config.session.idle_min);
+    }
+    if !(1..=60).contains(&config.session.step_up_min) {
+        bail!("session.step_up_min is {}: use 1 to 60 minutes", config.session.step_up_min);
+    }
+    if !["optional", "required"].contains(&config.session.second_factor.as_str()) {
+        bail!("session.second_factor is `{}`: use optional or required", config.session.second_factor.escape_debug());
+    }
+    let origin = &config.session.passkey_origin;
+    if !origin.is_empty() && webauthn::RelyingParty::of_origin(origin).is_none() {
+        bail!(
+            "session.passkey_origin is `{}`: use `https://` and a domain in lower case, with the port where it is not 443, and nothing behind it",
+            origin.escape_debug()
+        );
     }
     if !(1..=64).contains(&config.discovery.workers) {
         bail!("discovery.workers is {}: use 1 to 64", config.discovery.workers);
@@ -506,6 +544,10 @@ mod tests {
         for (text, expected) in [
             ("[server]\nlissten = \"x\"\n", "lissten"),
             ("[session]\nbcrypt_cost = 4\n", "use 10 to 14"),
+            ("[session]\nidle_min = 1\n", "use 5 to 1,440"),
+            ("[session]\nstep_up_min = 0\n", "use 1 to 60"),
+            ("[session]\nsecond_factor = \"yes\"\n", "optional or required"),
+            ("[session]\npasskey_origin = \"https://127.0.0.1\"\n", "a domain"),
             ("[server]\ncertificate = \"a.pem\"\n", "go together"),
             ("[session]\npassword_hash = \"md5\"\n", "bcrypt or pbkdf2"),
             ("[log]\nformat = \"xml\"\n", "text or json"),

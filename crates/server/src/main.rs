@@ -362,6 +362,10 @@ async fn serve(config: Config, stores: Stores, arguments: Arguments) -> anyhow::
     let settings = api::Settings {
         installation,
         session_ms: i64::from(config.session.lifetime_min) * 60_000,
+        idle_ms: i64::from(config.session.idle_min) * 60_000,
+        step_up_ms: i64::from(config.session.step_up_min) * 60_000,
+        second_factor_required: config.session.second_factor == "required",
+        relying_party: webauthn::RelyingParty::of_origin(&config.session.passkey_origin),
         bcrypt_cost: config.session.bcrypt_cost,
         pbkdf2: config.session.password_hash == "pbkdf2",
         request_ms: config.server.request_s.saturating_mul(1_000),

@@ -24,6 +24,8 @@ mod hostile;
 mod keys;
 #[path = "journey/scarce.rs"]
 mod scarce;
+#[path = "journey/second_factor.rs"]
+mod second_factor;
 #[path = "journey/world.rs"]
 mod world;
 #[path = "journey/wrong_turns.rs"]

@@ -57,6 +57,9 @@ from! {
     domain::Digest => Bytes |v: domain::Digest| v.0.to_vec();
     domain::TenantId => Uuid |v: domain::TenantId| v.as_uuid();
     domain::UserId => Uuid |v: domain::UserId| v.as_uuid();
+    domain::ChallengeId => Uuid |v: domain::ChallengeId| v.as_uuid();
+    domain::SignInId => Uuid |v: domain::SignInId| v.as_uuid();
+    domain::FactorId => Uuid |v: domain::FactorId| v.as_uuid();
     domain::SessionId => Uuid |v: domain::SessionId| v.as_uuid();
     domain::CredentialId => Uuid |v: domain::CredentialId| v.as_uuid();
     domain::JobId => Uuid |v: domain::JobId| v.as_uuid();

@@ -6,6 +6,7 @@ use crate::db::{Db, Engine, Tx, args};
 
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_begin.sql")),
+    (2, include_str!("../migrations/0002_session.sql")),
     (5, include_str!("../migrations/0005_audit_log.sql")),
     (6, include_str!("../migrations/0006_vault.sql")),
     (9, include_str!("../migrations/0009_collection.sql")),

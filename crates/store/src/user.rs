@@ -1,19 +1,16 @@
-//! Users and their sessions.
+//! Users, their passwords and memberships.
 //!
 //! Signing in happens before there is a permit; what is here touches no tenant's data but the user's own memberships. Events of a user's
 //! sign-in are written to the log of every tenant that they are a member of, and to the platform's.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
-use access::{Actor, Grants, OpCtx, PlatformPermit, Role, ops};
-use domain::{DisplayName, Email, Error, RequestId, Result, SessionId, TenantId, Timestamp, UserId};
+use access::{Actor, OpCtx, PlatformPermit, Role, ops};
+use domain::{DisplayName, Email, Error, Result, TenantId, Timestamp, UserId};
 use serde_json::json;
 
 use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Engine, Row, Tx, args};
 use crate::unit::{PlatformWrite, enter, platform_tenant};
-use crate::{Page, Store};
+use crate::{Page, Store, session};
 
 /// A user to be made.
 #[derive(Debug, Clone)]
@@ -56,34 +53,13 @@ pub struct Membership {
     pub name: String,
     /// The user's role there.
     pub role: Role,
-}
-
-/// A live session with its user and what the user may do at this moment.
-#[derive(Debug, Clone)]
-pub struct LiveSession {
-    /// The session.
-    pub id: SessionId,
-    /// When it ends.
-    pub expires_at: Timestamp,
-    /// Its user.
-    pub user: UserRow,
-    /// Their memberships.
-    pub memberships: Vec<Membership>,
-}
-
-impl LiveSession {
-    /// The roles, for an [`OpCtx`].
-    pub fn grants(&self) -> Grants {
-        Grants {
-            platform_admin: self.user.platform_admin,
-            tenants: self.memberships.iter().map(|member| (member.tenant, member.role)).collect(),
-        }
-    }
+    /// Whether the tenant is closed to sessions without a second factor.
+    pub second_factor_required: bool,
 }
 
 const USER_COLUMNS: &str = "id, email, name, platform_admin, must_change_password, created_at, disabled_at";
 
-fn user_row(row: &Row, at: usize) -> Result<UserRow> {
+pub(crate) fn user_row(row: &Row, at: usize) -> Result<UserRow> {
     Ok(UserRow {
         id: UserId::from_uuid(row.uuid(at)?),
         email: row.parse(at + 1)?,
@@ -165,9 +141,7 @@ impl PlatformWrite<ops::UserUpdate> {
             ));
         }
         if user.disabled_at.is_some() {
-            self.tx
-                .execute("UPDATE session SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL", args![id, now])
-                .await?;
+            session::end_all(&mut self.tx, id, now).await?;
         }
         let detail = json!({"disabled": user.disabled_at.is_some(), "platform_admin": user.platform_admin});
         self.commit(Change::to(Category::User, "user", id).detail(detail)).await?;
@@ -176,13 +150,13 @@ impl PlatformWrite<ops::UserUpdate> {
 }
 
 /// The memberships of a user in tenants that are open.
-async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
+pub(crate) async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
     if tx.engine() == Engine::Pg {
         tx.execute("SELECT set_config('cairn.user', $1, true)", args![user.as_uuid().to_string()]).await?;
     }
     let rows = tx
         .rows(
-            "SELECT t.id, t.slug, t.name, m.role FROM member m JOIN tenant t ON t.id = m.tenant_id \
+            "SELECT t.id, t.slug, t.name, m.role, t.second_factor_required FROM member m JOIN tenant t ON t.id = m.tenant_id \
              WHERE m.user_id = $1 AND t.deleted_at IS NULL ORDER BY t.slug",
             args![user],
         )
@@ -194,13 +168,14 @@ async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
                 slug: row.text(1)?,
                 name: row.text(2)?,
                 role: row.parse(3)?,
+                second_factor_required: row.bool(4)?,
             })
         })
         .collect()
 }
 
 /// Writes one event to the platform's log and to that of each of the user's tenants.
-async fn append_everywhere(
+pub(crate) async fn append_everywhere(
     tx: &mut Tx,
     ctx: &OpCtx,
     user: Option<UserId>,
@@ -251,76 +226,6 @@ impl Store {
         tx.commit().await
     }
 
-    /// Begins a session.
-    pub async fn session_create(
-        &self,
-        user: &UserRow,
-        request: RequestId,
-        ip: Option<IpAddr>,
-        lifetime_ms: i64,
-    ) -> Result<LiveSession> {
-        let (clock, rng) = (self.clock().clone(), self.rng().clone());
-        let (id, now) = (SessionId::generate(&*clock, &*rng), clock.now());
-        let expires_at = now.plus_millis(lifetime_ms);
-        let actor = Actor::User { id: user.id, email: user.email.clone(), session: id };
-        let ctx = OpCtx::user(actor, Grants::default(), request, ip, Arc::clone(&clock), Arc::clone(&rng));
-        let mut tx = self.db().write().await?;
-        tx.execute(
-            "INSERT INTO session (id, user_id, created_at, expires_at, ip) VALUES ($1, $2, $3, $4, $5)",
-            args![id, user.id, now, expires_at, ip.map(|ip| ip.to_string())],
-        )
-        .await?;
-        append_everywhere(
-            &mut tx,
-            &ctx,
-            Some(user.id),
-            "session_create",
-            &Change::to(Category::Authentication, "session", id),
-        )
-        .await?;
-        let memberships = memberships(&mut tx, user.id).await?;
-        tx.commit().await?;
-        Ok(LiveSession { id, expires_at, user: user.clone(), memberships })
-    }
-
-    /// The session, if it is alive at this moment: not expired, not revoked, its user not disabled.
-    pub async fn session_live(&self, id: SessionId) -> Result<Option<LiveSession>> {
-        let mut tx = self.db().read().await?;
-        let row = tx
-            .row(
-                "SELECT u.id, u.email, u.name, u.platform_admin, u.must_change_password, u.created_at, u.disabled_at, s.expires_at \
-                 FROM session s JOIN app_user u ON u.id = s.user_id \
-                 WHERE s.id = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND u.disabled_at IS NULL",
-                args![id, self.clock().now()],
-            )
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let (user, expires_at) = (user_row(&row, 0)?, row.time(7)?);
-        let memberships = memberships(&mut tx, user.id).await?;
-        Ok(Some(LiveSession { id, expires_at, user, memberships }))
-    }
-
-    /// Ends the actor's own session.
-    pub async fn session_revoke(&self, ctx: &OpCtx) -> Result<()> {
-        let Actor::User { id: user, session, .. } = ctx.actor() else { return Err(Error::Unauthenticated) };
-        let (user, session) = (*user, *session);
-        let mut tx = self.db().write().await?;
-        tx.execute(
-            "UPDATE session SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
-            args![session, self.clock().now()],
-        )
-        .await?;
-        append_everywhere(
-            &mut tx,
-            ctx,
-            Some(user),
-            "session_revoke",
-            &Change::to(Category::Authentication, "session", session),
-        )
-        .await?;
-        tx.commit().await
-    }
-
     /// Changes the actor's own password, which ends their other sessions. `before` is the stored form that the caller checked the old
     /// password against: if it changed meanwhile, nothing happens.
     pub async fn password_change(&self, ctx: &OpCtx, before: &str, after: &str) -> Result<()> {
@@ -336,11 +241,7 @@ impl Store {
         if changed == 0 {
             return Err(Error::conflict("the password was changed meanwhile: sign in again"));
         }
-        tx.execute(
-            "UPDATE session SET revoked_at = $3 WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL",
-            args![user, session, self.clock().now()],
-        )
-        .await?;
+        session::end_others(&mut tx, user, session, self.clock().now()).await?;
         append_everywhere(&mut tx, ctx, Some(user), "password_change", &Change::to(Category::User, "user", user))
             .await?;
         tx.commit().await

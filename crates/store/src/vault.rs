@@ -39,7 +39,7 @@ pub fn sealed_columns() -> Vec<&'static str> {
     cell::COLUMNS.iter().map(|column| column.name).collect()
 }
 
-fn damaged(what: &str) -> Error {
+pub(crate) fn damaged(what: &str) -> Error {
     Error::internal(format!("{what} does not open: the row was changed, moved or sealed under another master key"))
 }
 

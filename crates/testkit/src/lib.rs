@@ -15,6 +15,7 @@
     reason = "test code: where the harness fails, the test fails"
 )]
 
+pub mod authenticator;
 pub mod clock;
 pub mod golden;
 pub mod logs;

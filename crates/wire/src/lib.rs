@@ -4,8 +4,8 @@
 //!
 //! Invariants:
 //! - requests refuse unknown fields, so that a misspelt or an additional one is told and not ignored;
-//! - nothing here can hold a secret on its way out, except the two documents that show one once ([`session::SessionCreated`] and
-//!   [`member::MemberAdded`]).
+//! - nothing here can hold a secret on its way out, except the documents that show one once ([`session::SessionCreated`],
+//!   [`session::SecondStepNeeded`], [`member::MemberAdded`], [`user::UserCreated`], and in [`factor`]).
 #![warn(missing_docs)]
 
 pub mod audit;
@@ -13,6 +13,7 @@ pub mod control;
 pub mod credential;
 pub mod data_key;
 pub mod evidence;
+pub mod factor;
 pub mod finding;
 pub mod job;
 pub mod log;

@@ -14,7 +14,17 @@ use crate::world::{
 };
 
 /// Operations that need no session.
-const PUBLIC: [&str; 4] = ["health_show", "openapi_show", "ready_show", "session_create"];
+const PUBLIC: [&str; 5] = ["health_show", "openapi_show", "passkey_challenge", "ready_show", "session_create"];
+/// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
+const PROVEN: [(&str, &str); 2] = [("session_confirm", "401"), ("session_create_by_passkey", "400")];
+/// Operations on one's own account whose object nobody has here, and what that is answered with. `second_factor.rs` and `session.rs` have them.
+const OWN_NOTHING: [(&str, &str); 5] = [
+    ("factor_delete", "404"),
+    ("passkey_create", "400"),
+    ("recovery_codes_create", "409"),
+    ("session_end", "404"),
+    ("totp_confirm", "404"),
+];
 /// Operations on one's own session: any session is enough, even one with a one-time password.
 const SELF: [&str; 3] = ["me_show", "password_change", "session_revoke"];
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
@@ -66,14 +76,22 @@ fn decided_by(id: &str) -> Option<&'static access::OperationInfo> {
     access::operations().iter().find(|operation| operation.name == name)
 }
 
+/// Whether an operation is on the caller's own account.
+fn is_own(id: &str) -> bool {
+    access::own_operations().iter().any(|operation| operation.name == id)
+}
+
 #[test]
 fn every_route_is_an_operation_and_every_operation_has_a_route_or_is_listed() {
     let routes = operations();
     for route in &routes {
-        let listed =
-            [&PUBLIC[..], &SELF[..], &SIGNED_IN[..]].iter().filter(|list| list.contains(&route.id.as_str())).count();
+        let proven = PROVEN.map(|(name, _)| name);
+        let listed = [&PUBLIC[..], &proven[..], &SELF[..], &SIGNED_IN[..]]
+            .iter()
+            .filter(|list| list.contains(&route.id.as_str()))
+            .count();
         assert_eq!(
-            usize::from(decided_by(&route.id).is_some()) + listed,
+            usize::from(decided_by(&route.id).is_some()) + usize::from(is_own(&route.id)) + listed,
             1,
             "{}: put it into `access` or one list",
             route.id
@@ -90,7 +108,10 @@ fn every_route_is_an_operation_and_every_operation_has_a_route_or_is_listed() {
     for operation in access::operations() {
         assert_eq!(named.contains(operation.name), !WITHOUT_ROUTE.contains(&operation.name), "{}", operation.name);
     }
-    let listed = [&PUBLIC[..], &SELF[..], &SIGNED_IN[..]].concat();
+    for operation in access::own_operations() {
+        assert!(named.contains(operation.name), "{}", operation.name);
+    }
+    let listed = [&PUBLIC[..], &PROVEN.map(|(name, _)| name), &SELF[..], &SIGNED_IN[..]].concat();
     for name in listed.iter().chain(VIEWS.iter().map(|(view, _)| view)) {
         assert!(named.contains(name), "`{name}` is listed and has no route");
     }
@@ -126,6 +147,8 @@ pub(crate) async fn object(
         "tenant" if operation == "tenant_delete" => world.tenant(&format!("t{}", world.fresh())).await.to_string(),
         "tenant" => tenant.to_string(),
         "user" => world.member(tenant).await,
+        "factor" => domain::FactorId::generate(&*world.clock, &*world.rng).to_string(),
+        "session" => domain::SessionId::generate(&*world.clock, &*world.rng).to_string(),
         "credential" => world.credential(tenant).await,
         "job" => world.job(tenant).await,
         "schedule" => world.schedule(tenant).await,
@@ -156,6 +179,20 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
     let email = format!("u{n}@example.org");
     Some(match operation {
         "session_create" => json!({"email": STRANGER, "password": planted().password}),
+        "session_confirm" => json!({"token": "no token", "code": "000000"}),
+        "session_create_by_passkey" => {
+            let response = json!({"clientDataJSON": "", "authenticatorData": "", "signature": ""});
+            json!({"state": "no state", "credential": {"id": "", "response": response}})
+        }
+        "passkey_create" => {
+            let response = json!({"clientDataJSON": "", "attestationObject": ""});
+            json!({"name": "Key", "state": "no state", "credential": {"id": "", "response": response}})
+        }
+        "session_prove" => json!({"password": planted().password}),
+        "passkey_challenge" | "sessions_end" => json!({}),
+        "totp_create" => json!({"name": "Phone"}),
+        "totp_confirm" => json!({"code": "000000"}),
+        "sign_in_policy_put" => json!({"second_factor_required": false}),
         "password_change" => json!({"old": planted().password, "new": planted().new_password}),
         "tenant_create" => json!({"slug": format!("t{n}"), "name": "T"}),
         "data_key_rotate" => json!({}),
@@ -227,6 +264,9 @@ fn expected(operation: &str, caller: &str) -> &'static str {
     if PUBLIC.contains(&operation) {
         return ok;
     }
+    if let Some((_, status)) = PROVEN.iter().find(|(name, _)| *name == operation) {
+        return status;
+    }
     if ["nobody", "garbage", "expired", "revoked", "disabled"].contains(&caller) {
         return "401";
     }
@@ -235,6 +275,12 @@ fn expected(operation: &str, caller: &str) -> &'static str {
     }
     if caller == "newcomer" {
         return "403";
+    }
+    if let Some((_, status)) = OWN_NOTHING.iter().find(|(name, _)| *name == operation) {
+        return status;
+    }
+    if is_own(operation) {
+        return ok;
     }
     if SIGNED_IN.contains(&operation) {
         return ok;
@@ -278,9 +324,11 @@ fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record
                 write!(row, " {:16}", answer.status).unwrap();
                 let asked = match class.as_str() {
                     "2xx" => "done",
+                    _ if PROVEN.iter().any(|(proven, _)| *proven == operation.id) => "no proof",
+                    _ if name == "newcomer" && class != "2xx" => "one-time password",
                     "401" => "nobody is there",
-                    "404" => "not a member",
-                    _ if name == "newcomer" => "one-time password",
+                    "404" if !is_own(&operation.id) => "not a member",
+                    status if is_own(&operation.id) && status != "403" => "nothing is there",
                     _ => "role too low",
                 };
                 left.entry(asked).or_default().insert(records);

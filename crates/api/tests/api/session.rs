@@ -12,6 +12,9 @@ use crate::world::{
     LEAVER, NEWCOMER, PLATFORM, SESSION_MS, World, admin, each_engine, each_engine_with, holder, planted,
 };
 
+const IDLE_MS: i64 = 3_600_000;
+const STEP_UP_MS: u64 = 15 * 60_000;
+
 fn claims(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
 }
@@ -220,10 +223,36 @@ fn attack_11_a_session_ends_to_the_second_also_where_its_token_says_otherwise() 
         let mut longer = claims(&token);
         longer["exp"] = json!(9_999_999_999_i64);
         let longer = forge(&json!({"alg": "HS256"}), &longer, planted().jwt.as_bytes());
-        world.clock.advance(Duration::from_millis(SESSION_MS.unsigned_abs() - 1_000));
+        // Used all the time, and proved anew now and then: neither makes it longer.
+        let step = IDLE_MS / 2;
+        for _ in 1..SESSION_MS / step {
+            world.clock.advance(Duration::from_millis(step.unsigned_abs()));
+            assert_eq!(me(&world, &token).await, 200);
+            let body = json!({"password": planted().password});
+            world.call("POST", "/api/v1/sessions/current/step-up", Some(&token), Some(body)).await.is(200);
+        }
+        world.clock.advance(Duration::from_millis(step.unsigned_abs() - 1_000));
         assert_eq!((me(&world, &token).await, me(&world, &longer).await), (200, 200));
         world.clock.advance(Duration::from_secs(1));
         assert_eq!((me(&world, &token).await, me(&world, &longer).await), (401, 401));
+    });
+}
+
+#[test]
+fn attack_11_a_session_that_nobody_uses_ends_before_its_time() {
+    each_engine(|world| async move {
+        let (used, idle) = (world.sign_in(&admin()).await, world.sign_in(&admin()).await);
+        // Uses within a minute of the last written one are not written, which may cost the session that minute, and never gives it one.
+        for _ in 0..4 {
+            world.clock.advance(Duration::from_millis(IDLE_MS.unsigned_abs() / 2));
+            assert_eq!(me(&world, &used).await, 200);
+        }
+        assert_eq!((me(&world, &used).await, me(&world, &idle).await), (200, 401));
+        world.clock.advance(Duration::from_millis(IDLE_MS.unsigned_abs() - 1));
+        assert_eq!(me(&world, &used).await, 200);
+        world.clock.advance(Duration::from_millis(IDLE_MS.unsigned_abs()));
+        assert_eq!(me(&world, &used).await, 401);
+        assert_eq!(me(&world, &used).await, 401, "an ended session is not used again");
     });
 }
 
@@ -314,5 +343,133 @@ fn a_one_time_password_is_good_for_nothing_but_changing_it() {
         assert_eq!(call("GET", "/api/v1/me").await.is(200).json["must_change_password"], false);
         call("GET", "/api/v1/tenants/acme/nodes").await.is(200);
         call("DELETE", "/api/v1/sessions/current").await.is(204);
+    });
+}
+
+#[test]
+fn everybody_sees_their_own_live_sessions_and_ends_one_or_all() {
+    each_engine(|world| async move {
+        let mut tokens = Vec::new();
+        for agent in ["one", "two", "three"] {
+            let body = json!({"email": admin(), "password": planted().password}).to_string();
+            let request = http::Request::post("/api/v1/sessions").header("content-type", "application/json");
+            let request = request.header("user-agent", agent).body(axum::body::Body::from(body)).unwrap();
+            let token = world.send(request).await.is(201).json["token"].as_str().unwrap().to_owned();
+            tokens.push(token);
+            world.later();
+        }
+        let list = |token: &str| {
+            let (world, token) = (&world, token.to_owned());
+            async move { world.call("GET", "/api/v1/me/sessions", Some(&token), None).await.is(200).json["items"].clone() }
+        };
+        let of = |token: &str| claims(token)["sid"].as_str().unwrap().to_owned();
+        let listed = list(&tokens[1]).await;
+        let seen: Vec<_> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| (s["id"].as_str(), s["agent"].as_str(), s["current"].as_bool()))
+            .collect();
+        let ids: Vec<String> = tokens.iter().map(|token| of(token)).collect();
+        assert_eq!(
+            seen,
+            [
+                (Some(ids[0].as_str()), Some("one"), Some(false)),
+                (Some(ids[1].as_str()), Some("two"), Some(true)),
+                (Some(ids[2].as_str()), Some("three"), Some(false)),
+            ]
+        );
+        assert_eq!((&listed[0]["method"], &listed[0]["second_factor"]), (&json!("password"), &json!(false)));
+        let page = world.call("GET", "/api/v1/me/sessions?limit=2", Some(&tokens[0]), None).await.is(200);
+        let rest = format!("/api/v1/me/sessions?limit=2&page={}", page.json["next_page"].as_str().unwrap());
+        assert_eq!(world.call("GET", &rest, Some(&tokens[0]), None).await.is(200).json["items"][0]["id"], ids[2]);
+
+        // Another's session is none, and one that was ended neither.
+        let other = of(&world.sign_in(PLATFORM).await);
+        let path = |id: &str| format!("/api/v1/me/sessions/{id}");
+        world.call("DELETE", &path(&other), Some(&tokens[0]), None).await.is(404);
+        world.call("DELETE", &path(&ids[2]), Some(&tokens[0]), None).await.is(204);
+        assert_eq!(me(&world, &tokens[2]).await, 401);
+        world.call("DELETE", &path(&ids[2]), Some(&tokens[0]), None).await.is(404);
+        assert_eq!(list(&tokens[0]).await.as_array().unwrap().len(), 2);
+
+        let end = |token: &str, body: Value| {
+            let (world, token) = (&world, token.to_owned());
+            async move { world.call("POST", "/api/v1/me/sessions/end", Some(&token), Some(body)).await }
+        };
+        assert_eq!(end(&tokens[0], json!({})).await.is(200).json["ended"], 1);
+        assert_eq!((me(&world, &tokens[0]).await, me(&world, &tokens[1]).await), (200, 401));
+        let more = world.sign_in(&admin()).await;
+        assert_eq!(end(&tokens[0], json!({"including_current": true})).await.is(200).json["ended"], 2);
+        assert_eq!((me(&world, &tokens[0]).await, me(&world, &more).await), (401, 401));
+        assert_eq!(world.audit(None, -1).await.last().unwrap().1, "sessions_end");
+    });
+}
+
+#[test]
+fn what_touches_secrets_roles_or_keys_needs_a_fresh_proof_and_a_sign_in_is_one() {
+    each_engine(|world| async move {
+        let token = world.sign_in(&admin()).await;
+        let n = std::cell::Cell::new(0);
+        let create = || {
+            n.set(n.get() + 1);
+            let secret = json!({"access_key_id": "AKIA", "secret_access_key": planted().aws});
+            let body =
+                json!({"plugin": "aws", "name": format!("fresh{}", n.get()), "type": "aws-keys", "secret": secret});
+            world.call("POST", "/api/v1/tenants/acme/credentials", Some(&token), Some(body))
+        };
+        let prove = |body: Value| world.call("POST", "/api/v1/sessions/current/step-up", Some(&token), Some(body));
+        create().await.is(201);
+        world.clock.advance(Duration::from_millis(STEP_UP_MS - 1));
+        create().await.is(201);
+        world.clock.advance(Duration::from_millis(1));
+        let last = world.audit(Some(world.a), -1).await.last().unwrap().0;
+        let refused = create().await.is(403).says("step-up");
+        assert_eq!(refused.json["code"], "step_up_required");
+        let left = world.audit(Some(world.a), last).await;
+        assert_eq!((left[0].1.as_str(), left[0].2.as_str()), ("credential_create", "deny"));
+        // What needs none goes on, and who may not do it anyway is not asked for a password.
+        world.call("GET", "/api/v1/tenants/acme/credentials", Some(&token), None).await.is(200);
+        let viewer = world.sign_in(&holder(Role::ReadOnly, 'a')).await;
+        world.clock.advance(Duration::from_millis(STEP_UP_MS));
+        let body = json!({"email": "x@example.org", "role": "read-only"});
+        let denied = world.call("PUT", "/api/v1/tenants/acme/members", Some(&viewer), Some(body)).await.is(403);
+        assert_eq!(denied.json["code"], "forbidden");
+
+        let wrong = testkit::logs::plant("a wrong password for a fresh proof");
+        assert_eq!(prove(json!({"password": wrong})).await.is(400).json["field"], "password");
+        assert_eq!(world.audit(None, -1).await.last().unwrap().2, "deny");
+        prove(json!({})).await.is(400).says("one proof");
+        prove(json!({"password": planted().password, "code": "000000"})).await.is(400).says("one proof");
+        create().await.is(403);
+        prove(json!({"password": planted().password})).await.is(200);
+        assert_eq!(world.audit(None, -1).await.last().unwrap().1, "session_prove");
+        create().await.is(201);
+        // It is this session's alone.
+        let other = world.sign_in(&admin()).await;
+        world.clock.advance(Duration::from_millis(STEP_UP_MS));
+        prove(json!({"password": planted().password})).await.is(200);
+        world.call("POST", "/api/v1/me/factors/totp", Some(&other), Some(json!({"name": "Phone"}))).await.is(403);
+        world.call("POST", "/api/v1/me/factors/totp", Some(&token), Some(json!({"name": "Phone"}))).await.is(201);
+    });
+}
+
+#[test]
+fn the_password_cannot_be_guessed_by_fresh_proofs_in_a_stolen_session() {
+    each_engine(|world| async move {
+        let token = world.sign_in(&admin()).await;
+        let prove = |password: String| {
+            let body = json!({"password": password});
+            world.call("POST", "/api/v1/sessions/current/step-up", Some(&token), Some(body))
+        };
+        for n in 0..5 {
+            prove(format!("a wrong password, number {n}")).await.is(400);
+        }
+        prove("one more".to_owned()).await.is(429);
+        prove(planted().password.clone()).await.is(429);
+        world.clock.advance(Duration::from_hours(1));
+        let again = world.sign_in(&admin()).await;
+        let body = json!({"password": planted().password});
+        world.call("POST", "/api/v1/sessions/current/step-up", Some(&again), Some(body)).await.is(200);
     });
 }

@@ -31,6 +31,8 @@ use tower::ServiceExt as _;
 use wire::credential::{CredentialType, Plugin, PluginSetting};
 
 pub(crate) const NODE: &str = "aws:eu-west-1:aws.s3.bucket:b1";
+/// Where passkeys are used.
+pub(crate) const ORIGIN: &str = "https://cairn.example.org";
 pub(crate) const SESSION_MS: i64 = 8 * 3_600_000;
 
 /// The headers that the seed asks for.
@@ -216,6 +218,7 @@ impl World {
             installation: installation.clone(),
             session_ms: SESSION_MS,
             bcrypt_cost: 4,
+            relying_party: webauthn::RelyingParty::of_origin(ORIGIN),
             ..Settings::default()
         };
         adjust(&mut settings);
@@ -379,9 +382,10 @@ impl World {
         let json: Value = serde_json::from_str(&text).unwrap_or_default();
         let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, text, json, raw: bytes };
         let mut seen = answer.text.clone();
-        // Three documents show a secret once.
+        // These documents show a secret once.
         let once = match (method.as_str(), uri.path()) {
-            ("POST", "/api/v1/sessions") => Some("token"),
+            ("POST", "/api/v1/sessions" | "/api/v1/sessions/second-step" | "/api/v1/sessions/passkey") => Some("token"),
+            ("POST", "/api/v1/me/factors/totp") => Some("secret"),
             ("POST", "/api/v1/users") => Some("one_time_password"),
             ("PUT", path) if path.ends_with("/members") => Some("one_time_password"),
             _ => None,
@@ -389,6 +393,10 @@ impl World {
         if let Some(secret) = once.and_then(|field| answer.json[field].as_str()) {
             plant_once("shown once", secret);
             seen = seen.replace(secret, "***");
+        }
+        for code in answer.json["recovery_codes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            plant_once("recovery code", code);
+            seen = seen.replace(code, "***");
         }
         let path = uri.path();
         // Not the path: a test may put a secret there, to see that it is not logged by us.
@@ -670,6 +678,8 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "credential" => domain::CredentialId::generate(clock, rng).to_string(),
         "job" => domain::JobId::generate(clock, rng).to_string(),
         "schedule" => domain::ScheduleId::generate(clock, rng).to_string(),
+        "factor" => domain::FactorId::generate(clock, rng).to_string(),
+        "session" => SessionId::generate(clock, rng).to_string(),
         "finding" => FindingId::generate(clock, rng).to_string(),
         "evidence" => EvidenceId::generate(clock, rng).to_string(),
         "node" => format!("aws:eu-west-1:aws.s3.bucket:n{}", world.fresh()),

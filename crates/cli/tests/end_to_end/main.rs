@@ -9,6 +9,7 @@
 mod double;
 mod jobs;
 mod proof;
+mod proving;
 mod terminal;
 mod trusting;
 mod world;

@@ -11,6 +11,10 @@ use crate::double::{Double, Identity, Reply, Request};
 pub(crate) const TOKEN: &str = "planted-session-token";
 pub(crate) const PASSWORD: &str = "planted-one-time-password";
 pub(crate) const NEW_PASSWORD: &str = "planted-new-password";
+/// Of somebody who has a second factor.
+pub(crate) const TWO_STEP_PASSWORD: &str = "planted-two-step-password";
+pub(crate) const CODE: &str = "123456";
+pub(crate) const RECOVERY_CODE: &str = "aaaa-bbbb-cccc-dddd";
 
 /// What a run of `cairn` left.
 #[derive(Debug)]
@@ -24,7 +28,7 @@ impl Run {
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
-        for secret in [TOKEN, PASSWORD, NEW_PASSWORD] {
+        for secret in [TOKEN, PASSWORD, NEW_PASSWORD, TWO_STEP_PASSWORD, RECOVERY_CODE] {
             assert!(!self.out.contains(secret) && !self.err.contains(secret), "{self:#?}");
         }
         self
@@ -148,11 +152,24 @@ fn with_sessions(
         if line == "POST /api/v1/sessions" {
             let body: wire::session::SessionCreate = serde_json::from_str(&request.body).unwrap();
             let must_change = match body.password.as_str() {
+                TWO_STEP_PASSWORD => {
+                    let needed = json!({"token": "between", "expires_at": "2026-11-22T11:00:00.000Z", "methods": ["totp", "recovery-code"]});
+                    return Reply::Json(202, wire_form::<wire::session::SecondStepNeeded>(needed));
+                }
                 PASSWORD => true,
                 NEW_PASSWORD => false,
                 _ => return Reply::problem(401, "unauthenticated", "the name or the password is wrong"),
             };
             let session = json!({"token": TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(must_change)});
+            return Reply::Json(201, wire_form::<wire::session::SessionCreated>(session));
+        }
+        if line == "POST /api/v1/sessions/second-step" {
+            let body: wire::session::SecondStep = serde_json::from_str(&request.body).unwrap();
+            assert_eq!(body.token, "between");
+            if body.code.as_deref() != Some(CODE) && body.recovery_code.as_deref() != Some(RECOVERY_CODE) {
+                return Reply::problem(401, "unauthenticated", "sign in first");
+            }
+            let session = json!({"token": TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(false)});
             return Reply::Json(201, wire_form::<wire::session::SessionCreated>(session));
         }
         if request.token.as_deref() != Some(TOKEN) {

@@ -10,13 +10,18 @@ use crate::world::each_engine;
 
 /// Tables that name no tenant: the installation's own, and the queue, which holds ids and times only.
 const OF_NO_TENANT: &[&str] = &[
+    "answered_challenge",
     "app_user",
     "audit_cursor",
     "audit_witness",
+    "factor",
+    "factor_guess",
     "installation",
     "platform_key",
+    "recovery_code",
     "schema_migration",
     "session",
+    "sign_in",
     "signing_key",
     "tenant",
     "work",
