@@ -95,6 +95,12 @@ operations! {
     MemberList "member_list" tenant Read UsersManage;
     MemberPut "member_put" tenant Write UsersManage;
     MemberDelete "member_delete" tenant Write UsersManage;
+    InvitationDelete "invitation_delete" tenant Write UsersManage;
+
+    ApiKeyList "api_key_list" tenant Read UsersManage;
+    ApiKeyCreate "api_key_create" tenant Write UsersManage;
+    ApiKeyRotate "api_key_rotate" tenant Write UsersManage;
+    ApiKeyRevoke "api_key_revoke" tenant Write UsersManage;
 
     CredentialList "credential_list" tenant Read CredentialsManage;
     CredentialCreate "credential_create" tenant Write CredentialsManage;

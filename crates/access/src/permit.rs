@@ -72,13 +72,16 @@ pub enum Denied {
     /// The actor's role lacks this.
     #[error("your role lacks the permission `{0}`")]
     Missing(Permission),
+    /// The actor is an API key, and this is for people.
+    #[error("an API key cannot do this, whatever its role: sign in as somebody with the permission `{0}`")]
+    NotByKey(Permission),
 }
 
 impl From<Denied> for Error {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::NoSuchTenant => Self::NotFound { what: "tenant" },
-            Denied::Missing(_) => Self::Forbidden { message: denied.to_string() },
+            Denied::Missing(_) | Denied::NotByKey(_) => Self::Forbidden { message: denied.to_string() },
         }
     }
 }

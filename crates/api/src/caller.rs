@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::{Actor, Denied, OpCtx, Operation, Permit, PlatformOperation, PlatformPermit, TenantOperation};
 use axum::extract::{ConnectInfo, FromRequestParts};
@@ -9,22 +10,43 @@ use axum::http::header;
 use axum::http::request::Parts;
 use crypto::jwt::{self, Claims};
 use domain::{Error, RequestId, SessionId, TenantId};
-use store::LiveSession;
+use store::{LiveSession, Membership};
+use wire::session::Me;
 
+use crate::api_key::{self, KeyCaller};
 use crate::layers;
 use crate::problem::Failure;
 use crate::state::ApiState;
+use crate::{cli_session, session};
 
-/// A signed-in caller.
+/// As whom somebody calls.
+enum Identity {
+    /// Somebody in a session; `cli`: one of the command line.
+    Session { session: Box<LiveSession>, cli: bool },
+    /// A machine with a key.
+    Key(Box<KeyCaller>),
+}
+
+/// A caller who proved who they are.
 pub(crate) struct Caller {
     ctx: OpCtx,
-    session: LiveSession,
+    identity: Identity,
     state: ApiState,
 }
 
 /// The address that the request came from.
 pub(crate) fn address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
+}
+
+/// Writes down that something was used: worth knowing, not worth failing or waiting for. Where nothing can be written, changes fail by
+/// themselves.
+pub(crate) async fn write_down(used: impl Future<Output = Result<(), Error>>) {
+    match tokio::time::timeout(Duration::from_millis(500), used).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a use could not be written down"),
+        Err(_) => tracing::debug!("the database is busy: a use was not written down"),
+    }
 }
 
 /// The request's id.
@@ -51,35 +73,90 @@ impl FromRequestParts<ApiState> for Caller {
             (Some(value), None) => value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")),
             _ => None,
         };
-        let session = token.and_then(|token| session_of(state, token)).ok_or(Error::Unauthenticated)?;
-        let session = state.store.session_live(session).await?.ok_or(Error::Unauthenticated)?;
-        let actor = Actor::User { id: session.user.id, email: session.user.email.clone(), session: session.id };
-        let ctx = OpCtx::user(
-            actor,
-            session.grants(),
-            request(state),
-            address(parts),
-            Arc::clone(state.store.clock()),
-            Arc::clone(state.store.rng()),
-        );
-        Ok(Self { ctx, session, state: state.clone() })
+        Self::of(state, token.ok_or(Error::Unauthenticated)?, request(state), address(parts)).await
     }
 }
 
 impl Caller {
+    /// The caller who brings this token. What it is, its beginning says; nothing that is one kind can pass for another.
+    pub(crate) async fn of(
+        state: &ApiState,
+        token: &str,
+        request: RequestId,
+        ip: Option<IpAddr>,
+    ) -> Result<Self, Failure> {
+        if token.starts_with(crypto::api_key::PREFIX) {
+            let (key, ctx) = api_key::authenticate(state, token, request, ip).await?;
+            return Ok(Self { ctx, identity: Identity::Key(Box::new(key)), state: state.clone() });
+        }
+        let cli = token.starts_with(crypto::cli_session::PREFIX);
+        let session = if cli {
+            cli_session::authenticate(state, token).await?
+        } else {
+            let session = session_of(state, token).ok_or(Error::Unauthenticated)?;
+            state.store.session_live(session).await?.ok_or(Error::Unauthenticated)?
+        };
+        let actor = Actor::User { id: session.user.id, email: session.user.email.clone(), session: session.id };
+        let ctx = OpCtx::user(
+            actor,
+            session.grants(),
+            request,
+            ip,
+            Arc::clone(state.store.clock()),
+            Arc::clone(state.store.rng()),
+        );
+        Ok(Self { ctx, identity: Identity::Session { session: Box::new(session), cli }, state: state.clone() })
+    }
+
     /// Who it is.
     pub(crate) fn ctx(&self) -> &OpCtx {
         &self.ctx
     }
 
-    /// The session.
-    pub(crate) fn session(&self) -> &LiveSession {
-        &self.session
+    /// The session. An API key has none, and nothing that belongs to a person.
+    pub(crate) fn session(&self) -> Result<&LiveSession, Error> {
+        match &self.identity {
+            Identity::Session { session, .. } => Ok(session),
+            Identity::Key(_) => Err(Error::Forbidden {
+                message: "this is for people: an API key has no session and no password".to_owned(),
+            }),
+        }
+    }
+
+    /// Whether it is a session of the command line.
+    pub(crate) fn is_cli(&self) -> bool {
+        matches!(self.identity, Identity::Session { cli: true, .. })
+    }
+
+    /// What the caller is told about themselves.
+    pub(crate) fn me(&self) -> Me {
+        match &self.identity {
+            Identity::Session { session, .. } => session::me(session),
+            Identity::Key(key) => api_key::me(key),
+        }
+    }
+
+    fn memberships(&self) -> &[Membership] {
+        match &self.identity {
+            Identity::Session { session, .. } => &session.memberships,
+            Identity::Key(key) => std::slice::from_ref(&key.key.membership),
+        }
+    }
+
+    /// Whether the caller is still who they were, with the same roles: for what goes on after the request began.
+    pub(crate) async fn check_again(&self) -> Result<(), Error> {
+        match &self.identity {
+            Identity::Session { session, .. } => match self.state.store.session_live(session.id).await? {
+                Some(live) if live.memberships == session.memberships => Ok(()),
+                _ => Err(Error::Unauthenticated),
+            },
+            Identity::Key(key) => key.check_again(&self.state, self.ctx.ip()).await,
+        }
     }
 
     /// Whoever still has a one-time password may change it, and nothing else.
     pub(crate) fn may_work(&self) -> Result<(), Error> {
-        if self.session.user.must_change_password {
+        if matches!(&self.identity, Identity::Session { session, .. } if session.user.must_change_password) {
             return Err(Error::Forbidden {
                 message: "change your one-time password first (`cairn login` asks for it)".to_owned(),
             });
@@ -89,8 +166,7 @@ impl Caller {
 
     /// The tenant that a path names by id or slug, among those that the caller is a member of: another one does not exist.
     fn tenant(&self, name: &str) -> Result<TenantId, Denied> {
-        self.session
-            .memberships
+        self.memberships()
             .iter()
             .find(|member| member.slug == name || member.tenant.to_string() == name)
             .map(|member| member.tenant)

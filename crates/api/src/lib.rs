@@ -8,10 +8,13 @@
 //! - what the caller may not see answers with the same bytes as what does not exist;
 //! - every answer carries the security headers and a request id.
 
+mod api_key;
 mod audit;
 mod caller;
+mod cli_session;
 mod control;
 mod credential;
+mod device;
 mod evidence;
 mod finding;
 mod health;
@@ -23,6 +26,7 @@ mod page;
 mod plugin;
 pub mod ports;
 mod problem;
+mod role;
 mod schedule;
 mod session;
 mod state;
@@ -58,7 +62,7 @@ struct Bearer;
 impl utoipa::Modify for Bearer {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let scheme =
-            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("a session's JWT, `cs_…` of the command line, or an API key `sk_…`").build());
         openapi.components.get_or_insert_default().add_security_scheme("bearer", scheme);
     }
 }
@@ -71,17 +75,26 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(session::session_create))
         .routes(routes!(session::session_revoke))
         .routes(routes!(session::me_show))
+        .routes(routes!(cli_session::cli_session_create))
+        .routes(routes!(device::device_code_create))
+        .routes(routes!(device::device_token_create))
         .routes(routes!(session::password_change))
         .routes(routes!(tenant::tenant_list, tenant::tenant_create))
         .routes(routes!(tenant::tenant_delete))
         .routes(routes!(user::user_list, user::user_create))
-        .routes(routes!(user::user_update))
+        .routes(routes!(user::user_show, user::user_update))
         .routes(routes!(audit::platform_audit_list))
         .routes(routes!(plugin::plugin_list))
         .routes(routes!(control::rule_list))
         .routes(routes!(evidence::evidence_key_show))
         .routes(routes!(member::member_list, member::member_put))
         .routes(routes!(member::member_delete))
+        .routes(routes!(member::invitation_list))
+        .routes(routes!(member::invitation_delete))
+        .routes(routes!(role::role_list))
+        .routes(routes!(api_key::api_key_list, api_key::api_key_create))
+        .routes(routes!(api_key::api_key_show, api_key::api_key_revoke))
+        .routes(routes!(api_key::api_key_rotate))
         .routes(routes!(credential::credential_list, credential::credential_create))
         .routes(routes!(credential::credential_show, credential::credential_delete))
         .routes(routes!(job::job_list, job::job_create))
@@ -127,5 +140,5 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
-    layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
+    layers::apply(device::pages(router).fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
 }

@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use crypto::{jwt, password, token};
 use domain::{Email, Error, Limits, RequestId, Rng, Secret};
 use serde_json::json;
-use store::{LiveSession, UserRow};
+use store::{LiveSession, Membership, UserRow};
 use wire::session::{Me, MyTenant, PasswordChange, SessionCreate, SessionCreated};
 
 use crate::caller::{self, Caller};
@@ -22,7 +22,7 @@ use crate::state::ApiState;
 pub(crate) const AUDIENCE: &str = "cairn-session";
 
 /// The address of the caller, before anybody is signed in.
-pub(crate) struct Address(Option<IpAddr>);
+pub(crate) struct Address(pub(crate) Option<IpAddr>);
 
 impl FromRequestParts<ApiState> for Address {
     type Rejection = std::convert::Infallible;
@@ -33,7 +33,7 @@ impl FromRequestParts<ApiState> for Address {
 }
 
 /// Runs password hashing off the async threads, at most one per core at a time.
-async fn hashing<T: Send + 'static>(state: &ApiState, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn hashing<T: Send + 'static>(state: &ApiState, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let permit = state.hashing.clone().acquire_owned().await.map_err(Error::internal)?;
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -71,8 +71,9 @@ pub(crate) async fn new_one_time_password(state: &ApiState) -> Result<(String, S
     Ok((clear, hash))
 }
 
-fn me(session: &LiveSession) -> Me {
-    let tenants = session.memberships.iter().map(|member| MyTenant {
+/// What a caller may do in each of their tenants.
+pub(crate) fn my_tenants(memberships: &[Membership]) -> Vec<MyTenant> {
+    let tenants = memberships.iter().map(|member| MyTenant {
         id: member.tenant,
         slug: member.slug.clone(),
         name: member.name.clone(),
@@ -83,14 +84,21 @@ fn me(session: &LiveSession) -> Me {
             .map(ToString::to_string)
             .collect(),
     });
+    tenants.collect()
+}
+
+/// What a user is told about themselves.
+pub(crate) fn me(session: &LiveSession) -> Me {
     Me {
-        id: session.user.id,
-        email: session.user.email.to_string(),
+        kind: "user".to_owned(),
+        id: session.user.id.to_string(),
+        email: Some(session.user.email.to_string()),
         name: session.user.name.clone(),
-        session: session.id,
+        session: Some(session.id),
+        expires_at: Some(session.expires_at),
         must_change_password: session.user.must_change_password,
         platform_admin: session.user.platform_admin,
-        tenants: tenants.collect(),
+        tenants: my_tenants(&session.memberships),
     }
 }
 
@@ -175,14 +183,15 @@ pub(crate) async fn issue(
 /// Signs out: the session's token is refused from now on.
 #[utoipa::path(delete, path = "/api/v1/sessions/current", tag = "sessions", responses((status = 204, description = "signed out")))]
 pub(crate) async fn session_revoke(State(state): State<ApiState>, caller: Caller) -> Answer<StatusCode> {
+    caller.session()?;
     state.store.session_revoke(caller.ctx()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who is signed in, and what they may do.
+/// Who asks, and what they may do.
 #[utoipa::path(get, path = "/api/v1/me", tag = "sessions", responses((status = 200, description = "the caller", body = Me)))]
 pub(crate) async fn me_show(caller: Caller) -> Json<Me> {
-    Json(me(caller.session()))
+    Json(caller.me())
 }
 
 /// Changes one's own password and ends one's other sessions.
@@ -192,11 +201,12 @@ pub(crate) async fn password_change(
     caller: Caller,
     Body(body): Body<PasswordChange>,
 ) -> Answer<StatusCode> {
+    let own = caller.session()?;
     check_new_password(&body.new)?;
     if body.new == body.old {
         return Err(Error::invalid("new", "use a password other than the one so far").into());
     }
-    let found = state.store.login_user(&caller.session().user.email).await?;
+    let found = state.store.login_user(&own.user.email).await?;
     let before = found.and_then(|found| found.password_hash).ok_or(Error::Unauthenticated)?;
     let (cost, rng, stored) = (state.settings.bcrypt_cost, state.store.rng().clone(), before.clone());
     let after = hashing(&state, move || {
@@ -213,8 +223,8 @@ pub(crate) async fn password_change(
             .store
             .login_refused(
                 caller.ctx(),
-                &caller.session().user.email,
-                Some(caller.session().user.id),
+                &own.user.email,
+                Some(own.user.id),
                 "wrong old password",
             )
             .await?;

@@ -8,6 +8,8 @@ use domain::Secret;
 use store::Store;
 use tokio::sync::Semaphore;
 
+use crate::api_key::Keys;
+use crate::device::Guesses;
 use crate::ports::{Catalog, Evaluate, Export};
 
 /// What the installation decides.
@@ -49,6 +51,10 @@ pub struct ApiState {
     pub(crate) exporter: Arc<dyn Export>,
     /// Bounds password hashing, which would otherwise take every core.
     pub(crate) hashing: Arc<Semaphore>,
+    /// What this process remembers of API keys.
+    pub(crate) keys: Arc<Keys>,
+    /// Wrong codes on the page for devices.
+    pub(crate) guesses: Arc<Guesses>,
     /// Ends streams when the server drains.
     pub(crate) draining: tokio::sync::watch::Receiver<bool>,
 }
@@ -67,6 +73,7 @@ impl ApiState {
         draining: tokio::sync::watch::Receiver<bool>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let keys = Arc::new(Keys::new(&**store.rng(), cores));
         Self {
             store,
             settings: Arc::new(settings),
@@ -76,6 +83,8 @@ impl ApiState {
             evaluator,
             exporter,
             hashing: Arc::new(Semaphore::new(cores)),
+            keys,
+            guesses: Arc::default(),
             draining,
         }
     }

@@ -235,7 +235,10 @@ impl Client {
             return if status.is_server_error() { failure.transient() } else { failure };
         };
         let field = problem.field.map(|field| format!("{field}: ")).unwrap_or_default();
-        let failure = Failure::new(format!("{field}{} (request {})", problem.message, problem.request_id));
+        let failure = Failure {
+            code: Some(problem.code),
+            ..Failure::new(format!("{field}{} (request {})", problem.message, problem.request_id))
+        };
         match status {
             StatusCode::UNAUTHORIZED if self.token.is_some() => {
                 Failure { unauthenticated: true, ..failure }.hint(format!("cairn login {}", self.server))
@@ -267,7 +270,7 @@ async fn read(answer: Answer) -> Result<Doc> {
     serde_json::from_slice(&answer.bytes().await?).map_err(|_| not_ours())
 }
 
-fn not_ours() -> Failure {
+pub(crate) fn not_ours() -> Failure {
     Failure::new("the answer is not one of a Cairn server of this version")
         .hint("compare `cairn --version` with the server's")
 }

@@ -10,7 +10,7 @@ use crate::api::{Context, Global};
 use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
-use crate::{audit, credential, evidence, finding, job, member, node, plugin, session, tenant, user};
+use crate::{api_key, audit, credential, evidence, finding, job, member, node, plugin, role, session, tenant, user};
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
 #[derive(Debug, Parser)]
@@ -40,6 +40,12 @@ enum Command {
     /// Members of the tenant and their roles
     #[command(subcommand)]
     Members(member::Command),
+    /// Roles and what they may do
+    #[command(subcommand)]
+    Roles(role::Command),
+    /// API keys of the tenant, for machines
+    #[command(subcommand)]
+    Keys(api_key::Command),
     /// Credentials for discovery
     #[command(subcommand)]
     Creds(credential::Command),
@@ -144,6 +150,8 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Tenants(command) => wait(command.run(cx)),
         Command::Users(command) => wait(command.run(cx)),
         Command::Members(command) => wait(command.run(cx)),
+        Command::Roles(command) => wait(command.run(cx)),
+        Command::Keys(command) => wait(command.run(cx)),
         Command::Creds(command) => wait(command.run(cx)),
         Command::Plugins(command) => wait(command.run(cx)),
         Command::Jobs(command) => wait(command.run(cx)),
@@ -256,6 +264,8 @@ mod tests {
         check::<wire::session::MyTenant>();
         check::<wire::user::User>();
         check::<wire::member::Member>();
+        check::<wire::member::Invitation>();
+        check::<wire::api_key::ApiKey>();
         check::<wire::credential::Credential>();
         check::<wire::credential::Plugin>();
         check::<wire::job::Job>();

@@ -26,6 +26,8 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
     /// Whether the same request may work a little later.
     pub(crate) transient: bool,
+    /// The server's word for why, where it said one.
+    pub(crate) code: Option<String>,
     /// Whether the session is not, or no longer, one.
     pub(crate) unauthenticated: bool,
 }
@@ -35,7 +37,14 @@ pub(crate) type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), hint: None, transient: false, unauthenticated: false }
+        Self {
+            exit: Exit::Failed,
+            message: message.into(),
+            hint: None,
+            transient: false,
+            code: None,
+            unauthenticated: false,
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {

@@ -8,12 +8,14 @@
 //! - a command that needs no server starts no runtime and no TLS.
 
 mod api;
+mod api_key;
 mod audit;
 mod clean;
 mod client;
 mod command_line;
 mod config;
 mod credential;
+mod device;
 mod doc;
 mod evidence;
 mod failure;
@@ -24,6 +26,7 @@ mod node;
 mod output;
 mod plugin;
 mod prompt;
+mod role;
 mod server;
 mod session;
 mod sse;

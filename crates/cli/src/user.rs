@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Subcommand};
 use wire::user::{User, UserCreate, UserUpdate};
 
-use crate::api::{Context, Paging};
+use crate::api::{Api, Context, Paging};
 use crate::failure::Result;
 use crate::table::Table;
 
@@ -13,6 +13,11 @@ pub(crate) enum Command {
     List {
         #[command(flatten)]
         paging: Paging,
+    },
+    /// Show a user
+    Show {
+        /// The login name or id
+        user: String,
     },
     /// Make a user; shows a one-time password once
     Create {
@@ -52,11 +57,19 @@ impl Table for User {
     ];
 }
 
+async fn id(api: &Api, user: String) -> Result<String> {
+    if user.contains('@') {
+        return Ok(api.find(&["users"], "email", &user, "user").await?.text("id").to_owned());
+    }
+    Ok(user)
+}
+
 impl Command {
     pub(crate) async fn run(self, cx: &Context) -> Result {
         let api = cx.platform()?;
         match self {
             Self::List { paging } => api.show_list::<User>(&["users"], &[], paging).await,
+            Self::Show { user } => api.out.one(&api.get(&["users", &id(&api, user).await?]).await?),
             Self::Create { email, name, platform_admin } => {
                 let created = api.post(&["users"], &UserCreate { email, name, platform_admin }).await?;
                 api.out.one(&created)?;
@@ -64,11 +77,7 @@ impl Command {
                 Ok(())
             }
             Self::Update { user, disable, enable, platform_admin } => {
-                let user = if user.contains('@') {
-                    api.find(&["users"], "email", &user, "user").await?.text("id").to_owned()
-                } else {
-                    user
-                };
+                let user = id(&api, user).await?;
                 let disabled = (disable || enable).then_some(disable);
                 api.out.one(&api.patch(&["users", &user], &UserUpdate { disabled, platform_admin }).await?)
             }

@@ -181,6 +181,7 @@ pub(crate) async fn append(
     let commitment = crypto::sha256(&[&salt[..], detail.as_bytes()].concat());
     let actor = match ctx.actor() {
         Actor::User { id, session, .. } => json!({"type": "user", "id": id, "session": session}),
+        Actor::ApiKey { id, .. } => json!({"type": "api-key", "id": id}),
         Actor::System { part } => json!({"type": "system", "id": part}),
     };
     let entry = evidence::jcs::canonical(&json!({
@@ -205,6 +206,7 @@ pub(crate) async fn append(
     let leaf = evidence::merkle::leaf_hash(&entry);
     let who = match ctx.actor() {
         Actor::User { email, .. } => email.to_string(),
+        Actor::ApiKey { id, name, .. } => format!("{name} ({id})"),
         actor @ Actor::System { .. } => actor.to_string(),
     };
     tx.execute(

@@ -4,7 +4,10 @@ use domain::{Error, Result};
 
 use crate::db::{Db, Engine, args};
 
-const MIGRATIONS: &[(i64, &str)] = &[(1, include_str!("../migrations/0001_begin.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("../migrations/0001_begin.sql")),
+    (3, include_str!("../migrations/0003_api_key.sql")),
+];
 
 /// Tables that hold no tenant's data although they name a tenant.
 const NOT_TENANT_SCOPED: &[&str] = &["work"];
@@ -68,13 +71,18 @@ fn tenant_tables(text: &str) -> Vec<&str> {
 }
 
 /// Row-level security: a row is seen and written only in its own tenant, which every transaction names in `cairn.tenant`
-/// (`set_config(.., true)`, so that it ends with the transaction). A user also sees their own memberships.
+/// (`set_config(.., true)`, so that it ends with the transaction). A user also sees their own memberships
+/// and the invitations to their address, and who names a key's public id sees that secret's row.
 fn row_level_security(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
     for table in tenant_tables(text) {
-        let own =
-            if table == "member" { " OR user_id = NULLIF(current_setting('cairn.user', true), '')::uuid" } else { "" };
+        let own = match table {
+            "member" => " OR user_id = NULLIF(current_setting('cairn.user', true), '')::uuid",
+            "api_key_secret" => " OR lookup = NULLIF(current_setting('cairn.api_key', true), '')",
+            "invitation" => " OR email = NULLIF(current_setting('cairn.email', true), '')",
+            _ => "",
+        };
         let tenant = "tenant_id = NULLIF(current_setting('cairn.tenant', true), '')::uuid";
         let _ = writeln!(
             out,
@@ -151,7 +159,7 @@ mod tests {
         for (_, text) in MIGRATIONS {
             let named = text.lines().filter(|line| line.trim_start().starts_with("tenant_id UUID")).count();
             assert_eq!(tenant_tables(text).len(), named);
-            assert!(tenant_tables(text).contains(&"node"));
         }
+        assert!(MIGRATIONS.iter().any(|(_, text)| tenant_tables(text).contains(&"node")));
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Engine, Row, Tx, args};
 use crate::unit::{PlatformWrite, enter, platform_tenant};
-use crate::{Page, Store};
+use crate::{Page, Store, invitation};
 
 /// A user to be made.
 #[derive(Debug, Clone)]
@@ -175,8 +175,14 @@ impl PlatformWrite<ops::UserUpdate> {
     }
 }
 
+/// A user who exists.
+pub(crate) async fn user_by_id(tx: &mut Tx, id: UserId) -> Result<UserRow> {
+    let rows = tx.rows_built(format!("SELECT {USER_COLUMNS} FROM app_user WHERE id = $1"), args![id]).await?;
+    user_row(rows.first().ok_or(Error::NotFound { what: "user" })?, 0)
+}
+
 /// The memberships of a user in tenants that are open.
-async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
+pub(crate) async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
     if tx.engine() == Engine::Pg {
         tx.execute("SELECT set_config('cairn.user', $1, true)", args![user.as_uuid().to_string()]).await?;
     }
@@ -200,7 +206,7 @@ async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
 }
 
 /// Writes one event to the platform's log and to that of each of the user's tenants.
-async fn append_everywhere(
+pub(crate) async fn append_everywhere(
     tx: &mut Tx,
     ctx: &OpCtx,
     user: Option<UserId>,
@@ -270,6 +276,7 @@ impl Store {
             args![id, user.id, now, expires_at, ip.map(|ip| ip.to_string())],
         )
         .await?;
+        invitation::take_up(&mut tx, &ctx, user.id, &user.email).await?;
         append_everywhere(
             &mut tx,
             &ctx,
@@ -362,6 +369,12 @@ impl Store {
             .await?;
         let items = rows.iter().map(|row| user_row(row, 0)).collect::<Result<_>>()?;
         Ok(Page::cut(items, limit, |row| row.id))
+    }
+
+    /// One user, for those who manage the platform.
+    pub async fn user_show(&self, _permit: PlatformPermit<ops::UserList>, id: UserId) -> Result<UserRow> {
+        let mut tx = self.db().read().await?;
+        user_by_id(&mut tx, id).await
     }
 
     /// Whether any user exists: false only before the first start is done.

@@ -4,11 +4,13 @@
 //!
 //! Invariants:
 //! - requests refuse unknown fields, so that a misspelt or an additional one is told and not ignored;
-//! - nothing here can hold a secret on its way out, except the two documents that show one once ([`session::SessionCreated`] and
-//!   [`member::MemberAdded`]).
+//! - nothing here can hold a secret on its way out, except the documents that show one once: [`session::SessionCreated`],
+//!   [`user::UserCreated`], [`api_key::ApiKeyCreated`], [`cli_session::CliSessionCreated`] and [`cli_session::DeviceCodeCreated`].
 #![warn(missing_docs)]
 
+pub mod api_key;
 pub mod audit;
+pub mod cli_session;
 pub mod control;
 pub mod credential;
 pub mod evidence;
@@ -17,6 +19,7 @@ pub mod job;
 pub mod member;
 pub mod node;
 pub mod problem;
+pub mod role;
 pub mod session;
 pub mod tenant;
 pub mod user;

@@ -23,7 +23,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Map, Value, json};
 use store::{
     AuditFilter, Collection, EvaluationRow, FindingCounts, FindingFilter, MaterialOf, NewArtifact, NewSchedule,
-    NewStatement, NewTask, NewUser, OpenOptions, Store, TaskOutcome, WorkKind,
+    NewStatement, NewTask, NewUser, OpenOptions, Placed, Store, TaskOutcome, WorkKind,
 };
 use tempfile::TempDir;
 use testkit::{Postgres, TestClock, TestDatabase, TestRng};
@@ -129,6 +129,9 @@ pub(crate) struct World {
     /// Makes the next evaluation panic.
     pub(crate) panics: Arc<AtomicBool>,
     router: Router,
+    /// Makes another server on the same database, with a memory of its own.
+    routers: Box<dyn Fn(Settings) -> Router>,
+    settings: Settings,
     users: HashMap<String, UserId>,
     tokens: tokio::sync::Mutex<HashMap<String, String>>,
     fresh: AtomicU32,
@@ -162,6 +165,8 @@ pub(crate) const PLATFORM: &str = "platform@example.org";
 pub(crate) const STRANGER: &str = "stranger@example.org";
 /// `tenant-admin` of A whose one-time password was not changed yet.
 pub(crate) const NEWCOMER: &str = "newcomer@example.org";
+/// `tenant-admin` of A, with a session of the command line.
+pub(crate) const TERMINAL: &str = "terminal@example.org";
 /// `tenant-admin` of A, to be disabled.
 pub(crate) const LEAVER: &str = "leaver@example.org";
 
@@ -193,19 +198,25 @@ impl World {
         };
         let (draining, drained) = tokio::sync::watch::channel(false);
         let panics = Arc::new(AtomicBool::new(false));
-        let state = ApiState::new(
-            store.clone(),
-            settings,
-            Secret::new(planted().jwt.clone()),
-            SigningKey::generate().unwrap().public(),
-            Arc::new(Installed::load()),
-            Arc::new(Evaluator { store: store.clone(), panics: panics.clone() }),
-            Arc::new(Exporter { store: store.clone() }),
-            drained,
-        );
+        let (served, panic) = (store.clone(), panics.clone());
+        let (key, installed) = (SigningKey::generate().unwrap().public(), Arc::new(Installed::load()));
+        let routers = move |settings: Settings| {
+            api::router(ApiState::new(
+                served.clone(),
+                settings,
+                Secret::new(planted().jwt.clone()),
+                key.clone(),
+                installed.clone(),
+                Arc::new(Evaluator { store: served.clone(), panics: panic.clone() }),
+                Arc::new(Exporter { store: served.clone() }),
+                drained.clone(),
+            ))
+        };
         let nobody = TenantId::generate(&*clock, &*rng);
         let mut world = Self {
-            router: api::router(state),
+            router: routers(settings.clone()),
+            routers: Box::new(routers),
+            settings,
             store,
             clock,
             rng,
@@ -232,6 +243,7 @@ impl World {
         world.user(STRANGER, &hash, None, false).await;
         world.user(LEAVER, &hash, Some((world.a, Role::TenantAdmin)), false).await;
         world.user(NEWCOMER, &hash, Some((world.a, Role::TenantAdmin)), false).await;
+        world.user(TERMINAL, &hash, Some((world.a, Role::TenantAdmin)), false).await;
         world
     }
 
@@ -275,15 +287,55 @@ impl World {
             self.store.password_change(&self.ctx(actor), hash, &after).await.unwrap();
         }
         if let Some((tenant, role)) = role {
-            self.store
-                .write(self.permit::<ops::MemberPut>(tenant))
-                .await
-                .unwrap()
-                .member_put(&email, role, None)
-                .await
-                .unwrap();
+            self.invite(tenant, &email, role).await;
+            // Whoever signs in takes the role up.
+            self.sign_in(email.as_str()).await;
         }
         self.users.insert(email.to_string(), id);
+    }
+
+    async fn invite(&self, tenant: TenantId, email: &Email, role: Role) -> Placed {
+        let unit = self.store.write(self.permit::<ops::MemberPut>(tenant)).await.unwrap();
+        unit.member_put(email, role).await.unwrap()
+    }
+
+    /// Gives somebody a role in a tenant by its administrator, and has them take it up.
+    pub(crate) async fn join(&self, by: &str, members: &str, email: &str, role: &str) {
+        let body = json!({"email": email, "role": role});
+        assert_eq!(self.by(by, "PUT", members, Some(body)).await.is(200).json["state"], "invited");
+        self.tokens.lock().await.remove(email);
+        self.token(email).await;
+    }
+
+    /// An invitation that waits.
+    pub(crate) async fn invitation(&self, tenant: TenantId) -> String {
+        let email = format!("invited{}@example.org", self.fresh()).parse().unwrap();
+        let Placed::Invited(row) = self.invite(tenant, &email, Role::ReadOnly).await else { panic!("{email}") };
+        row.id.to_string()
+    }
+
+    /// An API key of a tenant's `system-admin`: its id and its secret. `more`: what else the request says.
+    pub(crate) async fn api_key(&self, tenant: TenantId, role: Role, more: Value) -> (String, String) {
+        let owner = holder(Role::SystemAdmin, if tenant == self.a { 'a' } else { 'b' });
+        let mut body = json!({"name": format!("key {}", self.fresh()), "role": role.as_str()});
+        body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        let path = format!("/api/v1/tenants/{tenant}/api-keys");
+        let made = self.by(&owner, "POST", &path, Some(body)).await.is(201);
+        (made.json["api_key"]["id"].as_str().unwrap().to_owned(), made.json["secret"].as_str().unwrap().to_owned())
+    }
+
+    /// A session of the command line.
+    pub(crate) async fn cli_session(&self, email: &str) -> String {
+        let from = self.sign_in(email).await;
+        let made = self.call("POST", "/api/v1/cli-sessions", Some(&from), Some(json!({"client": "test"}))).await.is(201);
+        made.json["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Another server of the same installation.
+    pub(crate) fn server(&self, change: impl FnOnce(&mut Settings)) -> Router {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        (self.routers)(settings)
     }
 
     pub(crate) fn user_id(&self, email: &str) -> UserId {
@@ -335,8 +387,13 @@ impl World {
 
     /// Sends any request; what every answer must have is checked here, and all of it goes to the suite's log.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        self.send_to(&self.router, request).await
+    }
+
+    /// The same to another server.
+    pub(crate) async fn send_to(&self, router: &Router, request: Request<Body>) -> Answer {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
         let (parts, mut body) = response.into_parts();
         let mut bytes = Vec::new();
         let streams = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
@@ -351,11 +408,13 @@ impl World {
         let json: Value = serde_json::from_str(&text).unwrap_or_default();
         let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, text, json };
         let mut seen = answer.text.clone();
-        // Three documents show a secret once.
+        // Some documents show a secret once.
         let once = match (method.as_str(), uri.path()) {
             ("POST", "/api/v1/sessions") => Some("token"),
             ("POST", "/api/v1/users") => Some("one_time_password"),
-            ("PUT", path) if path.ends_with("/members") => Some("one_time_password"),
+            ("POST", "/api/v1/cli-sessions" | "/api/v1/device-tokens") => Some("token"),
+            ("POST", "/api/v1/device-codes") => Some("device_code"),
+            ("POST", path) if path.ends_with("/api-keys") || path.ends_with("/rotate") => Some("secret"),
             _ => None,
         };
         if let Some(secret) = once.and_then(|field| answer.json[field].as_str()) {
@@ -374,7 +433,7 @@ impl World {
         }
         let id = answer.header("x-request-id");
         assert!(id.parse::<RequestId>().is_ok(), "{method} {path}: x-request-id: {id}");
-        if answer.status >= 400 && method != "HEAD" {
+        if answer.status >= 400 && method != "HEAD" && !answer.header("content-type").starts_with("text/html") {
             assert_eq!(answer.json["request_id"], id, "{method} {path}: {}", answer.text);
             for field in ["code", "message"] {
                 assert!(
@@ -515,10 +574,14 @@ impl World {
 
     /// A new user who is a read-only member.
     pub(crate) async fn member(&self, tenant: TenantId) -> String {
-        let email = format!("member{}@example.org", self.fresh()).parse().unwrap();
-        let new = NewUser { name: "New".parse().unwrap(), password_hash: "none".to_owned(), platform_admin: false };
-        let unit = self.store.write(self.permit::<ops::MemberPut>(tenant)).await.unwrap();
-        unit.member_put(&email, Role::ReadOnly, Some(new)).await.unwrap().to_string()
+        let email: Email = format!("member{}@example.org", self.fresh()).parse().unwrap();
+        let password_hash = api::hash_one_time_password(&planted().password, 4, &*self.rng).unwrap();
+        let new = NewUser { name: "New".parse().unwrap(), password_hash, platform_admin: false };
+        let unit = self.store.write_platform(self.platform_permit::<ops::UserCreate>()).await.unwrap();
+        let id = unit.user_create(&email, &new).await.unwrap();
+        self.invite(tenant, &email, Role::ReadOnly).await;
+        self.sign_in(email.as_str()).await;
+        id.to_string()
     }
 
     /// Waits long enough that ids and times are later than all before.
@@ -639,6 +702,8 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
     match kind {
         "tenant" => TenantId::generate(clock, rng).to_string(),
         "user" => UserId::generate(clock, rng).to_string(),
+        "api_key" => domain::ApiKeyId::generate(clock, rng).to_string(),
+        "invitation" => domain::InvitationId::generate(clock, rng).to_string(),
         "credential" => domain::CredentialId::generate(clock, rng).to_string(),
         "job" => domain::JobId::generate(clock, rng).to_string(),
         "schedule" => domain::ScheduleId::generate(clock, rng).to_string(),

@@ -9,6 +9,7 @@
 mod double;
 mod jobs;
 mod proof;
+mod signing_in;
 mod terminal;
 mod trusting;
 mod world;

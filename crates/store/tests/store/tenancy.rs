@@ -3,7 +3,8 @@
 use crate::world::each_engine;
 
 /// Tables that name no tenant: the installation's own, and the queue, which holds ids and times only.
-const OF_NO_TENANT: [&str; 6] = ["app_user", "installation", "schema_migration", "session", "tenant", "work"];
+const OF_NO_TENANT: [&str; 8] =
+    ["app_user", "cli_session", "device_login", "installation", "schema_migration", "session", "tenant", "work"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_33_every_table_of_tenants_is_under_forced_row_level_security_of_a_role_that_owns_nothing() {
