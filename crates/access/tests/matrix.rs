@@ -165,18 +165,16 @@ fn the_servers_own_context_works_in_its_tenant_only() {
 fn attack_17_a_key_holds_its_role_in_its_tenant_but_nothing_that_is_for_people() {
     let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(99)));
     for role in Role::ALL {
-        let actor = Actor::ApiKey {
-            id: ApiKeyId::generate(&*clock, &*rng),
-            name: "ci".parse().unwrap(),
-            tenant: tenant(1),
-        };
+        let actor =
+            Actor::ApiKey { id: ApiKeyId::generate(&*clock, &*rng), name: "ci".parse().unwrap(), tenant: tenant(1) };
         // Also where whoever made the context gave it more than a key can have.
         let grants = Grants { platform_admin: true, tenants: vec![(tenant(1), role), (tenant(2), Role::SystemAdmin)] };
         let request = RequestId::generate(&*clock, &*rng);
         let ctx = OpCtx::user(actor, grants, request, None, clock.clone(), rng.clone());
         for (name, decide) in decisions() {
             let needed = info(name).permission;
-            let people = [Permission::TenantsManage, Permission::UsersManage, Permission::SystemAdmin].contains(&needed);
+            let people =
+                [Permission::TenantsManage, Permission::UsersManage, Permission::SystemAdmin].contains(&needed);
             assert_eq!(decide(&ctx, tenant(1)).is_ok(), role.holds(needed) && !people, "{name} by a key with {role}");
             if !info(name).platform {
                 assert_eq!(decide(&ctx, tenant(2)), Err(Denied::NoSuchTenant), "{name}");

@@ -87,11 +87,8 @@ async fn serve(store: Store) -> SocketAddr {
     let (sender, draining) = tokio::sync::watch::channel(false);
     // The server lives as long as the process.
     std::mem::forget(sender);
-    let settings = Settings {
-        installation: store.installation_id().await.unwrap(),
-        bcrypt_cost: COST,
-        ..Settings::default()
-    };
+    let settings =
+        Settings { installation: store.installation_id().await.unwrap(), bcrypt_cost: COST, ..Settings::default() };
     let key = SigningKey::generate().unwrap().public();
     let (catalog, evaluator, exporter) = (nothing.clone(), nothing.clone(), nothing);
     let state = ApiState::new(store, settings, Secret::new(vec![7; 48]), key, catalog, evaluator, exporter, draining);
@@ -232,7 +229,11 @@ async fn measure(engine: &str, store: Store, time: Duration) {
     let cli = post(&mut connection, "/api/v1/cli-sessions", Some(&jwt), &json!({"client": "bench"})).await;
     let cli = cli["token"].as_str().unwrap().to_owned();
     let health = get("/healthz", None);
-    let kinds = [("JWT", get("/api/v1/me", Some(&jwt))), ("API key", get("/api/v1/me", Some(&key))), ("CLI session", get("/api/v1/me", Some(&cli)))];
+    let kinds = [
+        ("JWT", get("/api/v1/me", Some(&jwt))),
+        ("API key", get("/api/v1/me", Some(&key))),
+        ("CLI session", get("/api/v1/me", Some(&cli))),
+    ];
     for (_, request) in &kinds {
         connection.ask(request).await;
     }

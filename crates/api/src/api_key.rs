@@ -187,12 +187,11 @@ async fn verify(state: &ApiState, key: ApiKey, ip: Option<IpAddr>) -> Result<Res
     };
     let cost = state.settings.bcrypt_cost;
     let (key, matches) = hashing(state, move || {
-        let matches = match &stored {
-            Some(stored) => password::verify_password(key.expose(), stored),
-            None => {
-                password::spend_like(cost);
-                false
-            }
+        let matches = if let Some(stored) = &stored {
+            password::verify_password(key.expose(), stored)
+        } else {
+            password::spend_like(cost);
+            false
         };
         (key, matches)
     })

@@ -37,11 +37,7 @@ pub(crate) fn new_token(state: &ApiState, client: DisplayName) -> (CliToken, New
 
 /// What the client is told, this once.
 pub(crate) fn created(token: &CliToken, session: &LiveSession) -> CliSessionCreated {
-    CliSessionCreated {
-        token: token.expose().to_owned(),
-        expires_at: session.expires_at,
-        me: session::me(session),
-    }
+    CliSessionCreated { token: token.expose().to_owned(), expires_at: session.expires_at, me: session::me(session) }
 }
 
 /// Makes a session of the command line for whoever has just signed in. One of these makes no other: else a stolen one would never end.

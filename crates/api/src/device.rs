@@ -53,7 +53,9 @@ impl Guesses {
     }
 
     fn are_used_up(&self, who: &str, now: Timestamp) -> bool {
-        self.with(now, |guesses| guesses.len() >= GUESSERS || guesses.get(who).is_some_and(|(made, _)| *made >= GUESSES))
+        self.with(now, |guesses| {
+            guesses.len() >= GUESSERS || guesses.get(who).is_some_and(|(made, _)| *made >= GUESSES)
+        })
     }
 
     fn note(&self, who: &str, now: Timestamp) {
@@ -96,8 +98,8 @@ pub(crate) async fn device_token_create(
     State(state): State<ApiState>,
     Address(ip): Address,
     Body(body): Body<DeviceTokenCreate>,
-) -> Result<(StatusCode, Json<CliSessionCreated>), Response> {
-    let wait = |code: &str, message: &str| Err(problem::answer(StatusCode::BAD_REQUEST, code, message.to_owned(), None));
+) -> Response {
+    let wait = |code: &str, message: &str| problem::answer(StatusCode::BAD_REQUEST, code, message.to_owned(), None);
     let expired = || wait("expired_token", "the code is no longer good: begin again");
     let Some(device_hash) = device::device_code_hash(&body.device_code) else { return expired() };
     let mut token = None;
@@ -108,16 +110,16 @@ pub(crate) async fn device_token_create(
             token = Some(made);
             new
         })
-        .await
-        .map_err(|error| Failure(error).into_response())?;
+        .await;
     match (polled, token) {
-        (DevicePoll::Ready(session), Some(token)) => {
-            Ok((StatusCode::CREATED, Json(cli_session::created(&token, &session))))
+        (Ok(DevicePoll::Ready(session)), Some(token)) => {
+            (StatusCode::CREATED, Json(cli_session::created(&token, &session))).into_response()
         }
-        (DevicePoll::Pending, _) => wait("authorization_pending", "nobody approved it yet: ask again"),
-        (DevicePoll::SlowDown, _) => wait("slow_down", "ask less often: wait 5 seconds longer from now on"),
-        (DevicePoll::Denied, _) => wait("access_denied", "the sign-in was denied"),
-        (DevicePoll::Expired | DevicePoll::Ready(_), _) => expired(),
+        (Ok(DevicePoll::Pending), _) => wait("authorization_pending", "nobody approved it yet: ask again"),
+        (Ok(DevicePoll::SlowDown), _) => wait("slow_down", "ask less often: wait 5 seconds longer from now on"),
+        (Ok(DevicePoll::Denied), _) => wait("access_denied", "the sign-in was denied"),
+        (Ok(DevicePoll::Expired | DevicePoll::Ready(_)), _) => expired(),
+        (Err(error), _) => Failure(error).into_response(),
     }
 }
 
@@ -243,7 +245,10 @@ struct Fields {
 /// Takes either form.
 async fn page_submit(State(state): State<ApiState>, Address(ip): Address, request: Request) -> Response {
     if !is_from_here(request.headers(), request.uri()) {
-        return told(StatusCode::FORBIDDEN, "This form did not come from this page. Open the page and type the code there.");
+        return told(
+            StatusCode::FORBIDDEN,
+            "This form did not come from this page. Open the page and type the code there.",
+        );
     }
     let fields = match Form::<Fields>::from_request(request, &()).await {
         Ok(Form(fields)) => fields,
@@ -256,8 +261,11 @@ async fn page_submit(State(state): State<ApiState>, Address(ip): Address, reques
             return told(status, "The form could not be read. Open the page again.");
         }
     };
-    let done =
-        if fields.decision.is_empty() { signed_in(&state, ip, fields).await } else { decided(&state, ip, fields).await };
+    let done = if fields.decision.is_empty() {
+        signed_in(&state, ip, fields).await
+    } else {
+        decided(&state, ip, fields).await
+    };
     done.unwrap_or_else(|Failure(error)| {
         let text = error.to_string();
         told(Failure(error).into_response().status(), &format!("It did not work: {text}."))
@@ -317,13 +325,16 @@ async fn decided(state: &ApiState, ip: Option<std::net::IpAddr>, fields: Fields)
         // Else a stolen one would renew itself for ever.
         return Err(Error::Forbidden { message: "sign in on this page to approve".to_owned() }.into());
     }
-    let gone = || Ok(told(StatusCode::NOT_FOUND, "This sign-in does not wait any more. Begin again on the command line."));
+    let gone =
+        || Ok(told(StatusCode::NOT_FOUND, "This sign-in does not wait any more. Begin again on the command line."));
     let Ok(id) = fields.login.parse::<DeviceLoginId>() else { return gone() };
     match state.store.device_login_decide(caller.ctx(), id, approve).await {
         Err(Error::NotFound { .. }) => gone(),
         Err(error) => Err(error.into()),
         // The session that approved lives until the device has fetched its own.
-        Ok(()) if approve => Ok(told(StatusCode::OK, "Approved. Go back to the command line; this page can be closed.")),
+        Ok(()) if approve => {
+            Ok(told(StatusCode::OK, "Approved. Go back to the command line; this page can be closed."))
+        }
         Ok(()) => {
             state.store.session_revoke(caller.ctx()).await?;
             Ok(told(StatusCode::OK, "Denied. The command line gets nothing."))
@@ -343,9 +354,9 @@ mod tests {
     #[test]
     fn attack_43_a_form_of_another_page_is_not_from_here() {
         let from_here = |headers: &[(&'static str, &'static str)], uri: &'static str| {
-            let map = headers.iter().map(|(name, value)| {
-                (axum::http::HeaderName::from_static(name), HeaderValue::from_static(value))
-            });
+            let map = headers
+                .iter()
+                .map(|(name, value)| (axum::http::HeaderName::from_static(name), HeaderValue::from_static(value)));
             is_from_here(&map.collect::<HeaderMap>(), &Uri::from_static(uri))
         };
         let host = ("host", "cairn.example:8443");

@@ -61,8 +61,12 @@ struct Bearer;
 
 impl utoipa::Modify for Bearer {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme =
-            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("a session's JWT, `cs_…` of the command line, or an API key `sk_…`").build());
+        let scheme = SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .bearer_format("a session's JWT, `cs_…` of the command line, or an API key `sk_…`")
+                .build(),
+        );
         openapi.components.get_or_insert_default().add_security_scheme("bearer", scheme);
     }
 }
@@ -140,5 +144,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
-    layers::apply(device::pages(router).fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
+    layers::apply(
+        device::pages(router).fallback(problem::no_route).method_not_allowed_fallback(problem::no_method),
+        state,
+    )
 }

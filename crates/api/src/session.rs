@@ -33,7 +33,10 @@ impl FromRequestParts<ApiState> for Address {
 }
 
 /// Runs password hashing off the async threads, at most one per core at a time.
-pub(crate) async fn hashing<T: Send + 'static>(state: &ApiState, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn hashing<T: Send + 'static>(
+    state: &ApiState,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     let permit = state.hashing.clone().acquire_owned().await.map_err(Error::internal)?;
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -219,15 +222,7 @@ pub(crate) async fn password_change(
     .await?
     .map_err(Error::internal)?;
     let Some(after) = after else {
-        state
-            .store
-            .login_refused(
-                caller.ctx(),
-                &own.user.email,
-                Some(own.user.id),
-                "wrong old password",
-            )
-            .await?;
+        state.store.login_refused(caller.ctx(), &own.user.email, Some(own.user.id), "wrong old password").await?;
         return Err(Error::invalid("old", "this is not the password so far").into());
     };
     state.store.password_change(caller.ctx(), &before, &after).await?;

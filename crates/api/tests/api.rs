@@ -9,6 +9,8 @@
 
 #[path = "api/api_key.rs"]
 mod api_key;
+#[path = "api/arrange.rs"]
+mod arrange;
 #[path = "api/authorization.rs"]
 mod authorization;
 #[path = "api/cli_session.rs"]

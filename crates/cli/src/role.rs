@@ -21,7 +21,9 @@ pub(crate) enum Command {
 /// The roles as a matrix: a line per permission, in the order in which the roles first name them.
 fn matrix(roles: &[Doc]) -> (Vec<(String, String)>, Vec<Doc>) {
     let mut permissions: Vec<&str> = Vec::new();
-    let holds = |role: &Doc, permission: &str| role.items("permissions").iter().any(|held| *held == Doc::Text(permission.to_owned()));
+    let holds = |role: &Doc, permission: &str| {
+        role.items("permissions").iter().any(|held| *held == Doc::Text(permission.to_owned()))
+    };
     for role in roles {
         for permission in role.items("permissions") {
             if let Doc::Text(permission) = permission

@@ -75,8 +75,17 @@ mod tests {
         let good = format!("cs_{}.{}", "a".repeat(10), "b".repeat(24));
         assert!(CliToken::parse(&good).is_some());
         for bad in [
-            "", "cs_", "cs_.", &good[1..], &good[..37], &format!("{good}c"), &good.replace('.', "_"), &good.replace('.', ".."),
-            &good.to_uppercase(), &good.replace('b', "é"), &format!(" {good}"),
+            "",
+            "cs_",
+            "cs_.",
+            &good[1..],
+            &good[..37],
+            &format!("{good}c"),
+            &good.replace('.', "_"),
+            &good.replace('.', ".."),
+            &good.to_uppercase(),
+            &good.replace('b', "é"),
+            &format!(" {good}"),
         ] {
             assert!(CliToken::parse(bad).is_none(), "{bad}");
         }

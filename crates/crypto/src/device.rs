@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn what_is_no_code_is_refused() {
-        for bad in ["", "BCDF-GHJ", "BCDF-GHJKL", "ACDF-GHJK", "0CDF-GHJK", "BCDF_GHJK", "ВCDF-GHJK", &"-".repeat(65)] {
+        for bad in ["", "BCDF-GHJ", "BCDF-GHJKL", "ACDF-GHJK", "0CDF-GHJK", "BCDF_GHJK", "ВCDF-GHJK", &"-".repeat(65)]
+        {
             assert_eq!(user_code_hash(bad), None, "{bad}");
         }
         let code = device_code(&CountingRng::default());

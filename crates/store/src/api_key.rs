@@ -418,8 +418,7 @@ impl Store {
                 args![tenant, key.id, now, ip.clone(), now.plus_millis(-USE_MS)],
             )
             .await?;
-        let notable =
-            key.last_used_ip != ip || key.last_used_at.is_none_or(|at| now.millis_since(at) >= USE_RECORD_MS);
+        let notable = key.last_used_ip != ip || key.last_used_at.is_none_or(|at| now.millis_since(at) >= USE_RECORD_MS);
         if written > 0 && notable {
             let change = Change::to(Category::Authentication, "api-key", key.id);
             audit::append(&mut tx, tenant, ctx, "api_key_use", &change).await?;

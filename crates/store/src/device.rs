@@ -11,11 +11,11 @@ use access::{Actor, OpCtx};
 use domain::{DeviceLoginId, Digest, DisplayName, Error, RequestId, Result, SessionId, Timestamp};
 use serde_json::json;
 
+use crate::Store;
 use crate::audit::{Category, Change};
 use crate::cli_session::{self, NewCliSession};
 use crate::db::args;
 use crate::user::{LiveSession, append_everywhere};
-use crate::Store;
 
 /// How long a sign-in waits to be approved and fetched: 10 minutes.
 pub const DEVICE_LOGIN_MS: i64 = 600_000;
@@ -70,7 +70,8 @@ impl Store {
     /// Begins a sign-in that waits to be approved.
     pub async fn device_login_create(&self, ip: Option<IpAddr>, new: &NewDeviceLogin) -> Result<Timestamp> {
         let (now, ip) = (self.clock().now(), ip.map(|ip| ip.to_canonical().to_string()));
-        let (id, expires_at) = (DeviceLoginId::generate(&**self.clock(), &**self.rng()), now.plus_millis(DEVICE_LOGIN_MS));
+        let (id, expires_at) =
+            (DeviceLoginId::generate(&**self.clock(), &**self.rng()), now.plus_millis(DEVICE_LOGIN_MS));
         let mut tx = self.db().write().await?;
         tx.execute("DELETE FROM device_login WHERE expires_at <= $1", args![now]).await?;
         let counts = tx
@@ -191,7 +192,11 @@ impl Store {
                 let detail = json!({"device_login": id, "client": new.client.as_str()});
                 let made = cli_session::insert(&mut tx, self, user, request, ip, &new, detail).await?;
                 // It was made on the page to approve this, and is of no more use.
-                tx.execute("UPDATE session SET revoked_at = $2 WHERE id = $1", args![from.map(|from| from.as_uuid()), now]).await?;
+                tx.execute(
+                    "UPDATE session SET revoked_at = $2 WHERE id = $1",
+                    args![from.map(|from| from.as_uuid()), now],
+                )
+                .await?;
                 DevicePoll::Ready(Box::new(made))
             }
         };

@@ -45,8 +45,9 @@ fn invitation_row(row: &Row) -> Result<InvitationRow> {
 
 /// The role that waits for an address.
 pub(crate) async fn waiting(tx: &mut Tx, tenant: TenantId, email: &Email) -> Result<Option<Role>> {
-    let row =
-        tx.row("SELECT role FROM invitation WHERE tenant_id = $1 AND email = $2", args![tenant, email.as_str()]).await?;
+    let row = tx
+        .row("SELECT role FROM invitation WHERE tenant_id = $1 AND email = $2", args![tenant, email.as_str()])
+        .await?;
     row.map(|row| row.parse(0)).transpose()
 }
 

@@ -4,10 +4,8 @@ use domain::{Error, Result};
 
 use crate::db::{Db, Engine, args};
 
-const MIGRATIONS: &[(i64, &str)] = &[
-    (1, include_str!("../migrations/0001_begin.sql")),
-    (3, include_str!("../migrations/0003_api_key.sql")),
-];
+const MIGRATIONS: &[(i64, &str)] =
+    &[(1, include_str!("../migrations/0001_begin.sql")), (3, include_str!("../migrations/0003_api_key.sql"))];
 
 /// Tables that hold no tenant's data although they name a tenant.
 const NOT_TENANT_SCOPED: &[&str] = &["work"];

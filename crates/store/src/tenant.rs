@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::audit::{self, Category, Change};
 use crate::db::{Row, Tx, args};
-use crate::unit::{PlatformWrite, Read, Write, enter};
 use crate::invitation::{self, InvitationRow};
+use crate::unit::{PlatformWrite, Read, Write, enter};
 use crate::{Page, Store, vault};
 
 /// A tenant.

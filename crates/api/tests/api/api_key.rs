@@ -35,8 +35,7 @@ fn sum(signed: &str) -> String {
 }
 
 fn from(address: [u8; 4], key: &str) -> Request<Body> {
-    let mut request =
-        Request::get(NODES).header("authorization", format!("Bearer {key}")).body(Body::empty()).unwrap();
+    let mut request = Request::get(NODES).header("authorization", format!("Bearer {key}")).body(Body::empty()).unwrap();
     request.extensions_mut().insert(axum::extract::ConnectInfo(std::net::SocketAddr::from((address, 4))));
     request
 }
@@ -45,25 +44,36 @@ fn from(address: [u8; 4], key: &str) -> Request<Body> {
 fn a_key_does_what_its_role_may_in_its_tenant_and_says_what_it_is() {
     each_engine(|world| async move {
         let made = world
-            .by(&admin(), "POST", KEYS, Some(json!({"name": "ci", "role": "read-only", "expires_at": "2099-01-01T00:00:00Z"})))
+            .by(
+                &admin(),
+                "POST",
+                KEYS,
+                Some(json!({"name": "ci", "role": "read-only", "expires_at": "2099-01-01T00:00:00Z"})),
+            )
             .await
             .is(201);
         let secret = made.json["secret"].as_str().unwrap();
         let me = world.call("GET", "/api/v1/me", Some(secret), None).await.is(200);
-        assert_eq!((&me.json["kind"], &me.json["name"], &me.json["id"]), (&json!("api-key"), &json!("ci"), &made.json["api_key"]["id"]));
+        assert_eq!(
+            (&me.json["kind"], &me.json["name"], &me.json["id"]),
+            (&json!("api-key"), &json!("ci"), &made.json["api_key"]["id"])
+        );
         assert_eq!((me.json.get("email"), me.json.get("session")), (None, None));
         assert_eq!(me.json["tenants"][0]["can"], json!(["nodes:read"]));
         assert_eq!(nodes(&world, secret).await, 200);
         world.call("GET", "/api/v1/tenants/acme/findings", Some(secret), None).await.is(403).says("findings:read");
-        let shown = world.by(&admin(), "GET", &format!("{KEYS}/{}", me.json["id"].as_str().unwrap()), None).await.is(200);
+        let shown =
+            world.by(&admin(), "GET", &format!("{KEYS}/{}", me.json["id"].as_str().unwrap()), None).await.is(200);
         assert_eq!((&shown.json["state"], &shown.json["owner_email"]), (&json!("active"), &json!(admin())));
         assert_eq!(shown.json["last_used_at"], json!(world.clock.now()));
         world.by(&admin(), "POST", KEYS, Some(json!({"name": "ci", "role": "auditor"}))).await.is(409).says("`ci`");
         // What it does is in the log under its name.
         let job = world.api_key(world.a, Role::SecurityAnalyst, json!({"name": "runner"})).await.1;
-        let job = world.call("POST", "/api/v1/tenants/acme/jobs", Some(&job), Some(json!({"plugin": "host"}))).await.is(201);
+        let job =
+            world.call("POST", "/api/v1/tenants/acme/jobs", Some(&job), Some(json!({"plugin": "host"}))).await.is(201);
         assert!(job.json["requested_by"].as_str().unwrap().starts_with("key_"));
-        let log = world.by(&holder(Role::Auditor, 'a'), "GET", "/api/v1/tenants/acme/audit?action=job_create", None).await;
+        let log =
+            world.by(&holder(Role::Auditor, 'a'), "GET", "/api/v1/tenants/acme/audit?action=job_create", None).await;
         assert!(log.json["items"][0]["actor"].as_str().unwrap().starts_with("runner (key_"), "{}", log.text);
         assert!(log.json["items"][0]["entry"].as_str().unwrap().contains(r#""type":"api-key""#));
     });
@@ -75,7 +85,8 @@ fn attack_13_and_14_whatever_is_wrong_with_a_key_gets_the_same_bytes() {
         let (id, revoked) = world.api_key(world.a, Role::ReadOnly, json!({})).await;
         assert_eq!(nodes(&world, &revoked).await, 200);
         world.by(&admin(), "DELETE", &format!("{KEYS}/{id}"), None).await.is(204);
-        let expiring = world.api_key(world.a, Role::ReadOnly, json!({"expires_at": world.clock.now().plus_millis(10)})).await.1;
+        let expiring =
+            world.api_key(world.a, Role::ReadOnly, json!({"expires_at": world.clock.now().plus_millis(10)})).await.1;
         world.clock.advance(Duration::from_millis(10));
         let elsewhere = world.api_key(world.a, Role::ReadOnly, json!({"networks": ["192.0.2.0/24"]})).await.1;
         let good = world.api_key(world.a, Role::ReadOnly, json!({})).await.1;
@@ -260,7 +271,8 @@ fn a_revoked_key_is_refused_at_once_on_every_server_that_remembered_it() {
         let (id, key) = world.api_key(world.a, Role::ReadOnly, json!({})).await;
         let servers = [world.server(|_| {}), world.server(|_| {})];
         let ask = |server: usize| {
-            let request = Request::get(NODES).header("authorization", format!("Bearer {key}")).body(Body::empty()).unwrap();
+            let request =
+                Request::get(NODES).header("authorization", format!("Bearer {key}")).body(Body::empty()).unwrap();
             world.send_to(&servers[server], request)
         };
         for server in [0, 1, 0, 1] {
@@ -296,9 +308,15 @@ fn a_rotated_key_has_two_secrets_until_the_old_one_ends() {
         // A second rotation ends what was old already, and an overlap of nothing ends what is not.
         let third = rotate(json!({"overlap_s": 3600})).await;
         let fourth = rotate(json!({"overlap_s": 3600})).await;
-        assert_eq!([nodes(&world, &second).await, nodes(&world, &third).await, nodes(&world, &fourth).await], [401, 200, 200]);
+        assert_eq!(
+            [nodes(&world, &second).await, nodes(&world, &third).await, nodes(&world, &fourth).await],
+            [401, 200, 200]
+        );
         let fifth = rotate(json!({"overlap_s": 0})).await;
-        assert_eq!([nodes(&world, &third).await, nodes(&world, &fourth).await, nodes(&world, &fifth).await], [401, 401, 200]);
+        assert_eq!(
+            [nodes(&world, &third).await, nodes(&world, &fourth).await, nodes(&world, &fifth).await],
+            [401, 401, 200]
+        );
         world.by(&admin(), "POST", &format!("{KEYS}/{id}/rotate"), Some(json!({"overlap_s": 2_592_001}))).await.is(400);
     });
 }
@@ -309,7 +327,8 @@ fn attack_9_a_key_is_never_more_than_its_owner_is_now() {
         let members = "/api/v1/tenants/acme/members";
         let system = holder(Role::SystemAdmin, 'a');
         world.join(&system, members, PLATFORM, "tenant-admin").await;
-        let made = world.by(PLATFORM, "POST", KEYS, Some(json!({"name": "k", "role": "security-analyst"}))).await.is(201);
+        let made =
+            world.by(PLATFORM, "POST", KEYS, Some(json!({"name": "k", "role": "security-analyst"}))).await.is(201);
         let (id, key) = (made.json["api_key"]["id"].as_str().unwrap(), made.json["secret"].as_str().unwrap());
         let path = format!("{KEYS}/{id}");
         let role = async |role: &str| {
@@ -338,7 +357,8 @@ fn attack_9_a_key_is_never_more_than_its_owner_is_now() {
 #[test]
 fn a_key_that_is_bound_to_networks_is_good_from_there_only() {
     each_engine(|world| async move {
-        let key = world.api_key(world.a, Role::ReadOnly, json!({"networks": ["192.0.2.0/24", "2001:db8::/32"]})).await.1;
+        let key =
+            world.api_key(world.a, Role::ReadOnly, json!({"networks": ["192.0.2.0/24", "2001:db8::/32"]})).await.1;
         world.send(from([192, 0, 2, 9], &key)).await.is(200);
         world.send(from([192, 0, 3, 9], &key)).await.is(401);
         world.call("GET", NODES, Some(&key), None).await.is(401);

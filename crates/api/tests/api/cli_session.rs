@@ -31,7 +31,12 @@ fn a_session_of_the_command_line_is_the_users_and_makes_no_other() {
         }
         let mut wrong = token.clone().into_bytes();
         wrong[37] = if wrong[37] == b'a' { b'b' } else { b'a' };
-        for bad in [String::from_utf8(wrong).unwrap(), format!("cs_aaaaaaaaaa.{}", &token[14..]), "cs_".to_owned(), token[..37].to_owned()] {
+        for bad in [
+            String::from_utf8(wrong).unwrap(),
+            format!("cs_aaaaaaaaaa.{}", &token[14..]),
+            "cs_".to_owned(),
+            token[..37].to_owned(),
+        ] {
             assert_eq!(me(&world, &bad).await, 401);
         }
         for path in [format!("/api/v1/me?x={token}"), format!("/api/v1/me?x=sk_{}", "a".repeat(50))] {
@@ -192,7 +197,8 @@ fn a_device_that_asks_too_often_waits_longer_and_one_that_is_late_or_denied_gets
         second_form(&world, &confirm, "approve").await.is(404);
         late.is_told(&world, "expired_token").await;
         for code in ["", "x", &"a".repeat(43)] {
-            let answer = world.call("POST", "/api/v1/device-tokens", None, Some(json!({"device_code": code}))).await.is(400);
+            let answer =
+                world.call("POST", "/api/v1/device-tokens", None, Some(json!({"device_code": code}))).await.is(400);
             assert_eq!(answer.json["code"], "expired_token");
         }
     });
@@ -236,14 +242,17 @@ fn two_that_fetch_at_once_get_one_session() {
 fn attack_43_the_page_takes_no_form_of_another_site_and_approves_for_nobody_but_a_fresh_sign_in() {
     each_engine(|world| async move {
         let device = Device::begin(&world, "x").await;
-        let fields = [("user_code", device.user_code.as_str()), ("email", TERMINAL), ("password", planted().password.as_str())];
+        let fields =
+            [("user_code", device.user_code.as_str()), ("email", TERMINAL), ("password", planted().password.as_str())];
         for site in ["cross-site", "same-site", "none"] {
             submit(&world, site, &fields).await.is(403);
         }
         let confirm = first_form(&world, TERMINAL, &planted().password, &device.user_code).await.is(200);
         let login = hidden(&confirm, "login");
         let decide = async |session: &str, login: &str, decision: &str| {
-            submit(&world, "same-origin", &[("session", session), ("login", login), ("decision", decision)]).await.status
+            submit(&world, "same-origin", &[("session", session), ("login", login), ("decision", decision)])
+                .await
+                .status
         };
         let session = hidden(&confirm, "session");
         assert_eq!(decide("", &login, "approve").await, 401);
@@ -276,7 +285,13 @@ fn codes_are_told_only_to_who_signed_in_and_only_a_few_times() {
         let nobody = first_form(&world, "nobody@example.org", &planted().password, &device.user_code).await.is(401);
         assert_eq!(strange(&nobody, &device.user_code), strange(&unknown, wrong));
         for code in [wrong, "", "x", "BBBB-BBBB-", "CCCC-CCCC"] {
-            assert!(first_form(&world, TERMINAL, &planted().password, code).await.is(404).text.contains("No command line waits"));
+            assert!(
+                first_form(&world, TERMINAL, &planted().password, code)
+                    .await
+                    .is(404)
+                    .text
+                    .contains("No command line waits")
+            );
         }
         first_form(&world, TERMINAL, &planted().password, &device.user_code).await.is(429);
         first_form(&world, &admin(), &planted().password, &device.user_code).await.is(200);
@@ -294,7 +309,11 @@ fn attack_46_what_a_device_calls_itself_is_shown_inert() {
         let evil = r#"</dd><script>alert(1)</script>"'&"#;
         let device = Device::begin(&world, evil).await;
         let confirm = first_form(&world, TERMINAL, &planted().password, &device.user_code).await.is(200);
-        assert!(confirm.text.contains("&lt;/dd&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;"), "{}", confirm.text);
+        assert!(
+            confirm.text.contains("&lt;/dd&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;"),
+            "{}",
+            confirm.text
+        );
         let again = first_form(&world, TERMINAL, &planted().password, "\"><script>").await.is(404);
         assert!(again.text.contains("&quot;&gt;&lt;script&gt;"));
         for client in ["", "a\nb", &"x".repeat(129), "\u{202e}x"] {

@@ -154,9 +154,8 @@ fn giving_a_role_does_not_tell_whether_an_address_has_an_account() {
             let all = [answer, again, removed, taken_back, gone].map(|answer| answer.masked(&[email, &invitation]));
             answers.push(all.join("\n"));
         }
-        let without_length = |text: &str| {
-            text.lines().filter(|line| !line.starts_with("content-length")).collect::<Vec<_>>().join("\n")
-        };
+        let without_length =
+            |text: &str| text.lines().filter(|line| !line.starts_with("content-length")).collect::<Vec<_>>().join("\n");
         assert_eq!(without_length(&answers[0]), without_length(&answers[1]));
         // What was taken back gives nothing.
         world.sign_in(STRANGER).await;
@@ -169,7 +168,11 @@ fn attack_36_an_invitation_is_worth_no_more_than_who_made_it() {
     each_engine(|world| async move {
         let members = own_tenant(&world).await;
         world.join(&admin(), &members, STRANGER, "tenant-admin").await;
-        world.by(&admin(), "PUT", &members, Some(member(PLATFORM, "system-admin"))).await.is(403).says("more than itself");
+        world
+            .by(&admin(), "PUT", &members, Some(member(PLATFORM, "system-admin")))
+            .await
+            .is(403)
+            .says("more than itself");
         world.by(STRANGER, "PUT", &members, Some(member(LEAVER, "tenant-admin"))).await.is(200);
         world.by(STRANGER, "PUT", &members, Some(member(NEWCOMER, "auditor"))).await.is(200);
         let stranger = format!("{members}/{}", world.user_id(STRANGER));
@@ -194,7 +197,8 @@ fn attack_38_two_platform_administrators_who_end_each_other_at_once_leave_one() 
         for change in [json!({"platform_admin": false}), json!({"disabled": true})] {
             let back = json!({"platform_admin": true, "disabled": false});
             let path = |email: &str| format!("/api/v1/users/{}", world.user_id(email));
-            let left = if world.by(PLATFORM, "GET", "/api/v1/users", None).await.status == 200 { PLATFORM } else { STRANGER };
+            let left =
+                if world.by(PLATFORM, "GET", "/api/v1/users", None).await.status == 200 { PLATFORM } else { STRANGER };
             let other = if left == PLATFORM { STRANGER } else { PLATFORM };
             world.by(left, "PATCH", &path(other), Some(back)).await.is(200);
             let (one, two) = (world.sign_in(PLATFORM).await, world.sign_in(STRANGER).await);

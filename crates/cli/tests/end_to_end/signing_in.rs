@@ -76,7 +76,8 @@ fn an_api_key_is_used_from_a_file_and_forgotten_without_being_revoked() {
     let (url, fingerprint) = (server.url(), world.identity.fingerprint());
     let login = |file: &str| world.run(&["login", &url, "--trust", &fingerprint, "--api-key-file", file]);
     login(&world.file("bad", "sk_other")).expect(1);
-    let run = login(&world.file("key", &format!("{KEY}\n"))).expect(0).says("signed in").says("as ci").says("tenant: acme");
+    let run =
+        login(&world.file("key", &format!("{KEY}\n"))).expect(0).says("signed in").says("as ci").says("tenant: acme");
     assert!(!run.err.contains(KEY));
     assert_eq!(world.run(&["whoami", "-o", "json"]).expect(0).json()["kind"], "api-key");
     world.run(&["logout"]).expect(0).says("revoke");
@@ -108,11 +109,24 @@ fn keys_are_named_by_name_and_their_secret_is_data() {
             _ => return None,
         })
     });
-    let create = ["keys", "create", "ci", "--role", "read-only", "--network", "10.0.0.0/8", "--expires-at", "2027-01-01T00:00:00Z"];
+    let create = [
+        "keys",
+        "create",
+        "ci",
+        "--role",
+        "read-only",
+        "--network",
+        "10.0.0.0/8",
+        "--expires-at",
+        "2027-01-01T00:00:00Z",
+    ];
     let run = world.run(&[&create[..], &["-o", "json"]].concat()).expect(0).says("shown this once");
     assert_eq!(run.json()["secret"], KEY);
     let sent = world.server.seen().pop().unwrap().json();
-    assert_eq!(sent, json!({"name": "ci", "role": "read-only", "networks": ["10.0.0.0/8"], "expires_at": "2027-01-01T00:00:00.000Z"}));
+    assert_eq!(
+        sent,
+        json!({"name": "ci", "role": "read-only", "networks": ["10.0.0.0/8"], "expires_at": "2027-01-01T00:00:00.000Z"})
+    );
     world.run(&["keys", "rotate", "ci", "--overlap-s", "60"]).expect(0).says("shown this once");
     assert_eq!(world.server.seen().pop().unwrap().json(), json!({"overlap_s": 60}));
     world.run(&["keys", "revoke", "ci"]).expect(0).says("revoked");
@@ -132,6 +146,9 @@ fn roles_are_a_matrix_for_people_and_documents_for_scripts() {
     });
     let table = world.run(&["roles", "list"]).expect(0).out;
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines, [vec!["PERMISSION", "AUDITOR", "READ-ONLY"], vec!["findings:read", "Y"], vec!["nodes:read", "Y"]]);
+    assert_eq!(
+        lines,
+        [vec!["PERMISSION", "AUDITOR", "READ-ONLY"], vec!["findings:read", "Y"], vec!["nodes:read", "Y"]]
+    );
     assert_eq!(world.run(&["roles", "list", "-o", "json"]).expect(0).json(), documents);
 }

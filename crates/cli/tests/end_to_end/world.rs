@@ -155,7 +155,8 @@ fn with_sessions(
                 NEW_PASSWORD => false,
                 _ => return Reply::problem(401, "unauthenticated", "the name or the password is wrong"),
             };
-            let session = json!({"token": FIRST_TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(must_change)});
+            let session =
+                json!({"token": FIRST_TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(must_change)});
             return Reply::Json(201, wire_form::<wire::session::SessionCreated>(session));
         }
         if request.token.as_deref() == Some(FIRST_TOKEN) {

@@ -51,13 +51,15 @@ fn signing_in_and_out(engine: Engine) {
     // Through the browser: the command line waits, somebody approves on the page.
     let mut waiting = world.cairn_command(["login", &server.url, "--device"]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(waiting.stderr.take().unwrap()).lines();
-    let url = lines.find_map(|line| line.unwrap().split(' ').find(|word| word.starts_with("https://")).map(str::to_owned));
+    let url =
+        lines.find_map(|line| line.unwrap().split(' ').find(|word| word.starts_with("https://")).map(str::to_owned));
     let (url, code) = (url.unwrap(), lines.next().unwrap().unwrap().trim().to_owned());
     assert_eq!(page(&url, &[]).0, "200");
     let fields = [("user_code", code.as_str()), ("email", "admin@localhost"), ("password", world.password.as_str())];
     let (status, confirm) = page(&url, &fields);
     assert!(status == "200" && confirm.contains("cairn 0.") && confirm.contains("127.0.0.1"), "{status} {confirm}");
-    let answer = [("session", hidden(&confirm, "session")), ("login", hidden(&confirm, "login")), ("decision", "approve")];
+    let answer =
+        [("session", hidden(&confirm, "session")), ("login", hidden(&confirm, "login")), ("decision", "approve")];
     assert_eq!(page(&url, &answer).0, "200");
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert!(waiting.wait().unwrap().success(), "{rest:?}");

@@ -49,7 +49,7 @@ async fn attack_33_who_names_a_secret_sees_that_row_and_no_other() {
             last(database.app_sql(&sql).unwrap())
         };
         assert_eq!(sees(""), "", "who names nothing sees nothing");
-        assert_eq!(sees("SET cairn.api_key = '';"), "SET");
+        assert_eq!(sees("SET cairn.api_key = '';"), "");
         assert_eq!(sees("SET cairn.api_key = 'bbbbbbbbbbb1';"), "bbbbbbbbbbb1");
         let key_rows = "SET cairn.api_key = 'bbbbbbbbbbb1'; SELECT count(*) FROM api_key";
         assert_eq!(last(database.app_sql(key_rows).unwrap()), "0", "the key itself only in its tenant");
