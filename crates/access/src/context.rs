@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use domain::{Clock, Email, RequestId, Rng, SessionId, TenantId, UserId};
+use domain::{ApiKeyId, Clock, DisplayName, Email, RequestId, Rng, SessionId, TenantId, UserId};
 
 use crate::{Denied, OwnOperation, OwnPermit, Permit, PlatformOperation, PlatformPermit, Proof, Role, TenantOperation};
 
@@ -20,6 +20,15 @@ pub enum Actor {
         /// In which session.
         session: SessionId,
     },
+    /// A machine with an API key: in one tenant, and never what only a person may do.
+    ApiKey {
+        /// Which key.
+        id: ApiKeyId,
+        /// Its name, for the audit log.
+        name: DisplayName,
+        /// The one tenant in which it is good.
+        tenant: TenantId,
+    },
     /// A part of the server that acts on its own: `scheduler`, `runner`, `bootstrap`.
     System {
         /// Which part.
@@ -31,6 +40,7 @@ impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User { id, .. } => write!(f, "{id}"),
+            Self::ApiKey { id, .. } => write!(f, "{id}"),
             Self::System { part } => write!(f, "system:{part}"),
         }
     }
@@ -52,7 +62,7 @@ impl Freshness {
     fn of(actor: &Actor) -> Self {
         match actor {
             Actor::User { .. } => Self::Stale,
-            Actor::System { .. } => Self::Exempt,
+            Actor::ApiKey { .. } | Actor::System { .. } => Self::Exempt,
         }
     }
 
@@ -93,7 +103,7 @@ impl fmt::Debug for OpCtx {
 }
 
 impl OpCtx {
-    /// The context of a signed-in user's request. Called by the authentication extractor only.
+    /// The context of a request of a signed-in user or of an API key. Called by the authentication extractor only.
     pub fn user(
         actor: Actor,
         grants: Grants,
@@ -179,13 +189,21 @@ impl OpCtx {
 
     /// The actor's role in a tenant.
     pub fn role_in(&self, tenant: TenantId) -> Option<Role> {
+        if matches!(&self.actor, Actor::ApiKey { tenant: own, .. } if *own != tenant) {
+            return None;
+        }
         self.grants.tenants.iter().find(|(held, _)| *held == tenant).map(|(_, role)| *role)
+    }
+
+    fn is_machine(&self) -> bool {
+        matches!(self.actor, Actor::ApiKey { .. })
     }
 
     /// A permit for one operation in one tenant: only from a role held **in that tenant**.
     pub fn authorize<O: TenantOperation>(&self, tenant: TenantId) -> Result<Permit<O>, Denied> {
         match self.role_in(tenant) {
             None => Err(Denied::NoSuchTenant),
+            Some(_) if self.is_machine() && O::PERMISSION.is_for_people() => Err(Denied::NotByKey(O::PERMISSION)),
             Some(role) if role.holds(O::PERMISSION) => {
                 self.freshness.gives(O::PROOF)?;
                 Ok(Permit::new(tenant, self.clone()))
@@ -196,7 +214,9 @@ impl OpCtx {
 
     /// A permit for one operation on the platform.
     pub fn authorize_platform<O: PlatformOperation>(&self) -> Result<PlatformPermit<O>, Denied> {
-        if self.grants.platform_admin {
+        if self.is_machine() {
+            Err(Denied::NotByKey(O::PERMISSION))
+        } else if self.grants.platform_admin {
             self.freshness.gives(O::PROOF)?;
             Ok(PlatformPermit::new(self.clone()))
         } else {

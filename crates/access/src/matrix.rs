@@ -128,6 +128,14 @@ matrix! {
     SystemAdmin "system:admin" "System admin (platform only)" [SystemAdmin],
 }
 
+impl Permission {
+    /// Whether only a person holds it, never an API key: who could make users, members, keys or tenants with a stolen key would outlive its
+    /// revocation.
+    pub const fn is_for_people(self) -> bool {
+        matches!(self, Self::TenantsManage | Self::UsersManage | Self::SystemAdmin)
+    }
+}
+
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -122,8 +122,14 @@ operations! {
     MemberList "member_list" tenant Read UsersManage;
     MemberPut "member_put" tenant Write UsersManage fresh;
     MemberDelete "member_delete" tenant Write UsersManage fresh;
+    InvitationDelete "invitation_delete" tenant Write UsersManage;
     SignInPolicyShow "sign_in_policy_show" tenant Read UsersManage;
     SignInPolicyPut "sign_in_policy_put" tenant Write UsersManage fresh;
+
+    ApiKeyList "api_key_list" tenant Read UsersManage;
+    ApiKeyCreate "api_key_create" tenant Write UsersManage fresh;
+    ApiKeyRotate "api_key_rotate" tenant Write UsersManage fresh;
+    ApiKeyRevoke "api_key_revoke" tenant Write UsersManage;
 
     CredentialList "credential_list" tenant Read CredentialsManage;
     CredentialCreate "credential_create" tenant Write CredentialsManage fresh;

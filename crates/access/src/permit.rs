@@ -109,6 +109,9 @@ pub enum Denied {
     /// It is for people with an account and a session.
     #[error("this needs a person who is signed in")]
     NoPerson,
+    /// The actor is an API key, and this is for people.
+    #[error("an API key cannot do this, whatever its role: sign in as somebody with the permission `{0}`")]
+    NotByKey(Permission),
 }
 
 impl From<Denied> for Error {
@@ -116,7 +119,9 @@ impl From<Denied> for Error {
         match denied {
             Denied::NoSuchTenant => Self::NotFound { what: "tenant" },
             Denied::Stale => Self::StepUpRequired,
-            Denied::Missing(_) | Denied::NoPerson => Self::Forbidden { message: denied.to_string() },
+            Denied::Missing(_) | Denied::NoPerson | Denied::NotByKey(_) => {
+                Self::Forbidden { message: denied.to_string() }
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use access::{
     Actor, Denied, Freshness, Grants, Mode, OpCtx, Operation, OperationInfo, OwnOperation as _, Permission, Proof,
     Role, operations, ops, own, own_operations,
 };
-use domain::{Clock as _, RequestId, SessionId, TenantId, UserId};
+use domain::{ApiKeyId, Clock as _, RequestId, SessionId, TenantId, UserId};
 use proptest::prelude::*;
 use testkit::{TestClock, TestRng};
 
@@ -29,8 +29,8 @@ macro_rules! decisions {
 
 decisions! {
     tenant [
-        MemberList MemberPut MemberDelete SignInPolicyShow SignInPolicyPut CredentialList CredentialCreate CredentialDelete CredentialResolve
-        DataKeyReseal CredentialUse JobList JobCreate
+        MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
+        CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]
@@ -209,6 +209,28 @@ fn an_operation_on_secrets_roles_or_keys_needs_a_fresh_proof_of_a_person_and_onl
     let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
     let unseen = OpCtx::user(actor, Grants::default(), fresh.request(), None, clock, rng);
     assert_eq!(unseen.freshness(), Freshness::Stale);
+}
+
+#[test]
+fn attack_17_a_key_holds_its_role_in_its_tenant_but_nothing_that_is_for_people() {
+    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(99)));
+    for role in Role::ALL {
+        let actor =
+            Actor::ApiKey { id: ApiKeyId::generate(&*clock, &*rng), name: "ci".parse().unwrap(), tenant: tenant(1) };
+        // Also where whoever made the context gave it more than a key can have.
+        let grants = Grants { platform_admin: true, tenants: vec![(tenant(1), role), (tenant(2), Role::SystemAdmin)] };
+        let request = RequestId::generate(&*clock, &*rng);
+        let ctx = OpCtx::user(actor, grants, request, None, clock.clone(), rng.clone());
+        for (name, decide) in decisions() {
+            let needed = info(name).permission;
+            let people =
+                [Permission::TenantsManage, Permission::UsersManage, Permission::SystemAdmin].contains(&needed);
+            assert_eq!(decide(&ctx, tenant(1)).is_ok(), role.holds(needed) && !people, "{name} by a key with {role}");
+            if !info(name).platform {
+                assert_eq!(decide(&ctx, tenant(2)), Err(Denied::NoSuchTenant), "{name}");
+            }
+        }
+    }
 }
 
 proptest! {

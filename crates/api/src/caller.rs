@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use access::{
     Actor, Denied, Freshness, OpCtx, Operation, OwnOperation, OwnPermit, Permit, PlatformOperation, PlatformPermit,
@@ -12,23 +13,43 @@ use axum::http::header;
 use axum::http::request::Parts;
 use crypto::jwt::{self, Claims};
 use domain::{Error, RequestId, SessionId, TenantId};
-use store::LiveSession;
+use store::{LiveSession, Membership};
+use wire::session::Me;
 
+use crate::api_key::{self, KeyCaller};
 use crate::layers;
 use crate::problem::Failure;
-use crate::session;
 use crate::state::ApiState;
+use crate::{cli_session, session};
 
-/// A signed-in caller.
+/// As whom somebody calls.
+enum Identity {
+    /// Somebody in a session; `cli`: one of the command line.
+    Session { session: Box<LiveSession>, cli: bool },
+    /// A machine with a key.
+    Key(Box<KeyCaller>),
+}
+
+/// A caller who proved who they are.
 pub(crate) struct Caller {
     ctx: OpCtx,
-    session: LiveSession,
+    identity: Identity,
     state: ApiState,
 }
 
 /// The address that the request came from.
 pub(crate) fn address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip())
+}
+
+/// Writes down that something was used: worth knowing, not worth failing or waiting for. Where nothing can be written, changes fail by
+/// themselves.
+pub(crate) async fn write_down(used: impl Future<Output = Result<(), Error>>) {
+    match tokio::time::timeout(Duration::from_millis(500), used).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a use could not be written down"),
+        Err(_) => tracing::debug!("the database is busy: a use was not written down"),
+    }
 }
 
 /// The request's id.
@@ -55,38 +76,93 @@ impl FromRequestParts<ApiState> for Caller {
             (Some(value), None) => value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")),
             _ => None,
         };
-        let session = token.and_then(|token| session_of(state, token)).ok_or(Error::Unauthenticated)?;
-        let session = state.store.session_live(session).await?.ok_or(Error::Unauthenticated)?;
+        Self::of(state, token.ok_or(Error::Unauthenticated)?, request(state), address(parts)).await
+    }
+}
+
+impl Caller {
+    /// The caller who brings this token. What it is, its beginning says; nothing that is one kind can pass for another.
+    pub(crate) async fn of(
+        state: &ApiState,
+        token: &str,
+        request: RequestId,
+        ip: Option<IpAddr>,
+    ) -> Result<Self, Failure> {
+        if token.starts_with(crypto::api_key::PREFIX) {
+            let (key, ctx) = api_key::authenticate(state, token, request, ip).await?;
+            return Ok(Self { ctx, identity: Identity::Key(Box::new(key)), state: state.clone() });
+        }
+        let cli = token.starts_with(crypto::cli_session::PREFIX);
+        let session = if cli {
+            cli_session::authenticate(state, token).await?
+        } else {
+            let session = session_of(state, token).ok_or(Error::Unauthenticated)?;
+            state.store.session_live(session).await?.ok_or(Error::Unauthenticated)?
+        };
         let actor = Actor::User { id: session.user.id, email: session.user.email.clone(), session: session.id };
         let ctx = OpCtx::user(
             actor,
             session.grants(),
-            request(state),
-            address(parts),
+            request,
+            ip,
             Arc::clone(state.store.clock()),
             Arc::clone(state.store.rng()),
         );
         let since_proof = state.store.clock().now().millis_since(session.proved_at);
         let is_fresh = since_proof < state.settings.step_up_ms;
         let ctx = ctx.with_freshness(if is_fresh { Freshness::Fresh } else { Freshness::Stale });
-        Ok(Self { ctx, session, state: state.clone() })
+        Ok(Self { ctx, identity: Identity::Session { session: Box::new(session), cli }, state: state.clone() })
     }
-}
 
-impl Caller {
     /// Who it is.
     pub(crate) fn ctx(&self) -> &OpCtx {
         &self.ctx
     }
 
-    /// The session.
-    pub(crate) fn session(&self) -> &LiveSession {
-        &self.session
+    /// The session. An API key has none, and nothing that belongs to a person.
+    pub(crate) fn session(&self) -> Result<&LiveSession, Error> {
+        match &self.identity {
+            Identity::Session { session, .. } => Ok(session),
+            Identity::Key(_) => Err(Error::Forbidden {
+                message: "this is for people: an API key has no session and no password".to_owned(),
+            }),
+        }
+    }
+
+    /// Whether it is a session of the command line.
+    pub(crate) fn is_cli(&self) -> bool {
+        matches!(self.identity, Identity::Session { cli: true, .. })
+    }
+
+    /// What the caller is told about themselves.
+    pub(crate) fn me(&self) -> Me {
+        match &self.identity {
+            Identity::Session { session, .. } => session::me(&self.state, session),
+            Identity::Key(key) => api_key::me(key),
+        }
+    }
+
+    fn memberships(&self) -> &[Membership] {
+        match &self.identity {
+            Identity::Session { session, .. } => &session.memberships,
+            Identity::Key(key) => std::slice::from_ref(&key.key.membership),
+        }
+    }
+
+    /// Whether the caller is still who they were, with the same roles: for what goes on after the request began.
+    pub(crate) async fn check_again(&self) -> Result<(), Error> {
+        match &self.identity {
+            Identity::Session { session, .. } => match self.state.store.session_live(session.id).await? {
+                Some(live) if live.memberships == session.memberships => Ok(()),
+                _ => Err(Error::Unauthenticated),
+            },
+            Identity::Key(key) => key.check_again(&self.state, self.ctx.ip()).await,
+        }
     }
 
     /// Whoever still has a one-time password may change it, and nothing else.
     fn has_own_password(&self) -> Result<(), Error> {
-        if self.session.user.must_change_password {
+        if matches!(&self.identity, Identity::Session { session, .. } if session.user.must_change_password) {
             return Err(Error::Forbidden {
                 message: "change your one-time password first (`cairn login` asks for it)".to_owned(),
             });
@@ -97,7 +173,7 @@ impl Caller {
     /// Whoever lacks what the installation asks of everybody may see to that, and nothing else.
     pub(crate) fn may_work(&self) -> Result<(), Error> {
         self.has_own_password()?;
-        if session::lacks_factor(&self.state, &self.session) {
+        if matches!(&self.identity, Identity::Session { session, .. } if session::lacks_factor(&self.state, session)) {
             return Err(Error::Forbidden {
                 message: "a second factor is required here: add one first (`cairn factors add-totp`)".to_owned(),
             });
@@ -107,8 +183,10 @@ impl Caller {
 
     /// Whether the tenant of a membership is open to this session.
     fn may_enter(&self, tenant: TenantId) -> Result<(), Error> {
-        let asks = |member: &store::Membership| member.tenant == tenant && member.second_factor_required;
-        if !self.session.second_factor && self.session.memberships.iter().any(asks) {
+        let asks = |member: &Membership| member.tenant == tenant && member.second_factor_required;
+        // A key has no factors: who may make one entered the tenant with theirs.
+        if matches!(&self.identity, Identity::Session { session, .. } if !session.second_factor && session.memberships.iter().any(asks))
+        {
             return Err(Error::Forbidden {
                 message: "this tenant requires a second factor: add one first (`cairn factors add-totp`)".to_owned(),
             });
@@ -130,8 +208,7 @@ impl Caller {
 
     /// The tenant that a path names by id or slug, among those that the caller is a member of: another one does not exist.
     fn tenant(&self, name: &str) -> Result<TenantId, Denied> {
-        self.session
-            .memberships
+        self.memberships()
             .iter()
             .find(|member| member.slug == name || member.tenant.to_string() == name)
             .map(|member| member.tenant)

@@ -66,7 +66,7 @@ pub(crate) async fn totp_create(
     let permit = caller.own_permit::<own::TotpCreate>().await?;
     let (id, secret) = state.store.totp_create(permit, &body.name.parse()?).await?;
     let secret = totp::base32(secret.expose());
-    let otpauth_uri = otpauth_uri(caller.session().user.email.as_str(), &secret);
+    let otpauth_uri = otpauth_uri(caller.session()?.user.email.as_str(), &secret);
     Ok((StatusCode::CREATED, Json(TotpCreated { id, secret, otpauth_uri })))
 }
 
@@ -90,7 +90,7 @@ pub(crate) async fn totp_confirm(
 pub(crate) async fn passkey_begin(State(state): State<ApiState>, caller: Caller) -> Answer<Json<PasskeyChallenge>> {
     let permit = caller.own_permit::<own::PasskeyBegin>().await?;
     let known = state.store.passkey_ids(permit.user()).await?;
-    let options = passkey::creation_options(passkey::party(&state)?, &caller.session().user, &known);
+    let options = passkey::creation_options(passkey::party(&state)?, &caller.session()?.user, &known);
     Ok(Json(passkey::ask(&state, &Purpose::Register(permit.session().to_string()), options)))
 }
 
@@ -183,7 +183,7 @@ pub(crate) async fn sign_in_policy_put(
     Body(body): Body<SignInPolicy>,
 ) -> Answer<Json<SignInPolicy>> {
     let permit = caller.permit::<ops::SignInPolicyPut>(&tenant).await?;
-    if body.second_factor_required && !caller.session().second_factor {
+    if body.second_factor_required && !caller.session()?.second_factor {
         return Err(Error::conflict("you would lock yourself out: add a second factor of your own first").into());
     }
     state.store.write(permit).await?.sign_in_policy_put(body.second_factor_required).await?;

@@ -188,14 +188,7 @@ pub(crate) async fn job_cancel(
 
 /// Reads the job again under a permit of this moment: a stream ends when the session or the role does.
 async fn look(state: &ApiState, caller: &Caller, tenant: &str, id: JobId) -> Answer<JobDetail> {
-    if state
-        .store
-        .session_live(caller.session().id)
-        .await?
-        .is_none_or(|live| live.memberships != caller.session().memberships)
-    {
-        return Err(Error::Unauthenticated.into());
-    }
+    caller.check_again().await?;
     let permit = caller.permit::<ops::JobList>(tenant).await?;
     Ok(detail(state.store.read(permit).await?.job_show(id).await?))
 }

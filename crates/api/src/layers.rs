@@ -100,6 +100,8 @@ fn holds_token(query: &str) -> bool {
         name.ends_with("token")
             || ["authorization", "bearer", "jwt"].contains(&name.as_str())
             || value.starts_with("eyJ")
+            || crypto::api_key::is_shaped(value)
+            || crypto::cli_session::is_shaped(value)
     })
 }
 

@@ -9,11 +9,14 @@
 //! - every answer carries the security headers and a request id.
 
 mod admission;
+mod api_key;
 mod audit;
 mod caller;
+mod cli_session;
 mod control;
 mod credential;
 mod data_key;
+mod device;
 mod evidence;
 mod factor;
 mod finding;
@@ -29,6 +32,7 @@ mod password;
 mod plugin;
 pub mod ports;
 mod problem;
+mod role;
 mod schedule;
 mod second_step;
 mod session;
@@ -68,8 +72,12 @@ struct Bearer;
 
 impl utoipa::Modify for Bearer {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme =
-            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+        let scheme = SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .bearer_format("a session's JWT, `cs_…` of the command line, or an API key `sk_…`")
+                .build(),
+        );
         openapi.components.get_or_insert_default().add_security_scheme("bearer", scheme);
     }
 }
@@ -97,11 +105,14 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(factor::factor_delete))
         .routes(routes!(factor::recovery_codes_create))
         .routes(routes!(session::me_show))
+        .routes(routes!(cli_session::cli_session_create))
+        .routes(routes!(device::device_code_create))
+        .routes(routes!(device::device_token_create))
         .routes(routes!(session::password_change))
         .routes(routes!(tenant::tenant_list, tenant::tenant_create))
         .routes(routes!(tenant::tenant_delete))
         .routes(routes!(user::user_list, user::user_create))
-        .routes(routes!(user::user_update))
+        .routes(routes!(user::user_show, user::user_update))
         .routes(routes!(factor::user_factors_reset))
         .routes(routes!(audit::platform_audit_list))
         .routes(routes!(data_key::data_key_list))
@@ -112,6 +123,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(member::member_list, member::member_put))
         .routes(routes!(member::member_delete))
         .routes(routes!(factor::sign_in_policy_show, factor::sign_in_policy_put))
+        .routes(routes!(member::invitation_list))
+        .routes(routes!(member::invitation_delete))
+        .routes(routes!(role::role_list))
+        .routes(routes!(api_key::api_key_list, api_key::api_key_create))
+        .routes(routes!(api_key::api_key_show, api_key::api_key_revoke))
+        .routes(routes!(api_key::api_key_rotate))
         .routes(routes!(credential::credential_list, credential::credential_create))
         .routes(routes!(credential::credential_show, credential::credential_delete))
         .routes(routes!(job::job_list, job::job_create))
@@ -187,5 +204,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
-    layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
+    layers::apply(
+        device::pages(router).fallback(problem::no_route).method_not_allowed_fallback(problem::no_method),
+        state,
+    )
 }

@@ -5,14 +5,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::Email;
-use store::NewUser;
+use store::Placed;
 use wire::List;
-use wire::member::{Member, MemberAdded, MemberPut};
+use wire::member::{Invitation, Member, MemberPlaced, MemberPut};
 
 use crate::caller::Caller;
 use crate::page::{self, Body, Paging, Path, Query};
 use crate::problem::Answer;
-use crate::session;
 use crate::state::ApiState;
 
 /// The tenant's members.
@@ -37,27 +36,30 @@ pub(crate) async fn member_list(
     }))
 }
 
-/// Gives a user a role; with `name` makes the user first.
+/// Gives a member another role, or invites who is none: what that answers does not tell whether the address has an account.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/members", tag = "members", params(("tenant" = String, Path, description = "id or slug")),
-    request_body = MemberPut, responses((status = 200, description = "member", body = MemberAdded)))]
+    request_body = MemberPut, responses((status = 200, description = "member or invited", body = MemberPlaced)))]
 pub(crate) async fn member_put(
     State(state): State<ApiState>,
     caller: Caller,
     Path(tenant): Path<String>,
     Body(body): Body<MemberPut>,
-) -> Answer<Json<MemberAdded>> {
+) -> Answer<Json<MemberPlaced>> {
     let permit = caller.permit::<ops::MemberPut>(&tenant).await?;
     let (email, role): (Email, Role) = (body.email.parse()?, body.role.parse()?);
-    let (one_time_password, new) = match body.name {
-        None => (None, None),
-        Some(name) => {
-            let name = name.parse()?;
-            let (clear, password_hash) = session::new_one_time_password(&state).await?;
-            (Some(clear), Some(NewUser { name, password_hash, platform_admin: false }))
-        }
+    let placed = state.store.write(permit).await?.member_put(&email, role).await?;
+    let (user, invited) = match placed {
+        Placed::Member(user) => (Some(user), None),
+        Placed::Invited(invitation) => (None, Some(invitation)),
     };
-    let user = state.store.write(permit).await?.member_put(&email, role, new).await?;
-    Ok(Json(MemberAdded { user, role: role.to_string(), one_time_password }))
+    Ok(Json(MemberPlaced {
+        state: if invited.is_some() { "invited" } else { "member" }.to_owned(),
+        email: email.to_string(),
+        role: role.to_string(),
+        user,
+        expires_at: invited.as_ref().map(|row| row.expires_at),
+        invitation: invited.map(|row| row.id),
+    }))
 }
 
 /// Takes a user out of the tenant.
@@ -71,5 +73,41 @@ pub(crate) async fn member_delete(
 ) -> Answer<StatusCode> {
     let permit = caller.permit::<ops::MemberDelete>(&tenant).await?;
     state.store.write(permit).await?.member_delete(page::id(&user, "member")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Roles that wait for somebody to sign in.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/invitations", tag = "members",
+    params(("tenant" = String, Path, description = "id or slug"), Paging),
+    responses((status = 200, description = "invitations", body = List<Invitation>)))]
+pub(crate) async fn invitation_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<Invitation>>> {
+    let permit = caller.permit::<ops::MemberList>(&tenant).await?;
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    let rows = state.store.read(permit).await?.invitation_list(after, limit).await?;
+    Ok(page::list(rows, |row| Invitation {
+        id: row.id,
+        email: row.email,
+        role: row.role.to_string(),
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+    }))
+}
+
+/// Takes an invitation back.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/invitations/{invitation}", tag = "members",
+    params(("tenant" = String, Path, description = "id or slug"), ("invitation" = String, Path, description = "the invitation's id")),
+    responses((status = 204, description = "taken back")))]
+pub(crate) async fn invitation_delete(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    let permit = caller.permit::<ops::InvitationDelete>(&tenant).await?;
+    state.store.write(permit).await?.invitation_delete(page::id(&id, "invitation")?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -80,16 +80,21 @@ pub(crate) async fn session_confirm(
     visitor: Visitor,
     Body(body): Body<SecondStep>,
 ) -> Answer<(StatusCode, Json<SessionCreated>)> {
-    let id = sign_in_of(&state, &body.token)?;
-    let purpose = Purpose::SecondStep(id.to_string());
-    let proof = proof(&state, &purpose, body.code, body.recovery_code, body.passkey.as_ref())?;
-    let start = session::start(&state, SignIn::one_step(AuthMethod::Password), &visitor);
-    finished(&state, state.store.sign_in_finish(id, &proof, start).await?)
+    Ok((StatusCode::CREATED, Json(confirm(&state, &visitor, body).await?)))
 }
 
-fn finished(state: &ApiState, finished: store::Finished) -> Answer<(StatusCode, Json<SessionCreated>)> {
+/// The second step, with all that it checks.
+pub(crate) async fn confirm(state: &ApiState, visitor: &Visitor, body: SecondStep) -> Result<SessionCreated, Failure> {
+    let id = sign_in_of(state, &body.token)?;
+    let purpose = Purpose::SecondStep(id.to_string());
+    let proof = proof(state, &purpose, body.code, body.recovery_code, body.passkey.as_ref())?;
+    let start = session::start(state, SignIn::one_step(AuthMethod::Password), visitor);
+    finished(state, state.store.sign_in_finish(id, &proof, start).await?)
+}
+
+fn finished(state: &ApiState, finished: store::Finished) -> Result<SessionCreated, Failure> {
     match finished {
-        Attempt::Proved(session) => Ok((StatusCode::CREATED, Json(session::created(state, &session)))),
+        Attempt::Proved(session) => Ok(session::created(state, &session)),
         Attempt::Refused => Err(Error::Unauthenticated.into()),
         Attempt::Wait { wait_s } => Err(Error::Throttled { wait_s }.into()),
     }
@@ -122,7 +127,7 @@ pub(crate) async fn session_create_by_passkey(
 ) -> Answer<(StatusCode, Json<SessionCreated>)> {
     let answer = passkey::answer(&state, &Purpose::SignIn, &body)?;
     let start = session::start(&state, SignIn { method: AuthMethod::Passkey, second_factor: true }, &visitor);
-    finished(&state, state.store.sign_in_by_passkey(answer, start).await?)
+    Ok((StatusCode::CREATED, Json(finished(&state, state.store.sign_in_by_passkey(answer, start).await?)?)))
 }
 
 /// A challenge to one of one's passkeys, for a fresh proof in this session.
@@ -148,7 +153,7 @@ pub(crate) async fn session_prove(
         if body.code.is_some() || body.recovery_code.is_some() || body.passkey.is_some() {
             return Err(Error::invalid("password", "send one proof").into());
         }
-        if caller.session().has_factor {
+        if caller.session()?.has_factor {
             let message = "you have a second factor: send its `code`, a `recovery_code` or a `passkey` instead";
             return Err(Error::invalid("password", message).into());
         }

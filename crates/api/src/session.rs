@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use crypto::{jwt, password, token};
 use domain::{AuthMethod, Email, Error, Limits, RequestId, Rng, Secret};
 use serde_json::json;
-use store::{LiveSession, SessionStart, UserRow};
+use store::{LiveSession, Membership, SessionStart, UserRow};
 use wire::List;
 use wire::session::{
     Me, MyTenant, PasswordChange, SecondStepNeeded, Session, SessionCreate, SessionCreated, SessionsEnd, SessionsEnded,
@@ -34,8 +34,8 @@ const AGENT_CHARS_MAX: usize = 256;
 /// Who comes, before anybody is signed in.
 #[derive(Debug, Clone)]
 pub(crate) struct Visitor {
-    request: RequestId,
-    ip: Option<IpAddr>,
+    pub(crate) request: RequestId,
+    pub(crate) ip: Option<IpAddr>,
     agent: Option<String>,
 }
 
@@ -74,7 +74,10 @@ pub(crate) enum SignedIn {
 }
 
 /// Runs password hashing off the async threads, at most one per core at a time.
-async fn hashing<T: Send + 'static>(state: &ApiState, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn hashing<T: Send + 'static>(
+    state: &ApiState,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     let permit = state.hashing.clone().acquire_owned().await.map_err(Error::internal)?;
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -107,8 +110,9 @@ pub(crate) fn lacks_factor(state: &ApiState, session: &LiveSession) -> bool {
     state.settings.second_factor_required && !session.second_factor
 }
 
-fn me(state: &ApiState, session: &LiveSession) -> Me {
-    let tenants = session.memberships.iter().map(|member| MyTenant {
+/// What a caller may do in each of their tenants; `second_factor`: whether they have shown one, or need none.
+pub(crate) fn my_tenants(memberships: &[Membership], second_factor: bool) -> Vec<MyTenant> {
+    let tenants = memberships.iter().map(|member| MyTenant {
         id: member.tenant,
         slug: member.slug.clone(),
         name: member.name.clone(),
@@ -118,18 +122,25 @@ fn me(state: &ApiState, session: &LiveSession) -> Me {
             .filter(|right| member.role.holds(**right))
             .map(ToString::to_string)
             .collect(),
-        needs_second_factor: member.second_factor_required && !session.second_factor,
+        needs_second_factor: member.second_factor_required && !second_factor,
     });
+    tenants.collect()
+}
+
+/// What a user is told about themselves.
+pub(crate) fn me(state: &ApiState, session: &LiveSession) -> Me {
     Me {
-        id: session.user.id,
-        email: session.user.email.to_string(),
+        kind: "user".to_owned(),
+        id: session.user.id.to_string(),
+        email: Some(session.user.email.to_string()),
         name: session.user.name.clone(),
-        session: session.id,
+        session: Some(session.id),
+        expires_at: Some(session.expires_at),
         must_change_password: session.user.must_change_password,
         platform_admin: session.user.platform_admin,
         has_second_factor: session.has_factor,
         must_add_second_factor: lacks_factor(state, session),
-        tenants: tenants.collect(),
+        tenants: my_tenants(&session.memberships, session.second_factor),
     }
 }
 
@@ -147,6 +158,14 @@ pub(crate) async fn session_create(
     visitor: Visitor,
     Body(body): Body<SessionCreate>,
 ) -> Answer<Response> {
+    Ok(match sign_in(&state, &visitor, body).await? {
+        SignedIn::Session(session) => (StatusCode::CREATED, Json(session)).into_response(),
+        SignedIn::SecondStep(needed) => (StatusCode::ACCEPTED, Json(needed)).into_response(),
+    })
+}
+
+/// The first step by a password, with all that it checks.
+pub(crate) async fn sign_in(state: &ApiState, visitor: &Visitor, body: SessionCreate) -> Result<SignedIn, Failure> {
     let cost = state.settings.bcrypt_cost;
     let password = Secret::new(body.password.into_bytes());
     if password.expose().len() > Limits::PASSWORD_BYTES_MAX {
@@ -163,10 +182,10 @@ pub(crate) async fn session_create(
         state.store.rng().clone(),
     );
     let user_id = found.as_ref().map(|found| found.user.id);
-    let (guess, turn) = throttle::admit_sign_in(&state, &ctx, &email, user_id).await?;
+    let (guess, turn) = throttle::admit_sign_in(state, &ctx, &email, user_id).await?;
     let stored = found.as_ref().and_then(|found| found.password_hash.clone());
     let (before_hash, pbkdf2, rng) = (stored.clone(), state.settings.pbkdf2, state.store.rng().clone());
-    let (matches, renewed) = hashing(&state, move || {
+    let (matches, renewed) = hashing(state, move || {
         let _turn = turn;
         if let (Some(stored), Some(password)) = (stored, password.expose_str()) {
             let matches = password::verify_password(password, &stored);
@@ -201,10 +220,7 @@ pub(crate) async fn session_create(
     if let (Some(before), Some(after)) = (before_hash, renewed) {
         state.store.password_rehash(&ctx, user.id, &before, &after).await?;
     }
-    Ok(match issue(&state, &user, SignIn::one_step(AuthMethod::Password), &visitor).await? {
-        SignedIn::Session(session) => (StatusCode::CREATED, Json(session)).into_response(),
-        SignedIn::SecondStep(needed) => (StatusCode::ACCEPTED, Json(needed)).into_response(),
-    })
+    issue(state, &user, SignIn::one_step(AuthMethod::Password), visitor).await
 }
 
 /// What a session begins with.
@@ -254,7 +270,7 @@ pub(crate) fn created(state: &ApiState, session: &LiveSession) -> SessionCreated
 
 /// Whether this is the password of who calls. A wrong one is recorded.
 pub(crate) async fn is_password_of(state: &ApiState, caller: &Caller, given: String) -> Result<bool, Failure> {
-    let user = &caller.session().user;
+    let user = &caller.session()?.user;
     let subject = user.id.to_string();
     let guess = throttle::guess(state, caller.ctx(), throttle::OWN_SECRET, "session_prove", &subject).await?;
     let found = state.store.login_user(&user.email).await?;
@@ -321,14 +337,15 @@ pub(crate) async fn sessions_end(
 /// Signs out: the session's token is refused from now on.
 #[utoipa::path(delete, path = "/api/v1/sessions/current", tag = "sessions", responses((status = 204, description = "signed out")))]
 pub(crate) async fn session_revoke(State(state): State<ApiState>, caller: Caller) -> Answer<StatusCode> {
+    caller.session()?;
     state.store.session_revoke(caller.ctx()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who is signed in, and what they may do.
+/// Who asks, and what they may do.
 #[utoipa::path(get, path = "/api/v1/me", tag = "sessions", responses((status = 200, description = "the caller", body = Me)))]
-pub(crate) async fn me_show(State(state): State<ApiState>, caller: Caller) -> Json<Me> {
-    Json(me(&state, caller.session()))
+pub(crate) async fn me_show(caller: Caller) -> Json<Me> {
+    Json(caller.me())
 }
 
 /// Changes one's own password and ends one's other sessions.
@@ -338,14 +355,14 @@ pub(crate) async fn password_change(
     caller: Caller,
     Body(body): Body<PasswordChange>,
 ) -> Answer<StatusCode> {
-    let own = &caller.session().user;
-    check_new(&body.new, &[own.email.as_str(), &own.name])?;
+    let own = caller.session()?;
+    check_new(&body.new, &[own.user.email.as_str(), &own.user.name])?;
     if body.new == body.old {
         return Err(Error::invalid("new", "use a password other than the one so far").into());
     }
-    let subject = caller.session().user.id.to_string();
+    let subject = own.user.id.to_string();
     let guess = throttle::guess(&state, caller.ctx(), throttle::OWN_SECRET, "password_change", &subject).await?;
-    let found = state.store.login_user(&caller.session().user.email).await?;
+    let found = state.store.login_user(&own.user.email).await?;
     let before = found.and_then(|found| found.password_hash).ok_or(Error::Unauthenticated)?;
     let (cost, pbkdf2) = (state.settings.bcrypt_cost, state.settings.pbkdf2);
     let (rng, stored) = (state.store.rng().clone(), before.clone());
@@ -362,15 +379,7 @@ pub(crate) async fn password_change(
     .await?
     .map_err(Error::internal)?;
     let Some(after) = after else {
-        state
-            .store
-            .login_refused(
-                caller.ctx(),
-                &caller.session().user.email,
-                Some(caller.session().user.id),
-                "wrong old password",
-            )
-            .await?;
+        state.store.login_refused(caller.ctx(), &own.user.email, Some(own.user.id), "wrong old password").await?;
         return Err(Error::invalid("old", "this is not the password so far").into());
     };
     guess.was_right();

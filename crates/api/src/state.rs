@@ -8,6 +8,8 @@ use domain::Secret;
 use store::Store;
 use tokio::sync::Semaphore;
 
+use crate::api_key::Keys;
+use crate::device::Guesses;
 use crate::ports::{Catalog, Evaluate, Export};
 use crate::throttle::Throttle;
 
@@ -70,6 +72,10 @@ pub struct ApiState {
     pub(crate) hashing: Arc<Semaphore>,
     /// Bounds guessing.
     pub(crate) throttle: Arc<Throttle>,
+    /// What this process remembers of API keys.
+    pub(crate) keys: Arc<Keys>,
+    /// Wrong codes on the page for devices.
+    pub(crate) guesses: Arc<Guesses>,
     /// Ends streams when the server drains.
     pub(crate) draining: tokio::sync::watch::Receiver<bool>,
 }
@@ -89,6 +95,7 @@ impl ApiState {
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let throttle = Arc::new(Throttle::new(cores, &**store.rng()));
+        let keys = Arc::new(Keys::new(&**store.rng(), cores));
         Self {
             store,
             settings: Arc::new(settings),
@@ -99,6 +106,8 @@ impl ApiState {
             exporter,
             hashing: Arc::new(Semaphore::new(cores)),
             throttle,
+            keys,
+            guesses: Arc::default(),
             draining,
         }
     }

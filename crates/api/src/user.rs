@@ -38,6 +38,18 @@ pub(crate) async fn user_list(
     Ok(page::list(state.store.user_list(permit, after, limit).await?, user))
 }
 
+/// One user.
+#[utoipa::path(get, path = "/api/v1/users/{user}", tag = "users", params(("user" = String, Path, description = "the user's id")),
+    responses((status = 200, description = "user", body = User)))]
+pub(crate) async fn user_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<Json<User>> {
+    let permit = caller.platform_permit::<ops::UserList>().await?;
+    Ok(Json(user(state.store.user_show(permit, page::id(&id, "user")?).await?)))
+}
+
 /// Makes a user with a one-time password.
 #[utoipa::path(post, path = "/api/v1/users", tag = "users", request_body = UserCreate, responses((status = 201, description = "made", body = UserCreated)))]
 pub(crate) async fn user_create(

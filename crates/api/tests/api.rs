@@ -7,8 +7,14 @@
     reason = "test code: where the harness fails, the test fails"
 )]
 
+#[path = "api/api_key.rs"]
+mod api_key;
+#[path = "api/arrange.rs"]
+mod arrange;
 #[path = "api/authorization.rs"]
 mod authorization;
+#[path = "api/cli_session.rs"]
+mod cli_session;
 #[path = "api/document.rs"]
 mod document;
 #[path = "api/http.rs"]

@@ -277,7 +277,7 @@ impl Client {
         let field = problem.field.map(|field| format!("{field}: ")).unwrap_or_default();
         let failure = Failure::new(format!("{field}{} (request {})", problem.message, problem.request_id));
         let needs_proof = problem.code == "step_up_required";
-        let failure = Failure { needs_proof, status: Some(status.as_u16()), ..failure };
+        let failure = Failure { needs_proof, status: Some(status.as_u16()), code: Some(problem.code), ..failure };
         match status {
             StatusCode::UNAUTHORIZED if self.token.is_some() => {
                 Failure { unauthenticated: true, ..failure }.hint(format!("cairn login {}", self.server))
@@ -309,7 +309,7 @@ async fn read(answer: Answer) -> Result<Doc> {
     serde_json::from_slice(&answer.bytes().await?).map_err(|_| not_ours())
 }
 
-fn not_ours() -> Failure {
+pub(crate) fn not_ours() -> Failure {
     Failure::new("the answer is not one of a Cairn server of this version")
         .hint("compare `cairn --version` with the server's")
 }

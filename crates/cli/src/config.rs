@@ -68,7 +68,9 @@ pub(crate) struct Known {
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct KnownSession {
     pub(crate) token: String,
-    pub(crate) expires_at: Timestamp,
+    /// Without it the token is good until it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for KnownSession {
@@ -203,7 +205,7 @@ mod tests {
 
     fn sample() -> Config {
         let server: Server = "https://127.0.0.1:8443".parse().unwrap();
-        let session = KnownSession { token: "planted-token".to_owned(), expires_at: Timestamp::from_millis(0) };
+        let session = KnownSession { token: "planted-token".to_owned(), expires_at: Some(Timestamp::from_millis(0)) };
         let known = Known { trust: Trust::Pinned(Digest([7; 32])), user: None, tenant: None, session: Some(session) };
         Config { current: Some(server.clone()), servers: BTreeMap::from([(server, known)]) }
     }

@@ -26,6 +26,8 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
     /// Whether the same request may work a little later.
     pub(crate) transient: bool,
+    /// The server's word for why, where it said one.
+    pub(crate) code: Option<String>,
     /// Whether the session is not, or no longer, one.
     pub(crate) unauthenticated: bool,
     /// Whether the same request may work after a fresh proof of who is signed in.
@@ -44,6 +46,7 @@ impl Failure {
             message: message.into(),
             hint: None,
             transient: false,
+            code: None,
             unauthenticated: false,
             needs_proof: false,
             status: None,

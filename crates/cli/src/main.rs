@@ -8,6 +8,7 @@
 //! - a command that needs no server starts no runtime and no TLS.
 
 mod api;
+mod api_key;
 mod audit;
 mod audit_log;
 mod clean;
@@ -15,6 +16,7 @@ mod client;
 mod command_line;
 mod config;
 mod credential;
+mod device;
 mod doc;
 mod evidence;
 mod factor;
@@ -27,6 +29,7 @@ mod node;
 mod output;
 mod plugin;
 mod prompt;
+mod role;
 mod server;
 mod session;
 mod sse;

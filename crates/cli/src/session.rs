@@ -6,12 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use domain::{Digest, Limits, Secret};
+use domain::{Digest, Limits, Secret, Timestamp};
+use wire::cli_session::{CliSessionCreate, CliSessionCreated};
 use wire::session::{Me, PasswordChange, SecondStepNeeded, Session, SessionCreate, SessionCreated, SessionsEnd};
 
 use crate::api::{Context, Paging};
-use crate::client::Client;
+use crate::client::{Client, not_ours};
 use crate::config::{Config, Known, KnownSession, Trust};
+use crate::device;
 use crate::doc::Doc;
 use crate::factor::Proofs;
 use crate::failure::{Failure, Result};
@@ -32,6 +34,12 @@ pub(crate) struct Login {
     /// Where a new password is due, read it from a file [default: asked for]
     #[arg(long, value_name = "FILE")]
     new_password_file: Option<PathBuf>,
+    /// Sign in through a browser, on this machine or another: shows a code to type there
+    #[arg(long, conflicts_with_all = ["user", "new_password_file", "api_key_file"])]
+    device: bool,
+    /// Use an API key instead of signing in, read from a file, - for the standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["user", "new_password_file"])]
+    api_key_file: Option<PathBuf>,
     /// Trust the server by the fingerprint that it prints when it starts
     #[arg(long, value_name = "SHA256-FINGERPRINT", value_parser = parse_fingerprint)]
     trust: Option<Digest>,
@@ -57,6 +65,14 @@ impl Login {
             (None, None) => meet(&server).await?,
         };
         let client = Client::new(server.clone(), trust, None)?;
+        if self.device {
+            return remember(cx, home, &server, trust, device::sign_in(&client).await?.into());
+        }
+        if let Some(path) = &self.api_key_file {
+            let token = text(&prompt::secret_file(path)?)?;
+            let me: Me = client.with_token(token.clone()).get(&["me"], &[]).await?.parse().map_err(|_| not_ours())?;
+            return remember(cx, home, &server, trust, SignedIn { token, expires_at: me.expires_at, me });
+        }
         let email = match self.user.clone().or_else(|| known.and_then(|known| known.user.clone())) {
             Some(email) => email,
             None if prompt::is_interactive() => prompt::line("Login name:")?,
@@ -79,7 +95,15 @@ impl Login {
             // A changed password ends every session, this one too.
             session = sign_in(&client, &email, &new, &proofs).await?;
         }
-        remember(cx, home, &server, trust, session)
+        // Nothing is kept of the first session: the command line has its own, which lives longer and is ended by itself.
+        let first = client.with_token(session.token);
+        let body = CliSessionCreate { client: device::client_name() };
+        let made: CliSessionCreated =
+            first.post(&["cli-sessions"], Some(&body)).await?.parse().map_err(|_| not_ours())?;
+        if let Err(failure) = first.delete(&["sessions", "current"]).await {
+            crate::output::warn(&format!("the session of the sign-in ends by itself: {}", failure.message));
+        }
+        remember(cx, home, &server, trust, made.into())
     }
 
     fn new_password(&self, out: Output) -> Result<Secret> {
@@ -105,6 +129,19 @@ impl Login {
             )));
         }
         Ok(new)
+    }
+}
+
+/// What is kept: a session of the command line, or an API key.
+struct SignedIn {
+    token: String,
+    expires_at: Option<Timestamp>,
+    me: Me,
+}
+
+impl From<CliSessionCreated> for SignedIn {
+    fn from(made: CliSessionCreated) -> Self {
+        Self { token: made.token, expires_at: Some(made.expires_at), me: made.me }
     }
 }
 
@@ -158,18 +195,20 @@ async fn sign_in(client: &Client, email: &str, password: &Secret, proofs: &Proof
     created.parse().map_err(|_| Failure::new("the server's answer to the login is not as expected"))
 }
 
-fn remember(cx: &Context, home: &Path, server: &Server, trust: Trust, session: SessionCreated) -> Result {
+fn remember(cx: &Context, home: &Path, server: &Server, trust: Trust, session: SignedIn) -> Result {
     let me = &session.me;
     // Read again: another login may have ended while this one asked for its password.
     let mut config = Config::load(home)?;
     let before = config.servers.get(server).and_then(|known| known.tenant.clone());
     let tenant = choose_tenant(cx.global.tenant.as_deref(), before.as_deref(), me)?;
     let kept = KnownSession { token: session.token, expires_at: session.expires_at };
-    let known = Known { trust, user: Some(me.email.clone()), tenant: tenant.clone(), session: Some(kept) };
+    let known = Known { trust, user: me.email.clone(), tenant: tenant.clone(), session: Some(kept) };
     config.servers.insert(server.clone(), known);
     config.current = Some(server.clone());
     config.save(home)?;
-    cx.out.say(&format!("signed in to {server} as {} until {}", me.email, session.expires_at));
+    let who = me.email.as_deref().unwrap_or(&me.name);
+    let until = session.expires_at.map(|until| format!(" until {until}")).unwrap_or_default();
+    cx.out.say(&format!("signed in to {server} as {who}{until}"));
     match tenant {
         Some(tenant) => cx.out.say(&format!("tenant: {tenant}")),
         None if me.must_add_second_factor => {}
@@ -211,12 +250,16 @@ pub(crate) async fn logout(cx: &Context) -> Result {
         return Ok(());
     };
     config.save(home)?;
+    if session.token.starts_with("sk_") {
+        cx.out.say("the API key is forgotten here; `cairn keys revoke` ends it everywhere");
+        return Ok(());
+    }
     match Client::new(server.clone(), trust, Some(session.token))?.delete(&["sessions", "current"]).await {
         Err(failure) if !failure.unauthenticated => Err(Failure::new(format!(
             "the session is forgotten here, but the server could not be told: {}",
             failure.message
         ))
-        .hint(format!("it ends by itself at {}", session.expires_at))),
+        .hint(format!("it ends by itself{}", session.expires_at.map(|at| format!(" at {at}")).unwrap_or_default()))),
         _ => {
             cx.out.say(&format!("signed out of {server}"));
             Ok(())

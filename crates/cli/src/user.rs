@@ -14,6 +14,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         paging: Paging,
     },
+    /// Show a user
+    Show {
+        /// The login name or id
+        user: String,
+    },
     /// Make a user; shows a one-time password once
     Create {
         /// The login name
@@ -57,11 +62,19 @@ impl Table for User {
     ];
 }
 
+async fn id(api: &Api, user: String) -> Result<String> {
+    if user.contains('@') {
+        return Ok(api.find(&["users"], "email", &user, "user").await?.text("id").to_owned());
+    }
+    Ok(user)
+}
+
 impl Command {
     pub(crate) async fn run(self, cx: &Context) -> Result {
         let api = cx.platform()?;
         match self {
             Self::List { paging } => api.show_list::<User>(&["users"], &[], paging).await,
+            Self::Show { user } => api.out.one(&api.get(&["users", &id(&api, user).await?]).await?),
             Self::Create { email, name, platform_admin } => {
                 let created = api.post(&["users"], &UserCreate { email, name, platform_admin }).await?;
                 api.out.one(&created)?;
@@ -69,24 +82,16 @@ impl Command {
                 Ok(())
             }
             Self::Update { user, disable, enable, platform_admin } => {
-                let user = id_of(&api, user).await?;
+                let user = id(&api, user).await?;
                 let disabled = (disable || enable).then_some(disable);
                 api.out.one(&api.patch(&["users", &user], &UserUpdate { disabled, platform_admin }).await?)
             }
             Self::ResetFactors { user } => {
-                let id = id_of(&api, user.clone()).await?;
+                let id = id(&api, user.clone()).await?;
                 api.delete(&["users", &id, "factors"]).await?;
                 api.out.say(&format!("{user} has no second factor any more, and is signed out everywhere"));
                 Ok(())
             }
         }
     }
-}
-
-/// The id of a user who is named by it or by the login name.
-async fn id_of(api: &Api, user: String) -> Result<String> {
-    if user.contains('@') {
-        return Ok(api.find(&["users"], "email", &user, "user").await?.text("id").to_owned());
-    }
-    Ok(user)
 }

@@ -12,6 +12,9 @@
 #![warn(missing_docs)]
 
 pub mod aead;
+pub mod api_key;
+pub mod cli_session;
+pub mod device;
 pub mod ed25519;
 mod error;
 pub mod fips;

@@ -6,15 +6,33 @@ const ALPHABET: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 
 /// `chars` letters and digits, each with the same probability: 5.95 bits of entropy per character.
 pub fn random_token(rng: &dyn Rng, chars: usize) -> String {
+    random_of(rng, ALPHABET, chars)
+}
+
+/// `chars` letters of an alphabet of 2 to 256 ASCII letters, each with the same probability.
+pub(crate) fn random_of(rng: &dyn Rng, alphabet: &[u8], chars: usize) -> String {
     let mut token = String::with_capacity(chars);
     let mut random = zeroize::Zeroizing::new([0u8; 64]);
+    // Bytes above the last whole multiple of the alphabet are thrown away: taking them would favour the first letters.
+    let whole = 256 - 256 % alphabet.len();
     while token.len() < chars {
         rng.fill(random.as_mut_slice());
-        // Bytes of 248 and above are thrown away: 256 is no multiple of 62, and taking them would favour the first letters.
-        let letters = random.iter().filter(|byte| **byte < 248).filter_map(|byte| ALPHABET.get(usize::from(byte % 62)));
+        let fair = random.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < whole);
+        let letters = fair.filter_map(|byte| alphabet.get(byte % alphabet.len()));
         token.extend(letters.take(chars - token.len()).map(|letter| char::from(*letter)));
     }
     token
+}
+
+/// A number as `chars` digits of base 62, the most significant first; what does not fit is cut off at the left.
+pub(crate) fn base62(mut number: u64, chars: usize) -> String {
+    let mut digits = Vec::with_capacity(chars);
+    for _ in 0..chars {
+        let digit = usize::try_from(number % 62).unwrap_or_default();
+        digits.extend(ALPHABET.get(digit).map(|letter| char::from(*letter)));
+        number /= 62;
+    }
+    digits.into_iter().rev().collect()
 }
 
 #[cfg(test)]

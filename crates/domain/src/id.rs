@@ -117,6 +117,12 @@ ids! {
     TenantId "ten_";
     /// A user of the installation.
     UserId "usr_";
+    /// A key for machines.
+    ApiKeyId "key_";
+    /// A role that waits for somebody to sign in.
+    InvitationId "inv_";
+    /// A command line that waits for somebody to approve it in a browser.
+    DeviceLoginId "dev_";
     /// A signed-in session.
     SessionId "ses_";
     /// A sign-in between its two steps.

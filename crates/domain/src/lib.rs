@@ -13,6 +13,7 @@ mod error;
 mod id;
 mod limit;
 mod name;
+mod network;
 mod node_id;
 mod observation;
 mod secret;
@@ -23,11 +24,13 @@ mod time;
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use id::{
-    ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId, CredentialId, EvidenceId, FactorId,
-    FindingId, IdParseError, JobId, RequestId, Rng, ScheduleId, SessionId, SignInId, TaskId, TenantId, UserId,
+    ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId, CredentialId, DeviceLoginId,
+    EvidenceId, FactorId, FindingId, IdParseError, InvitationId, JobId, RequestId, Rng, ScheduleId, SessionId,
+    SignInId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};
+pub use network::Network;
 pub use node_id::{EdgeType, NodeId, NodeType};
 pub use observation::{Coverage, EdgeObservation, NodeObservation, Page, Properties, ScopeId, Tags};
 pub use secret::Secret;

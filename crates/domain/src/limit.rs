@@ -27,6 +27,12 @@ impl Limits {
     pub const AUDIT_RECORD_BYTES: usize = 65_535;
     /// Longest name of a thing that people name, in characters.
     pub const NAME_CHARS: usize = 128;
+    /// Most networks that an API key is limited to.
+    pub const KEY_NETWORKS: usize = 32;
+    /// Most API keys of a tenant that are not revoked.
+    pub const TENANT_KEYS: usize = 1_000;
+    /// Most invitations of a tenant that wait.
+    pub const TENANT_INVITATIONS: usize = 1_000;
     /// Shortest password, in characters.
     pub const PASSWORD_CHARS_MIN: usize = 12;
     /// Longest password, in bytes.

@@ -8,6 +8,8 @@
     reason = "test code: where it fails, the test fails"
 )]
 
+#[path = "journey/access.rs"]
+mod access;
 #[path = "journey/account.rs"]
 mod account;
 #[path = "journey/audit_log.rs"]

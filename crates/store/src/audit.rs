@@ -323,10 +323,12 @@ async fn append_record(
     let (detail, object_id) = (bounded_detail(&change.detail), bounded_name(&change.object_id));
     let who = match ctx.actor() {
         Actor::User { email, .. } => email.to_string(),
+        Actor::ApiKey { id, name, .. } => format!("{name} ({id})"),
         actor @ Actor::System { .. } => actor.to_string(),
     };
     let actor = match ctx.actor() {
         Actor::User { id, session, .. } => json!({"type": "user", "id": id, "session": session}),
+        Actor::ApiKey { id, .. } => json!({"type": "api-key", "id": id}),
         Actor::System { part } => json!({"type": "system", "id": part}),
     };
     let entry = evidence::jcs::canonical(&json!({

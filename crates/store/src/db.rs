@@ -68,6 +68,10 @@ from! {
     domain::CollectionId => Uuid |v: domain::CollectionId| v.as_uuid();
     domain::EvidenceId => Uuid |v: domain::EvidenceId| v.as_uuid();
     domain::FindingId => Uuid |v: domain::FindingId| v.as_uuid();
+    domain::ApiKeyId => Uuid |v: domain::ApiKeyId| v.as_uuid();
+    domain::InvitationId => Uuid |v: domain::InvitationId| v.as_uuid();
+    domain::DeviceLoginId => Uuid |v: domain::DeviceLoginId| v.as_uuid();
+    Option<domain::UserId> => OptUuid |v: Option<domain::UserId>| v.map(|id| id.as_uuid());
     domain::AuditId => Uuid |v: domain::AuditId| v.as_uuid();
     Option<bool> => OptBool |v| v;
     Option<Vec<u8>> => OptBytes |v| v;

@@ -9,19 +9,23 @@
 //! - a change is kept only by [`Write::commit`], with its audit record, in one transaction;
 //! - one SQL text for both engines; what differs is in `db.rs` and `migrate.rs`.
 
+mod api_key;
 mod audit;
 mod backup;
 mod basis;
 mod blob;
 mod bulk;
+mod cli_session;
 mod collection;
 mod db;
+mod device;
 mod evaluation;
 mod factor;
 mod finding;
 mod forward;
 mod graph;
 mod ingest;
+mod invitation;
 mod job;
 mod log;
 mod log_check;
@@ -49,17 +53,21 @@ use std::sync::Arc;
 
 use domain::{Clock, Rng};
 
+pub use api_key::{ApiKeyRow, ApiKeyState, FoundApiKey, LiveApiKey, NewApiKey, NewApiKeySecret};
 pub use audit::{AuditFilter, AuditRecord, Category, Change, Outcome};
 pub use backup::{Artifact, Backup, schema_known, schema_of};
 pub use basis::StandingJudgement;
 pub use blob::artifact_path;
+pub use cli_session::{CLI_SESSION_IDLE_MS, CLI_SESSION_MS, FoundCliSession, NewCliSession};
 pub use collection::{Collection, NewArtifact, NewStatement};
+pub use device::{DEVICE_INTERVAL_MS, DEVICE_LOGIN_MS, DeviceLoginRow, DevicePoll, NewDeviceLogin};
 pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, NewAssessment, ScopeStatement};
 pub use factor::{FactorRow, NewPasskey};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
 pub use forward::ForwardClaim;
 pub use graph::{EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeVersion, SnapshotItem};
 pub use ingest::{Ingest, ScopeChanges};
+pub use invitation::InvitationRow;
 pub use job::{CoverageRow, JobDetail, JobFilter, JobRow, NewJob, TaskRow};
 pub use log::LogReader;
 pub use log_check::{LogFault, LogFindings};
@@ -72,7 +80,7 @@ pub use schedule::{NewSchedule, ScheduleRow};
 pub use second_step::{Finished, PendingSignIn, SignInMethods};
 pub use session::{LiveSession, SessionRow, SessionStart};
 pub use statement::{ArtifactRow, EvidenceFilter, EvidenceRow, Material, MaterialOf, StatementDetail};
-pub use tenant::{MemberRow, TenantRow};
+pub use tenant::{MemberRow, Placed, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};
 pub use user::{LoginUser, Membership, NewUser, UserRow};
 pub use vault::{

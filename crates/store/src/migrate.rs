@@ -7,6 +7,7 @@ use crate::db::{Db, Engine, Tx, args};
 const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_begin.sql")),
     (2, include_str!("../migrations/0002_session.sql")),
+    (3, include_str!("../migrations/0003_api_key.sql")),
     (5, include_str!("../migrations/0005_audit_log.sql")),
     (6, include_str!("../migrations/0006_vault.sql")),
     (9, include_str!("../migrations/0009_collection.sql")),
@@ -74,13 +75,18 @@ fn tenant_tables(text: &str) -> Vec<&str> {
 }
 
 /// Row-level security: a row is seen and written only in its own tenant, which every transaction names in `cairn.tenant`
-/// (`set_config(.., true)`, so that it ends with the transaction). A user also sees their own memberships.
+/// (`set_config(.., true)`, so that it ends with the transaction). A user also sees their own memberships
+/// and the invitations to their address, and who names a key's public id sees that secret's row.
 fn row_level_security(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
     for table in tenant_tables(text) {
-        let own =
-            if table == "member" { " OR user_id = NULLIF(current_setting('cairn.user', true), '')::uuid" } else { "" };
+        let own = match table {
+            "member" => " OR user_id = NULLIF(current_setting('cairn.user', true), '')::uuid",
+            "api_key_secret" => " OR lookup = NULLIF(current_setting('cairn.api_key', true), '')",
+            "invitation" => " OR email = NULLIF(current_setting('cairn.email', true), '')",
+            _ => "",
+        };
         let tenant = "tenant_id = NULLIF(current_setting('cairn.tenant', true), '')::uuid";
         let _ = writeln!(
             out,

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use access::{Actor, Grants, OpCtx, OwnOperation, OwnPermit, own};
 use domain::{AuthMethod, Error, RequestId, Result, SessionId, Timestamp, UserId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::audit::{Category, Change};
 use crate::db::{Engine, Row, Tx, args};
 use crate::user::{UserRow, append_everywhere, memberships, user_row};
-use crate::{Membership, Page, Store};
+use crate::{Membership, Page, Store, invitation};
 
 /// How old the written last use may be, in milliseconds.
 const USE_WRITTEN_MS: i64 = 60_000;
@@ -135,6 +135,19 @@ pub(crate) async fn begin(
     start: &SessionStart,
     by: Option<&'static str>,
 ) -> Result<LiveSession> {
+    let detail = json!({"method": start.method.as_str(), "second_factor": by});
+    begin_as(tx, store, user, start, "session_create", detail).await
+}
+
+/// The same, recorded as the operation `action`.
+pub(crate) async fn begin_as(
+    tx: &mut Tx,
+    store: &Store,
+    user: &UserRow,
+    start: &SessionStart,
+    action: &'static str,
+    detail: Value,
+) -> Result<LiveSession> {
     let (clock, rng) = (store.clock().clone(), store.rng().clone());
     let (id, now) = (SessionId::generate(&*clock, &*rng), clock.now());
     let expires_at = now.plus_millis(start.lifetime_ms);
@@ -161,9 +174,9 @@ pub(crate) async fn begin(
         ],
     )
     .await?;
-    let detail = json!({"method": start.method.as_str(), "second_factor": by});
+    invitation::take_up(tx, &ctx, user.id, &user.email).await?;
     let change = Change::to(Category::Authentication, "session", id).detail(detail);
-    append_everywhere(tx, &ctx, Some(user.id), "session_create", &change).await?;
+    append_everywhere(tx, &ctx, Some(user.id), action, &change).await?;
     let memberships = memberships(tx, user.id).await?;
     Ok(LiveSession {
         id,

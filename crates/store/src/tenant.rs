@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::audit::{self, Category, Change};
 use crate::db::{Row, Tx, args};
+use crate::invitation::{self, InvitationRow};
 use crate::unit::{PlatformWrite, Read, Write, enter};
-use crate::user::{NewUser, user_insert};
 use crate::{Page, Store, vault};
 
 /// A tenant.
@@ -39,6 +39,15 @@ pub struct MemberRow {
     pub created_at: Timestamp,
     /// Whether the user cannot sign in any more.
     pub disabled: bool,
+}
+
+/// What giving a role to an address led to.
+#[derive(Debug, Clone)]
+pub enum Placed {
+    /// A member has the role now.
+    Member(UserId),
+    /// The role waits for somebody to sign in as that address, whether there is an account or not.
+    Invited(InvitationRow),
 }
 
 fn tenant_row(row: &Row) -> Result<TenantRow> {
@@ -107,6 +116,24 @@ async fn member_upsert(tx: &mut Tx, tenant: TenantId, user: UserId, role: Role, 
     .map(drop)
 }
 
+/// Makes a user a member who is none yet; whether it did.
+pub(crate) async fn member_insert(
+    tx: &mut Tx,
+    tenant: TenantId,
+    user: UserId,
+    role: Role,
+    now: Timestamp,
+) -> Result<bool> {
+    let added = tx
+        .execute(
+            "INSERT INTO member (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (tenant_id, user_id) DO NOTHING",
+            args![tenant, user, role.as_str(), now],
+        )
+        .await?;
+    Ok(added == 1)
+}
+
 async fn member_role(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<Option<Role>> {
     match tx.row("SELECT role FROM member WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await? {
         Some(row) => row.parse(0).map(Some),
@@ -132,37 +159,39 @@ async fn keep_an_admin(tx: &mut Tx, tenant: TenantId) -> Result<()> {
 }
 
 impl Write<ops::MemberPut> {
-    /// Gives a user a role in the tenant; `new` makes the user first. Nobody gives a role that holds more than their own, or changes the
-    /// role of somebody who holds more.
-    pub async fn member_put(mut self, email: &Email, role: Role, new: Option<NewUser>) -> Result<UserId> {
+    /// Gives a member another role, or invites who is none. Nobody gives a role that holds more than their own, or changes the role of somebody
+    /// who holds more. What is asked, done and answered for an address that is no member's does not depend on whether it has an account.
+    pub async fn member_put(mut self, email: &Email, role: Role) -> Result<Placed> {
         let (tenant, now) = (self.tenant(), self.store.clock().now());
         let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
         lock_members(&mut self.tx, tenant).await?;
-        let found = self.tx.row("SELECT id FROM app_user WHERE email = $1", args![email.as_str()]).await?;
-        let user = match (found, new) {
-            (Some(row), None) => UserId::from_uuid(row.uuid(0)?),
-            (None, Some(new)) => user_insert(&mut self.tx, &self.store, email, &new).await?,
-            (Some(_), Some(_)) => {
-                return Err(Error::conflict(format!("a user `{email}` already exists: add them without a password")));
-            }
-            (None, None) => {
-                return Err(Error::invalid(
-                    "email",
-                    format!("there is no user `{email}`: send `name` as well to make one"),
-                ));
-            }
+        let member = self
+            .tx
+            .row(
+                "SELECT m.user_id, m.role FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.email = $2",
+                args![tenant, email.as_str()],
+            )
+            .await?;
+        let user = member.as_ref().map(|row| row.uuid(0).map(UserId::from_uuid)).transpose()?;
+        let before: Option<Role> = match &member {
+            Some(row) => Some(row.parse(1)?),
+            None => invitation::waiting(&mut self.tx, tenant, email).await?,
         };
-        let before = member_role(&mut self.tx, tenant, user).await?;
         if !own.covers(role) || before.is_some_and(|before| !own.covers(before)) {
             return Err(Error::Forbidden {
                 message: format!("your role `{own}` cannot give or take a role that holds more than itself"),
             });
         }
+        let detail = json!({"email": email.as_str(), "role": role.as_str(), "before": before.map(Role::as_str)});
+        let Some(user) = user else {
+            let invited = invitation::invite(&mut self.tx, self.permit.ctx(), tenant, email, role).await?;
+            self.commit(Change::to(Category::User, "invitation", invited.id).detail(detail)).await?;
+            return Ok(Placed::Invited(invited));
+        };
         member_upsert(&mut self.tx, tenant, user, role, now).await?;
         keep_an_admin(&mut self.tx, tenant).await?;
-        let detail = json!({"email": email.as_str(), "role": role.as_str(), "before": before.map(Role::as_str)});
         self.commit(Change::to(Category::User, "member", user).detail(detail)).await?;
-        Ok(user)
+        Ok(Placed::Member(user))
     }
 }
 

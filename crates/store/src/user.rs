@@ -149,6 +149,12 @@ impl PlatformWrite<ops::UserUpdate> {
     }
 }
 
+/// A user who exists.
+pub(crate) async fn user_by_id(tx: &mut Tx, id: UserId) -> Result<UserRow> {
+    let rows = tx.rows_built(format!("SELECT {USER_COLUMNS} FROM app_user WHERE id = $1"), args![id]).await?;
+    user_row(rows.first().ok_or(Error::NotFound { what: "user" })?, 0)
+}
+
 /// The memberships of a user in tenants that are open.
 pub(crate) async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
     if tx.engine() == Engine::Pg {
@@ -263,6 +269,12 @@ impl Store {
             .await?;
         let items = rows.iter().map(|row| user_row(row, 0)).collect::<Result<_>>()?;
         Ok(Page::cut(items, limit, |row| row.id))
+    }
+
+    /// One user, for those who manage the platform.
+    pub async fn user_show(&self, _permit: PlatformPermit<ops::UserList>, id: UserId) -> Result<UserRow> {
+        let mut tx = self.db().read().await?;
+        user_by_id(&mut tx, id).await
     }
 
     /// Whether any user exists: false only before the first start is done.

@@ -7,6 +7,8 @@
     reason = "test code: where it fails, the test fails"
 )]
 
+#[path = "store/api_key.rs"]
+mod api_key;
 #[path = "store/audit.rs"]
 mod audit;
 #[path = "store/backup.rs"]

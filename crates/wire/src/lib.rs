@@ -4,11 +4,14 @@
 //!
 //! Invariants:
 //! - requests refuse unknown fields, so that a misspelt or an additional one is told and not ignored;
-//! - nothing here can hold a secret on its way out, except the documents that show one once ([`session::SessionCreated`],
-//!   [`session::SecondStepNeeded`], [`member::MemberAdded`], [`user::UserCreated`], and in [`factor`]).
+//! - nothing here can hold a secret on its way out, except the documents that show one once: [`session::SessionCreated`],
+//!   [`session::SecondStepNeeded`], [`user::UserCreated`], [`api_key::ApiKeyCreated`], [`cli_session::CliSessionCreated`],
+//!   [`cli_session::DeviceCodeCreated`], and those in [`factor`].
 #![warn(missing_docs)]
 
+pub mod api_key;
 pub mod audit;
+pub mod cli_session;
 pub mod control;
 pub mod credential;
 pub mod data_key;
@@ -20,6 +23,7 @@ pub mod log;
 pub mod member;
 pub mod node;
 pub mod problem;
+pub mod role;
 pub mod session;
 pub mod siem;
 pub mod tenant;

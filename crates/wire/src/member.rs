@@ -1,10 +1,10 @@
 //! Members of a tenant.
 
-use domain::{Timestamp, UserId};
+use domain::{InvitationId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Gives a user a role in the tenant.
+/// Gives somebody a role in the tenant: a member has it at once; whoever is none is invited.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemberPut {
@@ -12,22 +12,47 @@ pub struct MemberPut {
     pub email: String,
     /// `system-admin`, `tenant-admin`, `security-analyst`, `auditor` or `read-only`.
     pub role: String,
-    /// The name of a user who does not exist yet: they are made, and the answer shows a one-time password.
-    #[serde(default)]
-    pub name: Option<String>,
 }
 
-/// A member that was added. A one-time password is shown this once.
-#[derive(Deserialize, Serialize, ToSchema)]
-pub struct MemberAdded {
-    /// The user.
-    #[schema(value_type = String)]
-    pub user: UserId,
+/// What giving a role led to.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct MemberPlaced {
+    /// `member`, or `invited`: the role waits until somebody signs in as that address, whether there is an account or not.
+    pub state: String,
+    /// The login name.
+    pub email: String,
     /// The role.
     pub role: String,
-    /// Only for a user who was just made.
+    /// The member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub one_time_password: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub user: Option<UserId>,
+    /// The invitation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub invitation: Option<InvitationId>,
+    /// Until when the invitation waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A role that waits for somebody to sign in.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Invitation {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: InvitationId,
+    /// Who is invited.
+    pub email: String,
+    /// To what.
+    pub role: String,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// Until when it waits.
+    #[schema(value_type = String)]
+    pub expires_at: Timestamp,
 }
 
 /// A member.

@@ -1,6 +1,6 @@
 //! Signing in, in one step or two, and one's sessions.
 
-use domain::{SessionId, TenantId, Timestamp, UserId};
+use domain::{SessionId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -179,19 +179,26 @@ pub struct SessionsEnded {
     pub ended: u64,
 }
 
-/// Who is signed in and what they may do.
+/// Who asks and what they may do.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub struct Me {
-    /// The user.
-    #[schema(value_type = String)]
-    pub id: UserId,
+    /// `user`, or `api-key`: then there is no login name and no session, and the role is the key's.
+    pub kind: String,
+    /// The user's or the key's.
+    pub id: String,
     /// The login name.
-    pub email: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
     /// The name.
     pub name: String,
     /// The session.
-    #[schema(value_type = String)]
-    pub session: SessionId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub session: Option<SessionId>,
+    /// When the session or the key ends; without it when it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
     /// Whether nothing but changing the password is possible.
     pub must_change_password: bool,
     /// Whether they manage the platform.

@@ -40,6 +40,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "store", "--example", "bench_log"],
     },
     Bench {
+        name: "auth",
+        about: "requests with a JWT, an API key and a CLI session, against one without; sign-ins against bare bcrypt (CAIRN_BENCH_ENGINES, CAIRN_BENCH_SECONDS)",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "api", "--example", "bench_auth"],
+    },
+    Bench {
         name: "idle",
         about: "how soon the server is ready, what memory it keeps, how soon the command line is there",
         command: &["python3", "-B", "benches/idle.py"],

@@ -10,11 +10,19 @@ use serde_json::{Value, json};
 use crate::document::{Operation, operations, parameters};
 use crate::log::{cosigned, witness, witness_key};
 use crate::world::{
-    LEAVER, NEWCOMER, NODE, PLATFORM, SESSION_MS, STRANGER, World, admin, each_engine, holder, planted,
+    LEAVER, NEWCOMER, NODE, PLATFORM, SESSION_MS, STRANGER, TERMINAL, World, admin, each_engine, holder, planted,
 };
 
 /// Operations that need no session.
-const PUBLIC: [&str; 5] = ["health_show", "openapi_show", "passkey_challenge", "ready_show", "session_create"];
+const PUBLIC: [&str; 7] = [
+    "device_code_create",
+    "device_token_create",
+    "health_show",
+    "openapi_show",
+    "passkey_challenge",
+    "ready_show",
+    "session_create",
+];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 const PROVEN: [(&str, &str); 2] = [("session_confirm", "401"), ("session_create_by_passkey", "400")];
 /// Operations on one's own account whose object nobody has here, and what that is answered with. `second_factor.rs` and `session.rs` have them.
@@ -25,16 +33,18 @@ const OWN_NOTHING: [(&str, &str); 5] = [
     ("session_end", "404"),
     ("totp_confirm", "404"),
 ];
-/// Operations on one's own session: any session is enough, even one with a one-time password.
-const SELF: [&str; 3] = ["me_show", "password_change", "session_revoke"];
+/// Operations on one's own session: any session is enough, even one with a one-time password. An API key may ask who it is.
+const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "session_revoke"];
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
-const SIGNED_IN: [&str; 3] = ["evidence_key_show", "plugin_list", "rule_list"];
+const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 21] = [
+const VIEWS: [(&str, &str); 24] = [
+    ("api_key_show", "api_key_list"),
     ("credential_show", "credential_list"),
     ("evidence_show", "evidence_list"),
     ("finding_counts", "finding_list"),
     ("finding_show", "finding_list"),
+    ("invitation_list", "member_list"),
     ("job_events", "job_list"),
     ("job_show", "job_list"),
     ("log_checkpoint", "log_read"),
@@ -52,6 +62,7 @@ const VIEWS: [(&str, &str); 21] = [
     ("platform_log_proof", "platform_log_read"),
     ("platform_log_tile", "platform_log_read"),
     ("platform_log_verify", "platform_log_read"),
+    ("user_show", "user_list"),
 ];
 /// Operations of `access` that are the server's own work and have no route.
 const WITHOUT_ROUTE: &[&str] = &[
@@ -149,6 +160,8 @@ pub(crate) async fn object(
         "user" => world.member(tenant).await,
         "factor" => domain::FactorId::generate(&*world.clock, &*world.rng).to_string(),
         "session" => domain::SessionId::generate(&*world.clock, &*world.rng).to_string(),
+        "api_key" => world.api_key(tenant, Role::ReadOnly, json!({})).await.0,
+        "invitation" => world.invitation(tenant).await,
         "credential" => world.credential(tenant).await,
         "job" => world.job(tenant).await,
         "schedule" => world.schedule(tenant).await,
@@ -198,7 +211,11 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "data_key_rotate" => json!({}),
         "user_create" => json!({"email": email, "name": "U"}),
         "user_update" => json!({"platform_admin": false}),
-        "member_put" => json!({"email": email, "role": "read-only", "name": "U"}),
+        "member_put" => json!({"email": email, "role": "read-only"}),
+        "api_key_create" => json!({"name": format!("k{n}"), "role": "read-only"}),
+        "api_key_rotate" => json!({}),
+        "cli_session_create" | "device_code_create" => json!({"client": "test"}),
+        "device_token_create" => json!({"device_code": "a".repeat(43)}),
         "credential_create" => {
             let secret = json!({"access_key_id": "AKIA", "secret_access_key": planted().aws});
             json!({"plugin": "aws", "name": format!("n{n}"), "type": "aws-keys", "secret": secret})
@@ -255,23 +272,48 @@ async fn callers(world: &World) -> Vec<(String, Option<String>)> {
     ] {
         callers.push((name.to_owned(), Some(world.sign_in(&email).await)));
     }
+    callers.push(("terminal".to_owned(), Some(world.cli_session(TERMINAL).await)));
+    callers.push(("platform terminal".to_owned(), Some(world.cli_session(PLATFORM).await)));
+    for role in Role::ALL {
+        callers.push((format!("key {role}"), Some(world.api_key(world.a, role, json!({})).await.1)));
+    }
+    callers.push(("key of other".to_owned(), Some(world.api_key(world.b, Role::TenantAdmin, json!({})).await.1)));
+    let (id, revoked) = world.api_key(world.a, Role::TenantAdmin, json!({})).await;
+    let path = format!("/api/v1/tenants/acme/api-keys/{id}");
+    world.by(&admin(), "DELETE", &path, None).await.is(204);
+    callers.push(("key revoked".to_owned(), Some(revoked)));
+    for (_, token) in callers.iter().filter(|(name, _)| name.starts_with("key")) {
+        // The first use of each, and its first refusal, are in the log; what follows is compared without them.
+        world.call("GET", "/api/v1/me", token.as_deref(), None).await;
+    }
     callers
 }
 
 /// The status that follows from `access`, thought of apart from the code.
 fn expected(operation: &str, caller: &str) -> &'static str {
     let ok = "2xx";
+    if operation == "device_token_create" {
+        // Nobody approved that code, whoever asks.
+        return "400";
+    }
     if PUBLIC.contains(&operation) {
         return ok;
     }
     if let Some((_, status)) = PROVEN.iter().find(|(name, _)| *name == operation) {
         return status;
     }
-    if ["nobody", "garbage", "expired", "revoked", "disabled"].contains(&caller) {
+    if ["nobody", "garbage", "expired", "revoked", "disabled", "key revoked"].contains(&caller) {
         return "401";
     }
+    let key = caller.strip_prefix("key ");
     if SELF.contains(&operation) {
-        return ok;
+        return match (operation, caller) {
+            ("me_show", _) => ok,
+            _ if key.is_some() => "403",
+            // It is for whoever has just signed in otherwise, and chose a password.
+            ("cli_session_create", "terminal" | "platform terminal" | "newcomer") => "403",
+            _ => ok,
+        };
     }
     if caller == "newcomer" {
         return "403";
@@ -286,6 +328,14 @@ fn expected(operation: &str, caller: &str) -> &'static str {
         return ok;
     }
     let decided = decided_by(operation).unwrap();
+    let caller = match caller {
+        "terminal" => "tenant-admin",
+        "platform terminal" => "platform",
+        other => key.unwrap_or(other),
+    };
+    if key.is_some() && (decided.platform || (decided.permission.is_for_people() && caller != "of other")) {
+        return "403";
+    }
     match (decided.platform, caller, caller.parse::<Role>()) {
         (true, "platform", _) => ok,
         (false, _, Ok(role)) if role.holds(decided.permission) => ok,
@@ -300,9 +350,9 @@ fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record
         let standing = Standing::new(&world, world.a).await;
         let mut callers = callers(&world).await;
         let names: Vec<String> = callers.iter().map(|(name, _)| name.clone()).collect();
-        let mut table = format!("{:20}", "");
+        let mut table = format!("{:22}", "");
         for name in &names {
-            write!(table, " {name:16}").unwrap();
+            write!(table, " {name:20}").unwrap();
         }
         table = format!("{}\n", table.trim_end());
         let mut audit = BTreeMap::new();
@@ -310,7 +360,7 @@ fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record
         let (last, all): (Vec<_>, Vec<_>) =
             operations().into_iter().partition(|operation| operation.id == "password_change");
         for operation in all.into_iter().chain(last) {
-            let mut row = format!("{:20}", operation.id);
+            let mut row = format!("{:22}", operation.id);
             let mut left: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
             for (name, token) in &mut callers {
                 let Ask { path, body } = ask(&world, &standing, &operation).await;
@@ -321,14 +371,17 @@ fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record
                 let expect = expected(&operation.id, name);
                 let class = if answer.status < 300 { "2xx".to_owned() } else { answer.status.to_string() };
                 assert_eq!(class, expect, "{} by {name}: {}", operation.id, answer.text);
-                write!(row, " {:16}", answer.status).unwrap();
+                write!(row, " {:20}", answer.status).unwrap();
                 let asked = match class.as_str() {
+                    "2xx" if name.starts_with("key") => "done by key",
                     "2xx" => "done",
                     _ if PROVEN.iter().any(|(proven, _)| *proven == operation.id) => "no proof",
                     _ if name == "newcomer" && class != "2xx" => "one-time password",
                     "401" => "nobody is there",
                     "404" if !is_own(&operation.id) => "not a member",
+                    "400" if operation.id == "device_token_create" => "not approved",
                     status if is_own(&operation.id) && status != "403" => "nothing is there",
+                    _ if name.starts_with("key") => "key too low",
                     _ => "role too low",
                 };
                 left.entry(asked).or_default().insert(records);
@@ -339,11 +392,15 @@ fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record
                 if answer.status < 300 && operation.id == "session_revoke" {
                     let email = match name.as_str() {
                         "other" => holder(Role::TenantAdmin, 'b'),
-                        "platform" => PLATFORM.to_owned(),
+                        "platform" | "platform terminal" => PLATFORM.to_owned(),
                         "newcomer" => NEWCOMER.to_owned(),
+                        "terminal" => TERMINAL.to_owned(),
                         role => holder(role.parse().unwrap(), 'a'),
                     };
-                    *token = Some(world.sign_in(&email).await);
+                    *token = Some(match name.as_str() {
+                        "terminal" | "platform terminal" => world.cli_session(&email).await,
+                        _ => world.sign_in(&email).await,
+                    });
                 }
             }
             writeln!(table, "{}", row.trim_end()).unwrap();
@@ -378,18 +435,18 @@ fn check_audit(audit: &BTreeMap<String, BTreeMap<&str, BTreeSet<String>>>) {
     for (operation, left) in audit {
         for (asked, records) in left {
             let records: Vec<&str> = records.iter().map(String::as_str).collect();
-            writeln!(table, "{operation:20} {asked:18} {}", records.join(" | ")).unwrap();
+            writeln!(table, "{operation:22} {asked:18} {}", records.join(" | ")).unwrap();
             let Some(decided) = decided_by(operation) else { continue };
             // A view is denied in the name of the operation whose permission it needs.
             let log = if decided.platform { "platform" } else { "tenant" };
             let wanted = match *asked {
-                "done" if decided.mode == Mode::Read => "-".to_owned(),
+                "done" | "done by key" if decided.mode == Mode::Read => "-".to_owned(),
                 // The platform's administrator acts on every tenant, and each tenant's own log says so.
-                "done" if operation == "data_key_rotate" => {
+                "done" | "done by key" if operation == "data_key_rotate" => {
                     format!("tenant:{operation}:success platform:{operation}:success")
                 }
-                "done" => format!("{log}:{operation}:success"),
-                "role too low" => format!("{log}:{}:deny", decided.name),
+                "done" | "done by key" => format!("{log}:{operation}:success"),
+                "role too low" | "key too low" => format!("{log}:{}:deny", decided.name),
                 "not a member" => format!("platform:{}:deny", decided.name),
                 _ => "-".to_owned(),
             };

@@ -3,7 +3,7 @@
 use access::Role;
 use serde_json::{Value, json};
 
-use crate::world::{PLATFORM, STRANGER, World, admin, each_engine, holder, planted};
+use crate::world::{LEAVER, NEWCOMER, PLATFORM, STRANGER, World, admin, each_engine, holder, nobodys, planted};
 
 /// A tenant whose one administrator is tenant A's.
 async fn own_tenant(world: &World) -> String {
@@ -28,7 +28,7 @@ fn attack_38_a_tenant_keeps_an_administrator() {
         let listed = world.by(&admin(), "GET", &members, None).await.is(200);
         assert_eq!(listed.json["items"][0]["role"], "tenant-admin");
         // One who cannot sign in does not count.
-        world.by(&admin(), "PUT", &members, Some(member(STRANGER, "tenant-admin"))).await.is(200);
+        world.join(&admin(), &members, STRANGER, "tenant-admin").await;
         let stranger = format!("/api/v1/users/{}", world.user_id(STRANGER));
         world.by(PLATFORM, "PATCH", &stranger, Some(json!({"disabled": true}))).await.is(200);
         world.by(&admin(), "PUT", &members, Some(member(&admin(), "auditor"))).await.is(409);
@@ -42,7 +42,7 @@ fn attack_38_a_tenant_keeps_an_administrator() {
 fn attack_38_two_administrators_who_demote_each_other_at_once_leave_one() {
     each_engine(|world| async move {
         let members = own_tenant(&world).await;
-        world.by(&admin(), "PUT", &members, Some(member(STRANGER, "tenant-admin"))).await.is(200);
+        world.join(&admin(), &members, STRANGER, "tenant-admin").await;
         let (admin, stranger) = (admin(), STRANGER.to_owned());
         world.token(&stranger).await;
         let (one, two) = futures::join!(
@@ -95,7 +95,6 @@ fn attack_36_nobody_gives_more_than_they_hold_and_a_role_has_one_spelling() {
         world.by(STRANGER, "GET", "/api/v1/tenants/acme/nodes", None).await.is(404);
         for extra in ["platform_admin", "tenant", "id"] {
             let mut body = member("new@example.org", "read-only");
-            body["name"] = json!("N");
             body[extra] = json!(true);
             world.by(&admin(), "PUT", members, Some(body)).await.is(400).says(extra);
         }
@@ -106,27 +105,117 @@ fn attack_36_nobody_gives_more_than_they_hold_and_a_role_has_one_spelling() {
 }
 
 #[test]
-fn a_new_member_signs_in_with_the_password_that_is_shown_once() {
+fn a_user_signs_in_with_the_password_that_is_shown_once_and_takes_up_their_invitation() {
     each_engine(|world| async move {
         let members = "/api/v1/tenants/acme/members";
-        let mut new = member("Ann@example.org", "auditor");
-        world.by(&admin(), "PUT", members, Some(new.clone())).await.is(400).says("send `name`");
-        new["name"] = json!("Ann");
-        let made = world.by(&admin(), "PUT", members, Some(new.clone())).await.is(200);
-        world.by(&admin(), "PUT", members, Some(new)).await.is(409).says("already exists");
-        let password = made.json["one_time_password"].as_str().unwrap();
-        let body = json!({"email": "ann@example.org", "password": password});
+        let invited = world.by(&admin(), "PUT", members, Some(member("Ann@example.org", "auditor"))).await.is(200);
+        assert_eq!((invited.json["state"].as_str(), invited.json.get("user")), (Some("invited"), None));
+        let user = json!({"email": "ann@example.org", "name": "Ann"});
+        let made = world.by(PLATFORM, "POST", "/api/v1/users", Some(user.clone())).await.is(201);
+        world.by(PLATFORM, "POST", "/api/v1/users", Some(user)).await.is(409).says("already exists");
+        let listed = world.by(&admin(), "GET", members, None).await.is(200);
+        assert!(!listed.text.contains("ann@"), "an account alone takes nothing up");
+        let waiting = world.by(&admin(), "GET", "/api/v1/tenants/acme/invitations", None).await.is(200);
+        assert_eq!(waiting.json["items"][0]["email"], "ann@example.org");
+        let body = json!({"email": "ann@example.org", "password": made.json["one_time_password"]});
         let signed_in = world.call("POST", "/api/v1/sessions", None, Some(body)).await.is(201);
         assert_eq!(signed_in.json["me"]["must_change_password"], true);
-        let user = json!({"email": "bob@example.org", "name": "Bob", "platform_admin": true});
-        let bob = world.by(PLATFORM, "POST", "/api/v1/users", Some(user.clone())).await.is(201);
-        assert_ne!(bob.json["one_time_password"], made.json["one_time_password"]);
-        world.by(PLATFORM, "POST", "/api/v1/users", Some(user)).await.is(409);
-        // Everything else that is shown goes to the suite's log, where neither password may be.
-        world.by(PLATFORM, "GET", "/api/v1/users", None).await.is(200);
-        world.by(PLATFORM, "GET", "/api/v1/audit", None).await.is(200);
-        world.by(&admin(), "GET", members, None).await.is(200);
-        world.by(&admin(), "GET", "/api/v1/tenants/acme/audit", None).await.is(200);
+        assert_eq!(signed_in.json["me"]["tenants"][0]["role"], "auditor");
+        let left = world.audit(Some(world.a), -1).await;
+        assert!(left.iter().any(|(_, action, _)| action == "invitation_accept"), "{left:?}");
+        let waiting = world.by(&admin(), "GET", "/api/v1/tenants/acme/invitations", None).await.is(200);
+        assert_eq!(waiting.json["items"], json!([]));
+        let again = world.by(&admin(), "PUT", members, Some(member("ann@example.org", "read-only"))).await.is(200);
+        assert_eq!((again.json["state"].as_str(), &again.json["user"]), (Some("member"), &made.json["id"]));
+        // Everything else that is shown goes to the suite's log, where the password may not be.
+        for path in [members, "/api/v1/tenants/acme/audit"] {
+            world.by(&admin(), "GET", path, None).await.is(200);
+        }
+        for path in ["/api/v1/users", "/api/v1/audit"] {
+            world.by(PLATFORM, "GET", path, None).await.is(200);
+        }
+    });
+}
+
+#[test]
+fn giving_a_role_does_not_tell_whether_an_address_has_an_account() {
+    each_engine(|world| async move {
+        let members = "/api/v1/tenants/acme/members";
+        let mut answers = Vec::new();
+        for email in [STRANGER, "noone@example.org"] {
+            let answer = world.by(&admin(), "PUT", members, Some(member(email, "auditor"))).await.is(200);
+            let invitation = answer.json["invitation"].as_str().unwrap().to_owned();
+            let again = world.by(&admin(), "PUT", members, Some(member(email, "read-only"))).await.is(200);
+            assert_eq!(again.json["invitation"], invitation.as_str());
+            let removed = world.by(&admin(), "DELETE", &format!("{members}/{}", nobodys(&world, "user")), None).await;
+            let back = format!("/api/v1/tenants/acme/invitations/{invitation}");
+            let taken_back = world.by(&admin(), "DELETE", &back, None).await.is(204);
+            let gone = world.by(&admin(), "DELETE", &back, None).await.is(404);
+            let all = [answer, again, removed, taken_back, gone].map(|answer| answer.masked(&[email, &invitation]));
+            answers.push(all.join("\n"));
+        }
+        let without_length =
+            |text: &str| text.lines().filter(|line| !line.starts_with("content-length")).collect::<Vec<_>>().join("\n");
+        assert_eq!(without_length(&answers[0]), without_length(&answers[1]));
+        // What was taken back gives nothing.
+        world.sign_in(STRANGER).await;
+        world.by(STRANGER, "GET", "/api/v1/tenants/acme/nodes", None).await.is(404);
+    });
+}
+
+#[test]
+fn attack_36_an_invitation_is_worth_no_more_than_who_made_it() {
+    each_engine(|world| async move {
+        let members = own_tenant(&world).await;
+        world.join(&admin(), &members, STRANGER, "tenant-admin").await;
+        world
+            .by(&admin(), "PUT", &members, Some(member(PLATFORM, "system-admin")))
+            .await
+            .is(403)
+            .says("more than itself");
+        world.by(STRANGER, "PUT", &members, Some(member(LEAVER, "tenant-admin"))).await.is(200);
+        world.by(STRANGER, "PUT", &members, Some(member(NEWCOMER, "auditor"))).await.is(200);
+        let stranger = format!("{members}/{}", world.user_id(STRANGER));
+        world.by(&admin(), "DELETE", &stranger, None).await.is(204);
+        // Whoever invited them is gone, and so is what the invitation was worth.
+        world.sign_in(LEAVER).await;
+        world.by(LEAVER, "GET", &members, None).await.is(404);
+        let waiting = world.by(&admin(), "GET", &members.replace("members", "invitations"), None).await.is(200);
+        assert_eq!(waiting.json["items"].as_array().unwrap().len(), 1);
+        world.clock.advance(std::time::Duration::from_hours(14 * 24));
+        world.by(&admin(), "PUT", &members, Some(member(LEAVER, "auditor"))).await.is(401);
+        let fresh = world.sign_in(&admin()).await;
+        let invitations = members.replace("members", "invitations");
+        let waiting = world.call("GET", &invitations, Some(&fresh), None).await.is(200);
+        assert_eq!(waiting.json["items"], json!([]), "after two weeks nothing waits");
+    });
+}
+
+#[test]
+fn attack_38_two_platform_administrators_who_end_each_other_at_once_leave_one() {
+    each_engine(|world| async move {
+        for change in [json!({"platform_admin": false}), json!({"disabled": true})] {
+            let back = json!({"platform_admin": true, "disabled": false});
+            let path = |email: &str| format!("/api/v1/users/{}", world.user_id(email));
+            let left =
+                if world.by(PLATFORM, "GET", "/api/v1/users", None).await.status == 200 { PLATFORM } else { STRANGER };
+            let other = if left == PLATFORM { STRANGER } else { PLATFORM };
+            world.by(left, "PATCH", &path(other), Some(back)).await.is(200);
+            let (one, two) = (world.sign_in(PLATFORM).await, world.sign_in(STRANGER).await);
+            let (stranger, platform) = (path(STRANGER), path(PLATFORM));
+            let (first, second) = futures::join!(
+                world.call("PATCH", &stranger, Some(&one), Some(change.clone())),
+                world.call("PATCH", &platform, Some(&two), Some(change.clone())),
+            );
+            let mut statuses = [first.status, second.status];
+            statuses.sort_unstable();
+            assert!(statuses[0] == 200 && [401, 403, 409].contains(&statuses[1]), "{statuses:?}");
+            let left = if first.status == 200 { &one } else { &two };
+            let users = world.call("GET", "/api/v1/users?limit=500", Some(left), None).await.is(200);
+            let admins = users.json["items"].as_array().unwrap().iter();
+            let admins = admins.filter(|user| user["platform_admin"] == true && user["disabled_at"].is_null());
+            assert_eq!(admins.count(), 1);
+        }
     });
 }
 

@@ -23,7 +23,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Map, Value, json};
 use store::{
     AuditFilter, Collection, EvaluationRow, FindingCounts, FindingFilter, MaterialOf, NewArtifact, NewSchedule,
-    NewStatement, NewTask, NewUser, OpenOptions, Store, TaskOutcome, WorkKind,
+    NewStatement, NewTask, NewUser, OpenOptions, Placed, Store, TaskOutcome, WorkKind,
 };
 use tempfile::TempDir;
 use testkit::{Postgres, TestClock, TestDatabase, TestRng};
@@ -132,8 +132,11 @@ pub(crate) struct World {
     /// Makes the next evaluation panic.
     pub(crate) panics: Arc<AtomicBool>,
     router: Router,
+    /// Makes another server on the same database, with a memory of its own.
+    routers: Box<dyn Fn(Settings) -> Router>,
+    settings: Settings,
     users: HashMap<String, UserId>,
-    tokens: tokio::sync::Mutex<HashMap<String, String>>,
+    pub(crate) tokens: tokio::sync::Mutex<HashMap<String, String>>,
     fresh: AtomicU32,
     _draining: tokio::sync::watch::Sender<bool>,
     _watch: testkit::logs::Watch<'static>,
@@ -190,6 +193,8 @@ pub(crate) const PLATFORM: &str = "platform@example.org";
 pub(crate) const STRANGER: &str = "stranger@example.org";
 /// `tenant-admin` of A whose one-time password was not changed yet.
 pub(crate) const NEWCOMER: &str = "newcomer@example.org";
+/// `tenant-admin` of A, with a session of the command line.
+pub(crate) const TERMINAL: &str = "terminal@example.org";
 /// `tenant-admin` of A, to be disabled.
 pub(crate) const LEAVER: &str = "leaver@example.org";
 
@@ -224,19 +229,25 @@ impl World {
         adjust(&mut settings);
         let (draining, drained) = tokio::sync::watch::channel(false);
         let panics = Arc::new(AtomicBool::new(false));
-        let state = ApiState::new(
-            store.clone(),
-            settings,
-            Secret::new(planted().jwt.clone()),
-            SigningKey::generate().unwrap().public(),
-            Arc::new(Installed::load()),
-            Arc::new(Evaluator { store: store.clone(), panics: panics.clone() }),
-            Arc::new(Exporter { store: store.clone() }),
-            drained,
-        );
+        let (served, panic) = (store.clone(), panics.clone());
+        let (key, installed) = (SigningKey::generate().unwrap().public(), Arc::new(Installed::load()));
+        let routers = move |settings: Settings| {
+            api::router(ApiState::new(
+                served.clone(),
+                settings,
+                Secret::new(planted().jwt.clone()),
+                key.clone(),
+                installed.clone(),
+                Arc::new(Evaluator { store: served.clone(), panics: panic.clone() }),
+                Arc::new(Exporter { store: served.clone() }),
+                drained.clone(),
+            ))
+        };
         let nobody = TenantId::generate(&*clock, &*rng);
         let mut world = Self {
-            router: api::router(state),
+            router: routers(settings.clone()),
+            routers: Box::new(routers),
+            settings,
             store,
             clock,
             rng,
@@ -263,6 +274,7 @@ impl World {
         world.user(STRANGER, &hash, None, false).await;
         world.user(LEAVER, &hash, Some((world.a, Role::TenantAdmin)), false).await;
         world.user(NEWCOMER, &hash, Some((world.a, Role::TenantAdmin)), false).await;
+        world.user(TERMINAL, &hash, Some((world.a, Role::TenantAdmin)), false).await;
         world
     }
 
@@ -306,15 +318,23 @@ impl World {
             self.store.password_change(&self.ctx(actor), hash, &after).await.unwrap();
         }
         if let Some((tenant, role)) = role {
-            self.store
-                .write(self.permit::<ops::MemberPut>(tenant))
-                .await
-                .unwrap()
-                .member_put(&email, role, None)
-                .await
-                .unwrap();
+            self.invite(tenant, &email, role).await;
+            // Whoever signs in takes the role up.
+            self.sign_in(email.as_str()).await;
         }
         self.users.insert(email.to_string(), id);
+    }
+
+    pub(crate) async fn invite(&self, tenant: TenantId, email: &Email, role: Role) -> Placed {
+        let unit = self.store.write(self.permit::<ops::MemberPut>(tenant)).await.unwrap();
+        unit.member_put(email, role).await.unwrap()
+    }
+
+    /// Another server of the same installation.
+    pub(crate) fn server(&self, change: impl FnOnce(&mut Settings)) -> Router {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        (self.routers)(settings)
     }
 
     pub(crate) fn user_id(&self, email: &str) -> UserId {
@@ -366,8 +386,13 @@ impl World {
 
     /// Sends any request; what every answer must have is checked here, and all of it goes to the suite's log.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        self.send_to(&self.router, request).await
+    }
+
+    /// The same to another server.
+    pub(crate) async fn send_to(&self, router: &Router, request: Request<Body>) -> Answer {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
         let (parts, mut body) = response.into_parts();
         let mut bytes = Vec::new();
         let streams = parts.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
@@ -382,12 +407,14 @@ impl World {
         let json: Value = serde_json::from_str(&text).unwrap_or_default();
         let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, text, json, raw: bytes };
         let mut seen = answer.text.clone();
-        // These documents show a secret once.
+        // Some documents show a secret once.
         let once = match (method.as_str(), uri.path()) {
             ("POST", "/api/v1/sessions" | "/api/v1/sessions/second-step" | "/api/v1/sessions/passkey") => Some("token"),
             ("POST", "/api/v1/me/factors/totp") => Some("secret"),
             ("POST", "/api/v1/users") => Some("one_time_password"),
-            ("PUT", path) if path.ends_with("/members") => Some("one_time_password"),
+            ("POST", "/api/v1/cli-sessions" | "/api/v1/device-tokens") => Some("token"),
+            ("POST", "/api/v1/device-codes") => Some("device_code"),
+            ("POST", path) if path.ends_with("/api-keys") || path.ends_with("/rotate") => Some("secret"),
             _ => None,
         };
         if let Some(secret) = once.and_then(|field| answer.json[field].as_str()) {
@@ -410,7 +437,7 @@ impl World {
         }
         let id = answer.header("x-request-id");
         assert!(id.parse::<RequestId>().is_ok(), "{method} {path}: x-request-id: {id}");
-        if answer.status >= 400 && method != "HEAD" {
+        if answer.status >= 400 && method != "HEAD" && !answer.header("content-type").starts_with("text/html") {
             assert_eq!(answer.json["request_id"], id, "{method} {path}: {}", answer.text);
             for field in ["code", "message"] {
                 assert!(
@@ -551,10 +578,14 @@ impl World {
 
     /// A new user who is a read-only member.
     pub(crate) async fn member(&self, tenant: TenantId) -> String {
-        let email = format!("member{}@example.org", self.fresh()).parse().unwrap();
-        let new = NewUser { name: "New".parse().unwrap(), password_hash: "none".to_owned(), platform_admin: false };
-        let unit = self.store.write(self.permit::<ops::MemberPut>(tenant)).await.unwrap();
-        unit.member_put(&email, Role::ReadOnly, Some(new)).await.unwrap().to_string()
+        let email: Email = format!("member{}@example.org", self.fresh()).parse().unwrap();
+        let password_hash = api::hash_one_time_password(&planted().password, 4, &*self.rng).unwrap();
+        let new = NewUser { name: "New".parse().unwrap(), password_hash, platform_admin: false };
+        let unit = self.store.write_platform(self.platform_permit::<ops::UserCreate>()).await.unwrap();
+        let id = unit.user_create(&email, &new).await.unwrap();
+        self.invite(tenant, &email, Role::ReadOnly).await;
+        self.sign_in(email.as_str()).await;
+        id.to_string()
     }
 
     /// Waits long enough that ids and times are later than all before.
@@ -675,6 +706,8 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
     match kind {
         "tenant" => TenantId::generate(clock, rng).to_string(),
         "user" => UserId::generate(clock, rng).to_string(),
+        "api_key" => domain::ApiKeyId::generate(clock, rng).to_string(),
+        "invitation" => domain::InvitationId::generate(clock, rng).to_string(),
         "credential" => domain::CredentialId::generate(clock, rng).to_string(),
         "job" => domain::JobId::generate(clock, rng).to_string(),
         "schedule" => domain::ScheduleId::generate(clock, rng).to_string(),

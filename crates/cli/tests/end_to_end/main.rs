@@ -10,6 +10,7 @@ mod double;
 mod jobs;
 mod proof;
 mod proving;
+mod signing_in;
 mod terminal;
 mod trusting;
 mod world;

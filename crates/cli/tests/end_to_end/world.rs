@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::double::{Double, Identity, Reply, Request};
 
+/// The session of a sign-in, and the command line's own.
+pub(crate) const FIRST_TOKEN: &str = "planted-first-token";
 pub(crate) const TOKEN: &str = "planted-session-token";
 pub(crate) const PASSWORD: &str = "planted-one-time-password";
 pub(crate) const NEW_PASSWORD: &str = "planted-new-password";
@@ -28,7 +30,7 @@ impl Run {
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
-        for secret in [TOKEN, PASSWORD, NEW_PASSWORD, TWO_STEP_PASSWORD, RECOVERY_CODE] {
+        for secret in [FIRST_TOKEN, TOKEN, PASSWORD, NEW_PASSWORD, TWO_STEP_PASSWORD, RECOVERY_CODE] {
             assert!(!self.out.contains(secret) && !self.err.contains(secret), "{self:#?}");
         }
         self
@@ -97,7 +99,8 @@ impl World {
 
     /// The requests since the login.
     pub(crate) fn requests(&self) -> Vec<String> {
-        self.server.lines().into_iter().filter(|line| !line.starts_with("POST /api/v1/sessions")).collect()
+        let of_login = ["POST /api/v1/sessions", "POST /api/v1/cli-sessions", "DELETE /api/v1/sessions/current"];
+        self.server.lines().into_iter().filter(|line| !of_login.contains(&line.as_str())).collect()
     }
 }
 
@@ -132,7 +135,7 @@ pub(crate) fn id(prefix: &str) -> String {
 
 pub(crate) fn me(must_change_password: bool) -> Value {
     wire_form::<wire::session::Me>(json!({
-        "id": id("usr"), "email": "ann@example.com", "name": "Ann", "session": id("ses"),
+        "kind": "user", "id": id("usr"), "email": "ann@example.com", "name": "Ann", "session": id("ses"),
         "must_change_password": must_change_password, "platform_admin": false,
         "tenants": [{"id": id("ten"), "slug": "acme", "name": "Acme", "role": "tenant-admin", "can": ["nodes:read"]}],
     }))
@@ -160,7 +163,8 @@ fn with_sessions(
                 NEW_PASSWORD => false,
                 _ => return Reply::problem(401, "unauthenticated", "the name or the password is wrong"),
             };
-            let session = json!({"token": TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(must_change)});
+            let session =
+                json!({"token": FIRST_TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(must_change)});
             return Reply::Json(201, wire_form::<wire::session::SessionCreated>(session));
         }
         if line == "POST /api/v1/sessions/second-step" {
@@ -169,8 +173,22 @@ fn with_sessions(
             if body.code.as_deref() != Some(CODE) && body.recovery_code.as_deref() != Some(RECOVERY_CODE) {
                 return Reply::problem(401, "unauthenticated", "sign in first");
             }
-            let session = json!({"token": TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(false)});
+            let session = json!({"token": FIRST_TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(false)});
             return Reply::Json(201, wire_form::<wire::session::SessionCreated>(session));
+        }
+        if request.token.as_deref() == Some(FIRST_TOKEN) {
+            return match line.as_str() {
+                "POST /api/v1/cli-sessions" => {
+                    assert!(request.json()["client"].as_str().unwrap().starts_with("cairn "));
+                    let made = json!({"token": TOKEN, "expires_at": "2026-12-22T11:00:00.000Z", "me": me(false)});
+                    Reply::Json(201, wire_form::<wire::cli_session::CliSessionCreated>(made))
+                }
+                "POST /api/v1/me/password" | "DELETE /api/v1/sessions/current" => Reply::Json(204, Value::Null),
+                _ => Reply::problem(403, "forbidden", "the first session is for nothing else"),
+            };
+        }
+        if line.starts_with("POST /api/v1/device-") {
+            return handler(request).unwrap();
         }
         if request.token.as_deref() != Some(TOKEN) {
             return Reply::problem(401, "unauthenticated", "sign in first");

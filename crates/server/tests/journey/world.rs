@@ -216,9 +216,23 @@ impl World {
         self.cairn_with(arguments, "")
     }
 
-    pub(crate) fn cairn_with<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>, input: &str) -> Ran {
+    pub(crate) fn cairn_command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(cairn_program());
         command.env_clear().env("PATH", "/usr/bin:/bin").env("CAIRN_HOME", self.path("home")).args(arguments);
+        command
+    }
+
+    /// A command whose document shows a secret once, in this field: from now on no log may hold it.
+    pub(crate) fn cairn_secretly<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>, field: &str) -> Value {
+        let output = self.cairn_command(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        logs::plant_as("shown once", document[field].as_str().unwrap());
+        document
+    }
+
+    pub(crate) fn cairn_with<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>, input: &str) -> Ran {
+        let mut command = self.cairn_command(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
         Ran::of(&child.wait_with_output().unwrap(), "journey-cairn")

@@ -14,6 +14,8 @@ const OF_NO_TENANT: &[&str] = &[
     "app_user",
     "audit_cursor",
     "audit_witness",
+    "cli_session",
+    "device_login",
     "factor",
     "factor_guess",
     "installation",

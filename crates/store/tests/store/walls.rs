@@ -10,12 +10,14 @@
 
 use std::collections::BTreeMap;
 
-use access::{Role, ops};
-use domain::{Coverage, CredentialId, EvidenceId, FindingId, JobId, NodeId, ScheduleId, Secret, TenantId, UserId};
+use access::{OpCtx, Role, ops};
+use domain::{
+    AuthMethod, Coverage, CredentialId, EvidenceId, FindingId, JobId, NodeId, ScheduleId, Secret, TenantId, UserId,
+};
 use serde_json::json;
 use store::{
     AuditFilter, ControlFilter, EdgeFilter, EvidenceFilter, FindingFilter, JobFilter, MaterialOf, NewJob, NewSchedule,
-    NewUser, NodeFilter, TaskOutcome,
+    NewUser, NodeFilter, SessionStart, TaskOutcome,
 };
 use testkit::Postgres;
 
@@ -63,9 +65,24 @@ async fn fill(pair: &Pair<'_>, tenant: TenantId, marker: &'static str, evidence:
     // An administrator, so that the other one may go.
     let mut members = Vec::new();
     for (name, role) in [("admin", Role::TenantAdmin), ("auditor", Role::Auditor)] {
-        let email = format!("{marker}-{name}@example.org").parse().unwrap();
+        let email: domain::Email = format!("{marker}-{name}@example.org").parse().unwrap();
         let new = NewUser { name: marker.parse().unwrap(), password_hash: "none".to_owned(), platform_admin: false };
-        members.push(pair.write::<ops::MemberPut>(tenant).await.member_put(&email, role, Some(new)).await.unwrap());
+        let platform = OpCtx::system_platform("test", pair.clock.clone(), pair.rng.clone());
+        let permit = platform.authorize_platform::<ops::UserCreate>().unwrap();
+        members.push(pair.store.write_platform(permit).await.unwrap().user_create(&email, &new).await.unwrap());
+        pair.write::<ops::MemberPut>(tenant).await.member_put(&email, role).await.unwrap();
+        // The invitation is taken up at the sign-in.
+        let user = pair.store.login_user(&email).await.unwrap().unwrap().user;
+        let start = SessionStart {
+            method: AuthMethod::Password,
+            second_factor: false,
+            request: platform.request(),
+            ip: None,
+            agent: None,
+            lifetime_ms: 3_600_000,
+            idle_ms: 3_600_000,
+        };
+        pair.store.session_create(&user, &start).await.unwrap();
     }
     let member = members[1];
     let own_node = format!("aws:eu-west-1:aws.s3.bucket:{marker}");
