@@ -197,7 +197,7 @@ both! {
     /// That a record or a statement is in the log (C2SP tlog-proof).
     log_proof platform_log_proof "/proof" (Query query: ProofQuery) -> (200 "proof" String as "text/plain") |log, state| log.proof(&state, query);
     /// That one size of the log is the beginning of another (RFC 6962).
-    log_consistency platform_log_consistency "/consistency" (Query query: ConsistencyQuery) -> (200 "proof" Consistency) |log, _state| log.consistency(query);
+    log_consistency platform_log_consistency "/consistency" (Query query: ConsistencyQuery) -> (200 "proof" Consistency) |log, state| log.consistency(query);
     /// Compares the stored records with what was signed, a part of the log at a time.
     log_verify platform_log_verify "/verify" (Query query: VerifyQuery) -> (200 "findings" LogVerification) |log, state| log.verify(&state, query);
 }

@@ -174,7 +174,7 @@ pub(crate) async fn export_lines(api: &Api, format: &str, to: &Path, force: bool
     let mut draft = Draft::create(to).map_err(|e| exists(to, e))?;
     let mut records = 0;
     while let Some(chunk) = stream.chunk().await? {
-        records += chunk.iter().filter(|byte| **byte == b'\n').count();
+        records += chunk.split(|byte| *byte == b'\n').skip(1).count();
         draft.file.write_all(&chunk).map_err(|e| exists(to, e))?;
     }
     draft.keep(to, force).map_err(|e| exists(to, e))?;

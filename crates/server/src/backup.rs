@@ -110,7 +110,7 @@ struct Report {
     taken_at: domain::Timestamp,
     version: String,
     engine: String,
-    schema: i64,
+    schema: store::Schema,
     tables: u64,
     rows: u64,
     artifacts: u64,

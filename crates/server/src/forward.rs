@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_secs(5);
 /// How long new records are gathered: a session for a batch, not for each.
 const GATHER: Duration = Duration::from_millis(300);
 /// Longest pause after failures.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 enum Way {
     Syslog(SyslogClient),
@@ -186,14 +186,11 @@ async fn page(
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
 ) -> domain::Result<(Vec<AuditRecord>, u64)> {
-    match tenant {
-        Some(tenant) => {
-            let ctx = OpCtx::system("forward", tenant, Arc::clone(clock), Arc::clone(rng));
-            store.audit_from(ctx.authorize::<ops::AuditList>(tenant)?, from, BATCH).await
-        }
-        None => {
-            let ctx = OpCtx::system_platform("forward", Arc::clone(clock), Arc::clone(rng));
-            store.platform_audit_from(ctx.authorize_platform::<ops::PlatformAuditList>()?, from, BATCH).await
-        }
+    if let Some(tenant) = tenant {
+        let ctx = OpCtx::system("forward", tenant, Arc::clone(clock), Arc::clone(rng));
+        store.audit_from(ctx.authorize::<ops::AuditList>(tenant)?, from, BATCH).await
+    } else {
+        let ctx = OpCtx::system_platform("forward", Arc::clone(clock), Arc::clone(rng));
+        store.platform_audit_from(ctx.authorize_platform::<ops::PlatformAuditList>()?, from, BATCH).await
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 /// How long a log may grow before its checkpoint is signed: one signature for a burst, not one for each record.
 const GATHER: Duration = Duration::from_millis(500);
 /// How often every log is looked at, also those that another server let grow before it died.
-const ALL: Duration = Duration::from_secs(60);
+const ALL: Duration = Duration::from_mins(1);
 
 /// Runs until `stop`, and then once more, so that what was written last is covered too.
 pub(crate) async fn run(store: Store, stop: CancellationToken) {

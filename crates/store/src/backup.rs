@@ -15,7 +15,7 @@ use crate::audit::{Category, Change};
 use crate::blob::Blobs;
 use crate::db::{Db, Engine, Tx, args};
 use crate::unit::{enter, platform_tenant};
-use crate::{Store, migrate, table};
+use crate::{Schema, Store, migrate, table};
 
 /// A kept artifact that a backup has to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,32 +39,27 @@ impl Artifact {
 /// What was read.
 #[derive(Debug, Clone)]
 pub struct Backup {
-    /// The schema's version.
-    pub schema: i64,
+    /// The schema.
+    pub schema: Schema,
     /// Every artifact that a row names.
     pub artifacts: Vec<Artifact>,
 }
 
-/// The newest schema that this program knows.
-pub fn schema_known() -> i64 {
-    migrate::newest()
-}
-
-/// The schema's version in a database; none where there is none yet.
-pub async fn schema_of(url: &str) -> Result<Option<i64>> {
+/// The schema of a database; none where there is none yet.
+pub async fn schema_of(url: &str) -> Result<Option<Schema>> {
     let db = Db::open(url, None).await?;
     let mut tx = db.read().await?;
     let exists = match tx.engine() {
         Engine::Sqlite => "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migration'",
         Engine::Pg => "SELECT 1 WHERE to_regclass('public.schema_migration') IS NOT NULL",
     };
-    let version = match tx.row(exists, args![]).await? {
+    let schema = match tx.row(exists, args![]).await? {
         None => None,
-        Some(_) => tx.row("SELECT MAX(version) FROM schema_migration", args![]).await?.map(|row| row.opt_i64(0)),
+        Some(_) => Some(migrate::recorded(&mut tx).await?),
     };
     drop(tx);
     db.close().await;
-    Ok(version.transpose()?.flatten())
+    Ok(schema)
 }
 
 /// Lets a transaction last as long as it takes; other connections keep their limits.
@@ -92,14 +87,14 @@ impl Store {
         id: BackupId,
         mut line: impl FnMut(&str, &[u8]) -> Result<()>,
     ) -> Result<Backup> {
-        let schema = migrate::newest();
+        let schema = Schema::known();
         let change = Change::to(Category::System, "backup", id).detail(json!({"schema": schema}));
         self.write_platform(permit).await?.commit(change).await?;
 
         let mut tx = self.db().read().await?;
         take_time(&mut tx).await?;
         let tenants = tenants(&mut tx).await?;
-        for table in table::tables(&mut tx, schema).await? {
+        for table in table::tables(&mut tx, &schema).await? {
             line(&table.name, &table.head())?;
             if !table.of_tenants {
                 let sql = AssertSqlSafe(table.select());

@@ -55,7 +55,7 @@ use domain::{Clock, Rng};
 
 pub use api_key::{ApiKeyRow, ApiKeyState, FoundApiKey, LiveApiKey, NewApiKey, NewApiKeySecret};
 pub use audit::{AuditFilter, AuditRecord, Category, Change, Outcome};
-pub use backup::{Artifact, Backup, schema_known, schema_of};
+pub use backup::{Artifact, Backup, schema_of};
 pub use basis::StandingJudgement;
 pub use blob::artifact_path;
 pub use cli_session::{CLI_SESSION_IDLE_MS, CLI_SESSION_MS, FoundCliSession, NewCliSession};
@@ -72,6 +72,7 @@ pub use job::{CoverageRow, JobDetail, JobFilter, JobRow, NewJob, TaskRow};
 pub use log::LogReader;
 pub use log_check::{LogFault, LogFindings};
 pub use log_sign::SignedCheckpoint;
+pub use migrate::Schema;
 pub use open::OpenOptions;
 pub use prove::{Attempt, FactorProof, PasskeyAnswer};
 pub use restore::{Restore, Restored};

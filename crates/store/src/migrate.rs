@@ -1,6 +1,9 @@
 //! Migrations: forward only, one text for both engines (see the header of `migrations/0001_begin.sql`).
 
+use std::fmt;
+
 use domain::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::db::{Db, Engine, Tx, args};
 
@@ -12,6 +15,35 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../migrations/0006_vault.sql")),
     (9, include_str!("../migrations/0009_collection.sql")),
 ];
+
+/// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Schema(Vec<i64>);
+
+impl Schema {
+    /// What this program knows.
+    pub fn known() -> Self {
+        Self(MIGRATIONS.iter().map(|(version, _)| *version).collect())
+    }
+
+    /// The one that this program does not know, if any; none at all is as unknown.
+    pub(crate) fn unknown(&self) -> Option<i64> {
+        let known = |version: &i64| MIGRATIONS.iter().any(|(known, _)| known == version);
+        if self.0.is_empty() { Some(0) } else { self.0.iter().copied().find(|version| !known(version)) }
+    }
+
+    fn has(&self, version: i64) -> bool {
+        self.0.contains(&version)
+    }
+}
+
+impl fmt::Display for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions: Vec<String> = self.0.iter().map(i64::to_string).collect();
+        f.write_str(&versions.join(", "))
+    }
+}
 
 /// Tables that hold no tenant's data although they name a tenant.
 const NOT_TENANT_SCOPED: &[&str] = &["work"];
@@ -109,14 +141,9 @@ fn grants(role: &str) -> String {
     )
 }
 
-/// The newest version that this program knows.
-pub(crate) fn newest() -> i64 {
-    MIGRATIONS.last().map_or(0, |(version, _)| *version)
-}
-
-/// The tables that the migrations up to a version make, in the order in which they make them.
-pub(crate) fn tables(engine: Engine, upto: i64) -> Vec<String> {
-    let texts = MIGRATIONS.iter().filter(|(version, _)| *version <= upto).map(|(_, text)| translate(text, engine));
+/// The tables that the migrations of a schema make, in the order in which they make them.
+pub(crate) fn tables(engine: Engine, schema: &Schema) -> Vec<String> {
+    let texts = MIGRATIONS.iter().filter(|(version, _)| schema.has(*version)).map(|(_, text)| translate(text, engine));
     let names = |text: String| -> Vec<String> {
         let lines = text.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next());
         lines.map(str::to_owned).collect()
@@ -132,32 +159,35 @@ pub(crate) fn is_of_tenants(table: &str) -> bool {
 /// Brings the schema up to date. `role` (PostgreSQL): the role that the server will run as.
 pub(crate) async fn migrate(db: &Db, role: Option<&str>) -> Result<()> {
     let mut tx = db.write().await?;
-    migrate_in(&mut tx, role, newest()).await?;
+    migrate_in(&mut tx, role, &Schema::known()).await?;
     tx.commit().await
 }
 
-/// Brings the schema from where it is to version `upto`, in a transaction that goes on.
-pub(crate) async fn migrate_in(tx: &mut Tx, role: Option<&str>, upto: i64) -> Result<()> {
+/// The migrations that a database has recorded.
+pub(crate) async fn recorded(tx: &mut Tx) -> Result<Schema> {
+    let rows = tx.rows("SELECT version FROM schema_migration ORDER BY version", args![]).await?;
+    rows.iter().map(|row| row.i64(0)).collect::<Result<_>>().map(Schema)
+}
+
+/// Applies every migration of `wanted` that is not recorded yet, in a transaction that goes on.
+pub(crate) async fn migrate_in(tx: &mut Tx, role: Option<&str>, wanted: &Schema) -> Result<()> {
     let engine = tx.engine();
     if engine == Engine::Pg {
         // Two servers that start together migrate one after the other.
         tx.execute("SELECT pg_advisory_xact_lock(7165327601)", args![]).await?;
     }
     tx.script("CREATE TABLE IF NOT EXISTS schema_migration (version BIGINT NOT NULL PRIMARY KEY);".to_owned()).await?;
-    let applied = match tx.row("SELECT MAX(version) FROM schema_migration", args![]).await? {
-        Some(row) => row.opt_i64(0)?.unwrap_or(0),
-        None => 0,
-    };
-    let newest = newest();
-    if applied > newest {
+    let applied = recorded(tx).await?;
+    if let Some(version) = applied.0.iter().find(|version| !Schema::known().has(**version)) {
         return Err(Error::Unavailable {
             message: format!(
-                "the database is of a newer version (schema {applied}, this server knows {newest}): start the newer server"
+                "the database is of a newer version (schema {version}, this server knows {}): start the newer server",
+                Schema::known()
             ),
             detail: String::new(),
         });
     }
-    for (version, text) in MIGRATIONS.iter().filter(|(version, _)| *version > applied && *version <= upto) {
+    for (version, text) in MIGRATIONS.iter().filter(|(version, _)| wanted.has(*version) && !applied.has(*version)) {
         let mut script = translate(text, engine);
         if engine == Engine::Pg {
             script.push_str(&row_level_security(text));
@@ -183,6 +213,36 @@ mod tests {
             "CREATE TABLE a (\n  id BLOB NOT NULL,\n  n INTEGER\n) STRICT;\nX;\n"
         );
         assert_eq!(translate(text, Engine::Pg), "CREATE TABLE a (\n  id UUID NOT NULL,\n  n BIGINT\n);\nY;\n");
+    }
+
+    #[tokio::test]
+    async fn a_migration_with_a_lower_number_than_the_newest_is_applied_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&format!("sqlite:{}", dir.path().join("cairn.db").display()), None).await.unwrap();
+        let mut tx = db.write().await.unwrap();
+        migrate_in(&mut tx, None, &Schema(vec![1, 9])).await.unwrap();
+        assert_eq!(recorded(&mut tx).await.unwrap(), Schema(vec![1, 9]));
+        assert!(tx.rows("SELECT 1 FROM factor", args![]).await.is_err(), "0002 was not wanted");
+        tx.commit().await.unwrap();
+
+        migrate(&db, None).await.unwrap();
+        let mut tx = db.read().await.unwrap();
+        assert_eq!(recorded(&mut tx).await.unwrap(), Schema::known());
+        tx.rows("SELECT 1 FROM factor", args![]).await.unwrap();
+        drop(tx);
+        migrate(&db, None).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_with_a_migration_that_is_not_known_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&format!("sqlite:{}", dir.path().join("cairn.db").display()), None).await.unwrap();
+        migrate(&db, None).await.unwrap();
+        let mut tx = db.write().await.unwrap();
+        tx.execute("INSERT INTO schema_migration (version) VALUES (4711)", args![]).await.unwrap();
+        tx.commit().await.unwrap();
+        let error = migrate(&db, None).await.unwrap_err();
+        assert!(error.to_string().contains("newer version (schema 4711"), "{error}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! The schema is first brought to the backup's version, the rows go in, and only then it is brought up to date: what later migrations do
 //! to rows, they do to these too.
 //!
-//! What a restore changes of what was backed up: every session is ended (also those that were ended after the backup would live again),
-//! work that was held goes back to the queue, the log of the platform and of every tenant says that they were restored, and a sealed mark
+//! What a restore changes of what was backed up: every session and every sign-in between its steps is ended (what was ended after the
+//! backup would live again), work that was held goes back to the queue, the log of the platform and of every tenant says that they were restored, and a sealed mark
 //! tells the first start that this going back in time was meant.
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use crate::db::{Db, Engine, Tx, Value, args};
 use crate::open::{APP_ROLE, current_user, make_app_role};
 use crate::table::{self, Kind, Table};
 use crate::unit::{PlatformWrite, enter, platform_tenant};
-use crate::{OpenOptions, Store, migrate, vault};
+use crate::{OpenOptions, Schema, Store, migrate, vault};
 
 /// Bytes of lines in one statement, where it has more than one row.
 const CHUNK_BYTES: usize = 4 * 1_024 * 1_024;
@@ -94,14 +94,18 @@ async fn refuse_used(tx: &mut Tx) -> Result<()> {
 }
 
 impl Restore {
-    /// Begins a restore of a backup with the schema version `schema` into an empty database.
-    pub async fn begin(options: OpenOptions, permit: PlatformPermit<ops::BackupRestore>, schema: i64) -> Result<Self> {
-        let newest = migrate::newest();
-        if schema < 1 || schema > newest {
+    /// Begins a restore of a backup with the schema `schema` into an empty database.
+    pub async fn begin(
+        options: OpenOptions,
+        permit: PlatformPermit<ops::BackupRestore>,
+        schema: &Schema,
+    ) -> Result<Self> {
+        if let Some(unknown) = schema.unknown() {
             return Err(Error::invalid(
                 "backup",
                 format!(
-                    "it has schema {schema}, and this version knows 1 to {newest}: restore it with the version that made it, or a newer one"
+                    "it has schema {unknown}, and this version knows {}: restore it with the version that made it, or a newer one",
+                    Schema::known()
                 ),
             ));
         }
@@ -218,9 +222,10 @@ impl Restore {
         if let Some(missing) = self.tables.iter().find(|table| !self.seen.contains(&table.name)) {
             return Err(Error::invalid("backup", format!("it lacks the table `{}`", missing.name)));
         }
-        migrate::migrate_in(&mut self.tx, self.role.as_deref(), migrate::newest()).await?;
+        migrate::migrate_in(&mut self.tx, self.role.as_deref(), &Schema::known()).await?;
         let now = self.ctx.clock().now();
         self.tx.execute("UPDATE session SET revoked_at = $1 WHERE revoked_at IS NULL", args![now]).await?;
+        self.tx.execute("DELETE FROM sign_in", args![]).await?;
         self.tx
             .execute(
                 "UPDATE work SET lease_id = NULL, lease_owner = NULL, lease_until = NULL WHERE lease_id IS NOT NULL",

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::db::{Engine, Row, Tx, Value, args};
-use crate::migrate;
+use crate::{Schema, migrate};
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,9 +203,9 @@ async fn present(tx: &mut Tx) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Every table of a database at version `schema`, each behind those that it refers to. A table that no migration makes is an error: it
+/// Every table of a database with a schema, each behind those that it refers to. A table that no migration makes is an error: it
 /// would be missing from every backup.
-pub(crate) async fn tables(tx: &mut Tx, schema: i64) -> Result<Vec<Table>> {
+pub(crate) async fn tables(tx: &mut Tx, schema: &Schema) -> Result<Vec<Table>> {
     let mut present = present(tx).await?;
     let mut rest = Vec::new();
     for name in migrate::tables(tx.engine(), schema) {

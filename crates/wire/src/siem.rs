@@ -391,7 +391,7 @@ mod tests {
             assert_eq!(event["type_uid"].as_u64().unwrap(), class * 100 + event["activity_id"].as_u64().unwrap());
             assert_eq!(event["category_uid"].as_u64().unwrap(), class / 1_000);
             assert!(!event["metadata"]["product"]["name"].is_null() && !event["metadata"]["version"].is_null());
-            assert!(event["type_uid"].as_u64().unwrap() % 100 != 0);
+            assert!(!event["type_uid"].as_u64().unwrap().is_multiple_of(100));
         }
     }
 }

@@ -8,7 +8,8 @@ use crate::workspace::Workspace;
 
 /// Runs the tests (all, or those that the options name) in writing mode.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> {
-    write(workspace, &["test", "--workspace", "--no-fail-fast"], args)
+    let all: &[&str] = if run::names_package(args) { &[] } else { &["--workspace"] };
+    write(workspace, &[&["test", "--no-fail-fast"], all].concat(), args)
 }
 
 /// The OpenAPI document only.

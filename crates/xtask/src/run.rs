@@ -16,6 +16,11 @@ pub(crate) fn cargo(workspace: &Workspace, args: &[&str]) -> Command {
     command
 }
 
+/// Whether options for a test runner name a package: with `--workspace` beside it, `-p` would choose nothing.
+pub(crate) fn names_package(options: &[impl AsRef<str>]) -> bool {
+    options.iter().map(AsRef::as_ref).any(|option| option.starts_with("-p") || option.starts_with("--package"))
+}
+
 /// Runs it with our terminal; another exit code than 0 is an error.
 pub(crate) fn check(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", shown(command)))?;
@@ -126,6 +131,12 @@ mod tests {
         seen.sort();
         assert_eq!(seen, ["err", "out"]);
         assert!(error.starts_with("`sh -c") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn a_package_that_is_named_is_seen() {
+        assert!(names_package(&["-p", "api"]) && names_package(&["--package=api"]) && names_package(&["-papi"]));
+        assert!(!names_package(&["some_test", "--no-capture"]));
     }
 
     #[test]

@@ -122,9 +122,7 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         }
         let nextest = run::which("cargo-nextest").is_some();
         let runner: &[&str] = if nextest { &["nextest", "run"] } else { &["test", "--lib", "--bins", "--tests"] };
-        // With it, `-p` would choose nothing.
-        let names_package = passed_on.iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package"));
-        let all: &[&str] = if names_package { &[] } else { &["--workspace"] };
+        let all: &[&str] = if run::names_package(&passed_on) { &[] } else { &["--workspace"] };
         let mut command = run::cargo(w, &[runner, all, &["--locked", "--no-fail-fast"]].concat());
         command
             .args(&passed_on)

@@ -15,13 +15,13 @@ fn email(text: &str) -> Email {
     text.parse().unwrap()
 }
 
-fn ip(n: u32) -> Option<IpAddr> {
-    Some(IpAddr::V4(n.into()))
+fn ip(n: u32) -> IpAddr {
+    IpAddr::V4(n.into())
 }
 
 /// How many of `tries` guesses were let through, one after the other, each from an address of its own.
 fn let_through(throttle: &Arc<Throttle>, clock: &TestClock, who: &str, from: u32, tries: u32) -> usize {
-    (0..tries).filter(|n| throttle.sign_in(&email(who), ip(from + n), false, clock.now()).is_ok()).count()
+    (0..tries).filter(|n| throttle.sign_in(&email(who), Some(ip(from + n)), false, clock.now()).is_ok()).count()
 }
 
 #[test]
@@ -30,13 +30,13 @@ fn past_the_free_tries_each_wait_is_twice_the_one_before_up_to_a_bound() {
     assert_eq!(let_through(&throttle, &clock, "ann@example.org", 0, 100), 10, "at one moment");
     let mut waits = Vec::new();
     for n in 0..14 {
-        let wait = throttle.sign_in(&email("ann@example.org"), ip(1_000 + n), false, clock.now()).unwrap_err();
+        let wait = throttle.sign_in(&email("ann@example.org"), Some(ip(1_000 + n)), false, clock.now()).unwrap_err();
         waits.push(wait.ms / 1_000);
         clock.advance(Duration::from_millis(wait.ms.unsigned_abs()));
-        drop(throttle.sign_in(&email("ann@example.org"), ip(1_000 + n), false, clock.now()).unwrap());
+        drop(throttle.sign_in(&email("ann@example.org"), Some(ip(1_000 + n)), false, clock.now()).unwrap());
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900, 900]);
-    clock.advance(Duration::from_secs(24 * 3_600));
+    clock.advance(Duration::from_hours(24));
     assert_eq!(let_through(&throttle, &clock, "ann@example.org", 0, 100), 10, "forgotten after a day");
 }
 
@@ -56,19 +56,20 @@ fn who_guesses_elsewhere_cannot_make_the_owner_at_home_wait() {
     let (throttle, clock) = throttle();
     assert_eq!(let_through(&throttle, &clock, "ann@example.org", 1, 100_000), 10);
     for _ in 0..100 {
-        throttle.sign_in(&email("ann@example.org"), ip(7), true, clock.now()).unwrap().was_right();
+        throttle.sign_in(&email("ann@example.org"), Some(ip(7)), true, clock.now()).unwrap().was_right();
     }
     // Also where the same network is used up for strangers.
     for n in 0..100 {
-        drop(throttle.sign_in(&email(&format!("x{n}@example.org")), ip(7), false, clock.now()));
+        drop(throttle.sign_in(&email(&format!("x{n}@example.org")), Some(ip(7)), false, clock.now()));
     }
-    assert!(throttle.sign_in(&email("y@example.org"), ip(7), false, clock.now()).is_err());
-    throttle.sign_in(&email("ann@example.org"), ip(7), true, clock.now()).unwrap().was_right();
+    assert!(throttle.sign_in(&email("y@example.org"), Some(ip(7)), false, clock.now()).is_err());
+    throttle.sign_in(&email("ann@example.org"), Some(ip(7)), true, clock.now()).unwrap().was_right();
     // And at home it is counted too.
-    let tries =
-        (0..100).filter(|_| throttle.sign_in(&email("ann@example.org"), ip(7), true, clock.now()).is_ok()).count();
+    let tries = (0..100)
+        .filter(|_| throttle.sign_in(&email("ann@example.org"), Some(ip(7)), true, clock.now()).is_ok())
+        .count();
     assert_eq!(tries, 10);
-    let wait = throttle.sign_in(&email("ann@example.org"), ip(7), true, clock.now()).unwrap_err();
+    let wait = throttle.sign_in(&email("ann@example.org"), Some(ip(7)), true, clock.now()).unwrap_err();
     assert!(wait.ms <= 30_000);
 }
 
@@ -78,15 +79,16 @@ fn a_right_guess_clears_its_account_and_not_what_its_network_did_to_others() {
     // An attacker with an account of their own signs in between guesses.
     let mut judged = 0;
     for n in 0..1_000 {
-        if let Ok(own) = throttle.sign_in(&email("mallory@example.org"), ip(1), false, clock.now()) {
+        if let Ok(own) = throttle.sign_in(&email("mallory@example.org"), Some(ip(1)), false, clock.now()) {
             own.was_right();
         }
-        judged +=
-            usize::from(throttle.sign_in(&email(&format!("v{n}@example.org")), ip(1), false, clock.now()).is_ok());
+        judged += usize::from(
+            throttle.sign_in(&email(&format!("v{n}@example.org")), Some(ip(1)), false, clock.now()).is_ok(),
+        );
     }
     assert_eq!(judged, 30);
     assert_eq!(let_through(&throttle, &clock, "bob@example.org", 100, 9), 9);
-    throttle.sign_in(&email("bob@example.org"), ip(200), false, clock.now()).unwrap().was_right();
+    throttle.sign_in(&email("bob@example.org"), Some(ip(200)), false, clock.now()).unwrap().was_right();
     assert_eq!(let_through(&throttle, &clock, "bob@example.org", 300, 100), 10);
 }
 
@@ -94,7 +96,7 @@ fn a_right_guess_clears_its_account_and_not_what_its_network_did_to_others() {
 fn guesses_at_once_are_counted_like_guesses_one_after_the_other() {
     let (throttle, clock) = throttle();
     let held: Vec<_> =
-        (0..1_000).map(|n| throttle.sign_in(&email("ann@example.org"), ip(n), false, clock.now())).collect();
+        (0..1_000).map(|n| throttle.sign_in(&email("ann@example.org"), Some(ip(n)), false, clock.now())).collect();
     assert_eq!(held.iter().filter(|guess| guess.is_ok()).count(), 10);
 }
 
@@ -118,7 +120,7 @@ fn a_million_names_and_addresses_take_no_more_memory_and_push_out_no_hot_counter
     let before = size(&throttle);
     assert_eq!(let_through(&throttle, &clock, "victim@example.org", 1, 20), 10);
     for n in 0..1_000_000 {
-        drop(throttle.sign_in(&email(&format!("{n}@example.org")), ip(1_000 + n), false, clock.now()));
+        drop(throttle.sign_in(&email(&format!("{n}@example.org")), Some(ip(1_000 + n)), false, clock.now()));
     }
     assert_eq!(size(&throttle), before);
     assert!(before.1 * size_of::<[Slot; WAYS]>() < 4 * 1_024 * 1_024);
@@ -131,7 +133,9 @@ fn a_burst_is_told_once_and_the_next_burst_again() {
     let told = |tries: u32| {
         (0..tries)
             .filter(|n| {
-                throttle.sign_in(&email("ann@example.org"), ip(*n), false, clock.now()).is_err_and(|wait| wait.first)
+                throttle
+                    .sign_in(&email("ann@example.org"), Some(ip(*n)), false, clock.now())
+                    .is_err_and(|wait| wait.first)
             })
             .count()
     };
@@ -146,7 +150,7 @@ fn a_clock_that_is_set_back_makes_nobody_wait_longer_than_the_bound() {
     let (throttle, clock) = throttle();
     assert_eq!(let_through(&throttle, &clock, "ann@example.org", 0, 30), 10);
     clock.set(Timestamp::from_millis(0));
-    let wait = throttle.sign_in(&email("ann@example.org"), ip(99), false, clock.now()).unwrap_err();
+    let wait = throttle.sign_in(&email("ann@example.org"), Some(ip(99)), false, clock.now()).unwrap_err();
     assert!(wait.ms <= 1_000, "{wait:?}");
 }
 

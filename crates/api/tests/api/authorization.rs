@@ -202,13 +202,12 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
             json!({"name": "Key", "state": "no state", "credential": {"id": "", "response": response}})
         }
         "session_prove" => json!({"password": planted().password}),
-        "passkey_challenge" | "sessions_end" => json!({}),
+        "data_key_rotate" | "passkey_challenge" | "sessions_end" => json!({}),
         "totp_create" => json!({"name": "Phone"}),
         "totp_confirm" => json!({"code": "000000"}),
         "sign_in_policy_put" => json!({"second_factor_required": false}),
         "password_change" => json!({"old": planted().password, "new": planted().new_password}),
         "tenant_create" => json!({"slug": format!("t{n}"), "name": "T"}),
-        "data_key_rotate" => json!({}),
         "user_create" => json!({"email": email, "name": "U"}),
         "user_update" => json!({"platform_admin": false}),
         "member_put" => json!({"email": email, "role": "read-only"}),

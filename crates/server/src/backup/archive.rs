@@ -43,8 +43,7 @@ pub(super) struct Header {
     pub(super) version: String,
     /// `sqlite` or `postgresql`; either restores into either.
     pub(super) engine: String,
-    /// The schema's version.
-    pub(super) schema: i64,
+    pub(super) schema: store::Schema,
     /// The archive's key, sealed under the master key.
     key: String,
 }
@@ -175,7 +174,7 @@ pub(super) struct Written {
 impl<W: Write> ArchiveWriter<W> {
     pub(super) fn new(
         out: W,
-        (id, taken_at, engine, schema): (BackupId, Timestamp, &str, i64),
+        (id, taken_at, engine, schema): (BackupId, Timestamp, &str, store::Schema),
         master: &AeadKey,
         rng: &Arc<dyn Rng>,
     ) -> anyhow::Result<Self> {
@@ -379,7 +378,8 @@ mod tests {
     fn written() -> Vec<u8> {
         let rng: Arc<dyn Rng> = Arc::new(testkit::TestRng::seeded(1));
         let id = BackupId::generate(&testkit::TestClock::default(), &*rng);
-        let mut writer = ArchiveWriter::new(Vec::new(), (id, TAKEN, "sqlite", 1), &master(), &rng).unwrap();
+        let mut writer =
+            ArchiveWriter::new(Vec::new(), (id, TAKEN, "sqlite", store::Schema::known()), &master(), &rng).unwrap();
         for (part, bytes) in parts() {
             writer.begin(&part).unwrap();
             bytes.chunks(300_000).for_each(|piece| writer.data(piece).unwrap());

@@ -12,7 +12,7 @@ use crypto::aead::AeadKey;
 use crypto::system::{SystemClock, SystemRng};
 use domain::{BackupId, Clock, Error, Rng};
 use secrets::Stores;
-use store::Store;
+use store::{Schema, Store};
 
 use super::archive::{ArchiveWriter, Manifest, Part};
 use super::{BackupArguments, Progress, Report, advise, is_postgres, megabytes, options, refuse_existing};
@@ -135,10 +135,10 @@ pub(crate) async fn create(
     let table = config::table(file, &process_environment)?;
     let options = options(config, &data, AeadKey::from_bytes(*master.expose()));
     match store::schema_of(&options.url).await? {
-        Some(schema) if schema == store::schema_known() => {}
+        Some(schema) if schema == Schema::known() => {}
         Some(schema) => bail!(
             "the database has schema {schema} and this version of cairn-server knows {}: take the backup with the version that runs",
-            store::schema_known()
+            Schema::known()
         ),
         None => bail!("the database is empty: nothing to back up"),
     }
@@ -196,7 +196,7 @@ async fn take(
     let mut guard = Unfinished { path: unfinished.clone(), kept: false };
     let full = |error: std::io::Error| advise(error, &unfinished);
     let engine = if postgres { "postgresql" } else { "sqlite" };
-    let head = (id, taken_at, engine, store::schema_known());
+    let head = (id, taken_at, engine, Schema::known());
     let mut writer = ArchiveWriter::new(BufWriter::new(out), head, master, &rng)?;
 
     let mut progress = Progress::new(arguments.json);

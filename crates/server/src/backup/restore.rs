@@ -200,7 +200,7 @@ pub(crate) async fn restore(config: &Config, stores: &Stores, arguments: &Restor
     let staging = Staging::make(&data)?;
     let ctx = OpCtx::system_platform("restore", Arc::new(SystemClock), Arc::new(SystemRng));
     let options = options(config, &staging.path, AeadKey::from_bytes(*master.expose()));
-    let mut restore = Restore::begin(options, ctx.authorize_platform::<ops::BackupRestore>()?, header.schema).await?;
+    let mut restore = Restore::begin(options, ctx.authorize_platform::<ops::BackupRestore>()?, &header.schema).await?;
     let mut progress = Progress::new(arguments.json);
     let mut reading = Reading {
         restore: &mut restore,

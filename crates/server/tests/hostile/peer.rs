@@ -149,6 +149,6 @@ pub(crate) fn answer(bytes: &[u8]) -> Option<Answer> {
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let mut answer = Answer { status, head: head.to_owned(), body: String::new() };
     let length = answer.header("content-length").and_then(|length| length.parse::<usize>().ok())?;
-    answer.body = body.get(..length)?.to_owned();
+    body.get(..length)?.clone_into(&mut answer.body);
     Some(answer)
 }

@@ -60,7 +60,7 @@ fn event_collector(token: &str) -> (u16, Seen) {
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().enumerate() {
             let mut stream = stream.unwrap();
-            let (mut bytes, mut piece) = (Vec::new(), [0u8; 65_536]);
+            let (mut bytes, mut piece) = (Vec::new(), vec![0u8; 65_536]);
             let (head, body) = loop {
                 let read = stream.read(&mut piece).unwrap_or_default();
                 bytes.extend_from_slice(&piece[..read]);
@@ -178,9 +178,13 @@ fn an_auditor_keeps_a_checkpoint_and_a_log_that_was_changed_since_is_found_out()
     fs::write(world.path("changed.zip"), bytes).unwrap();
     assert_eq!(world.cairn(["audit", "verify", &text("changed.zip")]).code, 3);
 
-    // Somebody puts the old database back: nothing is signed any more, and both sides say why.
+    // Somebody puts the old database back. The vault notices first; where it is told to take it as it is, the log still does not: nothing
+    // is signed any more, and both sides say why.
     fs::copy(&copy, &database).unwrap();
-    let server = world.start();
+    assert!(world.start_refused().contains("--accept-vault-rollback"));
+    let mut accepted = world.command();
+    accepted.arg("--accept-vault-rollback");
+    let server = world.start_command(accepted);
     world.login(&server);
     let refused = world.cairn(["audit", "checkpoint"]);
     assert!(refused.code != 0 && refused.err.contains("rolled back or changed"), "{}", refused.err);

@@ -203,7 +203,7 @@ async fn a_removed_record_tile_or_checkpoint_and_a_recomputed_leaf_are_found() {
         let entry = b"{\"v\":1}".to_vec();
         let leaf = merkle::leaf_hash(&entry);
         let literal = |bytes: &[u8]| {
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
             if world.postgres.is_some() { format!("'\\x{hex}'::bytea") } else { format!("x'{hex}'") }
         };
         let sql = format!(
