@@ -94,10 +94,19 @@ operations! {
     BackupCreate "backup_create" platform Write SystemAdmin;
     BackupRestore "backup_restore" platform Write SystemAdmin;
     RestoreAccept "restore_accept" platform Write SystemAdmin;
+    ProviderList "provider_list" platform Read SystemAdmin;
+    ProviderCreate "provider_create" platform Write SystemAdmin;
+    ProviderUpdate "provider_update" platform Write SystemAdmin;
+    ProviderDelete "provider_delete" platform Write SystemAdmin;
+    ScimTokenCreate "scim_token_create" platform Write SystemAdmin;
+    ScimTokenDelete "scim_token_delete" platform Write SystemAdmin;
 
     MemberList "member_list" tenant Read UsersManage;
     MemberPut "member_put" tenant Write UsersManage;
     MemberDelete "member_delete" tenant Write UsersManage;
+    GroupRoleList "group_role_list" tenant Read UsersManage;
+    GroupRolePut "group_role_put" tenant Write UsersManage;
+    GroupRoleDelete "group_role_delete" tenant Write UsersManage;
 
     CredentialList "credential_list" tenant Read CredentialsManage;
     CredentialCreate "credential_create" tenant Write CredentialsManage;

@@ -26,13 +26,15 @@ macro_rules! decisions {
 
 decisions! {
     tenant [
-        MemberList MemberPut MemberDelete CredentialList CredentialCreate CredentialDelete CredentialResolve CredentialUse JobList JobCreate
+        MemberList MemberPut MemberDelete GroupRoleList GroupRolePut GroupRoleDelete
+        CredentialList CredentialCreate CredentialDelete CredentialResolve CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]
     platform [
         TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate PlatformAuditList PlatformAuditExport PlatformLogRead
         PlatformLogCosign WitnessList WitnessAdd WitnessRemove BackupCreate BackupRestore RestoreAccept
+        ProviderList ProviderCreate ProviderUpdate ProviderDelete ScimTokenCreate ScimTokenDelete
     ]
 }
 

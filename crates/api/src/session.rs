@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use access::OpCtx;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use crypto::{jwt, password, token};
 use domain::{Email, Error, Limits, RequestId, Rng, Secret};
 use serde_json::json;
@@ -14,6 +14,7 @@ use store::{LiveSession, UserRow};
 use wire::session::{Me, MyTenant, PasswordChange, SessionCreate, SessionCreated};
 
 use crate::caller::{self, Caller};
+use crate::cookie::{self, SameOrigin};
 use crate::page::Body;
 use crate::password::check_new;
 use crate::problem::{Answer, Failure};
@@ -25,6 +26,13 @@ pub(crate) const AUDIENCE: &str = "cairn-session";
 
 /// The address of the caller, before anybody is signed in.
 pub(crate) struct Address(Option<IpAddr>);
+
+impl Address {
+    /// The address.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.0
+    }
+}
 
 impl FromRequestParts<ApiState> for Address {
     type Rejection = std::convert::Infallible;
@@ -97,8 +105,13 @@ fn refused() -> Failure {
 pub(crate) async fn session_create(
     State(state): State<ApiState>,
     Address(ip): Address,
+    origin: SameOrigin,
     Body(body): Body<SessionCreate>,
-) -> Answer<(StatusCode, Json<SessionCreated>)> {
+) -> Answer<(StatusCode, HeaderMap, Json<SessionCreated>)> {
+    if body.cookie {
+        // Another site must not sign its own account in here.
+        origin.check()?;
+    }
     let request = caller::request(&state);
     let cost = state.settings.bcrypt_cost;
     let password = Secret::new(body.password.into_bytes());
@@ -154,7 +167,15 @@ pub(crate) async fn session_create(
     if let (Some(before), Some(after)) = (before_hash, renewed) {
         state.store.password_rehash(&ctx, user.id, &before, &after).await?;
     }
-    Ok((StatusCode::CREATED, Json(issue(&state, &user, request, ip).await?)))
+    let mut session = issue(&state, &user, request, ip).await?;
+    let mut headers = HeaderMap::new();
+    if body.cookie {
+        let seconds = session.expires_at.as_seconds() - state.store.clock().now().as_seconds();
+        // In the cookie only, where no script reads it.
+        let token = std::mem::take(&mut session.token);
+        headers.insert(header::SET_COOKIE, cookie::set(cookie::SESSION, &token, seconds)?);
+    }
+    Ok((StatusCode::CREATED, headers, Json(session)))
 }
 
 /// A new session of a user who has proved who they are, and its token. Every way to sign in ends here.
@@ -180,9 +201,13 @@ pub(crate) async fn issue(
 
 /// Signs out: the session's token is refused from now on.
 #[utoipa::path(delete, path = "/api/v1/sessions/current", tag = "sessions", responses((status = 204, description = "signed out")))]
-pub(crate) async fn session_revoke(State(state): State<ApiState>, caller: Caller) -> Answer<StatusCode> {
+pub(crate) async fn session_revoke(State(state): State<ApiState>, caller: Caller) -> Answer<(StatusCode, HeaderMap)> {
     state.store.session_revoke(caller.ctx()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let mut headers = HeaderMap::new();
+    if caller.by_cookie() {
+        headers.insert(header::SET_COOKIE, cookie::clear(cookie::SESSION)?);
+    }
+    Ok((StatusCode::NO_CONTENT, headers))
 }
 
 /// Who is signed in, and what they may do.

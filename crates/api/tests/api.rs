@@ -13,12 +13,18 @@ mod authorization;
 mod document;
 #[path = "api/http.rs"]
 mod http_edge;
+#[path = "api/idp.rs"]
+mod idp;
 #[path = "api/log.rs"]
 mod log;
+#[path = "api/login.rs"]
+mod login;
 #[path = "api/member.rs"]
 mod member;
 #[path = "api/other_tenant.rs"]
 mod other_tenant;
+#[path = "api/scim.rs"]
+mod scim;
 #[path = "api/session.rs"]
 mod session;
 #[path = "api/tenants_apart.rs"]

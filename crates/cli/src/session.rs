@@ -144,7 +144,7 @@ async fn meet(server: &Server) -> Result<Trust> {
 }
 
 async fn sign_in(client: &Client, email: &str, password: &Secret) -> Result<SessionCreated> {
-    let body = SessionCreate { email: email.to_owned(), password: text(password)? };
+    let body = SessionCreate { email: email.to_owned(), password: text(password)?, cookie: false };
     let created = client.post(&["sessions"], Some(&body)).await?;
     created.parse().map_err(|_| Failure::new("the server's answer to the login is not as expected"))
 }

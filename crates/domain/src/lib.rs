@@ -22,8 +22,8 @@ mod time;
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use id::{
-    ArtifactId, AuditId, BackupId, CollectionId, ControlResultId, CredentialId, EvidenceId, FindingId, IdParseError,
-    JobId, RequestId, Rng, ScheduleId, SessionId, TaskId, TenantId, UserId,
+    ArtifactId, AuditId, BackupId, CollectionId, ControlResultId, CredentialId, EvidenceId, FindingId, GroupId,
+    GroupRoleId, IdParseError, JobId, ProviderId, RequestId, Rng, ScheduleId, SessionId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

@@ -81,9 +81,9 @@ impl LiveSession {
     }
 }
 
-const USER_COLUMNS: &str = "id, email, name, platform_admin, must_change_password, created_at, disabled_at";
+pub(crate) const USER_COLUMNS: &str = "id, email, name, platform_admin, must_change_password, created_at, disabled_at";
 
-fn user_row(row: &Row, at: usize) -> Result<UserRow> {
+pub(crate) fn user_row(row: &Row, at: usize) -> Result<UserRow> {
     Ok(UserRow {
         id: UserId::from_uuid(row.uuid(at)?),
         email: row.parse(at + 1)?,
@@ -153,7 +153,7 @@ impl PlatformWrite<ops::UserUpdate> {
         user.platform_admin = platform_admin.unwrap_or(user.platform_admin);
         self.tx
             .execute(
-                "UPDATE app_user SET disabled_at = $2, platform_admin = $3 WHERE id = $1",
+                "UPDATE app_user SET disabled_at = $2, disabled_by = NULL, platform_admin = $3 WHERE id = $1",
                 args![id, user.disabled_at, user.platform_admin],
             )
             .await?;
@@ -200,7 +200,7 @@ async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
 }
 
 /// Writes one event to the platform's log and to that of each of the user's tenants.
-async fn append_everywhere(
+pub(crate) async fn append_everywhere(
     tx: &mut Tx,
     ctx: &OpCtx,
     user: Option<UserId>,

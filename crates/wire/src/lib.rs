@@ -4,8 +4,8 @@
 //!
 //! Invariants:
 //! - requests refuse unknown fields, so that a misspelt or an additional one is told and not ignored;
-//! - nothing here can hold a secret on its way out, except the two documents that show one once ([`session::SessionCreated`] and
-//!   [`member::MemberAdded`]).
+//! - nothing here can hold a secret on its way out, except the documents that show one once ([`session::SessionCreated`],
+//!   [`member::MemberAdded`], [`provider::ScimTokenCreated`]).
 #![warn(missing_docs)]
 
 pub mod audit;
@@ -18,6 +18,7 @@ pub mod log;
 pub mod member;
 pub mod node;
 pub mod problem;
+pub mod provider;
 pub mod session;
 pub mod siem;
 pub mod tenant;

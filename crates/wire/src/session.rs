@@ -13,12 +13,16 @@ pub struct SessionCreate {
     pub email: String,
     /// The password.
     pub password: String,
+    /// Whether the token goes into a cookie of this browser instead of into the answer.
+    #[serde(default)]
+    pub cookie: bool,
 }
 
 /// A session that has just begun. The token is shown this once.
 #[derive(Deserialize, Serialize, ToSchema)]
 pub struct SessionCreated {
-    /// Send it as `Authorization: Bearer …`.
+    /// Send it as `Authorization: Bearer …`. Absent where it went into a cookie.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token: String,
     /// When it ends (RFC 3339).
     #[schema(value_type = String)]

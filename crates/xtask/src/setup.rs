@@ -163,7 +163,7 @@ fn python(workspace: &Workspace) -> anyhow::Result<()> {
     if works && fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(());
     }
-    println!("making .venv with moto and boto3 from PyPI (about 1 minute)");
+    println!("making .venv with moto, boto3 and scim2-tester from PyPI (about 1 minute)");
     run::check(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     run::check(
         Command::new(venv.join("bin/python"))
