@@ -29,8 +29,8 @@ macro_rules! decisions {
 
 decisions! {
     tenant [
-        MemberList MemberPut MemberDelete SignInPolicyShow SignInPolicyPut CredentialList CredentialCreate CredentialDelete CredentialResolve
-        DataKeyReseal CredentialUse JobList JobCreate
+        MemberList MemberPut MemberDelete SignInPolicyShow SignInPolicyPut GroupRoleList GroupRolePut GroupRoleDelete
+        CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]
@@ -38,6 +38,7 @@ decisions! {
         TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate UserFactorsReset PlatformAuditList PlatformAuditExport PlatformLogRead
         PlatformLogCosign WitnessList WitnessAdd WitnessRemove BackupCreate BackupRestore RestoreAccept DataKeyList DataKeyRotate
         PlatformKeyReseal MasterKeyRotate SigningKeyRotate
+        ProviderList ProviderCreate ProviderUpdate ProviderDelete ScimTokenCreate ScimTokenDelete
     ]
 }
 

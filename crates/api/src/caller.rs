@@ -8,12 +8,12 @@ use access::{
     TenantOperation,
 };
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header;
 use axum::http::request::Parts;
 use crypto::jwt::{self, Claims};
 use domain::{Error, RequestId, SessionId, TenantId};
 use store::LiveSession;
 
+use crate::cookie;
 use crate::layers;
 use crate::problem::Failure;
 use crate::session;
@@ -23,6 +23,7 @@ use crate::state::ApiState;
 pub(crate) struct Caller {
     ctx: OpCtx,
     session: LiveSession,
+    by_cookie: bool,
     state: ApiState,
 }
 
@@ -50,12 +51,8 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Failure> {
-        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let token = match (values.next(), values.next()) {
-            (Some(value), None) => value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")),
-            _ => None,
-        };
-        let session = token.and_then(|token| session_of(state, token)).ok_or(Error::Unauthenticated)?;
+        let (token, by_cookie) = cookie::token(&parts.headers)?.ok_or(Error::Unauthenticated)?;
+        let session = session_of(state, token).ok_or(Error::Unauthenticated)?;
         let session = state.store.session_live(session).await?.ok_or(Error::Unauthenticated)?;
         let actor = Actor::User { id: session.user.id, email: session.user.email.clone(), session: session.id };
         let ctx = OpCtx::user(
@@ -69,7 +66,17 @@ impl FromRequestParts<ApiState> for Caller {
         let since_proof = state.store.clock().now().millis_since(session.proved_at);
         let is_fresh = since_proof < state.settings.step_up_ms;
         let ctx = ctx.with_freshness(if is_fresh { Freshness::Fresh } else { Freshness::Stale });
-        Ok(Self { ctx, session, state: state.clone() })
+        if by_cookie && cookie::changes(&parts.method) {
+            let origin = cookie::SameOrigin::of(parts, state);
+            if let Some(why) = origin.refusal() {
+                let change = store::Change::to(store::Category::Authorization, "session", session.id)
+                    .outcome(store::Outcome::Deny)
+                    .detail(serde_json::json!({"reason": why}));
+                state.store.record(&ctx, None, "cookie_use", &change).await?;
+            }
+            origin.check()?;
+        }
+        Ok(Self { ctx, session, by_cookie, state: state.clone() })
     }
 }
 
@@ -82,6 +89,11 @@ impl Caller {
     /// The session.
     pub(crate) fn session(&self) -> &LiveSession {
         &self.session
+    }
+
+    /// Whether the session came as a browser's cookie.
+    pub(crate) fn by_cookie(&self) -> bool {
+        self.by_cookie
     }
 
     /// Whoever still has a one-time password may change it, and nothing else.

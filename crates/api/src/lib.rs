@@ -3,7 +3,9 @@
 //! **Not for** deciding (`access`), storing (`store`), listening (`server` brings TLS and the sockets).
 //!
 //! Invariants:
-//! - the one way to an [`access::OpCtx`] is the `caller::Caller` extractor, and every handler but the public ones has one;
+//! - the one way to an [`access::OpCtx`] that holds a role is the `caller::Caller` extractor, and every handler but the public ones and SCIM's
+//!   has one; SCIM's have `scim::Provider`, whose context holds no role;
+//! - what a cookie brings changes nothing without the proof that our own page asked (`cookie`);
 //! - a handler reaches tenant data only with a permit that it asked for by operation; a denial is in the audit log before the answer;
 //! - what the caller may not see answers with the same bytes as what does not exist;
 //! - every answer carries the security headers and a request id.
@@ -12,24 +14,30 @@ mod admission;
 mod audit;
 mod caller;
 mod control;
+mod cookie;
 mod credential;
 mod data_key;
 mod evidence;
 mod factor;
 mod finding;
+mod group_role;
 mod health;
 mod job;
 mod layers;
 mod log;
+mod login;
 mod member;
 mod node;
+mod oidc;
 mod page;
 mod passkey;
 mod password;
 mod plugin;
 pub mod ports;
 mod problem;
+mod provider;
 mod schedule;
+mod scim;
 mod second_step;
 mod session;
 mod state;
@@ -48,6 +56,7 @@ pub use admission::{Admission, Admitted};
 pub use audit::audit_document;
 pub use finding::finding_document;
 pub use layers::refusal;
+pub use login::recheck;
 pub use session::{hash_one_time_password, one_time_password};
 pub use state::{ApiState, Settings};
 
@@ -80,6 +89,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::ready_show))
         .routes(routes!(health::openapi_show))
         .routes(routes!(session::session_create))
+        .routes(routes!(login::login_list))
+        .routes(routes!(login::login_begin))
+        .routes(routes!(login::login_callback))
         .routes(routes!(session::session_revoke))
         .routes(routes!(second_step::session_confirm))
         .routes(routes!(second_step::passkey_challenge))
@@ -106,12 +118,17 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(audit::platform_audit_list))
         .routes(routes!(data_key::data_key_list))
         .routes(routes!(data_key::data_key_rotate))
+        .routes(routes!(provider::provider_list, provider::provider_create))
+        .routes(routes!(provider::provider_show, provider::provider_update, provider::provider_delete))
+        .routes(routes!(provider::scim_token_create, provider::scim_token_delete))
         .routes(routes!(plugin::plugin_list))
         .routes(routes!(control::rule_list))
         .routes(routes!(evidence::evidence_key_show))
         .routes(routes!(member::member_list, member::member_put))
         .routes(routes!(member::member_delete))
         .routes(routes!(factor::sign_in_policy_show, factor::sign_in_policy_put))
+        .routes(routes!(group_role::group_role_list, group_role::group_role_put))
+        .routes(routes!(group_role::group_role_delete))
         .routes(routes!(credential::credential_list, credential::credential_create))
         .routes(routes!(credential::credential_show, credential::credential_delete))
         .routes(routes!(job::job_list, job::job_create))
@@ -187,5 +204,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
+    let router = router.merge(scim::routes());
     layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
 }

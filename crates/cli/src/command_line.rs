@@ -11,7 +11,8 @@ use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
-    audit, audit_log, credential, evidence, factor, finding, job, member, node, plugin, session, tenant, user,
+    audit, audit_log, credential, evidence, factor, finding, group, job, member, node, plugin, provider, session,
+    tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -48,6 +49,12 @@ enum Command {
     /// Members of the tenant and their roles
     #[command(subcommand)]
     Members(member::Command),
+    /// Roles that groups of identity providers give in the tenant
+    #[command(subcommand)]
+    Groups(group::Command),
+    /// Identity providers to sign in with
+    #[command(subcommand)]
+    Providers(provider::Command),
     /// Credentials for discovery
     #[command(subcommand)]
     Creds(credential::Command),
@@ -154,6 +161,8 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Tenants(command) => wait(command.run(cx)),
         Command::Users(command) => wait(command.run(cx)),
         Command::Members(command) => wait(command.run(cx)),
+        Command::Groups(command) => wait(command.run(cx)),
+        Command::Providers(command) => wait(command.run(cx)),
         Command::Creds(command) => wait(command.run(cx)),
         Command::Plugins(command) => wait(command.run(cx)),
         Command::Jobs(command) => wait(command.run(cx)),
@@ -271,6 +280,8 @@ mod tests {
         check::<wire::factor::Factor>();
         check::<wire::user::User>();
         check::<wire::member::Member>();
+        check::<wire::provider::Provider>();
+        check::<wire::provider::GroupRole>();
         check::<wire::credential::Credential>();
         check::<wire::credential::Plugin>();
         check::<wire::job::Job>();

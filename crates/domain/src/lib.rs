@@ -24,7 +24,8 @@ pub use digest::Digest;
 pub use error::{Error, Result};
 pub use id::{
     ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId, CredentialId, EvidenceId, FactorId,
-    FindingId, IdParseError, JobId, RequestId, Rng, ScheduleId, SessionId, SignInId, TaskId, TenantId, UserId,
+    FindingId, GroupId, GroupRoleId, IdParseError, JobId, ProviderId, RequestId, Rng, ScheduleId, SessionId, SignInId,
+    TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

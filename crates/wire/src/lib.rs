@@ -5,7 +5,7 @@
 //! Invariants:
 //! - requests refuse unknown fields, so that a misspelt or an additional one is told and not ignored;
 //! - nothing here can hold a secret on its way out, except the documents that show one once ([`session::SessionCreated`],
-//!   [`session::SecondStepNeeded`], [`member::MemberAdded`], [`user::UserCreated`], and in [`factor`]).
+//!   [`session::SecondStepNeeded`], [`member::MemberAdded`], [`user::UserCreated`], [`provider::ScimTokenCreated`], and in [`factor`]).
 #![warn(missing_docs)]
 
 pub mod audit;
@@ -20,6 +20,7 @@ pub mod log;
 pub mod member;
 pub mod node;
 pub mod problem;
+pub mod provider;
 pub mod session;
 pub mod siem;
 pub mod tenant;

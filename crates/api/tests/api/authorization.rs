@@ -14,7 +14,18 @@ use crate::world::{
 };
 
 /// Operations that need no session.
-const PUBLIC: [&str; 5] = ["health_show", "openapi_show", "passkey_challenge", "ready_show", "session_create"];
+const PUBLIC: [&str; 8] = [
+    "health_show",
+    "login_begin",
+    "login_callback",
+    "login_list",
+    "openapi_show",
+    "passkey_challenge",
+    "ready_show",
+    "session_create",
+];
+/// Of these, the ones that send a browser on, wherever it comes from.
+const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 const PROVEN: [(&str, &str); 2] = [("session_confirm", "401"), ("session_create_by_passkey", "400")];
 /// Operations on one's own account whose object nobody has here, and what that is answered with. `second_factor.rs` and `session.rs` have them.
@@ -30,7 +41,7 @@ const SELF: [&str; 3] = ["me_show", "password_change", "session_revoke"];
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 3] = ["evidence_key_show", "plugin_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 21] = [
+const VIEWS: [(&str, &str); 22] = [
     ("credential_show", "credential_list"),
     ("evidence_show", "evidence_list"),
     ("finding_counts", "finding_list"),
@@ -52,6 +63,7 @@ const VIEWS: [(&str, &str); 21] = [
     ("platform_log_proof", "platform_log_read"),
     ("platform_log_tile", "platform_log_read"),
     ("platform_log_verify", "platform_log_read"),
+    ("provider_show", "provider_list"),
 ];
 /// Operations of `access` that are the server's own work and have no route.
 const WITHOUT_ROUTE: &[&str] = &[
@@ -131,6 +143,7 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) async fn new(world: &World, tenant: domain::TenantId) -> Self {
+        world.provider_at("standing", "https://127.0.0.1:1/standing").await;
         Self { node: world.node(tenant).await, evidence: world.evidence(tenant).await }
     }
 }
@@ -150,6 +163,8 @@ pub(crate) async fn object(
         "factor" => domain::FactorId::generate(&*world.clock, &*world.rng).to_string(),
         "session" => domain::SessionId::generate(&*world.clock, &*world.rng).to_string(),
         "credential" => world.credential(tenant).await,
+        "provider" => world.provider().await,
+        "group_role" => world.group_role(tenant).await,
         "job" => world.job(tenant).await,
         "schedule" => world.schedule(tenant).await,
         "node" => standing.node.clone(),
@@ -203,6 +218,14 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
             let secret = json!({"access_key_id": "AKIA", "secret_access_key": planted().aws});
             json!({"plugin": "aws", "name": format!("n{n}"), "type": "aws-keys", "secret": secret})
         }
+        "provider_create" => json!({
+            "name": format!("p{n}"),
+            "issuer": format!("https://p{n}.example.org"),
+            "client_id": "cairn",
+            "client_secret": planted().client,
+        }),
+        "provider_update" => json!({"title": "Renamed"}),
+        "group_role_put" => json!({"provider": "standing", "group": format!("g{n}"), "role": "read-only"}),
         "job_create" => json!({"plugin": "host"}),
         "schedule_create" => json!({"plugin": "host", "interval_s": 3_600}),
         "log_cosign" => {
@@ -261,6 +284,9 @@ async fn callers(world: &World) -> Vec<(String, Option<String>)> {
 /// The status that follows from `access`, thought of apart from the code.
 fn expected(operation: &str, caller: &str) -> &'static str {
     let ok = "2xx";
+    if REDIRECTS.contains(&operation) {
+        return "303";
+    }
     if PUBLIC.contains(&operation) {
         return ok;
     }
@@ -328,6 +354,7 @@ fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record
                     _ if name == "newcomer" && class != "2xx" => "one-time password",
                     "401" => "nobody is there",
                     "404" if !is_own(&operation.id) => "not a member",
+                    "303" => "sent on",
                     status if is_own(&operation.id) && status != "403" => "nothing is there",
                     _ => "role too low",
                 };
