@@ -118,6 +118,12 @@ operations! {
     BackupCreate "backup_create" platform Write SystemAdmin;
     BackupRestore "backup_restore" platform Write SystemAdmin;
     RestoreAccept "restore_accept" platform Write SystemAdmin;
+    ProviderList "provider_list" platform Read SystemAdmin;
+    ProviderCreate "provider_create" platform Write SystemAdmin fresh;
+    ProviderUpdate "provider_update" platform Write SystemAdmin fresh;
+    ProviderDelete "provider_delete" platform Write SystemAdmin fresh;
+    ScimTokenCreate "scim_token_create" platform Write SystemAdmin fresh;
+    ScimTokenDelete "scim_token_delete" platform Write SystemAdmin fresh;
 
     MemberList "member_list" tenant Read UsersManage;
     MemberPut "member_put" tenant Write UsersManage fresh;
@@ -125,6 +131,9 @@ operations! {
     InvitationDelete "invitation_delete" tenant Write UsersManage;
     SignInPolicyShow "sign_in_policy_show" tenant Read UsersManage;
     SignInPolicyPut "sign_in_policy_put" tenant Write UsersManage fresh;
+    GroupRoleList "group_role_list" tenant Read UsersManage;
+    GroupRolePut "group_role_put" tenant Write UsersManage fresh;
+    GroupRoleDelete "group_role_delete" tenant Write UsersManage fresh;
 
     ApiKeyList "api_key_list" tenant Read UsersManage;
     ApiKeyCreate "api_key_create" tenant Write UsersManage fresh;

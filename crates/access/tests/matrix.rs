@@ -30,6 +30,7 @@ macro_rules! decisions {
 decisions! {
     tenant [
         MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
+        GroupRoleList GroupRolePut GroupRoleDelete
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
@@ -38,6 +39,7 @@ decisions! {
         TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate UserFactorsReset PlatformAuditList PlatformAuditExport PlatformLogRead
         PlatformLogCosign WitnessList WitnessAdd WitnessRemove BackupCreate BackupRestore RestoreAccept DataKeyList DataKeyRotate
         PlatformKeyReseal MasterKeyRotate SigningKeyRotate
+        ProviderList ProviderCreate ProviderUpdate ProviderDelete ScimTokenCreate ScimTokenDelete
     ]
 }
 

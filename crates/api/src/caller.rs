@@ -9,7 +9,6 @@ use access::{
     TenantOperation,
 };
 use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header;
 use axum::http::request::Parts;
 use crypto::jwt::{self, Claims};
 use domain::{Error, RequestId, SessionId, TenantId};
@@ -17,6 +16,7 @@ use store::{LiveSession, Membership};
 use wire::session::Me;
 
 use crate::api_key::{self, KeyCaller};
+use crate::cookie;
 use crate::layers;
 use crate::problem::Failure;
 use crate::state::ApiState;
@@ -34,6 +34,7 @@ enum Identity {
 pub(crate) struct Caller {
     ctx: OpCtx,
     identity: Identity,
+    by_cookie: bool,
     state: ApiState,
 }
 
@@ -71,12 +72,26 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Failure> {
-        let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
-        let token = match (values.next(), values.next()) {
-            (Some(value), None) => value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")),
-            _ => None,
-        };
-        Self::of(state, token.ok_or(Error::Unauthenticated)?, request(state), address(parts)).await
+        let (token, by_cookie) = cookie::token(&parts.headers)?.ok_or(Error::Unauthenticated)?;
+        let mut caller = Self::of(state, token, request(state), address(parts)).await?;
+        if by_cookie {
+            // A browser's cookie holds a browser's session, and nothing else.
+            let Identity::Session { session, cli: false } = &caller.identity else {
+                return Err(Error::Unauthenticated.into());
+            };
+            if cookie::changes(&parts.method) {
+                let origin = cookie::SameOrigin::of(parts, state);
+                if let Some(why) = origin.refusal() {
+                    let change = store::Change::to(store::Category::Authorization, "session", session.id)
+                        .outcome(store::Outcome::Deny)
+                        .detail(serde_json::json!({"reason": why}));
+                    state.store.record(&caller.ctx, None, "cookie_use", &change).await?;
+                }
+                origin.check()?;
+            }
+            caller.by_cookie = true;
+        }
+        Ok(caller)
     }
 }
 
@@ -90,7 +105,8 @@ impl Caller {
     ) -> Result<Self, Failure> {
         if token.starts_with(crypto::api_key::PREFIX) {
             let (key, ctx) = api_key::authenticate(state, token, request, ip).await?;
-            return Ok(Self { ctx, identity: Identity::Key(Box::new(key)), state: state.clone() });
+            let identity = Identity::Key(Box::new(key));
+            return Ok(Self { ctx, identity, by_cookie: false, state: state.clone() });
         }
         let cli = token.starts_with(crypto::cli_session::PREFIX);
         let session = if cli {
@@ -111,7 +127,8 @@ impl Caller {
         let since_proof = state.store.clock().now().millis_since(session.proved_at);
         let is_fresh = since_proof < state.settings.step_up_ms;
         let ctx = ctx.with_freshness(if is_fresh { Freshness::Fresh } else { Freshness::Stale });
-        Ok(Self { ctx, identity: Identity::Session { session: Box::new(session), cli }, state: state.clone() })
+        let identity = Identity::Session { session: Box::new(session), cli };
+        Ok(Self { ctx, identity, by_cookie: false, state: state.clone() })
     }
 
     /// Who it is.
@@ -158,6 +175,11 @@ impl Caller {
             },
             Identity::Key(key) => key.check_again(&self.state, self.ctx.ip()).await,
         }
+    }
+
+    /// Whether the session came as a browser's cookie.
+    pub(crate) fn by_cookie(&self) -> bool {
+        self.by_cookie
     }
 
     /// Whoever still has a one-time password may change it, and nothing else.

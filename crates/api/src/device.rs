@@ -284,14 +284,14 @@ async fn signed_in(state: &ApiState, visitor: &Visitor, fields: Fields) -> Resul
         return again(StatusCode::TOO_MANY_REQUESTS, "Too many wrong codes. Wait ten minutes.");
     }
     // The sign-in of everybody else, with all that it checks.
-    let mut signed_in = session::sign_in(state, visitor, SessionCreate { email, password }).await;
+    let mut signed_in = session::sign_in(state, visitor, SessionCreate { email, password, cookie: false }).await;
     if let Ok(SignedIn::SecondStep(needed)) = signed_in {
         if code.is_empty() {
             return again(StatusCode::UNAUTHORIZED, "Your account has a second factor: type its code too.");
         }
         let is_totp = code.bytes().all(|b| b.is_ascii_digit());
         let (code, recovery_code) = if is_totp { (Some(code), None) } else { (None, Some(code)) };
-        let step = SecondStep { token: needed.token, code, recovery_code, passkey: None };
+        let step = SecondStep { token: needed.token, code, recovery_code, passkey: None, cookie: false };
         signed_in = second_step::confirm(state, visitor, step).await.map(SignedIn::Session);
     }
     let signed_in = match signed_in {

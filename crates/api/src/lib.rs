@@ -3,7 +3,9 @@
 //! **Not for** deciding (`access`), storing (`store`), listening (`server` brings TLS and the sockets).
 //!
 //! Invariants:
-//! - the one way to an [`access::OpCtx`] is the `caller::Caller` extractor, and every handler but the public ones has one;
+//! - the one way to an [`access::OpCtx`] that holds a role is the `caller::Caller` extractor, and every handler but the public ones and SCIM's
+//!   has one; SCIM's have `scim::Provider`, whose context holds no role;
+//! - what a cookie brings changes nothing without the proof that our own page asked (`cookie`);
 //! - a handler reaches tenant data only with a permit that it asked for by operation; a denial is in the audit log before the answer;
 //! - what the caller may not see answers with the same bytes as what does not exist;
 //! - every answer carries the security headers and a request id.
@@ -14,26 +16,32 @@ mod audit;
 mod caller;
 mod cli_session;
 mod control;
+mod cookie;
 mod credential;
 mod data_key;
 mod device;
 mod evidence;
 mod factor;
 mod finding;
+mod group_role;
 mod health;
 mod job;
 mod layers;
 mod log;
+mod login;
 mod member;
 mod node;
+mod oidc;
 mod page;
 mod passkey;
 mod password;
 mod plugin;
 pub mod ports;
 mod problem;
+mod provider;
 mod role;
 mod schedule;
+mod scim;
 mod second_step;
 mod session;
 mod state;
@@ -52,6 +60,7 @@ pub use admission::{Admission, Admitted};
 pub use audit::audit_document;
 pub use finding::finding_document;
 pub use layers::refusal;
+pub use login::recheck;
 pub use session::{hash_one_time_password, one_time_password};
 pub use state::{ApiState, Settings};
 
@@ -88,6 +97,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::ready_show))
         .routes(routes!(health::openapi_show))
         .routes(routes!(session::session_create))
+        .routes(routes!(login::login_list))
+        .routes(routes!(login::login_begin))
+        .routes(routes!(login::login_callback))
         .routes(routes!(session::session_revoke))
         .routes(routes!(second_step::session_confirm))
         .routes(routes!(second_step::passkey_challenge))
@@ -117,6 +129,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(audit::platform_audit_list))
         .routes(routes!(data_key::data_key_list))
         .routes(routes!(data_key::data_key_rotate))
+        .routes(routes!(provider::provider_list, provider::provider_create))
+        .routes(routes!(provider::provider_show, provider::provider_update, provider::provider_delete))
+        .routes(routes!(provider::scim_token_create, provider::scim_token_delete))
         .routes(routes!(plugin::plugin_list))
         .routes(routes!(control::rule_list))
         .routes(routes!(evidence::evidence_key_show))
@@ -129,6 +144,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(api_key::api_key_list, api_key::api_key_create))
         .routes(routes!(api_key::api_key_show, api_key::api_key_revoke))
         .routes(routes!(api_key::api_key_rotate))
+        .routes(routes!(group_role::group_role_list, group_role::group_role_put))
+        .routes(routes!(group_role::group_role_delete))
         .routes(routes!(credential::credential_list, credential::credential_create))
         .routes(routes!(credential::credential_show, credential::credential_delete))
         .routes(routes!(job::job_list, job::job_create))
@@ -204,8 +221,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
-    layers::apply(
-        device::pages(router).fallback(problem::no_route).method_not_allowed_fallback(problem::no_method),
-        state,
-    )
+    let router = device::pages(router).merge(scim::routes());
+    layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
 }

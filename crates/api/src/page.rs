@@ -49,6 +49,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// A JSON value whose objects name each member once, or what is wrong with it.
+pub(crate) fn strict(bytes: &[u8]) -> Result<serde_json::Value, String> {
+    serde_json::from_slice::<Unique>(bytes).map_err(|error| clean(&error.to_string()))?;
+    serde_json::from_slice(bytes).map_err(|error| clean(&error.to_string()))
+}
+
 /// JSON whose objects name each member once.
 struct Unique;
 

@@ -3,16 +3,18 @@
 use access::own;
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use crypto::jwt::{self, Claims};
 use domain::{AuthMethod, Error, SignInId};
 use serde_json::json;
 use store::{Attempt, FactorProof, PendingSignIn};
 use wire::session::{
-    PasskeyAnswer, PasskeyAsk, PasskeyChallenge, SecondStep, SecondStepNeeded, SessionCreated, StepUp, SteppedUp,
+    PasskeyAnswer, PasskeyAsk, PasskeyChallenge, PasskeySignIn, SecondStep, SecondStepNeeded, SessionCreated, StepUp,
+    SteppedUp,
 };
 
 use crate::caller::Caller;
+use crate::cookie::{self, SameOrigin};
 use crate::page::Body;
 use crate::passkey::{self, Purpose};
 use crate::problem::{Answer, Failure};
@@ -78,9 +80,17 @@ fn proof(
 pub(crate) async fn session_confirm(
     State(state): State<ApiState>,
     visitor: Visitor,
+    origin: SameOrigin,
+    headers: HeaderMap,
     Body(body): Body<SecondStep>,
-) -> Answer<(StatusCode, Json<SessionCreated>)> {
-    Ok((StatusCode::CREATED, Json(confirm(&state, &visitor, body).await?)))
+) -> Answer<(StatusCode, HeaderMap, Json<SessionCreated>)> {
+    if body.cookie {
+        origin.check()?;
+    }
+    let (by_cookie, token) = (body.cookie, cookie::second_step_token(&headers, body.token, body.cookie)?);
+    let created = confirm(&state, &visitor, SecondStep { token, ..body }).await?;
+    let (headers, created) = cookie::hand_over(&state, created, by_cookie)?;
+    Ok((StatusCode::CREATED, headers, created))
 }
 
 /// The second step, with all that it checks.
@@ -105,12 +115,14 @@ fn finished(state: &ApiState, finished: store::Finished) -> Result<SessionCreate
     responses((status = 200, description = "a challenge", body = PasskeyChallenge)))]
 pub(crate) async fn passkey_challenge(
     State(state): State<ApiState>,
+    headers: HeaderMap,
     Body(body): Body<PasskeyAsk>,
 ) -> Answer<Json<PasskeyChallenge>> {
     let party = passkey::party(&state)?;
-    let Some(token) = body.token else {
+    if body.token.is_none() && !body.cookie {
         return Ok(Json(passkey::ask(&state, &Purpose::SignIn, passkey::request_options(party, None))));
-    };
+    }
+    let token = cookie::second_step_token(&headers, body.token.unwrap_or_default(), body.cookie)?;
     let id = sign_in_of(&state, &token)?;
     let known = state.store.passkey_ids(state.store.sign_in_waiting(id).await?).await?;
     let purpose = Purpose::SecondStep(id.to_string());
@@ -118,16 +130,23 @@ pub(crate) async fn passkey_challenge(
 }
 
 /// Signs in with a passkey alone, whose authenticator verified its user.
-#[utoipa::path(post, path = "/api/v1/sessions/passkey", tag = "sessions", security(()), request_body = PasskeyAnswer,
+#[utoipa::path(post, path = "/api/v1/sessions/passkey", tag = "sessions", security(()), request_body = PasskeySignIn,
     responses((status = 201, description = "signed in", body = SessionCreated)))]
 pub(crate) async fn session_create_by_passkey(
     State(state): State<ApiState>,
     visitor: Visitor,
-    Body(body): Body<PasskeyAnswer>,
-) -> Answer<(StatusCode, Json<SessionCreated>)> {
-    let answer = passkey::answer(&state, &Purpose::SignIn, &body)?;
+    origin: SameOrigin,
+    Body(body): Body<PasskeySignIn>,
+) -> Answer<(StatusCode, HeaderMap, Json<SessionCreated>)> {
+    if body.cookie {
+        origin.check()?;
+    }
+    let answer = PasskeyAnswer { state: body.state, credential: body.credential };
+    let answer = passkey::answer(&state, &Purpose::SignIn, &answer)?;
     let start = session::start(&state, SignIn { method: AuthMethod::Passkey, second_factor: true }, &visitor);
-    Ok((StatusCode::CREATED, Json(finished(&state, state.store.sign_in_by_passkey(answer, start).await?)?)))
+    let created = finished(&state, state.store.sign_in_by_passkey(answer, start).await?)?;
+    let (headers, created) = cookie::hand_over(&state, created, body.cookie)?;
+    Ok((StatusCode::CREATED, headers, created))
 }
 
 /// A challenge to one of one's passkeys, for a fresh proof in this session.

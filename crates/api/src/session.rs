@@ -6,7 +6,7 @@ use access::{OpCtx, own};
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use crypto::{jwt, password, token};
 use domain::{AuthMethod, Email, Error, Limits, RequestId, Rng, Secret};
@@ -18,6 +18,7 @@ use wire::session::{
 };
 
 use crate::caller::{self, Caller};
+use crate::cookie::{self, SameOrigin};
 use crate::page::{self, Body, Paging, Path, Query};
 use crate::password::check_new;
 use crate::problem::{Answer, Failure};
@@ -37,6 +38,18 @@ pub(crate) struct Visitor {
     pub(crate) request: RequestId,
     pub(crate) ip: Option<IpAddr>,
     agent: Option<String>,
+}
+
+impl Visitor {
+    /// The request.
+    pub(crate) fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// Where it comes from.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
 }
 
 impl FromRequestParts<ApiState> for Visitor {
@@ -156,11 +169,21 @@ fn refused() -> Failure {
 pub(crate) async fn session_create(
     State(state): State<ApiState>,
     visitor: Visitor,
+    origin: SameOrigin,
     Body(body): Body<SessionCreate>,
 ) -> Answer<Response> {
+    if body.cookie {
+        // Another site must not sign its own account in here.
+        origin.check()?;
+    }
+    let by_cookie = body.cookie;
     Ok(match sign_in(&state, &visitor, body).await? {
-        SignedIn::Session(session) => (StatusCode::CREATED, Json(session)).into_response(),
-        SignedIn::SecondStep(needed) => (StatusCode::ACCEPTED, Json(needed)).into_response(),
+        SignedIn::Session(session) => {
+            (StatusCode::CREATED, cookie::hand_over(&state, session, by_cookie)?).into_response()
+        }
+        SignedIn::SecondStep(needed) => {
+            (StatusCode::ACCEPTED, cookie::hold_over(&state, needed, by_cookie)?).into_response()
+        }
     })
 }
 
@@ -336,10 +359,14 @@ pub(crate) async fn sessions_end(
 
 /// Signs out: the session's token is refused from now on.
 #[utoipa::path(delete, path = "/api/v1/sessions/current", tag = "sessions", responses((status = 204, description = "signed out")))]
-pub(crate) async fn session_revoke(State(state): State<ApiState>, caller: Caller) -> Answer<StatusCode> {
+pub(crate) async fn session_revoke(State(state): State<ApiState>, caller: Caller) -> Answer<(StatusCode, HeaderMap)> {
     caller.session()?;
     state.store.session_revoke(caller.ctx()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let mut headers = HeaderMap::new();
+    if caller.by_cookie() {
+        headers.insert(header::SET_COOKIE, cookie::clear(cookie::SESSION)?);
+    }
+    Ok((StatusCode::NO_CONTENT, headers))
 }
 
 /// Who asks, and what they may do.

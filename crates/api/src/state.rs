@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use crypto::ed25519::PublicKey;
-use domain::Secret;
+use domain::{Error, Secret};
 use store::Store;
 use tokio::sync::Semaphore;
+use transport::WebClient;
 
 use crate::api_key::Keys;
 use crate::device::Guesses;
+use crate::oidc::Oidc;
 use crate::ports::{Catalog, Evaluate, Export};
 use crate::throttle::Throttle;
 
@@ -38,6 +40,8 @@ pub struct Settings {
     pub requests_max: usize,
     /// Of these, from one IPv4 address or IPv6 network; default 128.
     pub requests_per_address: usize,
+    /// Where browsers and identity providers reach this server: `https://` and the host, no slash at its end.
+    pub public_url: String,
 }
 
 impl Default for Settings {
@@ -54,6 +58,7 @@ impl Default for Settings {
             request_ms: 30_000,
             requests_max: 512,
             requests_per_address: 128,
+            public_url: String::new(),
         }
     }
 }
@@ -78,6 +83,8 @@ pub struct ApiState {
     pub(crate) guesses: Arc<Guesses>,
     /// Ends streams when the server drains.
     pub(crate) draining: tokio::sync::watch::Receiver<bool>,
+    /// Asks identity providers; none until a client is given.
+    oidc: Option<Arc<Oidc>>,
 }
 
 impl ApiState {
@@ -109,7 +116,23 @@ impl ApiState {
             keys,
             guesses: Arc::default(),
             draining,
+            oidc: None,
         }
+    }
+
+    /// With a client for identity providers.
+    #[must_use]
+    pub fn with_web(mut self, web: WebClient) -> Self {
+        self.oidc = Some(Arc::new(Oidc::new(web)));
+        self
+    }
+
+    /// What asks identity providers.
+    pub(crate) fn oidc(&self) -> Result<&Oidc, Error> {
+        self.oidc.as_deref().ok_or_else(|| Error::Unavailable {
+            message: "this server cannot reach identity providers".to_owned(),
+            detail: "no client was given".to_owned(),
+        })
     }
 }
 

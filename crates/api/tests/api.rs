@@ -19,14 +19,20 @@ mod cli_session;
 mod document;
 #[path = "api/http.rs"]
 mod http_edge;
+#[path = "api/idp.rs"]
+mod idp;
 #[path = "api/log.rs"]
 mod log;
+#[path = "api/login.rs"]
+mod login;
 #[path = "api/member.rs"]
 mod member;
 #[path = "api/other_tenant.rs"]
 mod other_tenant;
 #[path = "api/passkey.rs"]
 mod passkey;
+#[path = "api/scim.rs"]
+mod scim;
 #[path = "api/second_factor.rs"]
 mod second_factor;
 #[path = "api/session.rs"]

@@ -11,8 +11,8 @@ use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
-    api_key, audit, audit_log, credential, evidence, factor, finding, job, member, node, plugin, role, session, tenant,
-    user,
+    api_key, audit, audit_log, credential, evidence, factor, finding, group, job, member, node, plugin, provider, role,
+    session, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -55,6 +55,12 @@ enum Command {
     /// API keys of the tenant, for machines
     #[command(subcommand)]
     Keys(api_key::Command),
+    /// Roles that groups of identity providers give in the tenant
+    #[command(subcommand)]
+    Groups(group::Command),
+    /// Identity providers to sign in with
+    #[command(subcommand)]
+    Providers(provider::Command),
     /// Credentials for discovery
     #[command(subcommand)]
     Creds(credential::Command),
@@ -163,6 +169,8 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Members(command) => wait(command.run(cx)),
         Command::Roles(command) => wait(command.run(cx)),
         Command::Keys(command) => wait(command.run(cx)),
+        Command::Groups(command) => wait(command.run(cx)),
+        Command::Providers(command) => wait(command.run(cx)),
         Command::Creds(command) => wait(command.run(cx)),
         Command::Plugins(command) => wait(command.run(cx)),
         Command::Jobs(command) => wait(command.run(cx)),
@@ -282,6 +290,8 @@ mod tests {
         check::<wire::member::Member>();
         check::<wire::member::Invitation>();
         check::<wire::api_key::ApiKey>();
+        check::<wire::provider::Provider>();
+        check::<wire::provider::GroupRole>();
         check::<wire::credential::Credential>();
         check::<wire::credential::Plugin>();
         check::<wire::job::Job>();

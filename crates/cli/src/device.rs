@@ -19,7 +19,7 @@ const SLOW_DOWN: Duration = Duration::from_secs(5);
 /// What this is, for the person who approves it.
 pub(crate) fn client_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let host: String = name.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+    let host: String = name.chars().filter(char::is_ascii_graphic).take(64).collect();
     let on = if host.is_empty() { String::new() } else { format!(" on {host}") };
     format!("cairn {}{on}", env!("CARGO_PKG_VERSION"))
 }

@@ -56,7 +56,7 @@ impl Proofs {
                 .hint("sign in there, or make recovery codes there and use one here"));
         }
         let (code, recovery_code) = by_kind(self.code()?);
-        Ok(SecondStep { token, code, recovery_code, passkey: None })
+        Ok(SecondStep { token, cookie: false, code, recovery_code, passkey: None })
     }
 
     /// A fresh proof of who is signed in.

@@ -43,7 +43,7 @@ impl Output {
     }
 
     /// Shows lines of a table whose columns come from the data.
-    pub(crate) fn lines(self, columns: &[(String, String)], items: &[Doc]) -> Result {
+    pub(crate) fn lines(columns: &[(String, String)], items: &[Doc]) -> Result {
         let columns: Vec<(&str, &str)> =
             columns.iter().map(|(title, field)| (title.as_str(), field.as_str())).collect();
         data(table::list(&columns, items, terminal_width()).as_bytes())

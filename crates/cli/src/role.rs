@@ -57,7 +57,7 @@ impl Command {
                     return api.out.one(&Doc::List(roles));
                 }
                 let (columns, lines) = matrix(&roles);
-                api.out.lines(&columns, &lines)
+                crate::output::Output::lines(&columns, &lines)
             }
             Self::Show { name } => api.out.one(&api.find(&["roles"], "name", &name, "role").await?),
         }

@@ -182,7 +182,7 @@ async fn meet(server: &Server) -> Result<Trust> {
 }
 
 async fn sign_in(client: &Client, email: &str, password: &Secret, proofs: &Proofs) -> Result<SessionCreated> {
-    let body = SessionCreate { email: email.to_owned(), password: text(password)? };
+    let body = SessionCreate { email: email.to_owned(), password: text(password)?, cookie: false };
     let mut created = client.post(&["sessions"], Some(&body)).await?;
     if let Ok(needed) = created.parse::<SecondStepNeeded>() {
         let second = proofs.second_step(needed.token, &needed.methods)?;

@@ -56,7 +56,7 @@ pub fn verify_hs256(token: &str, key: &[u8]) -> Result<Value, CryptoError> {
 }
 
 /// Unpadded base64url whose unused bits are zero: one spelling for each value.
-fn decode(part: &str) -> Result<Vec<u8>, CryptoError> {
+pub(crate) fn decode(part: &str) -> Result<Vec<u8>, CryptoError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| CryptoError::Token)
 }
 

@@ -19,6 +19,7 @@ pub mod ed25519;
 mod error;
 pub mod fips;
 mod hash;
+pub mod jws;
 pub mod jwt;
 pub mod password;
 mod strict_json;

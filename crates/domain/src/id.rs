@@ -155,6 +155,12 @@ ids! {
     AuditId "aud_";
     /// A backup of the installation.
     BackupId "bkp_";
+    /// An identity provider.
+    ProviderId "idp_";
+    /// A group that a provider provisioned.
+    GroupId "grp_";
+    /// A role that a provider's group gives.
+    GroupRoleId "gro_";
 }
 
 #[cfg(test)]

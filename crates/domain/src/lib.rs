@@ -25,8 +25,8 @@ pub use digest::Digest;
 pub use error::{Error, Result};
 pub use id::{
     ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId, CredentialId, DeviceLoginId,
-    EvidenceId, FactorId, FindingId, IdParseError, InvitationId, JobId, RequestId, Rng, ScheduleId, SessionId,
-    SignInId, TaskId, TenantId, UserId,
+    EvidenceId, FactorId, FindingId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId, ProviderId, RequestId,
+    Rng, ScheduleId, SessionId, SignInId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

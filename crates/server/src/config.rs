@@ -18,6 +18,7 @@ pub(crate) struct Config {
     pub(crate) database: DatabaseSection,
     pub(crate) session: SessionSection,
     pub(crate) discovery: DiscoverySection,
+    pub(crate) identity: IdentitySection,
     pub(crate) log: LogSection,
     pub(crate) audit: AuditSection,
     /// `[keys]`: what keeps the master key.
@@ -58,6 +59,8 @@ pub(crate) struct ServerSection {
     pub(crate) idle_s: u64,
     /// How long a client may leave what it is sent unread, in seconds; default 30.
     pub(crate) stall_s: u64,
+    /// Where browsers and identity providers reach the server, e.g. `https://cairn.example.com`; default: `https://` and `listen`.
+    pub(crate) public_url: Option<String>,
 }
 
 impl Default for ServerSection {
@@ -77,6 +80,7 @@ impl Default for ServerSection {
             request_s: 30,
             idle_s: 60,
             stall_s: 30,
+            public_url: None,
         }
     }
 }
@@ -173,6 +177,16 @@ impl Default for DiscoverySection {
     }
 }
 
+/// `[identity]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct IdentitySection {
+    /// PEM file of certificate authorities to trust for identity providers beside the public ones.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Let an identity provider be this machine, for trying one out; default false.
+    pub(crate) loopback: bool,
+}
+
 /// `[log]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -264,6 +278,7 @@ const KEYS: &[(&str, &str)] = &[
     ("acme", "eab_key_id"),
     ("acme", "eab_key_file"),
     ("acme", "roots"),
+    ("server", "public_url"),
     ("database", "url"),
     ("database", "password"),
     ("database", "owner_url"),
@@ -281,6 +296,8 @@ const KEYS: &[(&str, &str)] = &[
     ("discovery", "own_host"),
     ("discovery", "loopback_targets"),
     ("discovery", "packs"),
+    ("identity", "ca_file"),
+    ("identity", "loopback"),
     ("log", "level"),
     ("log", "format"),
     ("keys", "provider"),
@@ -346,9 +363,8 @@ fn value(key: &str, text: &str) -> toml::Value {
         }
         "listen" | "metrics_listen" | "data_dir" | "certificate" | "certificate_key" | "url" | "owner_url"
         | "password" | "provider" | "master" | "store" | "key" | "master_key_file" | "second_factor"
-        | "passkey_origin" | "packs" | "directory" | "roots" | "eab_key_id" | "eab_key_file" | "level" | "format" => {
-            toml::Value::String(text.to_owned())
-        }
+        | "passkey_origin" | "public_url" | "ca_file" | "packs" | "directory" | "roots" | "eab_key_id"
+        | "eab_key_file" | "level" | "format" => toml::Value::String(text.to_owned()),
         _ => match (text.parse::<i64>(), text.parse::<bool>()) {
             (Ok(number), _) => toml::Value::Integer(number),
             (_, Ok(flag)) => toml::Value::Boolean(flag),
@@ -433,6 +449,13 @@ fn check(config: &Config) -> anyhow::Result<()> {
         if crate::acme::orderable(&config.server.names).is_empty() {
             bail!("acme.directory is set, but server.names holds no DNS name to order a certificate for");
         }
+    }
+    if let Some(url) = &config.server.public_url
+        && !url
+            .strip_prefix("https://")
+            .is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']))
+    {
+        bail!("server.public_url is `{}`: use https://HOST or https://HOST:PORT", url.escape_debug());
     }
     if !["text", "json"].contains(&config.log.format.as_str()) {
         bail!("log.format is `{}`: use text or json", config.log.format.escape_debug());
@@ -555,6 +578,8 @@ mod tests {
             ("[server]\nidle_s = 0\n", "1 to 3,600"),
             ("[acme]\ndirectory = \"https://a.example/dir\"\n", "terms_agreed"),
             ("[acme]\ndirectory = \"https://a.example/dir\"\nterms_agreed = true\n", "no DNS name"),
+            ("[server]\npublic_url = \"https://a.example/\"\n", "https://HOST"),
+            ("[server]\npublic_url = \"http://a.example\"\n", "https://HOST"),
             ("nonsense", "TOML"),
         ] {
             std::fs::write(&file, text).unwrap();

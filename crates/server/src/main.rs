@@ -19,6 +19,7 @@ mod doctor;
 mod evaluate;
 mod fips;
 mod forward;
+mod identity;
 mod keys;
 mod listen;
 mod log_signer;
@@ -369,6 +370,7 @@ async fn serve(config: Config, stores: Stores, arguments: Arguments) -> anyhow::
         bcrypt_cost: config.session.bcrypt_cost,
         pbkdf2: config.session.password_hash == "pbkdf2",
         request_ms: config.server.request_s.saturating_mul(1_000),
+        public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
         ..api::Settings::default()
     };
     let state = api::ApiState::new(
@@ -380,7 +382,9 @@ async fn serve(config: Config, stores: Stores, arguments: Arguments) -> anyhow::
         Arc::clone(&evaluator) as Arc<dyn api::ports::Evaluate>,
         Arc::new(sign::Exporter::new(store.clone(), Arc::clone(&signer), Arc::clone(&installed))),
         draining_seen,
-    );
+    )
+    .with_web(identity::client(&config.identity)?);
+    let checking = tokio::spawn(identity::check(state.clone(), stop.clone()));
     let limits = listen::Limits::new(&config.server, raise_file_limit());
     let metrics = metrics(&config, limits, &clock, &rng, &stop).await?;
     let runner =
@@ -425,6 +429,7 @@ async fn serve(config: Config, stores: Stores, arguments: Arguments) -> anyhow::
     }
     let _ = signing.await;
     let _ = tokio::time::timeout(drain, forwarding.join_all()).await;
+    let _ = tokio::time::timeout(drain, checking).await;
     if let Some(metrics) = metrics {
         let _ = metrics.await;
     }

@@ -61,8 +61,7 @@ pub(crate) async fn lock_live(tx: &mut Tx, store: &Store, session: SessionId) ->
 pub(crate) async fn insert(
     tx: &mut Tx,
     store: &Store,
-    from: SessionId,
-    user: UserId,
+    (from, user): (SessionId, UserId),
     request: RequestId,
     ip: Option<IpAddr>,
     new: &NewCliSession,
@@ -104,7 +103,7 @@ impl Store {
         let mut tx = self.db().write().await?;
         let user = lock_live(&mut tx, self, from).await?.ok_or(Error::Unauthenticated)?;
         let detail = json!({"from": from, "client": new.client.as_str()});
-        let made = insert(&mut tx, self, from, user, request, ip, new, detail).await?;
+        let made = insert(&mut tx, self, (from, user), request, ip, new, detail).await?;
         tx.commit().await?;
         Ok(made)
     }

@@ -75,6 +75,9 @@ from! {
     domain::AuditId => Uuid |v: domain::AuditId| v.as_uuid();
     Option<bool> => OptBool |v| v;
     Option<Vec<u8>> => OptBytes |v| v;
+    domain::ProviderId => Uuid |v: domain::ProviderId| v.as_uuid();
+    domain::GroupId => Uuid |v: domain::GroupId| v.as_uuid();
+    domain::GroupRoleId => Uuid |v: domain::GroupRoleId| v.as_uuid();
 }
 
 /// Binds values of any kind: `args![id, "text", 7]`.

@@ -188,12 +188,12 @@ impl Store {
         };
         let polled = match approver {
             None => DevicePoll::Denied,
-            Some((from, user)) => {
+            Some(approver) => {
                 let new = new(row.parse(5)?);
                 let detail = json!({"device_login": id, "client": new.client.as_str()});
-                let made = cli_session::insert(&mut tx, self, from, user, request, ip, &new, detail).await?;
+                let made = cli_session::insert(&mut tx, self, approver, request, ip, &new, detail).await?;
                 // It was made on the page to approve this, and is of no more use.
-                tx.execute("UPDATE session SET revoked_at = $2 WHERE id = $1", args![from, now]).await?;
+                tx.execute("UPDATE session SET revoked_at = $2 WHERE id = $1", args![approver.0, now]).await?;
                 DevicePoll::Ready(Box::new(made))
             }
         };

@@ -11,6 +11,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_begin.sql")),
     (2, include_str!("../migrations/0002_session.sql")),
     (3, include_str!("../migrations/0003_api_key.sql")),
+    (4, include_str!("../migrations/0004_identity_provider.sql")),
     (5, include_str!("../migrations/0005_audit_log.sql")),
     (6, include_str!("../migrations/0006_vault.sql")),
     (9, include_str!("../migrations/0009_collection.sql")),
@@ -107,8 +108,8 @@ fn tenant_tables(text: &str) -> Vec<&str> {
 }
 
 /// Row-level security: a row is seen and written only in its own tenant, which every transaction names in `cairn.tenant`
-/// (`set_config(.., true)`, so that it ends with the transaction). A user also sees their own memberships
-/// and the invitations to their address, and who names a key's public id sees that secret's row.
+/// (`set_config(.., true)`, so that it ends with the transaction). A user also sees their own memberships and the invitations to their
+/// address, who names a key's public id sees that secret's row, and a sign-in which roles the groups of its provider give.
 fn row_level_security(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
@@ -117,6 +118,7 @@ fn row_level_security(text: &str) -> String {
             "member" => " OR user_id = NULLIF(current_setting('cairn.user', true), '')::uuid",
             "api_key_secret" => " OR lookup = NULLIF(current_setting('cairn.api_key', true), '')",
             "invitation" => " OR email = NULLIF(current_setting('cairn.email', true), '')",
+            "group_role" => " OR provider_id = NULLIF(current_setting('cairn.provider', true), '')::uuid",
             _ => "",
         };
         let tenant = "tenant_id = NULLIF(current_setting('cairn.tenant', true), '')::uuid";
@@ -247,6 +249,7 @@ mod tests {
 
     #[test]
     fn every_table_that_names_a_tenant_is_under_row_level_security() {
+        assert!(MIGRATIONS.iter().any(|(_, text)| tenant_tables(text).contains(&"node")));
         for (_, text) in MIGRATIONS {
             let named = text.lines().filter(|line| line.trim_start().starts_with("tenant_id UUID")).count();
             assert_eq!(tenant_tables(text).len(), named);

@@ -4,8 +4,9 @@
 //! to rows, they do to these too.
 //!
 //! What a restore changes of what was backed up: every session and every sign-in between its steps is ended (what was ended after the
-//! backup would live again), work that was held goes back to the queue, the log of the platform and of every tenant says that they were restored, and a sealed mark
-//! tells the first start that this going back in time was meant.
+//! backup would live again), with what identity providers would be asked with about their users, work that was held goes back to the queue,
+//! the log of the platform and of every tenant says that they were restored, and a sealed mark tells the first start that this going back in
+//! time was meant.
 
 use std::collections::BTreeSet;
 
@@ -226,6 +227,8 @@ impl Restore {
         let now = self.ctx.clock().now();
         self.tx.execute("UPDATE session SET revoked_at = $1 WHERE revoked_at IS NULL", args![now]).await?;
         self.tx.execute("DELETE FROM sign_in", args![]).await?;
+        // A provider that renews its tokens takes an old one for a stolen one. Whoever signs in again brings a new one.
+        self.tx.execute("UPDATE identity SET tokens = NULL", args![]).await?;
         self.tx
             .execute(
                 "UPDATE work SET lease_id = NULL, lease_owner = NULL, lease_until = NULL WHERE lease_id IS NOT NULL",

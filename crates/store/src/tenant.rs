@@ -109,7 +109,7 @@ impl PlatformWrite<ops::TenantDelete> {
 async fn member_upsert(tx: &mut Tx, tenant: TenantId, user: UserId, role: Role, now: Timestamp) -> Result<()> {
     tx.execute(
         "INSERT INTO member (tenant_id, user_id, role, created_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = excluded.role",
+         ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = excluded.role, provider_id = NULL",
         args![tenant, user, role.as_str(), now],
     )
     .await

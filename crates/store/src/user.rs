@@ -57,7 +57,7 @@ pub struct Membership {
     pub second_factor_required: bool,
 }
 
-const USER_COLUMNS: &str = "id, email, name, platform_admin, must_change_password, created_at, disabled_at";
+pub(crate) const USER_COLUMNS: &str = "id, email, name, platform_admin, must_change_password, created_at, disabled_at";
 
 pub(crate) fn user_row(row: &Row, at: usize) -> Result<UserRow> {
     Ok(UserRow {
@@ -129,7 +129,7 @@ impl PlatformWrite<ops::UserUpdate> {
         user.platform_admin = platform_admin.unwrap_or(user.platform_admin);
         self.tx
             .execute(
-                "UPDATE app_user SET disabled_at = $2, platform_admin = $3 WHERE id = $1",
+                "UPDATE app_user SET disabled_at = $2, disabled_by = NULL, platform_admin = $3 WHERE id = $1",
                 args![id, user.disabled_at, user.platform_admin],
             )
             .await?;

@@ -20,11 +20,13 @@ pub mod clock;
 pub mod golden;
 pub mod logs;
 pub mod moto;
+pub mod oidc;
 pub mod postgres;
 pub mod rng;
 pub mod suite;
 
 pub use clock::TestClock;
 pub use moto::Moto;
+pub use oidc::OidcProvider;
 pub use postgres::{Postgres, TestDatabase};
 pub use rng::TestRng;

@@ -164,6 +164,11 @@ impl WebClient {
         Ok(Self { http, config: Arc::new(config) })
     }
 
+    /// Whether the service may be this machine.
+    pub fn allows_loopback(&self) -> bool {
+        self.config.loopback
+    }
+
     /// Sends it once and reads the whole reply.
     pub async fn send(&self, request: WebRequest) -> Result<WebReply, WebError> {
         check_url(&request.url, self.config.loopback, &self.config.local_services)?;

@@ -6,7 +6,7 @@
 //! - requests refuse unknown fields, so that a misspelt or an additional one is told and not ignored;
 //! - nothing here can hold a secret on its way out, except the documents that show one once: [`session::SessionCreated`],
 //!   [`session::SecondStepNeeded`], [`user::UserCreated`], [`api_key::ApiKeyCreated`], [`cli_session::CliSessionCreated`],
-//!   [`cli_session::DeviceCodeCreated`], and those in [`factor`].
+//!   [`cli_session::DeviceCodeCreated`], [`provider::ScimTokenCreated`], and those in [`factor`].
 #![warn(missing_docs)]
 
 pub mod api_key;
@@ -23,6 +23,7 @@ pub mod log;
 pub mod member;
 pub mod node;
 pub mod problem;
+pub mod provider;
 pub mod role;
 pub mod session;
 pub mod siem;

@@ -13,12 +13,16 @@ pub struct SessionCreate {
     pub email: String,
     /// The password.
     pub password: String,
+    /// Whether the token goes into a cookie of this browser instead of into the answer.
+    #[serde(default)]
+    pub cookie: bool,
 }
 
 /// A session that has just begun. The token is shown this once.
 #[derive(Deserialize, Serialize, ToSchema)]
 pub struct SessionCreated {
-    /// Send it as `Authorization: Bearer …`.
+    /// Send it as `Authorization: Bearer …`. Absent where it went into a cookie.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token: String,
     /// When it ends (RFC 3339).
     #[schema(value_type = String)]
@@ -30,7 +34,8 @@ pub struct SessionCreated {
 /// The first step is done, and the user has a second factor to show. The token is good for nothing else, and shown this once.
 #[derive(Deserialize, Serialize, ToSchema)]
 pub struct SecondStepNeeded {
-    /// Send it with the second step.
+    /// Send it with the second step. Absent where it went into a cookie.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub token: String,
     /// Until when (RFC 3339).
     #[schema(value_type = String)]
@@ -43,8 +48,12 @@ pub struct SecondStepNeeded {
 #[derive(Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecondStep {
-    /// The token of the first step.
+    /// The token of the first step; absent with `cookie`.
+    #[serde(default)]
     pub token: String,
+    /// Whether the first step left its token in a cookie of this browser, where the session's token then goes too.
+    #[serde(default)]
+    pub cookie: bool,
     /// The six digits of an authenticator app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -89,6 +98,9 @@ pub struct PasskeyAsk {
     /// The token of the first step; without it the passkey is the only step, and has to verify its user.
     #[serde(default)]
     pub token: Option<String>,
+    /// Whether the first step left its token in a cookie of this browser.
+    #[serde(default)]
+    pub cookie: bool,
 }
 
 /// A challenge to an authenticator.
@@ -112,6 +124,19 @@ pub struct PasskeyAnswer {
     pub state: String,
     /// What `navigator.credentials.get` returned, by its `toJSON()`.
     pub credential: AssertedCredential,
+}
+
+/// Signs in with a passkey alone: its answer to a challenge.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PasskeySignIn {
+    /// The challenge's `state`.
+    pub state: String,
+    /// What `navigator.credentials.get` returned, by its `toJSON()`.
+    pub credential: AssertedCredential,
+    /// Whether the session's token goes into a cookie of this browser instead of into the answer.
+    #[serde(default)]
+    pub cookie: bool,
 }
 
 /// What a browser returns for a passkey that it has (`AuthenticationResponseJSON`). Other members may be there: browsers add some.

@@ -12,6 +12,7 @@ use crate::workspace::Workspace;
 
 const CARGO_DENY: &str = "0.20.2";
 const REQUIREMENTS: &str = "crates/testkit/peers/requirements.txt";
+const OIDC: &str = "crates/testkit/peers/oidc";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// A Debian package, and how to see that it is there.
@@ -39,6 +40,12 @@ const PACKAGES: &[Package] = &[
         present: || run::which("sslscan").is_some(),
     },
     Package { name: "python3-venv", why: "moto, the AWS double, is a Python program", present: has_venv },
+    Package {
+        name: "nodejs",
+        why: "sign-ins run against a real OpenID provider, a Node program",
+        present: || run::which("node").is_some(),
+    },
+    Package { name: "npm", why: "installs that provider from its lock file", present: || run::which("npm").is_some() },
     Package { name: "util-linux", why: "`setpriv` and `flock` run the private PostgreSQL", present: has_util_linux },
 ];
 
@@ -88,6 +95,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> 
     }
     install(PACKAGES)?;
     python(workspace)?;
+    node(workspace)?;
     cargo_deny(workspace)
 }
 
@@ -155,13 +163,26 @@ fn python(workspace: &Workspace) -> anyhow::Result<()> {
     if works && fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(());
     }
-    println!("making .venv with moto and boto3 from PyPI (about 1 minute)");
+    println!("making .venv with moto, boto3 and scim2-tester from PyPI (about 1 minute)");
     run::check(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
     run::check(
         Command::new(venv.join("bin/python"))
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "-r"])
             .arg(&requirements),
     )?;
+    fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())
+}
+
+/// The OpenID provider of the login tests, exactly as its lock file says; a copy of that file inside says so.
+fn node(workspace: &Workspace) -> anyhow::Result<()> {
+    let folder = workspace.root.join(OIDC);
+    let wanted = fs::read_to_string(folder.join("package-lock.json")).with_context(|| OIDC.to_owned())?;
+    let stamp = folder.join("node_modules/cairn-lock.json");
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    println!("installing oidc-provider from npm (a few seconds)");
+    run::check(Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder))?;
     fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())
 }
 

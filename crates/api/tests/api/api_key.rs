@@ -303,7 +303,7 @@ fn a_rotated_key_has_two_secrets_until_the_old_one_ends() {
         assert_eq!((nodes(&world, &first).await, nodes(&world, &second).await), (200, 200));
         let shown = world.by(&admin(), "GET", &format!("{KEYS}/{id}"), None).await.is(200);
         assert_eq!(shown.json["old_secret_until"], json!(world.clock.now().plus_millis(60_000)));
-        world.clock.advance(Duration::from_secs(60));
+        world.clock.advance(Duration::from_mins(1));
         assert_eq!((nodes(&world, &first).await, nodes(&world, &second).await), (401, 200));
         // A second rotation ends what was old already, and an overlap of nothing ends what is not.
         let third = rotate(json!({"overlap_s": 3600})).await;

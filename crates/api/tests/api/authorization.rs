@@ -14,15 +14,20 @@ use crate::world::{
 };
 
 /// Operations that need no session.
-const PUBLIC: [&str; 7] = [
+const PUBLIC: [&str; 10] = [
     "device_code_create",
     "device_token_create",
     "health_show",
+    "login_begin",
+    "login_callback",
+    "login_list",
     "openapi_show",
     "passkey_challenge",
     "ready_show",
     "session_create",
 ];
+/// Of these, the ones that send a browser on, wherever it comes from.
+const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 const PROVEN: [(&str, &str); 2] = [("session_confirm", "401"), ("session_create_by_passkey", "400")];
 /// Operations on one's own account whose object nobody has here, and what that is answered with. `second_factor.rs` and `session.rs` have them.
@@ -38,7 +43,7 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 24] = [
+const VIEWS: [(&str, &str); 25] = [
     ("api_key_show", "api_key_list"),
     ("credential_show", "credential_list"),
     ("evidence_show", "evidence_list"),
@@ -62,6 +67,7 @@ const VIEWS: [(&str, &str); 24] = [
     ("platform_log_proof", "platform_log_read"),
     ("platform_log_tile", "platform_log_read"),
     ("platform_log_verify", "platform_log_read"),
+    ("provider_show", "provider_list"),
     ("user_show", "user_list"),
 ];
 /// Operations of `access` that are the server's own work and have no route.
@@ -142,6 +148,7 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) async fn new(world: &World, tenant: domain::TenantId) -> Self {
+        world.provider_at("standing", "https://127.0.0.1:1/standing").await;
         Self { node: world.node(tenant).await, evidence: world.evidence(tenant).await }
     }
 }
@@ -163,6 +170,8 @@ pub(crate) async fn object(
         "api_key" => world.api_key(tenant, Role::ReadOnly, json!({})).await.0,
         "invitation" => world.invitation(tenant).await,
         "credential" => world.credential(tenant).await,
+        "provider" => world.provider().await,
+        "group_role" => world.group_role(tenant).await,
         "job" => world.job(tenant).await,
         "schedule" => world.schedule(tenant).await,
         "node" => standing.node.clone(),
@@ -202,7 +211,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
             json!({"name": "Key", "state": "no state", "credential": {"id": "", "response": response}})
         }
         "session_prove" => json!({"password": planted().password}),
-        "data_key_rotate" | "passkey_challenge" | "sessions_end" => json!({}),
+        "api_key_rotate" | "data_key_rotate" | "passkey_challenge" | "sessions_end" => json!({}),
         "totp_create" => json!({"name": "Phone"}),
         "totp_confirm" => json!({"code": "000000"}),
         "sign_in_policy_put" => json!({"second_factor_required": false}),
@@ -212,13 +221,20 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "user_update" => json!({"platform_admin": false}),
         "member_put" => json!({"email": email, "role": "read-only"}),
         "api_key_create" => json!({"name": format!("k{n}"), "role": "read-only"}),
-        "api_key_rotate" => json!({}),
         "cli_session_create" | "device_code_create" => json!({"client": "test"}),
         "device_token_create" => json!({"device_code": "a".repeat(43)}),
         "credential_create" => {
             let secret = json!({"access_key_id": "AKIA", "secret_access_key": planted().aws});
             json!({"plugin": "aws", "name": format!("n{n}"), "type": "aws-keys", "secret": secret})
         }
+        "provider_create" => json!({
+            "name": format!("p{n}"),
+            "issuer": format!("https://p{n}.example.org"),
+            "client_id": "cairn",
+            "client_secret": planted().client,
+        }),
+        "provider_update" => json!({"title": "Renamed"}),
+        "group_role_put" => json!({"provider": "standing", "group": format!("g{n}"), "role": "read-only"}),
         "job_create" => json!({"plugin": "host"}),
         "schedule_create" => json!({"plugin": "host", "interval_s": 3_600}),
         "log_cosign" => {
@@ -294,6 +310,9 @@ fn expected(operation: &str, caller: &str) -> &'static str {
     if operation == "device_token_create" {
         // Nobody approved that code, whoever asks.
         return "400";
+    }
+    if REDIRECTS.contains(&operation) {
+        return "303";
     }
     if PUBLIC.contains(&operation) {
         return ok;
@@ -379,6 +398,7 @@ fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record
                     "401" => "nobody is there",
                     "404" if !is_own(&operation.id) => "not a member",
                     "400" if operation.id == "device_token_create" => "not approved",
+                    "303" => "sent on",
                     status if is_own(&operation.id) && status != "403" => "nothing is there",
                     _ if name.starts_with("key") => "key too low",
                     _ => "role too low",

@@ -17,7 +17,7 @@ const ID_QUERIES: [(&str, &str, &str); 6] = [
     ("log_proof", "evidence", "evidence"),
 ];
 /// Query parameters that name nothing of a tenant's.
-const PLAIN_QUERIES: [&str; 28] = [
+const PLAIN_QUERIES: [&str; 29] = [
     "action",
     "actor",
     "as_of",
@@ -31,6 +31,7 @@ const PLAIN_QUERIES: [&str; 28] = [
     "kind",
     "limit",
     "name",
+    "next",
     "object",
     "outcome",
     "page",

@@ -31,6 +31,8 @@ use tower::ServiceExt as _;
 use wire::credential::{CredentialType, Plugin, PluginSetting};
 
 pub(crate) const NODE: &str = "aws:eu-west-1:aws.s3.bucket:b1";
+/// Where browsers reach the server.
+pub(crate) const PUBLIC_URL: &str = "https://cairn.test";
 /// Where passkeys are used.
 pub(crate) const ORIGIN: &str = "https://cairn.example.org";
 pub(crate) const SESSION_MS: i64 = 8 * 3_600_000;
@@ -49,6 +51,7 @@ pub(crate) struct Planted {
     pub(crate) new_password: String,
     pub(crate) jwt: String,
     pub(crate) aws: String,
+    pub(crate) client: String,
 }
 
 pub(crate) fn planted() -> &'static Planted {
@@ -60,11 +63,12 @@ pub(crate) fn planted() -> &'static Planted {
             new_password: plant("new password"),
             jwt: plant("jwt secret"),
             aws: plant("aws secret key"),
+            client: plant("oidc client secret"),
         }
     })
 }
 
-fn plant_once(name: &str, value: &str) {
+pub(crate) fn plant_once(name: &str, value: &str) {
     static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SEEN.lock().unwrap().insert(value.to_owned()) {
         testkit::logs::plant_as(name, value);
@@ -131,9 +135,10 @@ pub(crate) struct World {
     pub(crate) installation: String,
     /// Makes the next evaluation panic.
     pub(crate) panics: Arc<AtomicBool>,
-    router: Router,
+    pub(crate) state: ApiState,
+    pub(crate) router: Router,
     /// Makes another server on the same database, with a memory of its own.
-    routers: Box<dyn Fn(Settings) -> Router>,
+    states: Box<dyn Fn(Settings) -> ApiState>,
     settings: Settings,
     users: HashMap<String, UserId>,
     pub(crate) tokens: tokio::sync::Mutex<HashMap<String, String>>,
@@ -224,6 +229,7 @@ impl World {
             session_ms: SESSION_MS,
             bcrypt_cost: 4,
             relying_party: webauthn::RelyingParty::of_origin(ORIGIN),
+            public_url: PUBLIC_URL.to_owned(),
             ..Settings::default()
         };
         adjust(&mut settings);
@@ -231,22 +237,26 @@ impl World {
         let panics = Arc::new(AtomicBool::new(false));
         let (served, panic) = (store.clone(), panics.clone());
         let (key, installed) = (SigningKey::generate().unwrap().public(), Arc::new(Installed::load()));
-        let routers = move |settings: Settings| {
-            api::router(ApiState::new(
+        let states = move |settings: Settings| {
+            let state = ApiState::new(
                 served.clone(),
                 settings,
                 Secret::new(planted().jwt.clone()),
-                key.clone(),
+                key,
                 installed.clone(),
                 Arc::new(Evaluator { store: served.clone(), panics: panic.clone() }),
                 Arc::new(Exporter { store: served.clone() }),
                 drained.clone(),
-            ))
+            );
+            // Providers of tests are on this machine.
+            state.with_web(crate::idp::client())
         };
         let nobody = TenantId::generate(&*clock, &*rng);
+        let state = states(settings.clone());
         let mut world = Self {
-            router: routers(settings.clone()),
-            routers: Box::new(routers),
+            router: api::router(state.clone()),
+            state,
+            states: Box::new(states),
             settings,
             store,
             clock,
@@ -334,7 +344,7 @@ impl World {
     pub(crate) fn server(&self, change: impl FnOnce(&mut Settings)) -> Router {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        (self.routers)(settings)
+        api::router((self.states)(settings))
     }
 
     pub(crate) fn user_id(&self, email: &str) -> UserId {
@@ -409,10 +419,17 @@ impl World {
         let mut seen = answer.text.clone();
         // Some documents show a secret once.
         let once = match (method.as_str(), uri.path()) {
-            ("POST", "/api/v1/sessions" | "/api/v1/sessions/second-step" | "/api/v1/sessions/passkey") => Some("token"),
+            ("POST", path) if path.ends_with("/scim-token") => Some("token"),
+            (
+                "POST",
+                "/api/v1/sessions"
+                | "/api/v1/sessions/second-step"
+                | "/api/v1/sessions/passkey"
+                | "/api/v1/cli-sessions"
+                | "/api/v1/device-tokens",
+            ) => Some("token"),
             ("POST", "/api/v1/me/factors/totp") => Some("secret"),
             ("POST", "/api/v1/users") => Some("one_time_password"),
-            ("POST", "/api/v1/cli-sessions" | "/api/v1/device-tokens") => Some("token"),
             ("POST", "/api/v1/device-codes") => Some("device_code"),
             ("POST", path) if path.ends_with("/api-keys") || path.ends_with("/rotate") => Some("secret"),
             _ => None,
@@ -425,9 +442,10 @@ impl World {
             plant_once("recovery code", code);
             seen = seen.replace(code, "***");
         }
+        let shown = crate::idp::without_cookies(&answer.headers);
         let path = uri.path();
         // Not the path: a test may put a secret there, to see that it is not logged by us.
-        testkit::logs::tee("api", format!("{method} {}\n{:?}\n{seen}", answer.status, answer.headers));
+        testkit::logs::tee("api", format!("{method} {}\n{shown}\n{seen}", answer.status));
         for (name, value) in SECURITY_HEADERS {
             let found = answer.header(name);
             assert!(
@@ -437,7 +455,9 @@ impl World {
         }
         let id = answer.header("x-request-id");
         assert!(id.parse::<RequestId>().is_ok(), "{method} {path}: x-request-id: {id}");
-        if answer.status >= 400 && method != "HEAD" && !answer.header("content-type").starts_with("text/html") {
+        // SCIM and the pages for devices have forms of their own for errors.
+        let is_page = path.starts_with("/scim/") || answer.header("content-type").starts_with("text/html");
+        if answer.status >= 400 && method != "HEAD" && !is_page {
             assert_eq!(answer.json["request_id"], id, "{method} {path}: {}", answer.text);
             for field in ["code", "message"] {
                 assert!(
@@ -709,6 +729,8 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "api_key" => domain::ApiKeyId::generate(clock, rng).to_string(),
         "invitation" => domain::InvitationId::generate(clock, rng).to_string(),
         "credential" => domain::CredentialId::generate(clock, rng).to_string(),
+        "group_role" => domain::GroupRoleId::generate(clock, rng).to_string(),
+        "provider" => domain::ProviderId::generate(clock, rng).to_string(),
         "job" => domain::JobId::generate(clock, rng).to_string(),
         "schedule" => domain::ScheduleId::generate(clock, rng).to_string(),
         "factor" => domain::FactorId::generate(clock, rng).to_string(),

@@ -120,8 +120,30 @@ pub(crate) static SIGNING_KEY: Column = Column {
     note: None,
 };
 
+/// What proves us to an identity provider.
+pub(crate) static CLIENT_SECRET: Column = Column {
+    name: "identity_provider.client_secret",
+    of_tenants: false,
+    keyed: Keyed::Uuid,
+    scan: "SELECT id, client_secret FROM identity_provider",
+    find: "SELECT client_secret FROM identity_provider WHERE id = $1",
+    swap: "UPDATE identity_provider SET client_secret = $2 WHERE id = $1 AND client_secret = $3",
+    note: None,
+};
+
+/// What an identity provider can be asked with about one of its users; the row is the user, who has one identity at most.
+pub(crate) static IDENTITY_TOKENS: Column = Column {
+    name: "identity.tokens",
+    of_tenants: false,
+    keyed: Keyed::Uuid,
+    scan: "SELECT user_id, tokens FROM identity WHERE tokens IS NOT NULL",
+    find: "SELECT tokens FROM identity WHERE user_id = $1 AND tokens IS NOT NULL",
+    swap: "UPDATE identity SET tokens = $2 WHERE user_id = $1 AND tokens = $3",
+    note: None,
+};
+
 /// Every column that holds sealed values. What is not here would be lost with the first rotation, so a test compares it with the schema.
-pub(crate) static COLUMNS: [&Column; 3] = [&CREDENTIAL, &INSTALLATION, &SIGNING_KEY];
+pub(crate) static COLUMNS: [&Column; 5] = [&CREDENTIAL, &INSTALLATION, &SIGNING_KEY, &CLIENT_SECRET, &IDENTITY_TOKENS];
 
 impl Column {
     /// The columns whose rows belong to tenants, or those of the platform.
@@ -190,6 +212,11 @@ fn tag(store: &Store, place: &[u8], sealed: &[u8]) -> [u8; 32] {
 
 const FIND_ENTRY: &str =
     "SELECT row_version, key_version, tag FROM vault_entry WHERE tenant_id = $1 AND cell = $2 AND row_id = $3";
+
+/// Takes a scope's vault before the audit log is locked: whoever changes cells after a record locks in this order, as everybody else does.
+pub(crate) async fn lock(tx: &mut Tx, store: &Store, scope: TenantId) -> Result<()> {
+    Head::lock(tx, store, scope).await.map(drop)
+}
 
 /// Seals a value for its cell and enters the new version. The caller writes the returned bytes into the row in the same transaction.
 /// `scope` is the tenant of the row, or [`platform_tenant`].

@@ -16,7 +16,15 @@ const NOT_SEALED: &[&str] = &[
     "evidence.pae",
     "evidence.signature",
     "evidence_artifact.digest",
+    "factor.credential_id",
+    "factor.public_key",
+    // Sealed under the installation's factor key, which is a cell itself: rotation seals the key anew.
+    "factor.sealed",
+    // Digests of what is given to others.
+    "identity_provider.scim_token",
+    "login_used.state",
     "platform_key.sealed",
+    "recovery_code.mac",
     "signing_key.public",
     "vault_entry.tag",
     "vault_head.sum",

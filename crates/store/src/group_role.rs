@@ -1,0 +1,136 @@
+//! Which role a provider's group gives in a tenant: decided by who manages the tenant's users, never by the provider and never by the platform.
+
+use access::{Role, ops};
+use domain::{Error, GroupRoleId, ProviderId, Result, Timestamp};
+use serde_json::json;
+
+use crate::audit::{Category, Change};
+use crate::db::{Row, args};
+use crate::unit::{Read, Write};
+use crate::{Page, federation};
+
+/// A role that a group gives.
+#[derive(Debug, Clone)]
+pub struct GroupRoleRow {
+    /// Its id.
+    pub id: GroupRoleId,
+    /// The provider's name.
+    pub provider: String,
+    /// The group, exactly as the provider spells it.
+    pub group: String,
+    /// The role in this tenant.
+    pub role: Role,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+fn group_role_row(row: &Row) -> Result<GroupRoleRow> {
+    Ok(GroupRoleRow {
+        id: GroupRoleId::from_uuid(row.uuid(0)?),
+        provider: row.text(1)?,
+        group: row.text(2)?,
+        role: row.parse(3)?,
+        created_at: row.time(4)?,
+        created_by: row.text(5)?,
+    })
+}
+
+impl Read<ops::GroupRoleList> {
+    /// The roles that groups give here, in the order of their ids.
+    pub async fn group_role_list(
+        &mut self,
+        after: Option<GroupRoleId>,
+        limit: u32,
+    ) -> Result<Page<GroupRoleRow, GroupRoleId>> {
+        let tenant = self.tenant();
+        let rows = self
+            .tx
+            .rows(
+                "SELECT g.id, p.name, g.group_name, g.role, g.created_at, g.created_by \
+                 FROM group_role g JOIN identity_provider p ON p.id = g.provider_id \
+                 WHERE g.tenant_id = $1 AND g.id > $2 ORDER BY g.id LIMIT $3",
+                args![tenant, after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()), i64::from(limit) + 1],
+            )
+            .await?;
+        Ok(Page::cut(rows.iter().map(group_role_row).collect::<Result<_>>()?, limit, |row| row.id))
+    }
+}
+
+fn above() -> Error {
+    Error::Forbidden { message: "your role cannot give or take a role that holds more than itself".to_owned() }
+}
+
+impl Write<ops::GroupRolePut> {
+    /// Lets a provider's group give a role here. Nobody gives more than they hold, here as by hand. Members get it at their next sign-in or
+    /// check; who already has a role through this provider is judged anew at once.
+    pub async fn group_role_put(mut self, provider: &str, group: &str, role: Role) -> Result<GroupRoleRow> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
+        let found = self.tx.row("SELECT id FROM identity_provider WHERE name = $1", args![provider]).await?;
+        let found = found.ok_or_else(|| Error::invalid("provider", "there is no such provider"))?;
+        let provider_id = ProviderId::from_uuid(found.uuid(0)?);
+        let before = self
+            .tx
+            .row(
+                "SELECT role FROM group_role WHERE tenant_id = $1 AND provider_id = $2 AND group_name = $3",
+                args![tenant, provider_id, group],
+            )
+            .await?
+            .map(|row| row.parse::<Role>(0))
+            .transpose()?;
+        if !own.covers(role) || before.is_some_and(|before| !own.covers(before)) {
+            return Err(above());
+        }
+        let by = self.permit.ctx().actor().to_string();
+        let id = GroupRoleId::generate(&**self.store.clock(), &**self.store.rng());
+        let row = self
+            .tx
+            .row(
+                "INSERT INTO group_role (tenant_id, id, provider_id, group_name, role, created_at, created_by) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant_id, provider_id, group_name) \
+                 DO UPDATE SET role = excluded.role, created_at = excluded.created_at, created_by = excluded.created_by RETURNING id",
+                args![tenant, id, provider_id, group, role.as_str(), now, by.as_str()],
+            )
+            .await?
+            .ok_or_else(|| Error::internal("nothing was stored"))?;
+        let id = GroupRoleId::from_uuid(row.uuid(0)?);
+        federation::judge_members(&mut self.tx, self.permit.ctx(), tenant, provider_id).await?;
+        let detail =
+            json!({"provider": provider, "group": group, "role": role.as_str(), "before": before.map(Role::as_str)});
+        self.commit(Change::to(Category::User, "group_role", id).detail(detail)).await?;
+        Ok(GroupRoleRow {
+            id,
+            provider: provider.to_owned(),
+            group: group.to_owned(),
+            role,
+            created_at: now,
+            created_by: by,
+        })
+    }
+}
+
+impl Write<ops::GroupRoleDelete> {
+    /// Takes the role from the group; who had it through this group only loses it at once.
+    pub async fn group_role_delete(mut self, id: GroupRoleId) -> Result<()> {
+        let tenant = self.tenant();
+        let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
+        let row = self
+            .tx
+            .row(
+                "SELECT provider_id, group_name, role FROM group_role WHERE tenant_id = $1 AND id = $2",
+                args![tenant, id],
+            )
+            .await?
+            .ok_or(Error::NotFound { what: "group role" })?;
+        let (provider, group, role) = (ProviderId::from_uuid(row.uuid(0)?), row.text(1)?, row.parse::<Role>(2)?);
+        if !own.covers(role) {
+            return Err(above());
+        }
+        self.tx.execute("DELETE FROM group_role WHERE tenant_id = $1 AND id = $2", args![tenant, id]).await?;
+        federation::judge_members(&mut self.tx, self.permit.ctx(), tenant, provider).await?;
+        let detail = json!({"group": group, "role": role.as_str()});
+        self.commit(Change::to(Category::User, "group_role", id).detail(detail)).await.map(drop)
+    }
+}
