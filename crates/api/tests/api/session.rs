@@ -9,7 +9,7 @@ use domain::Clock as _;
 use serde_json::{Value, json};
 
 use crate::world::{
-    LEAVER, NEWCOMER, PLATFORM, SESSION_MS, World, admin, each_engine, each_engine_with, holder, planted,
+    LEAVER, NEWCOMER, PLATFORM, SESSION_MS, STRANGER, World, admin, each_engine, each_engine_with, holder, planted,
 };
 
 const IDLE_MS: i64 = 3_600_000;
@@ -301,23 +301,23 @@ fn an_installation_that_goes_to_pbkdf2_stores_each_password_anew_at_its_next_use
         |settings| settings.pbkdf2 = true,
         |world| async move {
             let stored = || async {
-                let user = world.store.login_user(&admin().parse().unwrap()).await.unwrap().unwrap();
+                let user = world.store.login_user(&STRANGER.parse().unwrap()).await.unwrap().unwrap();
                 user.password_hash.unwrap()
             };
-            assert!(stored().await.starts_with("$2b$"), "the world's users come from before");
-            sign_in(&world, &admin(), &testkit::logs::plant("a wrong password")).await.is(401);
+            assert!(stored().await.starts_with("$2b$"), "a user from before, who has not signed in");
+            sign_in(&world, STRANGER, &testkit::logs::plant("a wrong password")).await.is(401);
             assert!(stored().await.starts_with("$2b$"), "only a right password is stored anew");
-            let token = world.sign_in(&admin()).await;
+            let token = world.sign_in(STRANGER).await;
             let renewed = stored().await;
             assert!(renewed.starts_with("$pbkdf2-sha256$"), "{renewed}");
             let last = world.audit(None, -1).await;
             assert!(last.iter().any(|(_, action, _)| action == "password_rehash"));
-            world.sign_in(&admin()).await;
+            world.sign_in(STRANGER).await;
             assert_eq!(stored().await, renewed, "once");
             let body = json!({"old": planted().password, "new": planted().new_password});
             world.call("POST", "/api/v1/me/password", Some(&token), Some(body)).await.is(204);
             assert!(stored().await.starts_with("$pbkdf2-sha256$"));
-            sign_in(&world, &admin(), &planted().new_password).await.is(201);
+            sign_in(&world, STRANGER, &planted().new_password).await.is(201);
         },
     );
 }
@@ -351,7 +351,7 @@ fn everybody_sees_their_own_live_sessions_and_ends_one_or_all() {
     each_engine(|world| async move {
         let mut tokens = Vec::new();
         for agent in ["one", "two", "three"] {
-            let body = json!({"email": admin(), "password": planted().password}).to_string();
+            let body = json!({"email": STRANGER, "password": planted().password}).to_string();
             let request = http::Request::post("/api/v1/sessions").header("content-type", "application/json");
             let request = request.header("user-agent", agent).body(axum::body::Body::from(body)).unwrap();
             let token = world.send(request).await.is(201).json["token"].as_str().unwrap().to_owned();
@@ -399,7 +399,7 @@ fn everybody_sees_their_own_live_sessions_and_ends_one_or_all() {
         };
         assert_eq!(end(&tokens[0], json!({})).await.is(200).json["ended"], 1);
         assert_eq!((me(&world, &tokens[0]).await, me(&world, &tokens[1]).await), (200, 401));
-        let more = world.sign_in(&admin()).await;
+        let more = world.sign_in(STRANGER).await;
         assert_eq!(end(&tokens[0], json!({"including_current": true})).await.is(200).json["ended"], 2);
         assert_eq!((me(&world, &tokens[0]).await, me(&world, &more).await), (401, 401));
         assert_eq!(world.audit(None, -1).await.last().unwrap().1, "sessions_end");
