@@ -186,8 +186,8 @@ impl<'key, W: Write> BundleWriter<'key, W> {
     /// Adds the proof that a statement of this bundle is in the tenant's log, which `log` signs, after checking it.
     pub fn logged(&mut self, signed: &SignedStatement, proof: &LogProof, log: &PublicKey) -> Result<(), BundleError> {
         let refuse = |problem: String| BundleError::refused("ev", problem);
-        let statement =
-            verify(&signed.pae, &signed.sig, &self.key.public()).map_err(|error| refuse(error.to_string()))?;
+        let key = signer(&self.accepted, &signed.pae, &signed.sig);
+        let statement = verify(&signed.pae, &signed.sig, &key).map_err(|error| refuse(error.to_string()))?;
         let id = statement.evidence().ok_or_else(|| refuse("a statement about bundles is in no log".to_owned()))?;
         let path = format!("ev/{id}.tlog-proof");
         let checkpoint = proof.verify(&statement_entry(id, &signed.digest()), log);

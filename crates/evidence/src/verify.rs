@@ -304,14 +304,16 @@ fn check_manifest<R: Read + Seek>(
     }
 }
 
-/// The bundle's own key, and the earlier ones that it vouches for by listing them: each in a file that is named by its fingerprint.
+/// The bundle's own key, and the earlier ones that it vouches for by listing them: each in a file that is named by its fingerprint. The
+/// log's key signs checkpoints and no evidence.
 fn accepted_keys<R: Read + Seek>(
     files: &mut Files<R>,
     digests: &BTreeMap<String, Digest>,
     own: PublicKey,
 ) -> Result<Vec<PublicKey>, BundleError> {
     let mut keys = vec![own];
-    for name in digests.keys().filter(|name| name.starts_with("keys/") && *name != KEY_FILE) {
+    let is_earlier = |name: &&String| name.starts_with("keys/") && ![KEY_FILE, LOG_KEY_FILE].contains(&name.as_str());
+    for name in digests.keys().filter(is_earlier) {
         let pem = files.text(name)?;
         let key = PublicKey::from_pem(&pem).ok().filter(|key| key.to_pem() == pem && earlier_key_file(key) == *name);
         keys.push(

@@ -105,6 +105,7 @@ fn attack_62_the_script_checks_signatures_behind_a_valid_manifest() {
     for (name, content) in [
         (statement, key.sign(b"other").to_vec()),
         (format!("{blob}.sig"), key.sign(REPLY).to_vec()),
+        (format!("{blob}.sig"), evidence::sign_artifact_digest(&sha256(REPLY), &self::key(3)).to_vec()),
         (format!("{blob}.sha256"), sha256(CONFIG).0.to_vec()),
         (blob.clone(), b"{}".to_vec()),
         (proof.clone(), logged(&other).to_string().into_bytes()),

@@ -289,6 +289,10 @@ fn attack_62_what_the_files_say_is_checked_behind_a_valid_manifest() {
     // Artifacts: another digest file, a signature of the raw bytes, none at all, one that no statement names, one under a wrong name.
     check(&format!("{blob}.sha256"), &|files| drop(files.insert(format!("{blob}.sha256"), sha256(CONFIG).0.to_vec())));
     check(&format!("{blob}.sig"), &|files| drop(files.insert(format!("{blob}.sig"), key.sign(REPLY).to_vec())));
+    check(&format!("{blob}.sig"), &|files| {
+        let by_the_log = sign_artifact_digest(&sha256(REPLY), &self::key(3));
+        drop(files.insert(format!("{blob}.sig"), by_the_log.to_vec()));
+    });
     check(&format!("{blob}.sig"), &|files| drop(files.remove(&format!("{blob}.sig"))));
     check(&blob, &|files| drop(files.insert(blob.clone(), b"{}".to_vec())));
     let planted = blob_path(&sha256(b"planted"));
