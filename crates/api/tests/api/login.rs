@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 use testkit::OidcProvider;
 
 use crate::idp::{Browser, Double};
+use crate::second_factor::App;
 use crate::world::{PLATFORM, PUBLIC_URL, STRANGER, World, admin, each_engine, holder, planted};
 
 const SESSION: &str = "__Host-cairn_session";
 const LOGIN: &str = "__Host-cairn_login";
+const SECOND_STEP: &str = "__Host-cairn_second_step";
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// The reason of the newest refused sign-in.
@@ -522,7 +524,8 @@ fn attack_43_a_change_by_cookie_needs_our_own_page_and_another_sites_page_cannot
         // Every change of the document, by every way that another site's page has.
         let mut tried = 0;
         for operation in crate::document::operations() {
-            if operation.method == "GET" || operation.id == "session_create" {
+            // What needs no session takes no cookie's session either.
+            if operation.method == "GET" || operation.document.get("security").is_some() {
                 continue;
             }
             let path = operation.path.replace("{tenant}", "acme");
@@ -555,6 +558,94 @@ fn attack_43_a_change_by_cookie_needs_our_own_page_and_another_sites_page_cannot
             .is(204);
         assert!(out.header("set-cookie").contains("Max-Age=0") && browser.cookie(SESSION).is_none());
         assert!(me(&world, &mut browser).await.is_none());
+    });
+}
+
+fn step(code: &str) -> String {
+    json!({"code": code, "cookie": true}).to_string()
+}
+
+#[test]
+fn a_user_with_a_second_factor_shows_it_after_the_provider_unless_the_provider_asked_for_one() {
+    each_engine(|world| async move {
+        let double = with_double(&world).await;
+        let mut first = Browser::default();
+        first.sign_in(&world, "corp", &double).await.is(303);
+        assert_eq!(me(&world, &mut first).await.unwrap()["has_second_factor"], false);
+        let app = App::enrol_by_cookie(&world, &mut first).await;
+        let (json, ours) = (("content-type", "application/json"), ("origin", PUBLIC_URL));
+
+        // Only `mfa` in a list says that it was more than one: anything else is one method, or no word at all.
+        let double_says =
+            [json!(null), json!(["pwd"]), json!(["pwd", "otp"]), json!("mfa"), json!({"mfa": true}), json!([["mfa"]])];
+        for amr in double_says {
+            double.say(|says| says.claims = json!({"amr": amr}));
+            let mut browser = Browser::default();
+            let answer = browser.sign_in(&world, "corp", &double).await.is(303);
+            let to = answer.header("location");
+            assert_eq!(to, "/login?second_step=totp%2Crecovery-code&next=%2Ffindings", "{amr}");
+            assert!(browser.cookie(SESSION).is_none() && browser.cookie(LOGIN).is_none(), "{amr}");
+            assert!(me(&world, &mut browser).await.is_none());
+            world.clock.advance(Duration::from_secs(30));
+            let path = "/api/v1/sessions/second-step";
+            let code = step(&app.code(&world, 0));
+            // Another site's page must not end it, and another browser cannot.
+            browser.ask(&world, "POST", path, &[json, ("origin", "https://evil.example")], Some(&code)).await.is(403);
+            Browser::default().ask(&world, "POST", path, &[json, ours], Some(&code)).await.is(401);
+            browser.ask(&world, "POST", path, &[json, ours], Some(&step("000000"))).await.is(401);
+            let done = browser.ask(&world, "POST", path, &[json, ours], Some(&code)).await.is(201);
+            assert!(done.json.get("token").is_none(), "no script sees it");
+            assert!(browser.cookie(SESSION).is_some() && browser.cookie(SECOND_STEP).is_none());
+            let sessions = browser.get(&world, "/api/v1/me/sessions").await.is(200);
+            let current = sessions.json["items"].as_array().unwrap().iter().find(|one| one["current"] == true).unwrap();
+            assert_eq!((&current["method"], &current["second_factor"]), (&json!("oidc"), &json!(true)), "{amr}");
+        }
+        double.say(|says| says.claims = json!({"amr": ["pwd", "mfa"]}));
+        let mut browser = Browser::default();
+        let answer = browser.sign_in(&world, "corp", &double).await.is(303);
+        assert_eq!(answer.header("location"), "/findings", "{}", reason(&world).await);
+        assert!(me(&world, &mut browser).await.is_some() && browser.cookie(SECOND_STEP).is_none());
+    });
+}
+
+#[test]
+fn a_cookie_sign_in_has_two_steps_and_its_session_ends_as_every_other() {
+    each_engine(|world| async move {
+        let (json, ours) = (("content-type", "application/json"), ("origin", PUBLIC_URL));
+        let sign_in = json!({"email": admin(), "password": planted().password, "cookie": true}).to_string();
+        let mut browser = Browser::default();
+        browser.ask(&world, "POST", "/api/v1/sessions", &[json, ours], Some(&sign_in)).await.is(201);
+        let app = App::enrol_by_cookie(&world, &mut browser).await;
+        world.clock.advance(Duration::from_secs(30));
+
+        let mut second = Browser::default();
+        let needed = second.ask(&world, "POST", "/api/v1/sessions", &[json, ours], Some(&sign_in)).await.is(202);
+        assert!(needed.json.get("token").is_none() && second.cookie(SESSION).is_none(), "{}", needed.text);
+        assert!(me(&world, &mut second).await.is_none());
+        let both = json!({"token": "t", "code": app.code(&world, 0), "cookie": true}).to_string();
+        let path = "/api/v1/sessions/second-step";
+        second.ask(&world, "POST", path, &[json, ours], Some(&both)).await.is(400).says("not both");
+        second.ask(&world, "POST", path, &[json, ours], Some(&step(&app.code(&world, 0)))).await.is(201);
+        assert!(me(&world, &mut second).await.is_some());
+
+        // Its proof gets old as every proof does, and is made anew by cookie too.
+        let put = json!({"provider": "corp", "group": "staff", "role": "read-only"}).to_string();
+        world.provider_at("corp", "https://corp.example").await;
+        world.clock.advance(16 * MINUTE);
+        let role = "/api/v1/tenants/acme/group-roles";
+        let stale = second.ask(&world, "PUT", role, &[json, ours], Some(&put)).await.is(403);
+        assert_eq!(stale.json["code"], "step_up_required");
+        let proof = json!({"code": app.code(&world, 0)}).to_string();
+        second.ask(&world, "POST", "/api/v1/sessions/current/step-up", &[json, ours], Some(&proof)).await.is(200);
+        second.ask(&world, "PUT", role, &[json, ours], Some(&put)).await.is(200);
+
+        // Ended from elsewhere, and by not being used.
+        assert!(me(&world, &mut browser).await.is_some());
+        let others = json!({"including_current": false}).to_string();
+        second.ask(&world, "POST", "/api/v1/me/sessions/end", &[json, ours], Some(&others)).await.is(200);
+        assert!(me(&world, &mut browser).await.is_none());
+        world.clock.advance(61 * MINUTE);
+        assert!(me(&world, &mut second).await.is_none());
     });
 }
 

@@ -7,7 +7,10 @@ use crypto::totp;
 use domain::Clock as _;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, LEAVER, PLATFORM, STRANGER, World, admin, each_engine, each_engine_with, holder, planted};
+use crate::idp::Browser;
+use crate::world::{
+    Answer, LEAVER, PLATFORM, PUBLIC_URL, STRANGER, World, admin, each_engine, each_engine_with, holder, planted,
+};
 
 /// An authenticator app.
 pub(crate) struct App {
@@ -19,7 +22,11 @@ impl App {
     /// Enrols one, which is not confirmed yet.
     async fn begin(world: &World, token: &str) -> Self {
         let answer = world.call("POST", "/api/v1/me/factors/totp", Some(token), Some(json!({"name": "Phone"}))).await;
-        let answer = answer.is(201);
+        Self::of(&answer.is(201))
+    }
+
+    /// What an enrolment shows.
+    fn of(answer: &Answer) -> Self {
         let shown = answer.json["secret"].as_str().unwrap();
         assert!(answer.json["otpauth_uri"].as_str().unwrap().contains(&format!("secret={shown}&issuer=Cairn")));
         let (mut secret, mut buffer, mut bits) = (Vec::new(), 0u32, 0);
@@ -37,8 +44,19 @@ impl App {
     }
 
     /// The code that it shows, some steps from now.
-    fn code(&self, world: &World, steps: i64) -> String {
+    pub(crate) fn code(&self, world: &World, steps: i64) -> String {
         totp::code(&self.secret, (world.clock.now().as_seconds() / totp::STEP_S + steps).unsigned_abs())
+    }
+
+    /// Enrols one in a browser's session.
+    pub(crate) async fn enrol_by_cookie(world: &World, browser: &mut Browser) -> Self {
+        let ours = [("content-type", "application/json"), ("origin", PUBLIC_URL)];
+        let body = json!({"name": "Phone"}).to_string();
+        let app = Self::of(&browser.ask(world, "POST", "/api/v1/me/factors/totp", &ours, Some(&body)).await.is(201));
+        let (path, body) =
+            (format!("/api/v1/me/factors/{}/confirm", app.id), json!({"code": app.code(world, 0)}).to_string());
+        browser.ask(world, "POST", &path, &ours, Some(&body)).await.is(200);
+        app
     }
 
     async fn confirm(&self, world: &World, token: &str, code: &str) -> Answer {
