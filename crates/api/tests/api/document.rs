@@ -10,7 +10,7 @@ pub(crate) struct Operation {
     /// The path with its parameters in braces.
     pub(crate) path: String,
     pub(crate) query: Vec<String>,
-    document: Value,
+    pub(crate) document: Value,
 }
 
 fn document() -> Value {
