@@ -15,6 +15,8 @@ mod arrange;
 mod authorization;
 #[path = "api/cli_session.rs"]
 mod cli_session;
+#[path = "api/cookie.rs"]
+mod cookie;
 #[path = "api/document.rs"]
 mod document;
 #[path = "api/http.rs"]

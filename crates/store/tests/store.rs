@@ -19,6 +19,8 @@ mod evidence;
 mod finding;
 #[path = "store/graph.rs"]
 mod graph;
+#[path = "store/identity.rs"]
+mod identity;
 #[path = "store/job.rs"]
 mod job;
 #[path = "store/log.rs"]

@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 use store::NewProvider;
 use transport::{WebClient, WebConfig, WebRequest};
 
-use crate::world::{Answer, PUBLIC_URL, World, plant_once, planted};
+use crate::world::{Answer, World, plant_once, planted};
+
+/// Where browsers reach the server.
+pub(crate) const PUBLIC_URL: &str = "https://cairn.test";
 
 /// What the provider says next.
 pub(crate) struct Says {

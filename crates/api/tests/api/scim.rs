@@ -3,8 +3,9 @@
 use access::Role;
 use serde_json::{Value, json};
 
+use crate::idp::PUBLIC_URL;
 use crate::idp::{Browser, Double};
-use crate::world::{Answer, PLATFORM, PUBLIC_URL, STRANGER, World, admin, each_engine, holder};
+use crate::world::{Answer, PLATFORM, STRANGER, World, admin, each_engine, holder};
 
 const USER: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 const GROUP: &str = "urn:ietf:params:scim:schemas:core:2.0:Group";

@@ -7,10 +7,8 @@ use crypto::totp;
 use domain::Clock as _;
 use serde_json::{Value, json};
 
-use crate::idp::Browser;
-use crate::world::{
-    Answer, LEAVER, PLATFORM, PUBLIC_URL, STRANGER, World, admin, each_engine, each_engine_with, holder, planted,
-};
+use crate::idp::{Browser, PUBLIC_URL};
+use crate::world::{Answer, LEAVER, PLATFORM, STRANGER, World, admin, each_engine, each_engine_with, holder, planted};
 
 /// An authenticator app.
 pub(crate) struct App {

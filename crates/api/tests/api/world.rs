@@ -31,8 +31,6 @@ use tower::ServiceExt as _;
 use wire::credential::{CredentialType, Plugin, PluginSetting};
 
 pub(crate) const NODE: &str = "aws:eu-west-1:aws.s3.bucket:b1";
-/// Where browsers reach the server.
-pub(crate) const PUBLIC_URL: &str = "https://cairn.test";
 /// Where passkeys are used.
 pub(crate) const ORIGIN: &str = "https://cairn.example.org";
 pub(crate) const SESSION_MS: i64 = 8 * 3_600_000;
@@ -229,7 +227,7 @@ impl World {
             session_ms: SESSION_MS,
             bcrypt_cost: 4,
             relying_party: webauthn::RelyingParty::of_origin(ORIGIN),
-            public_url: PUBLIC_URL.to_owned(),
+            public_url: crate::idp::PUBLIC_URL.to_owned(),
             ..Settings::default()
         };
         adjust(&mut settings);

@@ -9,12 +9,14 @@ use store::{NewUser, OpenOptions, Restore, Schema, SessionStart, Store};
 use testkit::{Postgres, TestClock, TestDatabase, TestRng, logs};
 use uuid::Uuid;
 
+use crate::identity;
 use crate::world::{World, each_engine};
 
 type Lines = Vec<(String, Vec<u8>)>;
 
 /// What a restore changes and what the two backups themselves add.
-const CHANGED: [&str; 7] = ["audit_detail", "audit_head", "audit_record", "installation", "session", "sign_in", "work"];
+const CHANGED: [&str; 8] =
+    ["audit_detail", "audit_head", "audit_record", "identity", "installation", "session", "sign_in", "work"];
 
 fn platform(clock: &Arc<TestClock>, rng: &Arc<TestRng>) -> OpCtx {
     OpCtx::system_platform("test", clock.clone(), rng.clone())
@@ -106,6 +108,7 @@ struct Lived {
     credential: domain::CredentialId,
     session: SessionId,
     secret: String,
+    client_secret: String,
 }
 
 /// Some of everything: tenants, a user who is signed in, a credential, a job that a worker holds.
@@ -139,7 +142,9 @@ async fn live(world: &World) -> Lived {
         unit.job_create(job).await.unwrap();
     }
     world.store.installation_secret("jwt_secret", || Ok(Secret::new(vec![9; 48]))).await.unwrap();
-    Lived { a, credential: credential.unwrap(), session, secret }
+    let (corp, client_secret) = identity::provider(world, a, "corp").await;
+    identity::sign_in(world, &corp, "bea").await;
+    Lived { a, credential: credential.unwrap(), session, secret, client_secret }
 }
 
 async fn restores_into(world: &World, on_postgres: bool) {
@@ -156,6 +161,9 @@ async fn restores_into(world: &World, on_postgres: bool) {
     let unit = store.write(ctx.authorize::<ops::CredentialUse>(lived.a).unwrap()).await.unwrap();
     let (_, secret) = unit.credential_use(lived.credential, JobId::from_uuid(Uuid::nil())).await.unwrap();
     assert_eq!(secret.expose_str(), Some(lived.secret.as_str()));
+    let (_, client_secret) = store.login_provider("corp").await.unwrap();
+    assert_eq!(client_secret.expose_str(), Some(lived.client_secret.as_str()));
+    assert!(identity::due(&store).await.is_none(), "an old token would be taken for a stolen one");
     let jwt = store.installation_secret("jwt_secret", || panic!("it is there")).await.unwrap();
     assert_eq!(jwt.expose(), [9; 48]);
 
