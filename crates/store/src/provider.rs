@@ -124,7 +124,11 @@ impl Store {
         let row = tx.row("SELECT client_secret FROM identity_provider WHERE id = $1", args![provider.id]).await?;
         let sealed = row.ok_or(Error::NotFound { what: "provider" })?.bytes(0)?;
         let row = provider.id.as_uuid().into();
-        let secret = cell::open(&mut tx, self, &CLIENT_SECRET, platform_tenant(), &row, &sealed).await?;
+        let opened = cell::open(&mut tx, self, &CLIENT_SECRET, platform_tenant(), &row, &sealed).await?;
+        let secret = opened.expose().strip_prefix(crypto::sha256(provider.issuer.as_bytes()).as_bytes());
+        let secret =
+            secret.ok_or_else(|| Error::internal("a client secret is for another issuer: the row was changed"))?;
+        let secret = Secret::new(secret);
         Ok((provider, secret))
     }
 
@@ -134,6 +138,13 @@ impl Store {
         let sql = format!("SELECT {COLUMNS} FROM identity_provider WHERE scim_token = $1");
         tx.rows_built(sql, args![token]).await?.first().map(provider_row).transpose()
     }
+}
+
+/// Seals a client secret together with whom it is for: without that, a changed issuer would be sent it.
+async fn seal(tx: &mut Tx, store: &Store, id: ProviderId, issuer: &str, secret: &Secret) -> Result<Vec<u8>> {
+    let value = Secret::new([crypto::sha256(issuer.as_bytes()).as_bytes().as_slice(), secret.expose()].concat());
+    let row = id.as_uuid().into();
+    Ok(cell::seal(tx, store, &CLIENT_SECRET, platform_tenant(), &row, value.expose()).await?.bytes)
 }
 
 fn taken(error: Error) -> Error {
@@ -152,8 +163,7 @@ impl Store {
     ) -> Result<ProviderRow> {
         let mut unit = self.write_platform(permit).await?;
         let (now, id) = (self.clock().now(), ProviderId::generate(&**self.clock(), &**self.rng()));
-        let (row, secret) = (id.as_uuid().into(), new.client_secret.expose());
-        let sealed = cell::seal(&mut unit.tx, self, &CLIENT_SECRET, platform_tenant(), &row, secret).await?;
+        let sealed = seal(&mut unit.tx, self, id, &new.issuer, &new.client_secret).await?;
         unit.tx
             .execute(
                 "INSERT INTO identity_provider (id, name, title, issuer, client_id, client_secret, scopes, groups_claim, created_at) \
@@ -164,7 +174,7 @@ impl Store {
                     new.title.as_str(),
                     new.issuer.as_str(),
                     new.client_id.as_str(),
-                    sealed.bytes,
+                    sealed,
                     new.scopes.as_str(),
                     new.groups_claim.as_str(),
                     now
@@ -208,11 +218,9 @@ impl Store {
             )
             .await?;
         if let Some(secret) = &change.client_secret {
-            let row = after.id.as_uuid().into();
-            let sealed =
-                cell::seal(&mut unit.tx, self, &CLIENT_SECRET, platform_tenant(), &row, secret.expose()).await?;
+            let sealed = seal(&mut unit.tx, self, after.id, &after.issuer, secret).await?;
             unit.tx
-                .execute("UPDATE identity_provider SET client_secret = $2 WHERE id = $1", args![after.id, sealed.bytes])
+                .execute("UPDATE identity_provider SET client_secret = $2 WHERE id = $1", args![after.id, sealed])
                 .await?;
         }
         let detail = json!({

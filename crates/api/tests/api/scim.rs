@@ -3,8 +3,7 @@
 use access::Role;
 use serde_json::{Value, json};
 
-use crate::idp::PUBLIC_URL;
-use crate::idp::{Browser, Double};
+use crate::idp::{Browser, Double, PUBLIC_URL};
 use crate::world::{Answer, PLATFORM, STRANGER, World, admin, each_engine, holder};
 
 const USER: &str = "urn:ietf:params:scim:schemas:core:2.0:User";

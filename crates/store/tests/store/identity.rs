@@ -111,7 +111,11 @@ async fn tokens_that_were_moved_to_another_identity_or_provider_are_sent_nowhere
             world.tamper(platform(), &format!("UPDATE identity SET {back}")).await;
             assert!(!due(&world.store).await.unwrap().tokens.expose().is_empty());
         }
-        let secret = "UPDATE identity_provider SET client_secret = \
+        let issuer = "UPDATE identity_provider SET issuer = 'https://thief.example' WHERE name = 'evil'";
+        assert!(world.store.login_provider("evil").await.is_ok());
+        world.tamper(platform(), issuer).await;
+        assert!(world.store.login_provider("evil").await.is_err());
+        let secret = "UPDATE identity_provider SET issuer = 'https://evil.example', client_secret = \
             (SELECT client_secret FROM identity_provider WHERE name = 'corp') WHERE name = 'evil'";
         world.tamper(platform(), secret).await;
         assert!(world.store.login_provider("corp").await.is_ok());

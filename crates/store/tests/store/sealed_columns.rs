@@ -7,9 +7,12 @@ use domain::TenantId;
 const NOT_SEALED: &[&str] = &[
     "artifact.digest",
     "artifact.signature",
+    "audit_checkpoint.root",
     "audit_detail.salt",
     "audit_record.entry",
     "audit_record.leaf",
+    "audit_tile.hashes",
+    "audit_tile.root",
     // Sealed by the master key itself, which `master.rs` rotates.
     "data_key.sealed",
     "evaluation.ruleset",
