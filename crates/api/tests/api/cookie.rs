@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::idp::{Browser, PUBLIC_URL};
-use crate::login::{MINUTE, SESSION, me, step};
+use crate::login::{MINUTE, SESSION, me};
 use crate::second_factor::App;
-use crate::world::{PLATFORM, World, admin, each_engine, planted};
+use crate::world::{PLATFORM, admin, each_engine, planted};
 
 #[test]
 fn attack_43_a_change_by_cookie_needs_our_own_page_and_another_sites_page_cannot_sign_in_here() {
@@ -74,7 +74,8 @@ fn attack_43_a_change_by_cookie_needs_our_own_page_and_another_sites_page_cannot
     });
 }
 
-fn step(code: &str) -> String {
+/// The body of a second step by cookie.
+pub(crate) fn step(code: &str) -> String {
     json!({"code": code, "cookie": true}).to_string()
 }
 

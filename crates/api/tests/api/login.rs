@@ -7,6 +7,7 @@ use domain::Clock as _;
 use serde_json::{Value, json};
 use testkit::OidcProvider;
 
+use crate::cookie::step;
 use crate::idp::{Browser, Double, PUBLIC_URL};
 use crate::second_factor::App;
 use crate::world::{PLATFORM, STRANGER, World, admin, each_engine, holder, planted};
