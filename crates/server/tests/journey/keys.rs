@@ -130,7 +130,7 @@ fn attack_58_a_master_key_of_another_installation_or_none_at_all_is_refused_wher
     let before = fs::read(&database).unwrap();
     for (value, expected) in [
         ("fedcba9876543210".repeat(4), "not the master key"),
-        ("0".repeat(64), "not all alike"),
+        ("0".repeat(64), "nobody can guess"),
         ("0123".to_owned(), "64 hex digits"),
         (String::new(), "empty"),
     ] {
