@@ -7,6 +7,8 @@
     reason = "test code: where the harness fails, the test fails"
 )]
 
+#[path = "api/answer.rs"]
+mod answer;
 #[path = "api/api_key.rs"]
 mod api_key;
 #[path = "api/arrange.rs"]

@@ -18,7 +18,7 @@ use domain::{
     Clock as _, CollectionId, Coverage, Digest, Email, EvidenceId, FindingId, NodeObservation, Page, RequestId, Secret,
     SessionId, Severity, TenantId, UserId,
 };
-use http::{HeaderMap, Request};
+use http::Request;
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value, json};
 use store::{
@@ -29,6 +29,8 @@ use tempfile::TempDir;
 use testkit::{Postgres, TestClock, TestDatabase, TestRng};
 use tower::ServiceExt as _;
 use wire::credential::{CredentialType, Plugin, PluginSetting};
+
+pub(crate) use crate::answer::Answer;
 
 pub(crate) const NODE: &str = "aws:eu-west-1:aws.s3.bucket:b1";
 /// Where passkeys are used.
@@ -70,56 +72,6 @@ pub(crate) fn plant_once(name: &str, value: &str) {
     static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     if SEEN.lock().unwrap().insert(value.to_owned()) {
         testkit::logs::plant_as(name, value);
-    }
-}
-
-/// An answer, read to its end (an event stream: to its first event).
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) text: String,
-    pub(crate) json: Value,
-    pub(crate) raw: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
-    }
-
-    /// The answer without what differs between any two requests, and without the ids that were asked for.
-    pub(crate) fn masked(&self, ids: &[&str]) -> String {
-        let mut headers: Vec<String> = self
-            .headers
-            .iter()
-            .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-            .collect();
-        headers.sort();
-        let mut text = self.text.clone();
-        for (at, id) in ids.iter().enumerate() {
-            text = text.replace(id, &format!("<{at}>"));
-        }
-        let request = self.header("x-request-id");
-        assert!(request.starts_with("req_"), "{request}");
-        format!("{}\n{}\n\n{}", self.status, headers.join("\n"), text.replace(request, "<request>"))
-    }
-
-    #[track_caller]
-    pub(crate) fn is(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", self.text);
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn says(self, words: &str) -> Self {
-        assert!(self.json["message"].as_str().unwrap_or_default().contains(words), "`{words}` is not in {}", self.text);
-        self
-    }
-
-    pub(crate) fn id(&self) -> String {
-        self.json["id"].as_str().unwrap().to_owned()
     }
 }
 

@@ -83,7 +83,6 @@ impl Target {
             blobs: self.dir.path().join("blobs"),
             clock: self.clock.clone(),
             rng: self.rng.clone(),
-            vault: store::VaultOptions::default(),
         }
     }
 
