@@ -284,16 +284,19 @@ async fn attack_33_the_policies_alone_hold_where_every_query_runs_with_a_wrong_t
         database
             .owner_sql(&format!(
                 "CREATE SCHEMA wall; GRANT USAGE ON SCHEMA wall TO {role};
+                 CREATE TABLE wall.down (tenant text, named text); GRANT SELECT ON wall.down TO {role};
                  CREATE FUNCTION wall.set_config(name text, value text, local boolean) RETURNS text LANGUAGE sql AS $$
-                   SELECT pg_catalog.set_config(name, CASE value
-                     WHEN '{ours}' THEN '{theirs}' WHEN '{theirs}' THEN '{ours}' ELSE value END, local) $$;",
+                   SELECT pg_catalog.set_config(name, COALESCE((SELECT named FROM wall.down WHERE tenant = value), value), local) $$;",
                 role = database.app_role
             ))
             .unwrap();
         let first = format!("ALTER ROLE {} SET search_path = wall, pg_catalog, public", database.app_role);
         Postgres::shared().superuser_sql(&first).unwrap();
-        // Connections of a server that has just started see it.
+        // Connections of a server that has just started see it. Its start looks at the vault of each tenant, so it is misled from then on.
         let wrong = pair.with_another_server().await;
+        database
+            .owner_sql(&format!("INSERT INTO wall.down VALUES ('{ours}', '{theirs}'), ('{theirs}', '{ours}')"))
+            .unwrap();
         let named = "BEGIN; SELECT set_config('cairn.tenant', '{}', true) <> '{}'; COMMIT".replace("{}", &ours.to_string());
         assert_eq!(database.app_sql(&named).unwrap().trim(), "t", "the session names another tenant than it is told to");
 
