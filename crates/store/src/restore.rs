@@ -227,6 +227,7 @@ impl Restore {
         let now = self.ctx.clock().now();
         self.tx.execute("UPDATE session SET revoked_at = $1 WHERE revoked_at IS NULL", args![now]).await?;
         self.tx.execute("DELETE FROM sign_in", args![]).await?;
+        self.tx.execute("DELETE FROM device_login", args![]).await?;
         // A provider that renews its tokens takes an old one for a stolen one. Whoever signs in again brings a new one.
         self.tx.execute("UPDATE identity SET tokens = NULL", args![]).await?;
         self.tx

@@ -51,7 +51,7 @@ fn a_second_factor_is_enrolled_asked_for_and_good_for_a_fresh_proof() {
     world.cairn(login.into_iter().chain(["--code-file", code])).ok();
     let sessions = world.cairn(["sessions", "list", "-o", "json"]).ok().json();
     assert_eq!((sessions.as_array().unwrap().len(), &sessions[0]["second_factor"]), (1, &serde_json::json!(true)));
-    assert!(sessions[0]["agent"].as_str().unwrap().starts_with("cairn/"), "{sessions}");
+    assert!(sessions[0]["agent"].as_str().unwrap().starts_with("cairn "), "{sessions}");
 
     // A recovery code once, and never again.
     world.private("code", codes["recovery_codes"][0].as_str().unwrap());

@@ -1,6 +1,6 @@
 //! API keys in the database: who sees which rows.
 
-use access::{Actor, Grants, OpCtx, Role, ops};
+use access::{Actor, Freshness, Grants, OpCtx, Role, ops};
 use domain::{RequestId, SessionId, TenantId, UserId};
 use store::{FoundApiKey, NewApiKey, NewApiKeySecret, NewUser};
 
@@ -24,7 +24,11 @@ async fn key(world: &World, tenant: TenantId, owner: UserId, lookup: &str) {
     let ctx = OpCtx::user(actor, grants, request, None, world.clock.clone(), world.rng.clone());
     let new = NewApiKey { name: lookup.parse().unwrap(), role: Role::ReadOnly, networks: vec![], expires_at: None };
     let secret = NewApiKeySecret { lookup: lookup.to_owned(), hash: "none".to_owned() };
-    let unit = world.store.write(ctx.authorize::<ops::ApiKeyCreate>(tenant).unwrap()).await.unwrap();
+    let unit = world
+        .store
+        .write(ctx.with_freshness(Freshness::Fresh).authorize::<ops::ApiKeyCreate>(tenant).unwrap())
+        .await
+        .unwrap();
     unit.api_key_create(&new, &secret).await.unwrap();
 }
 

@@ -13,8 +13,13 @@ const NOT_SEALED: &[&str] = &[
     "audit_record.leaf",
     "audit_tile.hashes",
     "audit_tile.root",
+    // A digest of what the command line holds.
+    "cli_session.secret_hash",
     // Sealed by the master key itself, which `master.rs` rotates.
     "data_key.sealed",
+    // Digests of a device's two codes.
+    "device_login.device_hash",
+    "device_login.user_hash",
     "evaluation.ruleset",
     "evidence.pae",
     "evidence.signature",
