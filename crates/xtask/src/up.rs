@@ -18,7 +18,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> 
     println!("next, in another terminal:");
     println!("  export PATH=\"{}:$PATH\"", bin.display());
     println!(
-        "  cairn login https://127.0.0.1:8443      (shows the certificate's fingerprint: compare it with the one below)"
+        "  cairn login https://127.0.0.1:8443      (shows the server's fingerprint: compare it with the one below)"
     );
     println!("  cairn findings list");
     println!("starting the server; Ctrl-C ends it, `cargo xtask up` starts it again with the same data\n");
