@@ -19,7 +19,7 @@ const SIGNED: usize = PREFIX.len() + ID + SECRET;
 /// A key that is well formed, which says nothing about whether it exists.
 pub struct ApiKey(Zeroizing<String>);
 
-fn checksum(signed: &str) -> String {
+pub(crate) fn checksum(signed: &str) -> String {
     let digest = sha256(signed.as_bytes());
     let number = digest.0.iter().take(8).fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     token::base62(number, CHECKSUM)

@@ -161,6 +161,14 @@ ids! {
     GroupId "grp_";
     /// A role that a provider's group gives.
     GroupRoleId "gro_";
+    /// A host agent.
+    AgentId "agt_";
+    /// A relay.
+    RelayId "rly_";
+    /// A token that enrolls one agent or relay.
+    EnrollmentTokenId "enr_";
+    /// A credential of an agent or a relay.
+    FleetCredentialId "fcr_";
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 mod digest;
 mod error;
+mod fleet;
 mod id;
 mod limit;
 mod name;
@@ -23,10 +24,12 @@ mod time;
 
 pub use digest::Digest;
 pub use error::{Error, Result};
+pub use fleet::{FleetId, FleetKind, Labels};
 pub use id::{
-    ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId, CredentialId, DeviceLoginId,
-    EvidenceId, FactorId, FindingId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId, ProviderId, RequestId,
-    Rng, ScheduleId, SessionId, SignInId, TaskId, TenantId, UserId,
+    AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId, CredentialId,
+    DeviceLoginId, EnrollmentTokenId, EvidenceId, FactorId, FindingId, FleetCredentialId, GroupId, GroupRoleId,
+    IdParseError, InvitationId, JobId, ProviderId, RelayId, RequestId, Rng, ScheduleId, SessionId, SignInId, TaskId,
+    TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

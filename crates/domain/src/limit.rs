@@ -33,6 +33,14 @@ impl Limits {
     pub const TENANT_KEYS: usize = 1_000;
     /// Most invitations of a tenant that wait.
     pub const TENANT_INVITATIONS: usize = 1_000;
+    /// Most labels of an agent or a relay.
+    pub const LABELS: usize = 32;
+    /// Most enrollment tokens of a tenant that wait to be used.
+    pub const TENANT_ENROLLMENT_TOKENS: usize = 1_000;
+    /// Most agents and relays of a tenant that are not revoked.
+    pub const TENANT_FLEET: usize = 100_000;
+    /// Longest life of an enrollment token, in seconds: a week.
+    pub const ENROLLMENT_TOKEN_S_MAX: u32 = 7 * 24 * 3_600;
     /// Shortest password, in characters.
     pub const PASSWORD_CHARS_MIN: usize = 12;
     /// Longest password, in bytes.

@@ -6,7 +6,8 @@
 //! - requests refuse unknown fields, so that a misspelt or an additional one is told and not ignored;
 //! - nothing here can hold a secret on its way out, except the documents that show one once: [`session::SessionCreated`],
 //!   [`session::SecondStepNeeded`], [`user::UserCreated`], [`api_key::ApiKeyCreated`], [`cli_session::CliSessionCreated`],
-//!   [`cli_session::DeviceCodeCreated`], [`provider::ScimTokenCreated`], and those in [`factor`].
+//!   [`cli_session::DeviceCodeCreated`], [`provider::ScimTokenCreated`], [`fleet::EnrollmentTokenCreated`], [`fleet::Enrolled`],
+//!   [`fleet::Renewed`], and those in [`factor`].
 #![warn(missing_docs)]
 
 pub mod api_key;
@@ -18,6 +19,7 @@ pub mod data_key;
 pub mod evidence;
 pub mod factor;
 pub mod finding;
+pub mod fleet;
 pub mod job;
 pub mod log;
 pub mod member;

@@ -55,8 +55,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
-    ("relay", &["domain", "crypto", "wire", "transport", "plugins", "gateway"]),
-    ("agent", &["domain", "crypto", "wire", "transport", "plugins"]),
+    ("fleet", &["domain", "crypto", "wire"]),
+    ("relay", &["domain", "crypto", "wire", "transport", "plugins", "gateway", "fleet"]),
+    ("agent", &["domain", "crypto", "wire", "transport", "plugins", "fleet"]),
     ("cli", &["domain", "crypto", "wire", "evidence"]),
     // Dev only; in `[dev-dependencies]` every crate may name `testkit`.
     ("testkit", CORE),
