@@ -35,6 +35,8 @@ mod member;
 mod other_tenant;
 #[path = "api/passkey.rs"]
 mod passkey;
+#[path = "api/ports.rs"]
+mod ports;
 #[path = "api/scim.rs"]
 mod scim;
 #[path = "api/second_factor.rs"]
@@ -43,6 +45,8 @@ mod second_factor;
 mod session;
 #[path = "api/tenants_apart.rs"]
 mod tenants_apart;
+#[path = "api/things.rs"]
+mod things;
 #[path = "api/throttle.rs"]
 mod throttle;
 #[path = "api/world.rs"]

@@ -11,13 +11,16 @@ use std::time::Duration;
 use access::{OpCtx, ops};
 use anyhow::{Context as _, bail};
 use crypto::aead::AeadKey;
+use crypto::system::{SystemClock, SystemRng};
 use domain::{Clock, Rng};
 use secrets::{KeyProvider, Stores, WrappedKey};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
+use crate::arguments::Rotate;
 use crate::config::Config;
-use crate::datadir::{MASTER_KEY, read_private, write_private};
+use crate::datadir::{self, DataDir, MASTER_KEY, read_private, write_private};
+use crate::{open_store, say, sign};
 
 /// Where the master key comes from.
 pub(crate) enum Source {
@@ -279,4 +282,39 @@ pub(crate) async fn keep(stores: Arc<Stores>, stop: CancellationToken) {
             () = tokio::time::sleep(Duration::from_millis(wait.unsigned_abs())) => {}
         }
     }
+}
+
+/// `keys rotate`: the data directory's lock says that no server runs on it meanwhile.
+pub(crate) async fn rotate(config: &Config, stores: &Stores, what: Rotate) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    let data = DataDir::open(&config.server.data_dir)?;
+    anyhow::ensure!(
+        config.database.url.is_some() || data.join(datadir::DATABASE).exists(),
+        "there is no database in `{}` yet: start the server once first",
+        config.server.data_dir.display()
+    );
+    let (store, source) = open_store(config, &data, stores, false, &clock, &rng).await?;
+    let ctx = OpCtx::system_platform("keys", Arc::clone(&clock), Arc::clone(&rng));
+    if what.master {
+        source.rotate(&store, stores, what.to.as_deref(), &ctx).await?;
+        say("the master key was replaced: every data key is sealed with the new one");
+    }
+    if what.evidence {
+        let key = store
+            .write_platform(ctx.authorize_platform::<ops::SigningKeyRotate>()?)
+            .await?
+            .signing_key_rotate(sign::EVIDENCE)
+            .await?;
+        say(&format!("evidence is signed with the key {} from now on", key.fingerprint()));
+    }
+    if what.data || what.tenant.is_some() || !(what.master || what.evidence) {
+        let of = what.tenant.map_or(store::RotationOf::All, store::RotationOf::Tenant);
+        let unit = store.write_platform(ctx.authorize_platform::<ops::DataKeyRotate>()?).await?;
+        let keys = unit.data_key_rotate(of).await?;
+        let values = Resealer::new(&store).run_once().await?;
+        say(&format!("{keys} data keys were replaced, {values} values sealed anew"));
+    }
+    store.close().await;
+    Ok(())
 }

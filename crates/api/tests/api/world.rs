@@ -6,31 +6,22 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use access::{Actor, Grants, OpCtx, Permit, PlatformPermit, Role, TenantOperation, ops};
-use api::ports::{Catalog, Evaluate, Export, Subject};
 use api::{ApiState, Settings};
-use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
-use bytes::Bytes;
-use compliance::{FindingChange, Ruleset, builtin};
 use crypto::ed25519::SigningKey;
-use domain::{
-    Clock as _, CollectionId, Coverage, Digest, Email, EvidenceId, FindingId, NodeObservation, Page, RequestId, Secret,
-    SessionId, Severity, TenantId, UserId,
-};
+use domain::{Email, RequestId, Secret, SessionId, TenantId, UserId};
 use http::Request;
 use http_body_util::BodyExt as _;
-use serde_json::{Map, Value, json};
-use store::{
-    AuditFilter, Collection, EvaluationRow, FindingCounts, FindingFilter, MaterialOf, NewArtifact, NewSchedule,
-    NewStatement, NewTask, NewUser, OpenOptions, Placed, Store, TaskOutcome, WorkKind,
-};
+use serde_json::{Value, json};
+use store::{AuditFilter, NewUser, OpenOptions, Placed, Store};
 use tempfile::TempDir;
 use testkit::{Postgres, TestClock, TestDatabase, TestRng};
 use tower::ServiceExt as _;
-use wire::credential::{CredentialType, Plugin, PluginSetting};
 
 pub(crate) use crate::answer::Answer;
+use crate::ports::{Evaluator, Exporter, Installed};
+pub(crate) use crate::things::nobodys;
 
 pub(crate) const NODE: &str = "aws:eu-west-1:aws.s3.bucket:b1";
 /// Where passkeys are used.
@@ -434,260 +425,8 @@ impl World {
         records.map(|record| (record.seq, record.action, record.outcome)).collect()
     }
 
-    pub(crate) async fn credential(&self, tenant: TenantId) -> String {
-        let name = format!("c{}", self.fresh()).parse().unwrap();
-        let secret = Secret::new(json!({"access_key_id": "AKIA", "secret_access_key": planted().aws}).to_string());
-        let unit = self.store.write(self.permit::<ops::CredentialCreate>(tenant)).await.unwrap();
-        unit.credential_create("aws", &name, "aws-keys", &secret).await.unwrap().id.to_string()
-    }
-
-    pub(crate) async fn job(&self, tenant: TenantId) -> String {
-        let new = store::NewJob { plugin: "host".to_owned(), credential: None, config: Map::new(), schedule: None };
-        self.store
-            .write(self.permit::<ops::JobCreate>(tenant))
-            .await
-            .unwrap()
-            .job_create(new)
-            .await
-            .unwrap()
-            .id
-            .to_string()
-    }
-
-    pub(crate) async fn schedule(&self, tenant: TenantId) -> String {
-        let new = NewSchedule { plugin: "host".to_owned(), credential: None, config: Map::new(), interval_s: 3_600 };
-        self.store
-            .write(self.permit::<ops::ScheduleCreate>(tenant))
-            .await
-            .unwrap()
-            .schedule_create(new)
-            .await
-            .unwrap()
-            .id
-            .to_string()
-    }
-
-    pub(crate) async fn node(&self, tenant: TenantId) -> String {
-        let mut ingest = self.store.ingest(self.permit(tenant));
-        let scope: domain::ScopeId = "aws:1:eu-west-1:s3.buckets".parse().unwrap();
-        let id = |text: &str| text.parse::<domain::NodeId>().unwrap();
-        let nodes = [NODE, "aws:eu-west-1:aws.s3.bucket:b2"].map(|text| NodeObservation {
-            id: id(text),
-            name: format!("bucket of {tenant}"),
-            properties: Map::new(),
-            tags: domain::Tags::default(),
-        });
-        let edge = json!({"source": NODE, "target": "aws:eu-west-1:aws.s3.bucket:b2", "type": "logs_to"});
-        let edges = vec![serde_json::from_value(edge).unwrap()];
-        ingest.page(&Page { scope: scope.clone(), nodes: nodes.to_vec(), edges }).await.unwrap();
-        let collection = CollectionId::generate(&*self.clock, &*self.rng);
-        ingest.finish(&scope, &Coverage::Complete, collection).await.unwrap();
-        NODE.to_owned()
-    }
-
-    /// An open finding on [`NODE`], which has to be there.
-    pub(crate) async fn finding(&self, tenant: TenantId) -> String {
-        let rule = format!("rule-{}", self.fresh());
-        let facts = compliance::Facts {
-            severity: Severity::High,
-            risk_score: 70,
-            message: "it is open".to_owned(),
-            values: json!({"public": true}),
-        };
-        let change = FindingChange::Open { rule_id: rule.clone(), node_id: NODE.to_owned(), facts };
-        let mut unit = self.store.write(self.permit::<ops::EvaluationRun>(tenant)).await.unwrap();
-        let counts = unit.findings_apply(&[change]).await.unwrap();
-        unit.evaluation_finish(&evaluation(self.clock.now()), counts).await.unwrap();
-        let filter = FindingFilter { rule: Some(rule), ..FindingFilter::default() };
-        let mut read = self.store.read(self.permit::<ops::FindingList>(tenant)).await.unwrap();
-        read.finding_list(&filter, None, 2).await.unwrap().items[0].id.to_string()
-    }
-
-    /// A collection with an artifact, made by a job that runs.
-    pub(crate) async fn evidence(&self, tenant: TenantId) -> String {
-        let job = self.job(tenant).await;
-        let claim = async |kind: WorkKind| loop {
-            let claim = self.store.work_claim("test", 30_000).await.unwrap().expect("there is work");
-            if claim.kind == kind && (kind == WorkKind::Task || claim.job().to_string() == job) {
-                return claim;
-            }
-        };
-        let plan = claim(WorkKind::Plan).await;
-        let run = || async { self.store.write(self.permit::<ops::JobRun>(tenant)).await.unwrap() };
-        run().await.job_started(&plan).await.unwrap();
-        run().await.job_planned(&plan, vec![NewTask { key: "t".to_owned(), params: Map::new() }]).await.unwrap();
-        let claim = claim(WorkKind::Task).await;
-        run().await.task_started(&claim).await.unwrap();
-        let id = EvidenceId::generate(&*self.clock, &*self.rng);
-        let (bytes, key_id, now) = (Bytes::from_static(b"what was seen"), Digest([2; 32]), self.clock.now());
-        let artifact =
-            NewArtifact { digest: crypto::sha256(&bytes), bytes, signature: [4; 64], key_id, about: String::new() };
-        let statement = NewStatement {
-            id,
-            kind: "api-response",
-            pae: format!("DSSEv1 {id}").into_bytes(),
-            signature: [1; 64],
-            key_id,
-        };
-        let collection = Collection {
-            id: CollectionId::generate(&*self.clock, &*self.rng),
-            scope: "aws:1:eu-west-1:s3.buckets".parse().unwrap(),
-            coverage: Coverage::Complete,
-            nodes: 1,
-            edges: 1,
-            calls: 0,
-            artifacts: vec![artifact],
-            statement,
-            started: now,
-            finished: now,
-        };
-        self.store.collection_add(self.permit(tenant), &claim, collection).await.unwrap();
-        run().await.task_finished(&claim, TaskOutcome::Completed).await.unwrap();
-        id.to_string()
-    }
-
-    /// A new user who is a read-only member.
-    pub(crate) async fn member(&self, tenant: TenantId) -> String {
-        let email: Email = format!("member{}@example.org", self.fresh()).parse().unwrap();
-        let password_hash = api::hash_one_time_password(&planted().password, 4, &*self.rng).unwrap();
-        let new = NewUser { name: "New".parse().unwrap(), password_hash, platform_admin: false };
-        let unit = self.store.write_platform(self.platform_permit::<ops::UserCreate>()).await.unwrap();
-        let id = unit.user_create(&email, &new).await.unwrap();
-        self.invite(tenant, &email, Role::ReadOnly).await;
-        self.sign_in(email.as_str()).await;
-        id.to_string()
-    }
-
     /// Waits long enough that ids and times are later than all before.
     pub(crate) fn later(&self) {
         self.clock.advance(Duration::from_millis(1));
-    }
-}
-
-fn evaluation(at: domain::Timestamp) -> EvaluationRow {
-    EvaluationRow { at, ruleset: Digest([3; 32]), rules: 0, nodes: 0, passed: 0, failed: 0, errors: 0 }
-}
-
-/// The shipped rules, and two plugins as the server describes them.
-struct Installed {
-    plugins: Vec<Plugin>,
-    catalog: compliance::Catalog,
-    ruleset: Arc<Ruleset>,
-}
-
-impl Installed {
-    fn load() -> Self {
-        let catalog = builtin::catalog().unwrap();
-        let ruleset = Arc::new(
-            compliance::load(&catalog, &builtin::PACKS, crypto::sha256).map_err(|errors| errors.len()).unwrap(),
-        );
-        let plugin = |name: &str, credential_types, setting: &str| Plugin {
-            name: name.to_owned(),
-            about: format!("reads {name}"),
-            version: "1".to_owned(),
-            credential_types,
-            settings: vec![PluginSetting {
-                key: setting.to_owned(),
-                help: "which".to_owned(),
-                example: "x".to_owned(),
-            }],
-            node_types: vec![],
-        };
-        let owned = |fields: &[&str]| fields.iter().map(|field| (*field).to_owned()).collect();
-        let keys = CredentialType {
-            name: "aws-keys".to_owned(),
-            required: owned(&["access_key_id", "secret_access_key"]),
-            optional: owned(&["session_token"]),
-        };
-        Self {
-            plugins: vec![plugin("aws", vec![keys], "regions"), plugin("host", vec![], "packages")],
-            catalog,
-            ruleset,
-        }
-    }
-}
-
-impl Catalog for Installed {
-    fn plugins(&self) -> &[Plugin] {
-        &self.plugins
-    }
-
-    fn check(&self, plugin: &str, config: &Map<String, Value>) -> domain::Result<()> {
-        let found = self.plugins.iter().find(|known| known.name == plugin);
-        let found = found.ok_or_else(|| domain::Error::invalid("plugin", "there is no such plugin"))?;
-        match config.keys().find(|key| found.settings.iter().all(|setting| setting.key != **key)) {
-            Some(key) => Err(domain::Error::invalid("config", format!("there is no setting `{key}`"))),
-            None => Ok(()),
-        }
-    }
-
-    fn control_title(&self, framework: &str, control: &str) -> String {
-        self.catalog.frameworks.control(framework, control).map(|control| control.title.clone()).unwrap_or_default()
-    }
-
-    fn ruleset(&self) -> Arc<Ruleset> {
-        Arc::clone(&self.ruleset)
-    }
-}
-
-/// Keeps an evaluation that found nothing to judge; judging is `compliance`'s, and tested there.
-struct Evaluator {
-    store: Store,
-    panics: Arc<AtomicBool>,
-}
-
-#[async_trait]
-impl Evaluate for Evaluator {
-    async fn evaluate(&self, permit: Permit<ops::EvaluationRun>) -> domain::Result<wire::finding::Evaluation> {
-        assert!(!self.panics.swap(false, Ordering::SeqCst), "a handler panics");
-        let at = permit.ctx().clock().now();
-        self.store.write(permit).await?.evaluation_finish(&evaluation(at), FindingCounts::default()).await?;
-        Ok(wire::finding::Evaluation { at, rules: 0, nodes: 0, passed: 0, failed: 0, errors: 0, changes: 0 })
-    }
-}
-
-/// The statements' signed bytes in one file; bundles are `evidence`'s, and tested there.
-struct Exporter {
-    store: Store,
-}
-
-#[async_trait]
-impl Export for Exporter {
-    async fn export(&self, permit: Permit<ops::EvidenceExport>, subject: Subject) -> domain::Result<std::fs::File> {
-        use std::io::{Seek as _, Write as _};
-        let of = match subject {
-            Subject::Finding(id) => MaterialOf::Finding(id, vec![]),
-            Subject::Control { framework, control } => MaterialOf::Control(framework, control),
-            Subject::Framework(framework) => MaterialOf::Framework(framework),
-        };
-        let material = self.store.write(permit).await?.evidence_material(&of).await?;
-        let mut file = tempfile::tempfile().unwrap();
-        for statement in &material.statements {
-            file.write_all(&statement.pae).unwrap();
-        }
-        file.rewind().unwrap();
-        Ok(file)
-    }
-}
-
-/// An id of a kind that nobody has.
-pub(crate) fn nobodys(world: &World, kind: &str) -> String {
-    let (clock, rng) = (&*world.clock, &*world.rng);
-    match kind {
-        "tenant" => TenantId::generate(clock, rng).to_string(),
-        "user" => UserId::generate(clock, rng).to_string(),
-        "api_key" => domain::ApiKeyId::generate(clock, rng).to_string(),
-        "invitation" => domain::InvitationId::generate(clock, rng).to_string(),
-        "credential" => domain::CredentialId::generate(clock, rng).to_string(),
-        "group_role" => domain::GroupRoleId::generate(clock, rng).to_string(),
-        "provider" => domain::ProviderId::generate(clock, rng).to_string(),
-        "job" => domain::JobId::generate(clock, rng).to_string(),
-        "schedule" => domain::ScheduleId::generate(clock, rng).to_string(),
-        "factor" => domain::FactorId::generate(clock, rng).to_string(),
-        "session" => SessionId::generate(clock, rng).to_string(),
-        "finding" => FindingId::generate(clock, rng).to_string(),
-        "evidence" => EvidenceId::generate(clock, rng).to_string(),
-        "node" => format!("aws:eu-west-1:aws.s3.bucket:n{}", world.fresh()),
-        other => panic!("there is no kind of id `{other}`: add it"),
     }
 }

@@ -1,0 +1,164 @@
+//! Things of a tenant, made in its store: what tests of other tenants, of lists and of permissions ask for.
+
+use access::{Role, ops};
+use bytes::Bytes;
+use compliance::FindingChange;
+use domain::{
+    Clock as _, CollectionId, Coverage, Digest, Email, EvidenceId, FindingId, NodeObservation, Page, Secret, SessionId,
+    Severity, TenantId, UserId,
+};
+use serde_json::{Map, json};
+use store::{
+    Collection, FindingFilter, NewArtifact, NewSchedule, NewStatement, NewTask, NewUser, TaskOutcome, WorkKind,
+};
+
+use crate::ports::evaluation;
+use crate::world::{NODE, World, planted};
+
+impl World {
+    pub(crate) async fn credential(&self, tenant: TenantId) -> String {
+        let name = format!("c{}", self.fresh()).parse().unwrap();
+        let secret = Secret::new(json!({"access_key_id": "AKIA", "secret_access_key": planted().aws}).to_string());
+        let unit = self.store.write(self.permit::<ops::CredentialCreate>(tenant)).await.unwrap();
+        unit.credential_create("aws", &name, "aws-keys", &secret).await.unwrap().id.to_string()
+    }
+
+    pub(crate) async fn job(&self, tenant: TenantId) -> String {
+        let new = store::NewJob { plugin: "host".to_owned(), credential: None, config: Map::new(), schedule: None };
+        self.store
+            .write(self.permit::<ops::JobCreate>(tenant))
+            .await
+            .unwrap()
+            .job_create(new)
+            .await
+            .unwrap()
+            .id
+            .to_string()
+    }
+
+    pub(crate) async fn schedule(&self, tenant: TenantId) -> String {
+        let new = NewSchedule { plugin: "host".to_owned(), credential: None, config: Map::new(), interval_s: 3_600 };
+        self.store
+            .write(self.permit::<ops::ScheduleCreate>(tenant))
+            .await
+            .unwrap()
+            .schedule_create(new)
+            .await
+            .unwrap()
+            .id
+            .to_string()
+    }
+
+    pub(crate) async fn node(&self, tenant: TenantId) -> String {
+        let mut ingest = self.store.ingest(self.permit(tenant));
+        let scope: domain::ScopeId = "aws:1:eu-west-1:s3.buckets".parse().unwrap();
+        let id = |text: &str| text.parse::<domain::NodeId>().unwrap();
+        let nodes = [NODE, "aws:eu-west-1:aws.s3.bucket:b2"].map(|text| NodeObservation {
+            id: id(text),
+            name: format!("bucket of {tenant}"),
+            properties: Map::new(),
+            tags: domain::Tags::default(),
+        });
+        let edge = json!({"source": NODE, "target": "aws:eu-west-1:aws.s3.bucket:b2", "type": "logs_to"});
+        let edges = vec![serde_json::from_value(edge).unwrap()];
+        ingest.page(&Page { scope: scope.clone(), nodes: nodes.to_vec(), edges }).await.unwrap();
+        let collection = CollectionId::generate(&*self.clock, &*self.rng);
+        ingest.finish(&scope, &Coverage::Complete, collection).await.unwrap();
+        NODE.to_owned()
+    }
+
+    /// An open finding on [`NODE`], which has to be there.
+    pub(crate) async fn finding(&self, tenant: TenantId) -> String {
+        let rule = format!("rule-{}", self.fresh());
+        let facts = compliance::Facts {
+            severity: Severity::High,
+            risk_score: 70,
+            message: "it is open".to_owned(),
+            values: json!({"public": true}),
+        };
+        let change = FindingChange::Open { rule_id: rule.clone(), node_id: NODE.to_owned(), facts };
+        let mut unit = self.store.write(self.permit::<ops::EvaluationRun>(tenant)).await.unwrap();
+        let counts = unit.findings_apply(&[change]).await.unwrap();
+        unit.evaluation_finish(&evaluation(self.clock.now()), counts).await.unwrap();
+        let filter = FindingFilter { rule: Some(rule), ..FindingFilter::default() };
+        let mut read = self.store.read(self.permit::<ops::FindingList>(tenant)).await.unwrap();
+        read.finding_list(&filter, None, 2).await.unwrap().items[0].id.to_string()
+    }
+
+    /// A collection with an artifact, made by a job that runs.
+    pub(crate) async fn evidence(&self, tenant: TenantId) -> String {
+        let job = self.job(tenant).await;
+        let claim = async |kind: WorkKind| loop {
+            let claim = self.store.work_claim("test", 30_000).await.unwrap().expect("there is work");
+            if claim.kind == kind && (kind == WorkKind::Task || claim.job().to_string() == job) {
+                return claim;
+            }
+        };
+        let plan = claim(WorkKind::Plan).await;
+        let run = || async { self.store.write(self.permit::<ops::JobRun>(tenant)).await.unwrap() };
+        run().await.job_started(&plan).await.unwrap();
+        run().await.job_planned(&plan, vec![NewTask { key: "t".to_owned(), params: Map::new() }]).await.unwrap();
+        let claim = claim(WorkKind::Task).await;
+        run().await.task_started(&claim).await.unwrap();
+        let id = EvidenceId::generate(&*self.clock, &*self.rng);
+        let (bytes, key_id, now) = (Bytes::from_static(b"what was seen"), Digest([2; 32]), self.clock.now());
+        let artifact =
+            NewArtifact { digest: crypto::sha256(&bytes), bytes, signature: [4; 64], key_id, about: String::new() };
+        let statement = NewStatement {
+            id,
+            kind: "api-response",
+            pae: format!("DSSEv1 {id}").into_bytes(),
+            signature: [1; 64],
+            key_id,
+        };
+        let collection = Collection {
+            id: CollectionId::generate(&*self.clock, &*self.rng),
+            scope: "aws:1:eu-west-1:s3.buckets".parse().unwrap(),
+            coverage: Coverage::Complete,
+            nodes: 1,
+            edges: 1,
+            calls: 0,
+            artifacts: vec![artifact],
+            statement,
+            started: now,
+            finished: now,
+        };
+        self.store.collection_add(self.permit(tenant), &claim, collection).await.unwrap();
+        run().await.task_finished(&claim, TaskOutcome::Completed).await.unwrap();
+        id.to_string()
+    }
+
+    /// A new user who is a read-only member.
+    pub(crate) async fn member(&self, tenant: TenantId) -> String {
+        let email: Email = format!("member{}@example.org", self.fresh()).parse().unwrap();
+        let password_hash = api::hash_one_time_password(&planted().password, 4, &*self.rng).unwrap();
+        let new = NewUser { name: "New".parse().unwrap(), password_hash, platform_admin: false };
+        let unit = self.store.write_platform(self.platform_permit::<ops::UserCreate>()).await.unwrap();
+        let id = unit.user_create(&email, &new).await.unwrap();
+        self.invite(tenant, &email, Role::ReadOnly).await;
+        self.sign_in(email.as_str()).await;
+        id.to_string()
+    }
+}
+
+/// An id of a kind that nobody has.
+pub(crate) fn nobodys(world: &World, kind: &str) -> String {
+    let (clock, rng) = (&*world.clock, &*world.rng);
+    match kind {
+        "tenant" => TenantId::generate(clock, rng).to_string(),
+        "user" => UserId::generate(clock, rng).to_string(),
+        "api_key" => domain::ApiKeyId::generate(clock, rng).to_string(),
+        "invitation" => domain::InvitationId::generate(clock, rng).to_string(),
+        "credential" => domain::CredentialId::generate(clock, rng).to_string(),
+        "group_role" => domain::GroupRoleId::generate(clock, rng).to_string(),
+        "provider" => domain::ProviderId::generate(clock, rng).to_string(),
+        "job" => domain::JobId::generate(clock, rng).to_string(),
+        "schedule" => domain::ScheduleId::generate(clock, rng).to_string(),
+        "factor" => domain::FactorId::generate(clock, rng).to_string(),
+        "session" => SessionId::generate(clock, rng).to_string(),
+        "finding" => FindingId::generate(clock, rng).to_string(),
+        "evidence" => EvidenceId::generate(clock, rng).to_string(),
+        "node" => format!("aws:eu-west-1:aws.s3.bucket:n{}", world.fresh()),
+        other => panic!("there is no kind of id `{other}`: add it"),
+    }
+}

@@ -1,0 +1,57 @@
+//! `[discovery]`: the jobs that the server runs.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use serde::Deserialize;
+
+use super::{As, Key};
+
+/// `[discovery]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DiscoverySection {
+    /// Tasks at work at a time; default 4.
+    pub(crate) workers: usize,
+    /// How long a worker may hold a task without a sign of life, in seconds; default 30.
+    pub(crate) lease_s: u32,
+    /// Discover the machine that the server runs on when it starts for the first time; default true.
+    pub(crate) own_host: bool,
+    /// How long one call to a target may take from connecting to its last byte, in seconds; default 30.
+    pub(crate) call_timeout_s: u32,
+    /// Let `endpoint_url` settings name this machine, for test doubles; default false.
+    pub(crate) loopback_targets: bool,
+    /// A folder of rule packs to use instead of the built-in ones; read again when a file changes.
+    pub(crate) packs: Option<PathBuf>,
+}
+
+impl Default for DiscoverySection {
+    fn default() -> Self {
+        Self { workers: 4, lease_s: 30, call_timeout_s: 30, own_host: true, loopback_targets: false, packs: None }
+    }
+}
+
+/// What the environment may set of `[discovery]`.
+pub(super) const KEYS: &[Key] = &[
+    ("workers", As::Bare),
+    ("lease_s", As::Bare),
+    ("call_timeout_s", As::Bare),
+    ("own_host", As::Bare),
+    ("loopback_targets", As::Bare),
+    ("packs", As::Text),
+];
+
+impl DiscoverySection {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if !(1..=64).contains(&self.workers) {
+            bail!("discovery.workers is {}: use 1 to 64", self.workers);
+        }
+        if !(5..=600).contains(&self.lease_s) {
+            bail!("discovery.lease_s is {}: use 5 to 600 seconds", self.lease_s);
+        }
+        if !(1..=600).contains(&self.call_timeout_s) {
+            bail!("discovery.call_timeout_s is {}: use 1 to 600 seconds", self.call_timeout_s);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! Serving: what a start opens and begins, and what a stop waits for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto::system::{SystemClock, SystemRng};
+use domain::{Clock, Rng, Secret};
+use secrets::Stores;
+use store::Store;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::Arguments;
+use crate::config::{self, Config, process_environment};
+use crate::datadir::{self, DataDir};
+use crate::{
+    acme, backup, bootstrap, catalog, certificate, evaluate, forward, identity, keys, listen, log_signer, metrics,
+    open_store, runner, say, sign, tls,
+};
+
+/// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+async fn jwt_secret(store: &Store, stores: &Stores) -> anyhow::Result<Secret> {
+    if let Some(secret) = config::jwt_secret(&process_environment, stores).await? {
+        return Ok(secret);
+    }
+    let rng = Arc::clone(store.rng());
+    let make = move || {
+        let mut bytes = [0u8; 48];
+        rng.fill(&mut bytes);
+        Ok(Secret::new(bytes.to_vec()))
+    };
+    Ok(store.installation_secret("jwt_secret", make).await?)
+}
+
+pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) -> anyhow::Result<()> {
+    let mut stop_signals = StopSignals::listen()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    let data = Arc::new(DataDir::open(&config.server.data_dir)?);
+    let certificates = certificate::Certificates::open(&config.server, Arc::clone(&data), Arc::clone(&clock))?;
+    let acme = acme::Acme::open(&config, Arc::clone(&data), Arc::clone(&certificates), Arc::clone(&clock))?;
+    let tls = tls::server_config(Arc::clone(&certificates), acme.is_some())?;
+    let installed = Arc::new(catalog::Installed::load(runner::plugins()?, config.discovery.packs.clone())?);
+    let listener = listen::bind(config.server.listen, "server.listen").await?;
+    let stores = Arc::new(stores);
+    let (store, _) = open_store(&config, &data, &stores, arguments.accept_vault_rollback, &clock, &rng).await?;
+    let address = listener.local_addr()?;
+    backup::accept_restored(&store, &clock, &rng).await?;
+    let signer = sign::Signer::open(&store, &data).await?;
+    let forwards = config.audit.forward.iter().map(|section| forward::Forward::open(section, signer.host()));
+    let forwards = forwards.collect::<anyhow::Result<Vec<_>>>()?;
+    let installation = store.installation_id().await?;
+    if !store.has_users().await? {
+        let password_file = arguments.admin_password_file.as_deref();
+        let (cost, own_host) = (config.session.bcrypt_cost, config.discovery.own_host);
+        if let Some(password) = bootstrap::first_start(&store, &clock, &rng, password_file, cost, own_host).await? {
+            say(&format!(
+                "\n  First administrator:  {}\n  One-time password:    {password}\n  (shown once; you choose your own at the first login)\n",
+                bootstrap::ADMIN
+            ));
+        }
+    }
+    let fingerprint = certificates.fingerprint().map(domain::Digest::to_hex).unwrap_or_default();
+    say(&format!("  Listening on:         https://{address}\n  Fingerprint SHA-256:  {fingerprint}\n"));
+
+    let stop = CancellationToken::new();
+    let (draining, draining_seen) = tokio::sync::watch::channel(false);
+    let evaluator = Arc::new(evaluate::Evaluator::new(store.clone(), Arc::clone(&installed), Arc::clone(&signer)));
+    let settings = api::Settings {
+        installation,
+        session_ms: i64::from(config.session.lifetime_min) * 60_000,
+        idle_ms: i64::from(config.session.idle_min) * 60_000,
+        step_up_ms: i64::from(config.session.step_up_min) * 60_000,
+        second_factor_required: config.session.second_factor == "required",
+        relying_party: webauthn::RelyingParty::of_origin(&config.session.passkey_origin),
+        bcrypt_cost: config.session.bcrypt_cost,
+        pbkdf2: config.session.password_hash == "pbkdf2",
+        request_ms: config.server.request_s.saturating_mul(1_000),
+        public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
+        ..api::Settings::default()
+    };
+    let state = api::ApiState::new(
+        store.clone(),
+        settings,
+        jwt_secret(&store, &stores).await?,
+        signer.public(),
+        Arc::clone(&installed) as Arc<dyn api::ports::Catalog>,
+        Arc::clone(&evaluator) as Arc<dyn api::ports::Evaluate>,
+        Arc::new(sign::Exporter::new(store.clone(), Arc::clone(&signer), Arc::clone(&installed))),
+        draining_seen,
+    )
+    .with_web(identity::client(&config.identity)?);
+    let checking = tokio::spawn(identity::check(state.clone(), stop.clone()));
+    let limits = listen::Limits::new(&config.server, raise_file_limit());
+    let metrics = metrics::serve(&config, limits, &clock, &rng, &stop).await?;
+    let runner =
+        runner::Runner::new(store.clone(), Arc::clone(&installed), evaluator, signer, &config.discovery, &clock, &rng);
+    let working = tokio::spawn(Arc::new(runner).run(stop.clone()));
+    let resealing = tokio::spawn(keys::Resealer::new(&store).run(stop.clone()));
+    let keeping = tokio::spawn(keys::keep(Arc::clone(&stores), stop.clone()));
+    let watching = tokio::spawn(Arc::clone(&installed).watch(stop.clone()));
+    let certifying = tokio::spawn(certificates.keep(stop.clone()));
+    let ordering = acme.map(|acme| tokio::spawn(acme.keep(stop.clone())));
+    let mut forwarding = tokio::task::JoinSet::new();
+    for forward in forwards {
+        forwarding.spawn(forward::run(forward, store.clone(), Arc::clone(&clock), Arc::clone(&rng), stop.clone()));
+    }
+    let signing = tokio::spawn(log_signer::run(store.clone(), stop.clone()));
+    let drain = Duration::from_secs(config.server.drain_s);
+    let serving = tokio::spawn(listen::serve(
+        listener,
+        Some(tls),
+        api::router(state),
+        limits,
+        Arc::clone(&clock),
+        Arc::clone(&rng),
+        stop.clone(),
+        drain,
+    ));
+    if let Some(file) = &arguments.port_file {
+        datadir::write_private(file, format!("{}\n", address.port()).as_bytes())?;
+    }
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
+
+    stop_signals.wait().await;
+    tracing::info!("stopping: requests and tasks at work may end");
+    let _ = draining.send(true);
+    stop.cancel();
+    let _ = serving.await;
+    let _ = tokio::time::timeout(drain, working).await;
+    let _ = watching.await;
+    let _ = tokio::join!(certifying, resealing, keeping);
+    if let Some(ordering) = ordering {
+        let _ = ordering.await;
+    }
+    let _ = signing.await;
+    let _ = tokio::time::timeout(drain, forwarding.join_all()).await;
+    let _ = tokio::time::timeout(drain, checking).await;
+    if let Some(metrics) = metrics {
+        let _ = metrics.await;
+    }
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Lets the process open as many files as it may, since each connection is one; how many that is.
+fn raise_file_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
+}
