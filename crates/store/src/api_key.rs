@@ -1,8 +1,9 @@
 //! API keys: one tenant, one role, one owner.
 //!
 //! Invariants:
-//! - a key is never more than its owner is at this moment: it is refused while the owner is disabled, is no member, or has a role that does
-//!   not cover the key's; whoever rotates a key becomes its owner;
+//! - a key is never more than its owner is at this moment: it is refused while the owner is disabled, is no member, has a role that does
+//!   not cover the key's, or comes out of a backup and their identity provider has not confirmed them since; whoever rotates a key becomes
+//!   its owner;
 //! - every request reads the key's rows, so that what ends a key ends it at the next request on every server;
 //! - each secret has a public id of its own, so that checking one costs one hash, also while two are good.
 
@@ -137,7 +138,7 @@ pub enum FoundApiKey {
 }
 
 const COLUMNS: &str = "k.id, k.name, k.role, k.owner_id, u.email, k.networks, k.created_at, k.expires_at, k.revoked_at, k.last_used_at, \
-     k.last_used_ip, u.disabled_at, m.role, \
+     k.last_used_ip, COALESCE(u.disabled_at, u.unconfirmed_since), m.role, \
      (SELECT MAX(s.valid_until) FROM api_key_secret s WHERE s.tenant_id = k.tenant_id AND s.key_id = k.id AND s.valid_until > $2) \
      FROM api_key k JOIN app_user u ON u.id = k.owner_id LEFT JOIN member m ON m.tenant_id = k.tenant_id AND m.user_id = k.owner_id";
 
@@ -146,14 +147,14 @@ fn state(
     role: Role,
     expires_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
-    owner_disabled: bool,
+    owner_suspended: bool,
     owner_role: Option<Role>,
 ) -> ApiKeyState {
     if revoked_at.is_some() {
         ApiKeyState::Revoked
     } else if expires_at.is_some_and(|expires_at| expires_at <= now) {
         ApiKeyState::Expired
-    } else if owner_disabled || !owner_role.is_some_and(|own| own.covers(role)) {
+    } else if owner_suspended || !owner_role.is_some_and(|own| own.covers(role)) {
         ApiKeyState::Suspended
     } else {
         ApiKeyState::Active
@@ -365,7 +366,7 @@ impl Store {
         let row = tx
             .row(
                 "SELECT k.name, k.role, k.networks, k.expires_at, k.revoked_at, k.last_used_at, k.last_used_ip, t.slug, t.name, \
-                 t.deleted_at, u.disabled_at, m.role \
+                 t.deleted_at, COALESCE(u.disabled_at, u.unconfirmed_since), m.role \
                  FROM api_key k JOIN tenant t ON t.id = k.tenant_id JOIN app_user u ON u.id = k.owner_id \
                  LEFT JOIN member m ON m.tenant_id = k.tenant_id AND m.user_id = k.owner_id \
                  WHERE k.tenant_id = $1 AND k.id = $2",

@@ -1,10 +1,9 @@
 //! Second factors: authenticator apps, passkeys, and the recovery codes for when both are lost.
 //!
-//! They are a user's and no tenant's. An app's secret is sealed, and recovery codes are kept as MACs, under a key of the installation that
-//! is itself sealed by the master key: who reads the database has neither.
+//! They are a user's and no tenant's. An app's secret is a cell of the platform's vault. Recovery codes are kept as MACs under a key of the
+//! installation, which is one too: who reads the database has neither.
 
 use access::{OwnPermit, ops, own};
-use crypto::aead::{self, AeadKey};
 use crypto::{hmac_sha256, totp};
 use domain::{DisplayName, Error, FactorId, FactorKind, Result, Rng, Secret, Timestamp, UserId};
 use serde_json::json;
@@ -12,7 +11,8 @@ use serde_json::json;
 use crate::audit::{Category, Change};
 use crate::db::{Row, Tx, args};
 use crate::session::{self, own_commit};
-use crate::unit::PlatformWrite;
+use crate::unit::{PlatformWrite, platform_tenant};
+use crate::vault::cell::{self, FACTOR};
 use crate::vault::{damaged, place};
 use crate::{Store, user};
 
@@ -62,36 +62,53 @@ pub struct NewPasskey {
     pub expires_at: Timestamp,
 }
 
-/// The installation's key for what is here.
-pub(crate) struct FactorKey(AeadKey);
+/// The installation's key for what is kept of recovery codes. It cannot be replaced: nobody has the codes to make the MACs anew.
+pub(crate) struct RecoveryKey(Secret);
 
-impl FactorKey {
+impl RecoveryKey {
+    /// Its name among the secrets of the installation.
+    pub(crate) const NAME: &str = "recovery_key";
+
     pub(crate) async fn of(store: &Store) -> Result<Self> {
         let rng = store.rng().clone();
-        let make = move || Ok(Secret::new(AeadKey::generate(&*rng).expose().as_slice()));
-        let bytes = store.installation_secret("factor_key", make).await?;
-        let key = <[u8; 32]>::try_from(bytes.expose()).map_err(|_| damaged("the factor key"))?;
-        Ok(Self(AeadKey::from_bytes(key)))
+        let make = move || {
+            let mut key = [0u8; 32];
+            rng.fill(&mut key);
+            Ok(Secret::new(key.as_slice()))
+        };
+        store.installation_secret(Self::NAME, make).await.map(Self)
     }
 
-    fn place(user: UserId, id: FactorId) -> Vec<u8> {
-        place(&[b"factor", user.as_uuid().as_bytes(), id.as_uuid().as_bytes(), b"sealed"])
-    }
-
-    fn seal(&self, user: UserId, id: FactorId, secret: &Secret, rng: &dyn Rng) -> Result<Vec<u8>> {
-        aead::seal(&self.0, &Self::place(user, id), secret.expose(), rng).map_err(Error::internal)
-    }
-
-    /// An app's secret.
-    pub(crate) fn open(&self, user: UserId, id: FactorId, sealed: &[u8]) -> Result<Secret> {
-        aead::open(&self.0, &Self::place(user, id), sealed).map_err(|_| damaged("a second factor"))
-    }
-
-    /// What is kept of a recovery code. The key is used for sealing too, so the input says that this is something else.
+    /// What is kept of a recovery code.
     pub(crate) fn mac(&self, user: UserId, code: &str) -> Vec<u8> {
-        let key = hmac_sha256(self.0.expose(), b"cairn/recovery-code/v1");
-        hmac_sha256(&key, &place(&[user.as_uuid().as_bytes(), code.as_bytes()])).to_vec()
+        hmac_sha256(self.0.expose(), &place(&[user.as_uuid().as_bytes(), code.as_bytes()])).to_vec()
     }
+}
+
+/// Seals an app's secret with whose it is, so that a row which was given to somebody else proves nothing of them.
+async fn seal(tx: &mut Tx, store: &Store, user: UserId, id: FactorId, secret: &Secret) -> Result<Vec<u8>> {
+    let owned = owned(user, secret);
+    Ok(cell::seal(tx, store, &FACTOR, platform_tenant(), &id.as_uuid().into(), owned.expose()).await?.bytes)
+}
+
+/// What is sealed of an app: its user and its secret.
+pub(crate) fn owned(user: UserId, secret: &Secret) -> Secret {
+    Secret::new([user.as_uuid().as_bytes().as_slice(), secret.expose()].concat())
+}
+
+/// An app's secret.
+pub(crate) async fn open(tx: &mut Tx, store: &Store, user: UserId, id: FactorId, sealed: &[u8]) -> Result<Secret> {
+    let opened = cell::open(tx, store, &FACTOR, platform_tenant(), &id.as_uuid().into(), sealed).await?;
+    let secret = opened.expose().strip_prefix(user.as_uuid().as_bytes().as_slice());
+    secret.map(Secret::new).ok_or_else(|| damaged("a second factor of another user"))
+}
+
+/// Takes out of the vault what deleted rows held.
+async fn forget(tx: &mut Tx, store: &Store, deleted: &[Row]) -> Result<()> {
+    for row in deleted {
+        cell::forget(tx, store, &FACTOR, platform_tenant(), &row.uuid(0)?.into()).await?;
+    }
+    Ok(())
 }
 
 /// A code as it is typed: in any case, with or without dashes and spaces, and with the letters that are read for digits.
@@ -122,7 +139,7 @@ fn recovery_code(rng: &dyn Rng) -> String {
     code
 }
 
-async fn new_recovery_codes(tx: &mut Tx, store: &Store, key: &FactorKey, user: UserId) -> Result<Vec<String>> {
+async fn new_recovery_codes(tx: &mut Tx, store: &Store, key: &RecoveryKey, user: UserId) -> Result<Vec<String>> {
     tx.execute("DELETE FROM recovery_code WHERE user_id = $1", args![user]).await?;
     let mut codes = Vec::with_capacity(RECOVERY_CODES);
     for _ in 0..RECOVERY_CODES {
@@ -144,9 +161,13 @@ pub(crate) async fn has_factor(tx: &mut Tx, user: UserId) -> Result<bool> {
     Ok(row.is_some())
 }
 
-async fn make_room(tx: &mut Tx, user: UserId) -> Result<()> {
+/// Takes the vault first: rotation holds it while it changes rows, so whoever changed rows first would wait for each other.
+async fn make_room(tx: &mut Tx, store: &Store, user: UserId) -> Result<()> {
+    cell::lock(tx, store, platform_tenant()).await?;
     // One enrolment at a time: an app that was never confirmed goes when the next one is begun.
-    tx.execute("DELETE FROM factor WHERE user_id = $1 AND confirmed_at IS NULL", args![user]).await?;
+    let gone =
+        tx.rows("DELETE FROM factor WHERE user_id = $1 AND confirmed_at IS NULL RETURNING id", args![user]).await?;
+    forget(tx, store, &gone).await?;
     let row = tx.row("SELECT COUNT(*) FROM factor WHERE user_id = $1", args![user]).await?;
     if row.map_or(Ok(0), |row| row.i64(0))? >= FACTORS_MAX {
         return Err(Error::conflict("you have 20 second factors: remove one first"));
@@ -158,7 +179,7 @@ async fn make_room(tx: &mut Tx, user: UserId) -> Result<()> {
 async fn counts_now(
     tx: &mut Tx,
     store: &Store,
-    key: &FactorKey,
+    key: &RecoveryKey,
     user: UserId,
     current: domain::SessionId,
     is_first: bool,
@@ -206,12 +227,12 @@ impl Store {
         permit: OwnPermit<own::TotpCreate>,
         name: &DisplayName,
     ) -> Result<(FactorId, Secret)> {
-        let (user, key) = (permit.user(), FactorKey::of(self).await?);
+        let user = permit.user();
         let id = FactorId::generate(&**self.clock(), &**self.rng());
         let secret = totp::new_secret(&**self.rng());
-        let sealed = key.seal(user, id, &secret, &**self.rng())?;
         let mut tx = self.db().write().await?;
-        make_room(&mut tx, user).await?;
+        make_room(&mut tx, self, user).await?;
+        let sealed = seal(&mut tx, self, user, id, &secret).await?;
         tx.execute(
             "INSERT INTO factor (id, user_id, kind, name, created_at, sealed) VALUES ($1, $2, $3, $4, $5, $6)",
             args![id, user, FactorKind::Totp.as_str(), name.as_str(), self.clock().now(), sealed],
@@ -230,13 +251,13 @@ impl Store {
         code: &str,
     ) -> Result<Vec<String>> {
         let (user, now) = (permit.user(), self.clock().now());
-        let key = FactorKey::of(self).await?;
+        let key = RecoveryKey::of(self).await?;
         let mut tx = self.db().write().await?;
         let row = tx
             .row("SELECT sealed FROM factor WHERE id = $1 AND user_id = $2 AND confirmed_at IS NULL", args![id, user])
             .await?
             .ok_or(Error::NotFound { what: "factor" })?;
-        let secret = key.open(user, id, &row.bytes(0)?)?;
+        let secret = open(&mut tx, self, user, id, &row.bytes(0)?).await?;
         let Some(step) = totp::matching_step(secret.expose(), code, now.as_seconds(), -1) else {
             let change = Change::to(Category::Authentication, "factor", id).outcome(crate::Outcome::Fail);
             own_commit(tx, &permit, &change.detail(json!({"reason": "wrong code"}))).await?;
@@ -266,11 +287,11 @@ impl Store {
         permit: OwnPermit<own::PasskeyCreate>,
         new: &NewPasskey,
     ) -> Result<(FactorRow, Vec<String>)> {
-        let (user, now, key) = (permit.user(), self.clock().now(), FactorKey::of(self).await?);
+        let (user, now, key) = (permit.user(), self.clock().now(), RecoveryKey::of(self).await?);
         let id = FactorId::generate(&**self.clock(), &**self.rng());
         let mut tx = self.db().write().await?;
         answer_once(&mut tx, new.challenge, new.expires_at, now).await?;
-        make_room(&mut tx, user).await?;
+        make_room(&mut tx, self, user).await?;
         let is_first = !has_factor(&mut tx, user).await?;
         tx.execute(
             "INSERT INTO factor (id, user_id, kind, name, created_at, confirmed_at, credential_id, public_key, sign_count) \
@@ -314,10 +335,13 @@ impl Store {
     ) -> Result<()> {
         let user = permit.user();
         let mut tx = self.db().write().await?;
-        let deleted = tx.execute("DELETE FROM factor WHERE id = $1 AND user_id = $2", args![id, user]).await?;
-        if deleted == 0 {
+        cell::lock(&mut tx, self, platform_tenant()).await?;
+        let deleted =
+            tx.rows("DELETE FROM factor WHERE id = $1 AND user_id = $2 RETURNING id", args![id, user]).await?;
+        if deleted.is_empty() {
             return Err(Error::NotFound { what: "factor" });
         }
+        forget(&mut tx, self, &deleted).await?;
         if !has_factor(&mut tx, user).await? {
             let asked = user::memberships(&mut tx, user).await?.iter().any(|member| member.second_factor_required);
             if required || asked {
@@ -334,7 +358,7 @@ impl Store {
 
     /// Makes new recovery codes; the ones so far are void.
     pub async fn recovery_codes_create(&self, permit: OwnPermit<own::RecoveryCodesCreate>) -> Result<Vec<String>> {
-        let (user, key) = (permit.user(), FactorKey::of(self).await?);
+        let (user, key) = (permit.user(), RecoveryKey::of(self).await?);
         let mut tx = self.db().write().await?;
         if !has_factor(&mut tx, user).await? {
             return Err(Error::conflict("recovery codes are for when a second factor is lost: add one first"));
@@ -369,11 +393,13 @@ impl PlatformWrite<ops::UserFactorsReset> {
         if self.tx.row("SELECT 1 FROM app_user WHERE id = $1", args![id]).await?.is_none() {
             return Err(Error::NotFound { what: "user" });
         }
-        let factors = self.tx.execute("DELETE FROM factor WHERE user_id = $1", args![id]).await?;
+        cell::lock(&mut self.tx, &self.store, platform_tenant()).await?;
+        let factors = self.tx.rows("DELETE FROM factor WHERE user_id = $1 RETURNING id", args![id]).await?;
+        forget(&mut self.tx, &self.store, &factors).await?;
         self.tx.execute("DELETE FROM recovery_code WHERE user_id = $1", args![id]).await?;
         self.tx.execute("DELETE FROM factor_guess WHERE user_id = $1", args![id]).await?;
         let sessions = session::end_all(&mut self.tx, id, now).await?;
-        let detail = json!({"factors": factors, "sessions": sessions});
+        let detail = json!({"factors": factors.len(), "sessions": sessions});
         self.commit(Change::to(Category::Authentication, "user", id).detail(detail)).await.map(drop)
     }
 }
@@ -395,20 +421,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_of_a_code_is_bound_to_its_user() {
-        let key = FactorKey(AeadKey::from_bytes([7; 32]));
+        let key = RecoveryKey(Secret::new([7; 32].as_slice()));
         let (a, b) = (UserId::from_uuid(uuid::Uuid::from_u128(1)), UserId::from_uuid(uuid::Uuid::from_u128(2)));
         assert_eq!(key.mac(a, "code"), key.mac(a, "code"));
         assert_ne!(key.mac(a, "code"), key.mac(b, "code"));
         assert_ne!(key.mac(a, "code"), key.mac(a, "cod"));
-    }
-
-    #[test]
-    fn an_apps_secret_opens_in_its_own_row_only() {
-        let (key, rng) = (FactorKey(AeadKey::from_bytes([7; 32])), crypto::system::SystemRng);
-        let (user, other) = (UserId::from_uuid(uuid::Uuid::from_u128(1)), UserId::from_uuid(uuid::Uuid::from_u128(2)));
-        let (id, next) = (FactorId::from_uuid(uuid::Uuid::from_u128(3)), FactorId::from_uuid(uuid::Uuid::from_u128(4)));
-        let sealed = key.seal(user, id, &Secret::new("an app's secret"), &rng).unwrap();
-        assert_eq!(key.open(user, id, &sealed).unwrap().expose(), b"an app's secret");
-        assert!(key.open(other, id, &sealed).is_err() && key.open(user, next, &sealed).is_err());
     }
 }

@@ -250,6 +250,9 @@ pub(crate) async fn forget_provider(tx: &mut Tx, store: &Store, ctx: &OpCtx, pro
         apply_roles(tx, store, ctx, provider, user).await?;
     }
     for sql in [
+        // Nobody is left who could confirm them after a restore.
+        "UPDATE app_user SET unconfirmed_since = NULL WHERE unconfirmed_since IS NOT NULL AND id IN \
+         (SELECT user_id FROM identity WHERE provider_id = $1 UNION SELECT user_id FROM scim_user WHERE provider_id = $1)",
         "DELETE FROM identity WHERE provider_id = $1",
         "DELETE FROM scim_group_member WHERE provider_id = $1",
         "DELETE FROM scim_group WHERE provider_id = $1",

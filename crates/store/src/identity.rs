@@ -243,6 +243,17 @@ impl Store {
             append_everywhere(&mut tx, ctx, Some(user.id), "identity_link", &change).await?;
         }
         set_tokens(&mut tx, self, (provider.id, &proved.subject, user.id), &groups, proved.tokens.as_ref()).await?;
+        // What a restore suspended: the provider stands by them again.
+        let confirmed = tx
+            .execute(
+                "UPDATE app_user SET unconfirmed_since = NULL WHERE id = $1 AND unconfirmed_since IS NOT NULL",
+                args![user.id],
+            )
+            .await?;
+        if confirmed == 1 {
+            let change = Change::to(Category::User, "user", user.id).detail(json!({"provider": provider.name}));
+            append_everywhere(&mut tx, ctx, Some(user.id), "user_confirm", &change).await?;
+        }
         federation::apply_roles(&mut tx, self, ctx, provider.id, user.id).await?;
         tx.commit().await?;
         Ok(Ok(user))

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../migrations/0005_audit_log.sql")),
     (6, include_str!("../migrations/0006_vault.sql")),
     (9, include_str!("../migrations/0009_collection.sql")),
+    (15, include_str!("../migrations/0015_restored_user.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

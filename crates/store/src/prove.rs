@@ -13,7 +13,7 @@ use webauthn::{Assertion, PublicKey, RelyingParty, UserVerification};
 use crate::Store;
 use crate::audit::{Category, Change, Outcome};
 use crate::db::{Tx, args};
-use crate::factor::{FactorKey, answer_once, plain_code};
+use crate::factor::{self, RecoveryKey, answer_once, plain_code};
 use crate::session::{self, own_commit};
 
 /// Wrong codes that cost no waiting.
@@ -88,13 +88,14 @@ impl Checked {
 /// Checks a proof and uses it up. What it changes is the caller's to commit, with its record.
 pub(crate) async fn check(
     tx: &mut Tx,
-    key: &FactorKey,
+    store: &Store,
+    key: &RecoveryKey,
     user: UserId,
     now: Timestamp,
     proof: &FactorProof,
 ) -> Result<Checked> {
     match proof {
-        FactorProof::Totp(code) => totp(tx, key, user, now, code).await,
+        FactorProof::Totp(code) => totp(tx, store, user, now, code).await,
         FactorProof::Recovery(code) => {
             let used = tx
                 .execute(
@@ -112,7 +113,7 @@ pub(crate) async fn check(
     }
 }
 
-async fn totp(tx: &mut Tx, key: &FactorKey, user: UserId, now: Timestamp, code: &str) -> Result<Checked> {
+async fn totp(tx: &mut Tx, store: &Store, user: UserId, now: Timestamp, code: &str) -> Result<Checked> {
     tx.execute(
         "INSERT INTO factor_guess (user_id, wrong, wait_until) VALUES ($1, 0, 0) ON CONFLICT (user_id) DO NOTHING",
         args![user],
@@ -139,7 +140,7 @@ async fn totp(tx: &mut Tx, key: &FactorKey, user: UserId, now: Timestamp, code: 
     let mut reason = "wrong code";
     for row in rows {
         let (id, last_step) = (FactorId::from_uuid(row.uuid(0)?), row.i64(2)?);
-        let secret = key.open(user, id, &row.bytes(1)?)?;
+        let secret = factor::open(tx, store, user, id, &row.bytes(1)?).await?;
         if let Some(step) = totp::matching_step(secret.expose(), code, now.as_seconds(), last_step) {
             let used = tx
                 .execute(
@@ -215,11 +216,11 @@ impl Store {
         permit: OwnPermit<own::SessionProve>,
         proof: &FactorProof,
     ) -> Result<Attempt<Timestamp>> {
-        let key = FactorKey::of(self).await?;
+        let key = RecoveryKey::of(self).await?;
         let (now, session) = (self.clock().now(), permit.session());
         let change = Change::to(Category::Authentication, "session", session);
         let mut tx = self.db().write().await?;
-        let checked = check(&mut tx, &key, permit.user(), now, proof).await?;
+        let checked = check(&mut tx, self, &key, permit.user(), now, proof).await?;
         let attempt = match checked {
             Checked::Right(by) => {
                 let at = session::prove(&mut tx, self, session, true).await?;

@@ -4,9 +4,9 @@
 //! to rows, they do to these too.
 //!
 //! What a restore changes of what was backed up: every session and every sign-in between its steps is ended (what was ended after the
-//! backup would live again), with what identity providers would be asked with about their users, work that was held goes back to the queue,
-//! the log of the platform and of every tenant says that they were restored, and a sealed mark tells the first start that this going back in
-//! time was meant.
+//! backup would live again), with what identity providers would be asked with about their users; API keys of those users are suspended until
+//! their provider confirms them; work that was held goes back to the queue; the log of the platform and of every tenant says that they were
+//! restored; and a sealed mark tells the first start that this going back in time was meant.
 
 use std::collections::BTreeSet;
 
@@ -230,6 +230,13 @@ impl Restore {
         self.tx.execute("DELETE FROM device_login", args![]).await?;
         // A provider that renews its tokens takes an old one for a stolen one. Whoever signs in again brings a new one.
         self.tx.execute("UPDATE identity SET tokens = NULL", args![]).await?;
+        // Nobody asks it about them until then, so whom it has dismissed since the backup would go on with their API keys.
+        self.tx
+            .execute(
+                "UPDATE app_user SET unconfirmed_since = $1 WHERE id IN (SELECT user_id FROM identity UNION SELECT user_id FROM scim_user)",
+                args![now],
+            )
+            .await?;
         self.tx
             .execute(
                 "UPDATE work SET lease_id = NULL, lease_owner = NULL, lease_until = NULL WHERE lease_id IS NOT NULL",
@@ -250,8 +257,8 @@ impl Restore {
                 args![MARK, sealed],
             )
             .await?;
-        let change =
-            Change::to(Category::System, "backup", backup).detail(json!({"taken_at": taken_at, "sessions": "ended"}));
+        let change = Change::to(Category::System, "backup", backup)
+            .detail(json!({"taken_at": taken_at, "sessions": "ended", "keys_of_provider_users": "suspended"}));
         for tenant in tenants(&mut self.tx).await? {
             enter(&mut self.tx, tenant).await?;
             audit::append(&mut self.tx, tenant, &self.ctx, "backup_restore", &change).await?;

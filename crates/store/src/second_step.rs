@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::Store;
 use crate::audit::{Category, Change};
 use crate::db::{Tx, args};
-use crate::factor::FactorKey;
+use crate::factor::RecoveryKey;
 use crate::prove::{Attempt, Checked, FactorProof, PasskeyAnswer, check};
 use crate::session::{self, LiveSession, SessionStart};
 use crate::user::{UserRow, append_everywhere, user_row};
@@ -104,11 +104,11 @@ impl Store {
 
     /// The second step. `start` says where it comes from; what the first step was is known.
     pub async fn sign_in_finish(&self, id: SignInId, proof: &FactorProof, start: SessionStart) -> Result<Finished> {
-        let (now, key) = (self.clock().now(), FactorKey::of(self).await?);
+        let (now, key) = (self.clock().now(), RecoveryKey::of(self).await?);
         let mut tx = self.db().write().await?;
         let (user, method) = waiting(&mut tx, id, now).await?;
         session::lock_user(&mut tx, user.id).await?;
-        match check(&mut tx, &key, user.id, now, proof).await? {
+        match check(&mut tx, self, &key, user.id, now, proof).await? {
             Checked::Right(by) => {
                 let used = tx.execute("DELETE FROM sign_in WHERE id = $1", args![id]).await?;
                 if used == 0 {
@@ -125,7 +125,7 @@ impl Store {
 
     /// A sign-in with a passkey alone, whose authenticator has to verify its user.
     pub async fn sign_in_by_passkey(&self, answer: PasskeyAnswer, start: SessionStart) -> Result<Finished> {
-        let (now, key) = (self.clock().now(), FactorKey::of(self).await?);
+        let (now, key) = (self.clock().now(), RecoveryKey::of(self).await?);
         let mut tx = self.db().write().await?;
         let row = tx
             .row(
@@ -140,7 +140,7 @@ impl Store {
         };
         session::lock_user(&mut tx, user.id).await?;
         let answer = PasskeyAnswer { verification: webauthn::UserVerification::Required, ..answer };
-        match check(&mut tx, &key, user.id, now, &FactorProof::Passkey(answer)).await? {
+        match check(&mut tx, self, &key, user.id, now, &FactorProof::Passkey(answer)).await? {
             Checked::Right(by) => {
                 let start = SessionStart { method: AuthMethod::Passkey, second_factor: true, ..start };
                 let session = session::begin(&mut tx, self, &user, &start, Some(by)).await?;

@@ -15,6 +15,8 @@ mod audit;
 mod backup;
 #[path = "store/evidence.rs"]
 mod evidence;
+#[path = "store/factor.rs"]
+mod factor;
 #[path = "store/finding.rs"]
 mod finding;
 #[path = "store/graph.rs"]

@@ -7,6 +7,8 @@
 //! To keep something sealed in a table: add its column to [`COLUMNS`], write what [`seal`] returns, read with [`open`], and call [`forget`]
 //! when the row goes. Rotation, the check at the start and the test over the schema then know it.
 
+use std::collections::BTreeMap;
+
 use crypto::aead;
 use domain::{Error, Result, Secret, TenantId};
 use uuid::Uuid;
@@ -142,8 +144,20 @@ pub(crate) static IDENTITY_TOKENS: Column = Column {
     note: None,
 };
 
+/// What an authenticator app makes its codes from, and whose it is. Users are no tenant's, so it is the platform's.
+pub(crate) static FACTOR: Column = Column {
+    name: "factor.sealed",
+    of_tenants: false,
+    keyed: Keyed::Uuid,
+    scan: "SELECT id, sealed FROM factor WHERE sealed IS NOT NULL",
+    find: "SELECT sealed FROM factor WHERE id = $1 AND sealed IS NOT NULL",
+    swap: "UPDATE factor SET sealed = $2 WHERE id = $1 AND sealed = $3",
+    note: None,
+};
+
 /// Every column that holds sealed values. What is not here would be lost with the first rotation, so a test compares it with the schema.
-pub(crate) static COLUMNS: [&Column; 5] = [&CREDENTIAL, &INSTALLATION, &SIGNING_KEY, &CLIENT_SECRET, &IDENTITY_TOKENS];
+pub(crate) static COLUMNS: [&Column; 6] =
+    [&CREDENTIAL, &INSTALLATION, &SIGNING_KEY, &CLIENT_SECRET, &IDENTITY_TOKENS, &FACTOR];
 
 impl Column {
     /// The columns whose rows belong to tenants, or those of the platform.
@@ -369,10 +383,13 @@ pub(super) async fn adopt(
     write(tx, column, scope, row, old, &sealed).await
 }
 
-/// Checks every cell of a scope against its entry and the entries against the head; the cells whose rows are gone.
-pub(super) async fn check_all(tx: &mut Tx, store: &Store, scope: TenantId) -> Result<u64> {
-    let Some(head) = Head::find(tx, store, scope).await? else { return Ok(0) };
-    let mut entries = std::collections::BTreeMap::new();
+/// Entries by cell and row: row version, key version and tag.
+type Entries = BTreeMap<(String, String), (i64, i64, Vec<u8>)>;
+
+/// Every entry of a scope, once they add up to what its head says.
+pub(super) async fn entries(tx: &mut Tx, store: &Store, head: &Head) -> Result<Entries> {
+    let scope = head.scope;
+    let mut entries = Entries::new();
     let rows = tx
         .rows("SELECT cell, row_id, row_version, key_version, tag FROM vault_entry WHERE tenant_id = $1", args![scope])
         .await?;
@@ -382,6 +399,13 @@ pub(super) async fn check_all(tx: &mut Tx, store: &Store, scope: TenantId) -> Re
     if !head.is_sum_of(store, entries.values().map(|(_, _, tag)| tag.as_slice())) {
         return Err(refused(scope, "its entries are not those that this server left"));
     }
+    Ok(entries)
+}
+
+/// Checks every cell of a scope against its entry and the entries against the head; the cells whose rows are gone.
+pub(super) async fn check_all(tx: &mut Tx, store: &Store, scope: TenantId) -> Result<u64> {
+    let Some(head) = Head::find(tx, store, scope).await? else { return Ok(0) };
+    let mut entries = entries(tx, store, &head).await?;
     for column in Column::of(scope) {
         for (row, sealed) in column.scan(tx, scope).await? {
             let row_id = row.to_string();

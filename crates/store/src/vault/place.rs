@@ -1,6 +1,6 @@
 //! Places: what a sealed value is bound to. Every part is length-prefixed, so that no two places share a spelling.
 
-use domain::{CredentialId, TenantId};
+use domain::{CredentialId, FactorId, TenantId, UserId};
 
 /// A place of these parts.
 pub(crate) fn place(parts: &[&[u8]]) -> Vec<u8> {
@@ -25,6 +25,11 @@ pub(super) fn installation(name: &str) -> Vec<u8> {
 /// Where a credential stood before migration 6.
 pub(super) fn legacy_credential(tenant: TenantId, id: CredentialId, version: i64) -> Vec<u8> {
     place(&[b"credential", tenant.as_uuid().as_bytes(), id.as_uuid().as_bytes(), b"sealed", &version.to_be_bytes()])
+}
+
+/// Where an authenticator app's secret stood before migration 15.
+pub(super) fn legacy_factor(user: UserId, id: FactorId) -> Vec<u8> {
+    place(&[b"factor", user.as_uuid().as_bytes(), id.as_uuid().as_bytes(), b"sealed"])
 }
 
 /// Where a cell stands: tenant, table and column, row, key version and row version.

@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use access::OpCtx;
 use crypto::aead::{self, AeadKey};
-use domain::{CredentialId, Digest, Error, Result, Secret, TenantId};
+use domain::{CredentialId, Digest, Error, FactorId, Result, Secret, TenantId, UserId};
 use serde_json::json;
 
-use super::cell::{self, CREDENTIAL, Column, INSTALLATION, RowKey};
+use super::cell::{self, CREDENTIAL, Column, FACTOR, INSTALLATION, RowKey};
 use super::head::{Head, refused};
 use super::master::{self, Masters};
 use super::witness::Witness;
@@ -17,6 +17,7 @@ use super::{damaged, key, place};
 use crate::Store;
 use crate::audit::{self, Category, Change};
 use crate::db::{Tx, args};
+use crate::factor::RecoveryKey;
 use crate::unit::{enter, platform_tenant};
 
 /// How the vault is opened.
@@ -99,6 +100,7 @@ pub(crate) async fn open(store: &Store, master: AeadKey, options: VaultOptions) 
     for scope in scopes {
         adopt(store, scope).await?;
     }
+    adopt_factors(store).await?;
     check(store).await
 }
 
@@ -152,12 +154,51 @@ async fn adopt(store: &Store, scope: TenantId) -> Result<()> {
         key::create(&mut tx, store, scope).await?;
     }
     head.advance(&mut tx, store).await?;
-    for column in Column::of(scope) {
+    // Second factors were sealed under one of the platform's values, so they come after those.
+    for column in Column::of(scope).filter(|column| column.name != FACTOR.name) {
         for (row, old) in column.scan(&mut tx, scope).await? {
             let plaintext = legacy(&mut tx, store, column, scope, &row, &old).await?;
             cell::adopt(&mut tx, store, column, scope, &row, &old, &plaintext).await?;
         }
     }
+    tx.commit().await
+}
+
+/// The secret of the installation that sealed authenticator apps' secrets before migration 15, and recovery codes' MACs.
+const FACTOR_KEY: &str = "factor_key";
+
+/// Takes in authenticator apps' secrets as they were sealed before migration 15, and destroys the key that sealed them: from then on the older
+/// form opens nowhere, also where somebody puts it back. What recovery codes were kept under is made of that key, and goes on.
+async fn adopt_factors(store: &Store) -> Result<()> {
+    let (platform, row) = (platform_tenant(), RowKey::from(FACTOR_KEY));
+    let mut tx = store.db().write().await?;
+    let head = Head::lock(&mut tx, store, platform).await?;
+    let Some(found) = tx.row("SELECT value FROM installation WHERE name = $1", args![FACTOR_KEY]).await? else {
+        return Ok(());
+    };
+    // Not a key that somebody put back together with its entry.
+    cell::entries(&mut tx, store, &head).await?;
+    let key = cell::open(&mut tx, store, &INSTALLATION, platform, &row, &found.bytes(0)?).await?;
+    let aead_key = <[u8; 32]>::try_from(key.expose()).map_err(|_| damaged("the factor key"))?;
+    let aead_key = AeadKey::from_bytes(aead_key);
+    let factors = tx.rows("SELECT id, user_id, sealed FROM factor WHERE sealed IS NOT NULL", args![]).await?;
+    for factor in &factors {
+        let (id, user) = (FactorId::from_uuid(factor.uuid(0)?), UserId::from_uuid(factor.uuid(1)?));
+        let (place, old) = (place::legacy_factor(user, id), factor.bytes(2)?);
+        let secret = aead::open(&aead_key, &place, &old).map_err(|_| damaged("a second factor"))?;
+        let owned = crate::factor::owned(user, &secret);
+        cell::adopt(&mut tx, store, &FACTOR, platform, &id.as_uuid().into(), &old, &owned).await?;
+    }
+    let recovery = crypto::hmac_sha256(key.expose(), b"cairn/recovery-code/v1");
+    let name = RecoveryKey::NAME;
+    let sealed = cell::seal(&mut tx, store, &INSTALLATION, platform, &name.into(), &recovery).await?;
+    tx.execute("INSERT INTO installation (name, value) VALUES ($1, $2)", args![name, sealed.bytes]).await?;
+    tx.execute("DELETE FROM installation WHERE name = $1", args![FACTOR_KEY]).await?;
+    cell::forget(&mut tx, store, &INSTALLATION, platform, &row).await?;
+    let ctx = OpCtx::system_platform("vault", store.clock().clone(), store.rng().clone());
+    let change = Change::to(Category::System, "vault", "platform").detail(json!({"factors": factors.len()}));
+    enter(&mut tx, platform).await?;
+    audit::append(&mut tx, platform, &ctx, "vault_factors_adopt", &change).await?;
     tx.commit().await
 }
 

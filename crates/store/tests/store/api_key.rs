@@ -6,14 +6,14 @@ use store::{FoundApiKey, NewApiKey, NewApiKeySecret, NewUser};
 
 use crate::world::{World, each_engine};
 
-async fn user(world: &World, email: &str) -> UserId {
+pub(crate) async fn user(world: &World, email: &str) -> UserId {
     let ctx = OpCtx::system_platform("test", world.clock.clone(), world.rng.clone());
     let new = NewUser { name: "N".parse().unwrap(), password_hash: "none".to_owned(), platform_admin: false };
     let unit = world.store.write_platform(ctx.authorize_platform::<ops::UserCreate>().unwrap()).await.unwrap();
     unit.user_create(&email.parse().unwrap(), &new).await.unwrap()
 }
 
-async fn key(world: &World, tenant: TenantId, owner: UserId, lookup: &str) {
+pub(crate) async fn key(world: &World, tenant: TenantId, owner: UserId, lookup: &str) {
     let actor = Actor::User {
         id: owner,
         email: "a@example.org".parse().unwrap(),

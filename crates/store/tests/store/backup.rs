@@ -3,20 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use access::{OpCtx, ops};
+use access::{OpCtx, Role, ops};
 use domain::{BackupId, DisplayName, JobId, Secret, SessionId, TenantId, Timestamp};
-use store::{NewUser, OpenOptions, Restore, Schema, SessionStart, Store};
+use store::{AuditFilter, FoundApiKey, NewUser, OpenOptions, Restore, Schema, SessionStart, Store};
 use testkit::{Postgres, TestClock, TestDatabase, TestRng, logs};
 use uuid::Uuid;
 
-use crate::identity;
 use crate::world::{World, each_engine};
+use crate::{api_key, identity};
 
 type Lines = Vec<(String, Vec<u8>)>;
 
 /// What a restore changes and what the two backups themselves add.
-const CHANGED: [&str; 8] =
-    ["audit_detail", "audit_head", "audit_record", "identity", "installation", "session", "sign_in", "work"];
+const CHANGED: [&str; 9] = [
+    "app_user",
+    "audit_detail",
+    "audit_head",
+    "audit_record",
+    "identity",
+    "installation",
+    "session",
+    "sign_in",
+    "work",
+];
 
 fn platform(clock: &Arc<TestClock>, rng: &Arc<TestRng>) -> OpCtx {
     OpCtx::system_platform("test", clock.clone(), rng.clone())
@@ -110,6 +119,25 @@ struct Lived {
     client_secret: String,
 }
 
+/// The public ids of two API keys: of somebody whom a provider vouches for, and of somebody whom it does not know.
+const KEYS: [&str; 2] = ["bbbbbbbbbbb1", "aaaaaaaaaaa1"];
+
+/// Until its owner has signed in with their provider again, a key is as suspended as that of somebody who was dismissed.
+async fn keys_wait_for_the_provider(world: &World, target: &Target, store: &Store) {
+    let refused = async |lookup| match store.api_key_find(lookup, None).await.unwrap() {
+        FoundApiKey::Live(_) => None,
+        FoundApiKey::Refused { reason, .. } => Some(reason),
+        FoundApiKey::Unknown => Some("unknown"),
+    };
+    assert_eq!((refused(KEYS[0]).await, refused(KEYS[1]).await), (Some("owner"), None));
+    let (corp, _) = store.login_provider("corp").await.unwrap();
+    identity::sign_in_at(store, world, &corp, "bea").await;
+    assert_eq!(refused(KEYS[0]).await, None);
+    let filter = AuditFilter { action: Some("user_confirm".to_owned()), limit: 10, ..AuditFilter::default() };
+    let permit = platform(&target.clock, &target.rng).authorize_platform().unwrap();
+    assert_eq!(store.platform_audit_list(permit, &filter).await.unwrap().items.len(), 1);
+}
+
 /// Some of everything: tenants, a user who is signed in, a credential, a job that a worker holds.
 async fn live(world: &World) -> Lived {
     let (a, b) = (world.tenant("a").await, world.tenant("b").await);
@@ -142,7 +170,12 @@ async fn live(world: &World) -> Lived {
     }
     world.store.installation_secret("jwt_secret", || Ok(Secret::new(vec![9; 48]))).await.unwrap();
     let (corp, client_secret) = identity::provider(world, a, "corp").await;
-    identity::sign_in(world, &corp, "bea").await;
+    let (bea, _) = identity::sign_in_at(&world.store, world, &corp, "bea").await;
+    api_key::key(world, a, bea.id, KEYS[0]).await;
+    let unit = world.store.write(world.permit::<ops::MemberPut>(a)).await.unwrap();
+    unit.member_put(&email, Role::ReadOnly).await.unwrap();
+    world.store.session_create(&user, &start(ctx.request())).await.unwrap();
+    api_key::key(world, a, user.id, KEYS[1]).await;
     Lived { a, credential: credential.unwrap(), session, secret, client_secret }
 }
 
@@ -189,6 +222,7 @@ async fn restores_into(world: &World, on_postgres: bool) {
     assert_eq!(accept().await.unwrap().backup, id);
     assert!(accept().await.is_none());
     assert!(store.restored().await.unwrap().is_none());
+    keys_wait_for_the_provider(world, &target, &store).await;
     store.close().await;
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use access::{OpCtx, Role, ops};
 use domain::{Secret, TenantId, Timestamp};
-use store::{DueIdentity, NewProvider, Proved, ProviderRow, RotationOf, Store};
+use store::{DueIdentity, NewProvider, Proved, ProviderRow, RotationOf, Store, UserRow};
 use testkit::logs;
 
 use crate::world::{World, each_engine};
@@ -33,6 +33,16 @@ pub(crate) async fn provider(world: &World, tenant: TenantId, name: &str) -> (Pr
 
 /// Signs somebody in with the provider, who leaves a planted refresh token.
 pub(crate) async fn sign_in(world: &World, provider: &ProviderRow, subject: &str) -> String {
+    sign_in_at(&world.store, world, provider, subject).await.1
+}
+
+/// The same at another server; who it is, too.
+pub(crate) async fn sign_in_at(
+    store: &Store,
+    world: &World,
+    provider: &ProviderRow,
+    subject: &str,
+) -> (UserRow, String) {
     let tokens = logs::plant(&format!("refresh-{subject}"));
     let proved = Proved {
         subject: subject.to_owned(),
@@ -44,8 +54,7 @@ pub(crate) async fn sign_in(world: &World, provider: &ProviderRow, subject: &str
         tokens: Some(Secret::new(tokens.as_str())),
     };
     let ctx = OpCtx::system_platform("test", world.clock.clone(), world.rng.clone());
-    world.store.identity_login(&ctx, provider, &proved).await.unwrap().unwrap();
-    tokens
+    (store.identity_login(&ctx, provider, &proved).await.unwrap().unwrap(), tokens)
 }
 
 /// The next identity that its provider is to be asked about.

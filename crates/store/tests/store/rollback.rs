@@ -11,11 +11,11 @@ use crate::vault::{add, open, open_at};
 use crate::world::{World, each_engine};
 
 /// Values of columns as they were once, to be put back.
-struct Kept(Vec<String>);
+pub(crate) struct Kept(Vec<String>);
 
 impl Kept {
     /// Keeps `columns` of the rows of `table` where `rows` holds.
-    async fn of(world: &World, tenant: TenantId, table: &str, columns: &[(&str, bool)], rows: &str) -> Self {
+    pub(crate) async fn of(world: &World, tenant: TenantId, table: &str, columns: &[(&str, bool)], rows: &str) -> Self {
         let mut updates = Vec::new();
         for (column, is_bytes) in columns {
             let is_postgres = world.postgres.is_some();
@@ -36,7 +36,7 @@ impl Kept {
         Self(updates)
     }
 
-    async fn put_back(&self, world: &World, tenant: TenantId) {
+    pub(crate) async fn put_back(&self, world: &World, tenant: TenantId) {
         for update in &self.0 {
             world.raw(tenant, update).await.unwrap();
         }

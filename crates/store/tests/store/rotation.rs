@@ -10,16 +10,25 @@ use store::{Resealed, RotationOf, Store, VaultOptions};
 use crate::vault::{add, open, open_at};
 use crate::world::{World, each_engine};
 
-const TABLES: [&str; 7] =
-    ["audit_head", "audit_record", "credential", "data_key", "installation", "vault_entry", "vault_head"];
+const TABLES: [&str; 9] = [
+    "audit_head",
+    "audit_record",
+    "credential",
+    "data_key",
+    "factor",
+    "installation",
+    "platform_key",
+    "vault_entry",
+    "vault_head",
+];
 
 /// Lets the `n`th row that is written to the vault's tables or the audit log fail, as a server that is killed there would.
-struct Fuse<'a> {
+pub(crate) struct Fuse<'a> {
     world: &'a World,
 }
 
 impl<'a> Fuse<'a> {
-    async fn install(world: &'a World) -> Self {
+    pub(crate) async fn install(world: &'a World) -> Self {
         let mut sql =
             "CREATE TABLE test_fuse (rows_left BIGINT NOT NULL); INSERT INTO test_fuse VALUES (0);".to_owned();
         if let Some(database) = &world.postgres {
@@ -52,7 +61,7 @@ impl<'a> Fuse<'a> {
         Self { world }
     }
 
-    async fn set(&self, rows: i64) {
+    pub(crate) async fn set(&self, rows: i64) {
         let sql = format!("UPDATE test_fuse SET rows_left = {rows}");
         self.world.raw(TenantId::from_uuid(uuid::Uuid::nil()), &sql).await.unwrap();
     }
@@ -101,6 +110,24 @@ async fn secrets(world: &World, tenant: TenantId, count: usize) -> Vec<(Credenti
 async fn all_open(store: &Store, world: &World, tenant: TenantId, secrets: &[(CredentialId, String)]) {
     for (id, value) in secrets {
         assert_eq!(open_at(store, world, tenant, *id).await.unwrap().expose_str(), Some(value.as_str()));
+    }
+}
+
+/// Makes the next data key of the platform and of every tenant.
+pub(crate) async fn next_keys(store: &Store, world: &World) -> domain::Result<u64> {
+    store.write_platform(world.platform::<ops::DataKeyRotate>()).await?.data_key_rotate(RotationOf::All).await
+}
+
+/// Seals every value of the platform anew.
+pub(crate) async fn reseal_platform(store: &Store, world: &World) -> domain::Result<Resealed> {
+    let mut all = Resealed::default();
+    loop {
+        let unit = store.write_platform(world.platform::<ops::PlatformKeyReseal>()).await?;
+        let step = unit.platform_key_reseal().await?;
+        if step.is_done() {
+            return Ok(all);
+        }
+        all = Resealed { values: all.values + step.values, dropped: all.dropped + step.dropped };
     }
 }
 

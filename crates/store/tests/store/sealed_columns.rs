@@ -26,8 +26,6 @@ const NOT_SEALED: &[&str] = &[
     "evidence_artifact.digest",
     "factor.credential_id",
     "factor.public_key",
-    // Sealed under the installation's factor key, which is a cell itself: rotation seals the key anew.
-    "factor.sealed",
     // Digests of what is given to others.
     "identity_provider.scim_token",
     "login_used.state",
