@@ -19,11 +19,13 @@
 #![warn(missing_docs)]
 
 mod close;
+mod held;
 mod key;
 mod page;
 mod plan;
 
 pub use close::{Claim, Departures, HandOver, plan_close};
+pub use held::{Held, state_digest};
 pub use key::{ContentHash, EdgeKey, NodeKey, ScopeKey};
 pub use page::{EdgeItem, Item, NodeItem, Prepared};
 pub use plan::{Changes, Current, Known, PageChanges, PagePlan, Past, Rewrite, Seen, plan_page};

@@ -26,6 +26,7 @@ pub mod member;
 pub mod node;
 pub mod problem;
 pub mod provider;
+pub mod report;
 pub mod role;
 pub mod session;
 pub mod siem;

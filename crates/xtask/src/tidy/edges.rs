@@ -57,7 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("fleet", &["domain", "crypto", "wire"]),
     ("relay", &["domain", "crypto", "wire", "transport", "plugins", "gateway", "fleet"]),
-    ("agent", &["domain", "crypto", "wire", "transport", "plugins", "fleet"]),
+    ("agent", &["domain", "crypto", "wire", "inventory", "transport", "plugins", "fleet"]),
     ("cli", &["domain", "crypto", "wire", "evidence"]),
     // Dev only; in `[dev-dependencies]` every crate may name `testkit`.
     ("testkit", CORE),
