@@ -35,6 +35,11 @@ impl Network {
         let (other, other_bits) = bits(address.to_canonical());
         own_bits == other_bits && (own ^ other) & mask(self.prefix) == 0
     }
+
+    /// Whether it is one address.
+    pub fn is_one_address(&self) -> bool {
+        self.prefix == bits(self.address).1
+    }
 }
 
 impl FromStr for Network {

@@ -14,12 +14,6 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use wire::credential::{CredentialType, PluginSetting};
 
-/// The fields of every credential type that `transport` can use: type, required, optional.
-const CREDENTIAL_TYPES: &[(&str, &[&str], &[&str])] = &[
-    ("aws-keys", &["access_key_id", "secret_access_key"], &["session_token"]),
-    ("aws-assume-role", &["access_key_id", "secret_access_key", "role_arn"], &["session_token", "external_id"]),
-];
-
 /// How often the folder of packs is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -35,9 +29,13 @@ pub(crate) struct Installed {
 fn describe(plugin: &dyn Plugin) -> wire::credential::Plugin {
     let manifest = plugin.manifest();
     let credential_types = manifest.credential_types.iter().filter_map(|name| {
-        let (name, required, optional) = CREDENTIAL_TYPES.iter().find(|(known, _, _)| known == name)?;
+        let kind = transport::CREDENTIAL_TYPES.iter().find(|known| known.name == *name)?;
         let owned = |fields: &[&str]| fields.iter().map(|field| (*field).to_owned()).collect();
-        Some(CredentialType { name: (*name).to_owned(), required: owned(required), optional: owned(optional) })
+        Some(CredentialType {
+            name: kind.name.to_owned(),
+            required: owned(kind.required),
+            optional: owned(kind.optional),
+        })
     });
     let settings = manifest.settings.iter().map(|setting| PluginSetting {
         key: setting.key.to_owned(),

@@ -214,12 +214,39 @@ pub trait HostReach: Send + Sync {
     ) -> Result<CommandOutput, CallError>;
 }
 
+/// A host at the other end of a connection, where each question costs a round trip. What a collector will ask is found by letting it run
+/// on what is known so far: what it misses is noted and then asked at once, until it misses nothing.
+#[async_trait]
+pub trait RemoteHost: HostReach {
+    /// From now on what is not known is noted, and answered as if it were not there; nothing is recorded.
+    fn guess(&self);
+    /// How many questions are noted.
+    fn noted(&self) -> usize;
+    /// Asks everything that is noted. An error is the connection's; what the host refuses is an answer.
+    async fn ask(&self) -> Result<(), CallError>;
+    /// From now on what is not known is asked when it is wanted, and every answer is recorded.
+    fn settle(&self);
+    /// Ends the connection.
+    async fn close(&self);
+}
+
+/// Hosts that the task's credential signs in to over SSH.
+#[async_trait]
+pub trait SshReach: Send + Sync {
+    /// Connects to one, within the limits of the job's settings. [`CallError::Credential`] means that the credential is of no use anywhere.
+    async fn connect(&self, host: &str, port: u16, tag: &CallTag) -> Result<Box<dyn RemoteHost>, CallError>;
+}
+
 /// Everything that one task may reach. What a task has no credential for is absent.
 pub trait Reach: Send + Sync {
     /// AWS, with the task's credential.
     fn aws(&self) -> Option<&dyn AwsReach>;
     /// A host.
     fn host(&self) -> Option<&dyn HostReach>;
+    /// Other hosts over SSH, with the task's credential.
+    fn ssh(&self) -> Option<&dyn SshReach> {
+        None
+    }
     /// The credential that is in use, for records; its value cannot be had.
     fn credential(&self) -> Option<CredentialId>;
     /// Whether the job was cancelled: stop soon.

@@ -12,7 +12,9 @@
 
 pub mod aws;
 pub mod call;
+pub mod guard;
 pub mod local;
+pub mod open;
 pub mod record;
 pub mod syslog;
 pub mod web;
@@ -22,6 +24,8 @@ pub use call::{
     AwsCall, AwsReach, CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, Reach,
     Reply, Socket,
 };
+pub use guard::Guard;
 pub use local::LocalHost;
+pub use open::{CREDENTIAL_TYPES, OpenCredential, Opening, TaskReach, open};
 pub use record::{CallRecord, Recorder, RequestRecord, ResponseRecord};
 pub use web::{WebClient, WebConfig, WebError, WebReply, WebRequest};

@@ -8,7 +8,6 @@
 //! - password hashes are taken out and private keys refused before bytes are hashed, recorded or returned.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,7 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use domain::{Clock, Digest, Timestamp};
+use domain::{Clock, Digest};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
@@ -26,11 +25,11 @@ use tokio::sync::Semaphore;
 use crate::call::{
     CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, Reply, Socket,
 };
-use crate::record::{CallRecord, Recorder, RequestRecord, ResponseRecord};
+use crate::record::{Asked, HostRecords, Recorder, entries_text, sockets_text, stat_text};
 
 mod program;
-mod redact;
-mod sockets;
+pub(crate) mod redact;
+pub(crate) mod sockets;
 
 /// How long one file may take.
 const FILE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,9 +44,7 @@ const PIECE: usize = 64 * 1_024;
 
 /// This machine.
 pub struct LocalHost {
-    clock: Arc<dyn Clock>,
-    recorder: Arc<Recorder>,
-    host_id: String,
+    records: HostRecords,
     threads: Arc<Semaphore>,
 }
 
@@ -102,12 +99,12 @@ fn io_failure(path: &str, error: &std::io::Error) -> CallError {
 }
 
 /// At most 500 characters, none of them a control character.
-fn words(text: &str) -> String {
+pub(crate) fn words(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
 }
 
 /// A plain reply.
-fn reply(body: Bytes) -> Reply {
+pub(crate) fn reply(body: Bytes) -> Reply {
     Reply { status: 200, headers: BTreeMap::new(), digest: crypto::sha256(&body), body }
 }
 
@@ -195,51 +192,19 @@ fn stat_path(path: &str) -> Result<FileStat, CallError> {
     })
 }
 
-/// What a call asked for, for its record.
-struct Asked<'a> {
-    system: &'static str,
-    operation: String,
-    tag: &'a CallTag,
-    started: Timestamp,
-}
-
 impl LocalHost {
     /// This machine. `host_id` names it in records; it is never the raw machine id.
     pub fn new(clock: Arc<dyn Clock>, recorder: Arc<Recorder>, host_id: String) -> Self {
-        Self { clock, recorder, host_id, threads: Arc::new(Semaphore::new(THREADS)) }
+        let records = HostRecords { clock, recorder, endpoint: host_id };
+        Self { records, threads: Arc::new(Semaphore::new(THREADS)) }
     }
 
     fn asked<'a>(&self, system: &'static str, operation: impl Into<String>, tag: &'a CallTag) -> Asked<'a> {
-        Asked { system, operation: operation.into(), tag, started: self.clock.now() }
+        self.records.asked(system, operation, tag)
     }
 
     fn record(&self, asked: Asked<'_>, outcome: Result<(&Bytes, Digest), &CallError>) {
-        let Asked { system, operation, tag, started } = asked;
-        let kept = outcome.ok().filter(|_| tag.keep).map(|(body, _)| body.clone());
-        let outcome = outcome.map_err(ToString::to_string).map(|(body, digest)| ResponseRecord {
-            status: 200,
-            date: None,
-            request_id: None,
-            digest,
-            size: u64::try_from(body.len()).unwrap_or(u64::MAX),
-            tls_leaf: None,
-        });
-        let params_digest = crypto::sha256(operation.as_bytes());
-        self.recorder.push(CallRecord {
-            scope: tag.scope.clone(),
-            about: tag.about.clone(),
-            request: RequestRecord {
-                system: system.to_owned(),
-                endpoint: self.host_id.clone(),
-                operation,
-                params_digest,
-            },
-            outcome,
-            started,
-            finished: self.clock.now(),
-            retries: 0,
-            kept,
-        });
+        self.records.push(asked, self.records.clock.now(), outcome);
     }
 
     /// Runs blocking work on another thread, for so long at most. Work that hangs keeps its thread's place until it ends.
@@ -263,21 +228,13 @@ impl LocalHost {
         tokio::time::timeout(limit, run).await.unwrap_or(Err(CallError::Timeout(limit)))
     }
 
-    /// Records a small fact as text: what evidence keeps of a call that returns no bytes.
     fn fact<T>(
         &self,
         asked: Asked<'_>,
         result: Result<T, CallError>,
         text: impl FnOnce(&T) -> String,
     ) -> Result<T, CallError> {
-        match &result {
-            Ok(value) => {
-                let body = Bytes::from(text(value));
-                self.record(asked, Ok((&body, crypto::sha256(&body))));
-            }
-            Err(error) => self.record(asked, Err(error)),
-        }
-        result
+        self.records.fact(asked, self.records.clock.now(), result, text)
     }
 }
 
@@ -296,22 +253,14 @@ impl HostReach for LocalHost {
         let asked = tag.map(|tag| self.asked("file", format!("list {path}"), tag));
         let result = self.blocking(FILE_TIMEOUT, move || list_sorted(&owned)).await;
         let Some(asked) = asked else { return result };
-        self.fact(asked, result, |entries| {
-            entries.iter().map(|entry| format!("{:?} {}\n", entry.kind, entry.name).to_lowercase()).collect()
-        })
+        self.fact(asked, result, |entries| entries_text(entries))
     }
 
     async fn stat(&self, path: &str, tag: &CallTag) -> Result<FileStat, CallError> {
         let asked = self.asked("file", format!("lstat {path}"), tag);
         let owned = path.to_owned();
         let result = self.blocking(FILE_TIMEOUT, move || stat_path(&owned)).await;
-        self.fact(asked, result, |s| {
-            format!(
-                "kind={:?} mode={:04o} uid={} gid={} size={} mtime={}\n",
-                s.kind, s.mode, s.uid, s.gid, s.size, s.mtime_s
-            )
-            .to_lowercase()
-        })
+        self.fact(asked, result, stat_text)
     }
 
     async fn read_link(&self, path: &str) -> Result<String, CallError> {
@@ -348,17 +297,7 @@ impl HostReach for LocalHost {
     async fn sockets(&self, tag: &CallTag) -> Result<Vec<Socket>, CallError> {
         let asked = self.asked("netlink", "sock_diag tcp,udp inet,inet6", tag);
         let result = self.blocking(FILE_TIMEOUT, sockets::all).await;
-        self.fact(asked, result, |list| {
-            list.iter().fold(String::new(), |mut text, s| {
-                // Writing to a `String` cannot fail.
-                let _ = writeln!(
-                    text,
-                    "{} {} {} {} uid={} inode={}",
-                    s.protocol, s.state, s.local, s.remote, s.uid, s.inode
-                );
-                text
-            })
-        })
+        self.fact(asked, result, |sockets| sockets_text(sockets))
     }
 
     async fn command(

@@ -1,10 +1,13 @@
 //! What was asked, and what was answered: the process half of evidence.
 
-use std::sync::Mutex;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use domain::{Digest, ScopeId, Timestamp};
+use domain::{Clock, Digest, ScopeId, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::call::{CallError, CallTag, DirEntry, FileStat, Socket};
 
 /// The request of a call, without anything secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,4 +79,93 @@ impl Recorder {
         *records = left;
         taken
     }
+}
+
+/// What a call to a host asked, for its record.
+pub(crate) struct Asked<'a> {
+    pub(crate) system: &'static str,
+    pub(crate) operation: String,
+    pub(crate) tag: &'a CallTag,
+    pub(crate) started: Timestamp,
+}
+
+/// The records of calls to one host.
+pub(crate) struct HostRecords {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) recorder: Arc<Recorder>,
+    /// The host in records.
+    pub(crate) endpoint: String,
+}
+
+impl HostRecords {
+    pub(crate) fn asked<'a>(&self, system: &'static str, operation: impl Into<String>, tag: &'a CallTag) -> Asked<'a> {
+        Asked { system, operation: operation.into(), tag, started: self.clock.now() }
+    }
+
+    pub(crate) fn push(&self, asked: Asked<'_>, finished: Timestamp, outcome: Result<(&Bytes, Digest), &CallError>) {
+        let Asked { system, operation, tag, started } = asked;
+        let kept = outcome.ok().filter(|_| tag.keep).map(|(body, _)| body.clone());
+        let outcome = outcome.map_err(ToString::to_string).map(|(body, digest)| ResponseRecord {
+            status: 200,
+            date: None,
+            request_id: None,
+            digest,
+            size: u64::try_from(body.len()).unwrap_or(u64::MAX),
+            tls_leaf: None,
+        });
+        let params_digest = crypto::sha256(operation.as_bytes());
+        self.recorder.push(CallRecord {
+            scope: tag.scope.clone(),
+            about: tag.about.clone(),
+            request: RequestRecord {
+                system: system.to_owned(),
+                endpoint: self.endpoint.clone(),
+                operation,
+                params_digest,
+            },
+            outcome,
+            started,
+            finished,
+            retries: 0,
+            kept,
+        });
+    }
+
+    /// Records a small fact as text: what evidence keeps of a call that returns no bytes.
+    pub(crate) fn fact<T>(
+        &self,
+        asked: Asked<'_>,
+        finished: Timestamp,
+        result: Result<T, CallError>,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<T, CallError> {
+        match &result {
+            Ok(value) => {
+                let body = Bytes::from(text(value));
+                self.push(asked, finished, Ok((&body, crypto::sha256(&body))));
+            }
+            Err(error) => self.push(asked, finished, Err(error)),
+        }
+        result
+    }
+}
+
+/// A directory as evidence keeps it.
+pub(crate) fn entries_text(entries: &[DirEntry]) -> String {
+    entries.iter().map(|entry| format!("{:?} {}\n", entry.kind, entry.name).to_lowercase()).collect()
+}
+
+/// A file's metadata as evidence keeps it.
+pub(crate) fn stat_text(s: &FileStat) -> String {
+    format!("kind={:?} mode={:04o} uid={} gid={} size={} mtime={}\n", s.kind, s.mode, s.uid, s.gid, s.size, s.mtime_s)
+        .to_lowercase()
+}
+
+/// The table of sockets as evidence keeps it.
+pub(crate) fn sockets_text(list: &[Socket]) -> String {
+    list.iter().fold(String::new(), |mut text, s| {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "{} {} {} {} uid={} inode={}", s.protocol, s.state, s.local, s.remote, s.uid, s.inode);
+        text
+    })
 }

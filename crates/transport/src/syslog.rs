@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::aws::endpoint::forbidden;
+use crate::guard::Guard;
 use crate::web::{WebError, tls_client};
 
 /// Longest time for one batch.
@@ -61,13 +60,9 @@ impl SyslogClient {
     }
 
     async fn exchange(&self, messages: &[String]) -> std::io::Result<()> {
-        let refused =
-            || std::io::Error::other("it resolves to this machine or to a link-local address, which is refused");
-        let found: Vec<_> = tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect();
-        if found.iter().any(|address| forbidden(address.ip(), self.loopback)) {
-            return Err(refused());
-        }
-        let stream = TcpStream::connect(found.as_slice()).await?;
+        let guard = Guard::loopback(self.loopback);
+        let stream = guard.connect(&self.host, self.port, TIMEOUT).await;
+        let stream = stream.map_err(|error| std::io::Error::other(error.to_string()))?;
         let mut stream = self.connector.connect(self.name.clone(), stream).await?;
         let mut batch = Vec::new();
         for message in messages {

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Url;
 use rustls_pki_types::CertificateDer;
 
-use crate::aws::endpoint::forbidden;
+use crate::guard::Guard;
 
 /// What a client may do.
 #[derive(Debug, Clone)]
@@ -221,7 +221,7 @@ fn check_url(url: &Url, loopback: bool, local_services: &[SocketAddr]) -> Result
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("holds a user name: remove it");
     }
-    if address.is_some_and(|ip| forbidden(ip, loopback)) || (local && !loopback) {
+    if address.is_some_and(|ip| Guard::loopback(loopback).check(ip).is_err()) || (local && !loopback) {
         return wrong("points at this machine or at a link-local address, which is refused");
     }
     Ok(())
@@ -240,17 +240,15 @@ fn unreachable(host: &str, error: reqwest::Error) -> WebError {
     WebError::Unreachable { host: host.to_owned(), why: cause.to_string() }
 }
 
-/// Resolves names, and lets no forbidden address through.
-struct Guard {
-    loopback: bool,
-}
+/// Resolves names, and lets no address through that the guard refuses.
+struct Resolver(Guard);
 
-impl reqwest::dns::Resolve for Guard {
+impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let loopback = self.loopback;
+        let guard = self.0.clone();
         Box::pin(async move {
             let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| forbidden(address.ip(), loopback)) {
+            if found.iter().any(|address| guard.check(address.ip()).is_err()) {
                 return Err(format!("`{}` resolves to an address that is refused", name.as_str()).into());
             }
             Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
@@ -281,7 +279,7 @@ pub(crate) fn connector(config: &WebConfig) -> Result<reqwest::Client, String> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .dns_resolver(Guard { loopback: config.loopback })
+        .dns_resolver(Resolver(Guard::loopback(config.loopback)))
         .connect_timeout(config.connect_timeout)
         .pool_max_idle_per_host(config.idle_connections)
         .user_agent(concat!("cairn/", env!("CARGO_PKG_VERSION")))

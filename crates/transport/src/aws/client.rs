@@ -1,7 +1,6 @@
 //! The client: one per credential, shared by everything that uses it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::credentials::{AwsCredentials, SigningKeys};
 use super::error::{self, AwsError};
 use super::{Pacer, endpoint, sigv4};
+use crate::guard::Guard;
 use crate::web::{self, WebConfig};
 use crate::{AwsCall, AwsReach, CallError, CallRecord, CallTag, Recorder, Reply, RequestRecord, ResponseRecord};
 
@@ -297,10 +297,8 @@ impl AwsClient {
 
     /// Reads a reply up to the limit.
     async fn read(&self, mut response: reqwest::Response) -> Result<Answer, Failure> {
-        if response
-            .remote_addr()
-            .is_some_and(|address| endpoint::forbidden(unmapped(address.ip()), self.config.loopback))
-        {
+        let guard = Guard::loopback(self.config.loopback);
+        if response.remote_addr().is_some_and(|address| guard.check(address.ip()).is_err()) {
             return Err(Failure::Final(CallError::Unreachable(
                 "the connection went to an address that is refused".to_owned(),
             )));
@@ -448,10 +446,6 @@ impl AwsClient {
         });
         result.map(|answer| answer.reply)
     }
-}
-
-fn unmapped(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }
 
 /// What a failed connection means, without the URL's query.

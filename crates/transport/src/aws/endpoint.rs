@@ -1,7 +1,8 @@
-//! Where a service answers, and which addresses may be connected to at all.
+//! Where a service answers, and which addresses an `endpoint_url` may name.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use crate::guard::Guard;
 use crate::{AwsCall, CallError};
 
 /// A family of regions with their own accounts and names.
@@ -57,30 +58,6 @@ pub(crate) fn host(call: &AwsCall) -> (String, String) {
     (format!("{prefix}.{region}.{}", partition.suffix), region.to_owned())
 }
 
-/// Whether a connection to this address is never right: link-local and metadata services (RFC 3927, RFC 4291), unspecified, multicast,
-/// broadcast, also as IPv4-mapped IPv6; and this machine, unless `loopback`.
-pub fn forbidden(address: IpAddr, loopback: bool) -> bool {
-    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    let v4 = |ip: Ipv4Addr| {
-        ip.is_link_local()
-            || ip.octets().starts_with(&[0])
-            || ip.is_multicast()
-            || ip.is_broadcast()
-            || (ip.is_loopback() && !loopback)
-    };
-    match address {
-        IpAddr::V4(ip) => v4(ip),
-        IpAddr::V6(ip) => {
-            ip == METADATA_V6
-                || ip.is_unicast_link_local()
-                || ip.is_unspecified()
-                || ip.is_multicast()
-                || (ip.is_loopback() && !loopback)
-                || ip.to_ipv4_mapped().is_some_and(v4)
-        }
-    }
-}
-
 /// Checks an `endpoint_url`: HTTPS anywhere that is not forbidden, plain HTTP only to this machine, no user, path, query or fragment.
 pub(crate) fn check_override(text: &str, loopback: bool) -> Result<reqwest::Url, CallError> {
     let wrong = |why: &str| CallError::Unreachable(format!("`endpoint_url` {why}"));
@@ -103,7 +80,7 @@ pub(crate) fn check_override(text: &str, loopback: bool) -> Result<reqwest::Url,
     if local && !loopback {
         return Err(wrong("points at this machine, which this server's configuration does not allow"));
     }
-    if address.is_some_and(|ip| forbidden(ip, loopback)) {
+    if address.is_some_and(|ip| Guard::loopback(loopback).check(ip).is_err()) {
         return Err(wrong("points at a link-local or metadata address, which is never an AWS endpoint"));
     }
     Ok(url)

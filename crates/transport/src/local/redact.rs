@@ -16,14 +16,14 @@ fn in_etc(path: &str) -> bool {
 }
 
 /// Whether even the hash of the file would help to guess the passwords in it.
-pub(super) fn is_secret(path: &str) -> bool {
+pub(crate) fn is_secret(path: &str) -> bool {
     let name = name(path);
     in_etc(path) && (OPASSWD.contains(&name) || (SHADOW.contains(&name) && name.contains("shadow")))
         || name.starts_with("ssh_host_") && name.ends_with("_key")
 }
 
 /// The bytes of the file at `path` (its links resolved) without secrets; an error where nothing would be left.
-pub(super) fn file(path: &str, body: Vec<u8>) -> Result<Vec<u8>, CallError> {
+pub(crate) fn file(path: &str, body: Vec<u8>) -> Result<Vec<u8>, CallError> {
     if in_etc(path) && OPASSWD.contains(&name(path)) {
         return Err(CallError::Denied("old passwords are not read".into()));
     }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use domain::ScopeId;
+use domain::{ScopeId, Timestamp};
 
 use super::*;
 

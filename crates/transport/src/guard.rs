@@ -1,0 +1,283 @@
+//! Which addresses a target may have. Every transport asks here about the address that it connects to, never about a name.
+//!
+//! Special addresses lead to the machine that makes the call, to its platform's secrets or to nobody in particular. A tenant's target
+//! policy may allow some of them; what is neither one machine's nor one service's address is never a target.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use domain::Network;
+use tokio::net::TcpStream;
+
+use crate::CallError;
+
+/// Why an address is special.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// `0.0.0.0/8` and `::`: no address of a target.
+    Unspecified,
+    /// A group of machines.
+    Multicast,
+    /// Every machine of a network.
+    Broadcast,
+    /// The machine that makes the call.
+    Loopback,
+    /// A neighbour without a routed address (RFC 3927, RFC 4291).
+    LinkLocal,
+    /// A service of the machine's platform that hands out its secrets.
+    Metadata,
+}
+
+impl fmt::Display for Special {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unspecified => "an unspecified address",
+            Self::Multicast => "a multicast address",
+            Self::Broadcast => "the broadcast address",
+            Self::Loopback => "an address of this machine itself",
+            Self::LinkLocal => "a link-local address",
+            Self::Metadata => "the address of a cloud's metadata service",
+        })
+    }
+}
+
+/// Services of a cloud's hosts that answer whoever runs there: AWS (instances, containers, pods), Azure, Alibaba, Oracle; AWS and Google
+/// over IPv6.
+const METADATA_V4: [[u8; 4]; 6] = [
+    [169, 254, 169, 254],
+    [169, 254, 170, 2],
+    [169, 254, 170, 23],
+    [168, 63, 129, 16],
+    [100, 100, 100, 200],
+    [192, 0, 0, 192],
+];
+const METADATA_V6: [Ipv6Addr; 4] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+];
+
+/// The IPv4 address that an IPv6 address leads to: mapped (RFC 4291), compatible (the same), through NAT64 (RFC 6052) or 6to4 (RFC 3056).
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let parts = ip.segments();
+    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match parts {
+        // `::` and `::1` are addresses of their own.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            v4(high, low)
+        }
+        _ => None,
+    }
+}
+
+/// What is special about an address, if anything.
+pub fn special(address: IpAddr) -> Option<Special> {
+    match address {
+        IpAddr::V4(ip) if METADATA_V4.contains(&ip.octets()) => Some(Special::Metadata),
+        IpAddr::V4(ip) if ip.octets().starts_with(&[0]) => Some(Special::Unspecified),
+        IpAddr::V4(ip) if ip.is_multicast() => Some(Special::Multicast),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some(Special::Broadcast),
+        IpAddr::V4(ip) if ip.is_loopback() => Some(Special::Loopback),
+        IpAddr::V4(ip) if ip.is_link_local() => Some(Special::LinkLocal),
+        IpAddr::V6(ip) if METADATA_V6.contains(&ip) => Some(Special::Metadata),
+        IpAddr::V6(ip) if ip.is_unspecified() => Some(Special::Unspecified),
+        IpAddr::V6(ip) if ip.is_multicast() => Some(Special::Multicast),
+        IpAddr::V6(ip) if ip.is_loopback() => Some(Special::Loopback),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(Special::LinkLocal),
+        IpAddr::V6(ip) => embedded(ip).and_then(|ip| special(ip.into())),
+        IpAddr::V4(_) => None,
+    }
+}
+
+/// An address that may not be connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is {special}, which may not be a target here")]
+pub struct Refused {
+    /// The address.
+    pub address: IpAddr,
+    /// What is special about it.
+    pub special: Special,
+}
+
+impl From<Refused> for CallError {
+    fn from(refused: Refused) -> Self {
+        Self::Denied(refused.to_string())
+    }
+}
+
+/// Which special addresses may be targets. By default none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Guard {
+    loopback: bool,
+    allowed: Vec<Network>,
+}
+
+impl Guard {
+    /// Whether this machine may be a target: the installation's decision.
+    pub fn loopback(loopback: bool) -> Self {
+        Self { loopback, allowed: Vec::new() }
+    }
+
+    /// Also the special addresses inside these networks: the tenant's target policy. A metadata service is allowed only by a network that is
+    /// its one address, so that nobody allows it by the way.
+    #[must_use]
+    pub fn allowing(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.allowed.extend(networks);
+        self
+    }
+
+    /// Whether the installation lets this machine be a target.
+    pub fn allows_loopback(&self) -> bool {
+        self.loopback
+    }
+
+    /// Whether an address may be connected to.
+    pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
+        let Some(special) = special(address) else { return Ok(()) };
+        let real = match address {
+            IpAddr::V6(ip) => embedded(ip).map_or(address, IpAddr::V4),
+            IpAddr::V4(_) => address,
+        };
+        let named = |exactly: bool| {
+            self.allowed.iter().any(|network| network.contains(real) && (!exactly || network.is_one_address()))
+        };
+        let allowed = match special {
+            Special::Unspecified | Special::Multicast | Special::Broadcast => false,
+            Special::Loopback => self.loopback || named(false),
+            Special::LinkLocal => named(false),
+            Special::Metadata => named(true),
+        };
+        if allowed { Ok(()) } else { Err(Refused { address, special }) }
+    }
+
+    /// The addresses of a name or an address in text. Where one of them is refused all are: a name that changes its mind is no target.
+    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, CallError> {
+        let unknown = |why: String| CallError::Unreachable(format!("`{}` {why}", shown(host)));
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|error| unknown(format!("cannot be resolved: {error}")))?
+            .collect();
+        for address in &found {
+            self.check(address.ip())?;
+        }
+        if found.is_empty() { Err(unknown("has no address".to_owned())) } else { Ok(found) }
+    }
+
+    /// Resolves, checks and connects within a time, and checks where the connection went.
+    pub async fn connect(&self, host: &str, port: u16, timeout: Duration) -> Result<TcpStream, CallError> {
+        let work = async {
+            let addresses = self.resolve(host, port).await?;
+            let stream = TcpStream::connect(addresses.as_slice())
+                .await
+                .map_err(|error| CallError::Unreachable(format!("`{}` port {port}: {error}", shown(host))))?;
+            let peer = stream.peer_addr().map_err(|error| CallError::Unreachable(error.to_string()))?;
+            self.check(peer.ip())?;
+            Ok(stream)
+        };
+        tokio::time::timeout(timeout, work).await.unwrap_or(Err(CallError::Timeout(timeout)))
+    }
+}
+
+/// A host as an error may show it.
+fn shown(host: &str) -> String {
+    host.chars().take(255).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn attack_64_special_addresses_are_refused_in_every_form_that_leads_to_them() {
+        for (text, expect) in [
+            ("169.254.169.254", Special::Metadata),
+            ("::ffff:a9fe:a9fe", Special::Metadata),
+            ("::a9fe:a9fe", Special::Metadata),
+            ("64:ff9b::a9fe:a9fe", Special::Metadata),
+            ("2002:a9fe:a9fe::1", Special::Metadata),
+            ("fd00:ec2::254", Special::Metadata),
+            ("fe80::a9fe:a9fe", Special::Metadata),
+            ("169.254.170.2", Special::Metadata),
+            ("168.63.129.16", Special::Metadata),
+            ("100.100.100.200", Special::Metadata),
+            ("127.0.0.1", Special::Loopback),
+            ("127.255.0.9", Special::Loopback),
+            ("::1", Special::Loopback),
+            ("::ffff:127.0.0.1", Special::Loopback),
+            ("::127.0.0.1", Special::Loopback),
+            ("169.254.0.1", Special::LinkLocal),
+            ("fe80::1", Special::LinkLocal),
+            ("0.0.0.0", Special::Unspecified),
+            ("0.1.2.3", Special::Unspecified),
+            ("::", Special::Unspecified),
+            ("::ffff:0.0.0.0", Special::Unspecified),
+            ("224.0.0.1", Special::Multicast),
+            ("ff02::1", Special::Multicast),
+            ("255.255.255.255", Special::Broadcast),
+            ("::ffff:255.255.255.255", Special::Broadcast),
+        ] {
+            let refused = Guard::default().check(ip(text)).unwrap_err();
+            assert_eq!(refused.special, expect, "{text}");
+        }
+        for ordinary in ["10.0.0.1", "192.168.1.1", "203.0.113.9", "fd00::1", "2001:db8::1", "::ffff:10.0.0.1"] {
+            assert_eq!(Guard::default().check(ip(ordinary)), Ok(()), "{ordinary}");
+        }
+    }
+
+    #[test]
+    fn a_tenants_policy_allows_what_it_names_and_never_a_group_of_machines() {
+        let guard = |networks: &[&str]| Guard::default().allowing(networks.iter().map(|text| text.parse().unwrap()));
+        let link_local = guard(&["169.254.0.0/16", "127.0.0.0/8"]);
+        assert_eq!(link_local.check(ip("169.254.7.7")), Ok(()));
+        assert_eq!(link_local.check(ip("::ffff:127.0.0.1")), Ok(()));
+        assert!(link_local.check(ip("::1")).is_err(), "the other family was not named");
+        assert!(link_local.check(ip("169.254.169.254")).is_err(), "a metadata service is not allowed by the way");
+        assert_eq!(guard(&["169.254.169.254/32"]).check(ip("64:ff9b::a9fe:a9fe")), Ok(()));
+        assert_eq!(guard(&["fd00:ec2::254"]).check(ip("fd00:ec2::254")), Ok(()));
+        let all = guard(&["0.0.0.0/0", "::/0"]);
+        for never in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+            assert!(all.check(ip(never)).is_err(), "{never}");
+        }
+        assert!(
+            Guard::loopback(true).check(ip("127.0.0.1")).is_ok() && Guard::loopback(true).check(ip("fe80::1")).is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn attack_64_names_and_odd_spellings_are_judged_by_where_they_lead() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "localhost.", "0x7f000001", "2130706433", "127.1", "::1", "127.0.0.1"] {
+            let error = Guard::default().connect(host, port, Duration::from_secs(5)).await.unwrap_err();
+            // Not every resolver knows `localhost` with its dot: then it leads nowhere.
+            let unknown = host == "localhost." && matches!(error, CallError::Unreachable(_));
+            assert!(unknown || matches!(error, CallError::Denied(_)), "{host}: {error}");
+        }
+        let guard = Guard::loopback(true);
+        let connecting = guard.connect("127.0.0.1", port, Duration::from_secs(5));
+        let (stream, _) = tokio::join!(connecting, listener.accept());
+        assert_eq!(stream.unwrap().peer_addr().unwrap().port(), port);
+    }
+
+    proptest! {
+        #[test]
+        fn an_ipv4_address_is_judged_alike_in_each_of_its_forms(bits: u32) {
+            let v4 = Ipv4Addr::from_bits(bits);
+            let [a, b, c, d] = v4.octets().map(u16::from);
+            let (high, low) = (a << 8 | b, c << 8 | d);
+            let expect = special(v4.into());
+            prop_assert_eq!(special(v4.to_ipv6_mapped().into()), expect);
+            prop_assert_eq!(special(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low).into()), expect);
+            prop_assert_eq!(special(Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1).into()), expect);
+        }
+    }
+}
