@@ -8,7 +8,7 @@
 //! - what fails to verify returns an error that says nothing about the secret, and no part of the plaintext;
 //! - a value of a key type is usable: weak keys are refused where they enter;
 //! - time and randomness are handed in, except that [`system`] implements the two traits over the operating system, and that
-//!   [`ed25519::SigningKey::generate`] uses the library's own generator.
+//!   [`ed25519::SigningKey::generate`] and [`sealed`] use the library's own generator.
 #![warn(missing_docs)]
 
 pub mod aead;
@@ -24,6 +24,7 @@ pub mod jws;
 pub mod jwt;
 pub mod password;
 pub mod possession;
+pub mod sealed;
 mod strict_json;
 pub mod system;
 pub mod tls;
@@ -32,6 +33,7 @@ pub mod totp;
 #[cfg(test)]
 mod vectors;
 pub mod verify;
+pub mod websocket;
 
 pub use error::CryptoError;
 pub use hash::{Sha256, constant_time_eq, hmac_sha256, sha256};

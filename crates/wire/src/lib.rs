@@ -1,4 +1,5 @@
-//! Everything that crosses a process: the HTTP API's documents, for the server and for the command line.
+//! Everything that crosses a process: the HTTP API's documents, for the server and for the command line, and the relay channel's frames and
+//! documents ([`frame`], [`relay`]).
 //!
 //! **Not for** behaviour: `api` turns these into domain types, and what does not parse is answered with 400.
 //!
@@ -20,12 +21,14 @@ pub mod evidence;
 pub mod factor;
 pub mod finding;
 pub mod fleet;
+pub mod frame;
 pub mod job;
 pub mod log;
 pub mod member;
 pub mod node;
 pub mod problem;
 pub mod provider;
+pub mod relay;
 pub mod report;
 pub mod role;
 pub mod session;

@@ -1,0 +1,318 @@
+//! Two ends over a link that a test cuts, and ends that break rules.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn timing() -> Timing {
+    Timing { heartbeat_ms: 100, answer_ms: 50 }
+}
+
+/// A server and a relay, and the frames between them.
+struct Pair {
+    server: Session,
+    relay: Session,
+    now: u64,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let mut pair = Self { server: Session::server(timing()), relay: Session::relay(timing()), now: 0 };
+        pair.link();
+        pair
+    }
+
+    /// A new link, after a handshake that says what came.
+    fn link(&mut self) {
+        self.server.link_up(self.now, self.relay.received()).unwrap();
+        self.relay.link_up(self.now, self.server.received()).unwrap();
+    }
+
+    /// Cuts the link: what is on its way is lost.
+    fn cut(&mut self) {
+        self.server.link_down();
+        self.relay.link_down();
+    }
+
+    /// Carries frames both ways until none is left.
+    fn settle(&mut self) {
+        loop {
+            let (down, up) = (self.server.transmit(), self.relay.transmit());
+            if down.is_none() && up.is_none() {
+                return;
+            }
+            if let Some(frame) = down {
+                self.relay.receive(self.now, &frame).unwrap();
+            }
+            if let Some(frame) = up {
+                self.server.receive(self.now, &frame).unwrap();
+            }
+        }
+    }
+
+    fn opened(&mut self) -> u32 {
+        let id = self.server.open().unwrap();
+        self.settle();
+        assert_eq!(self.relay.accept(), Some(id));
+        id
+    }
+}
+
+fn taken(session: &mut Session, id: u32) -> Vec<u8> {
+    match session.take(id) {
+        Some(Incoming::Message(_, bytes)) => bytes,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_message_longer_than_the_window_comes_whole_and_a_slow_reader_stops_the_sender() {
+    let mut pair = Pair::new();
+    let id = pair.opened();
+    let long = Bytes::from(vec![7; 3 * WINDOW as usize]);
+    assert!(pair.relay.send(id, MessageKind::Page, &long).unwrap());
+    pair.settle();
+    assert_eq!(taken(&mut pair.server, id), long);
+    // Nobody takes these: what is held stays within a window and the message before it.
+    let piece = Bytes::from(vec![7; 100_000]);
+    let mut queued = 0;
+    while pair.relay.send(id, MessageKind::Page, &piece).unwrap() {
+        queued += 1;
+        pair.settle();
+        assert!(queued < 100, "nothing stops the sender");
+    }
+    assert!(pair.server.held() <= WINDOW as usize + piece.len());
+    for _ in 0..queued {
+        assert_eq!(taken(&mut pair.server, id), piece);
+        pair.settle();
+    }
+    assert_eq!(pair.server.take(id), None);
+}
+
+#[test]
+fn streams_take_turns() {
+    let mut pair = Pair::new();
+    let (a, b) = (pair.opened(), pair.opened());
+    let long = Bytes::from(vec![1; 40 * PIECE_BYTES_MAX]);
+    pair.relay.send(a, MessageKind::Artifact, &long).unwrap();
+    pair.relay.send(b, MessageKind::Progress, &Bytes::from_static(b"{}")).unwrap();
+    for _ in 0..4 {
+        let frame = pair.relay.transmit().unwrap();
+        pair.server.receive(0, &frame).unwrap();
+    }
+    assert_eq!(taken(&mut pair.server, b), b"{}");
+}
+
+#[test]
+fn a_duplicate_is_dropped_and_counted_and_a_gap_ends_the_link() {
+    let mut pair = Pair::new();
+    let id = pair.opened();
+    for text in ["one", "two"] {
+        pair.relay.send(id, MessageKind::Log, &Bytes::from_static(text.as_bytes())).unwrap();
+    }
+    pair.settle();
+    pair.relay.send(id, MessageKind::Log, &Bytes::from_static(b"three")).unwrap();
+    let three = pair.relay.transmit().unwrap();
+    pair.server.receive(0, &three).unwrap();
+    pair.server.receive(0, &three).unwrap();
+    assert_eq!(pair.server.duplicates(), 1);
+    for text in ["one", "two", "three"] {
+        assert_eq!(taken(&mut pair.server, id), text.as_bytes());
+    }
+    assert_eq!(pair.server.take(id), None, "the duplicate is not delivered");
+    pair.relay.send(id, MessageKind::Log, &Bytes::from_static(b"four")).unwrap();
+    pair.relay.send(id, MessageKind::Log, &Bytes::from_static(b"five")).unwrap();
+    let (_four, five) = (pair.relay.transmit().unwrap(), pair.relay.transmit().unwrap());
+    let expected = pair.server.received() + 1;
+    assert_eq!(pair.server.receive(0, &five), Err(Broken::Gap { expected, came: expected + 1 }));
+    assert_eq!(pair.server.take(id), None);
+}
+
+#[test]
+fn silence_is_asked_about_and_then_ends_the_link() {
+    let mut pair = Pair::new();
+    assert_eq!(pair.server.tick(0), Ok(100));
+    assert_eq!(pair.server.tick(100), Ok(50));
+    pair.now = 120;
+    pair.settle();
+    assert_eq!(pair.server.tick(130), Ok(90), "it answered");
+    assert_eq!(pair.server.tick(220), Ok(50));
+    assert_eq!(pair.server.tick(271), Err(Broken::Silent));
+}
+
+#[test]
+fn a_probe_is_answered_by_the_living_only() {
+    let mut pair = Pair::new();
+    let question = pair.server.probe(0);
+    assert!(!pair.server.has_answered(question));
+    pair.settle();
+    assert!(pair.server.has_answered(question));
+    let later = pair.server.probe(1);
+    assert!(!pair.server.has_answered(later));
+    pair.cut();
+    assert!(!pair.server.has_answered(question), "a link that is gone answers nothing");
+}
+
+#[test]
+fn both_ends_see_a_stream_close_and_late_frames_are_dropped() {
+    let mut pair = Pair::new();
+    let id = pair.opened();
+    pair.relay.send(id, MessageKind::Log, &Bytes::from_static(b"late")).unwrap();
+    let late = pair.relay.transmit().unwrap();
+    pair.server.close(id, Reason::Cancelled, "the job was cancelled");
+    pair.server.receive(0, &late).unwrap();
+    pair.settle();
+    let closed = Incoming::Closed(Reason::Cancelled, "the job was cancelled".to_owned());
+    assert_eq!(pair.relay.take(id), Some(closed));
+    assert!(pair.relay.send(id, MessageKind::Log, &Bytes::new()).is_err());
+    assert_eq!((pair.server.streams(), pair.relay.streams()), (0, 0));
+}
+
+/// A frame as a peer that keeps no rules would send it.
+fn raw(stream: u32, number: u64, body: Body<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Frame { stream, number, body }.encode(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_peer_that_breaks_a_rule_is_told_which() {
+    let piece = |message, bytes| Body::Piece { message, last: false, bytes };
+    let page = MessageKind::Page;
+    let whole = |bytes| Body::Piece { message: page, last: true, bytes };
+    let big = vec![0; PIECE_BYTES_MAX];
+    // To a server on which one stream is open; the first number that a relay may use there is 2, after its credit.
+    let cases: Vec<(Vec<Vec<u8>>, &str)> = vec![
+        (vec![raw(2, 2, Body::Open(1))], "opens no streams"),
+        (vec![raw(2, 2, piece(page, b"x"))], "never opened"),
+        (vec![raw(1, 2, piece(MessageKind::Start, b"x"))], "other direction"),
+        (vec![raw(1, 2, piece(page, b"x")), raw(1, 3, piece(MessageKind::Log, b"x"))], "changes its kind"),
+        (vec![raw(1, 2, Body::Credit(wire::frame::CREDIT_MAX))], "more credit"),
+        ((0..33).map(|n| raw(1, 2 + n, whole(&big))).collect(), "more was sent than was granted"),
+        (vec![raw(1, 2, piece(MessageKind::Progress, &big))], "longer than its kind"),
+        (vec![raw(0, 0, Body::Ack(900))], "not sent"),
+        (vec![raw(0, 0, Body::Pong(900))], "no question"),
+        (vec![raw(0, 0, Body::Hello(b"{}"))], "second handshake"),
+        ((0..70).map(|n| raw(0, 0, Body::Ping(n))).collect(), "pings faster"),
+        (vec![b"GET / HTTP/1.1\r\n".to_vec()], "version 71"),
+    ];
+    for (frames, expect) in cases {
+        let mut pair = Pair::new();
+        pair.opened();
+        let broken = frames.iter().find_map(|frame| pair.server.receive(0, frame).err());
+        let said = broken.map(|broken| broken.to_string()).unwrap_or_default();
+        assert!(said.contains(expect), "{expect}: {said}");
+    }
+    let mut pair = Pair::new();
+    for id in 1..=u32::try_from(STREAMS_MAX).unwrap() {
+        pair.relay.receive(0, &raw(id, u64::from(id), Body::Open(1))).unwrap();
+    }
+    let next = u32::try_from(STREAMS_MAX).unwrap() + 1;
+    assert!(pair.relay.receive(0, &raw(next, u64::from(next), Body::Open(1))).is_err());
+}
+
+#[test]
+fn a_session_that_the_two_ends_remember_differently_is_not_resumed() {
+    let mut pair = Pair::new();
+    pair.opened();
+    pair.cut();
+    assert_eq!(pair.server.link_up(0, 99), Err(Broken::Lost("the peer has frames that were never sent")));
+    let mut pair = Pair::new();
+    pair.opened();
+    pair.cut();
+    assert_eq!(pair.server.link_up(0, 0), Ok(()), "nothing is kept that a new peer would need");
+    pair.server.open().unwrap();
+    pair.server.link_down();
+    assert!(matches!(pair.server.link_up(0, 0), Err(Broken::Lost(_))));
+}
+
+/// What a step of the simulation does.
+#[derive(Debug, Clone)]
+enum Step {
+    Send(usize),
+    Down,
+    Up,
+    Take,
+    Tick,
+    Cut,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => (0usize..200_000).prop_map(Step::Send),
+        6 => Just(Step::Down),
+        6 => Just(Step::Up),
+        2 => Just(Step::Take),
+        1 => Just(Step::Tick),
+        1 => Just(Step::Cut),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+proptest! {
+    /// Whatever is cut and whenever: every message comes once, whole and in order.
+    #[test]
+    fn messages_come_once_and_in_order_over_links_that_break(steps in steps()) {
+        let mut pair = Pair::new();
+        let id = pair.opened();
+        let (mut sent, mut came) = (Vec::new(), Vec::new());
+        for step in steps {
+            pair.now += 1;
+            match step {
+                Step::Send(length) => {
+                    let message = Bytes::from(vec![u8::try_from(sent.len() % 251).unwrap(); length]);
+                    if pair.relay.send(id, MessageKind::Page, &message).unwrap() {
+                        sent.push(message.to_vec());
+                    }
+                }
+                Step::Down => {
+                    if let Some(frame) = pair.server.transmit() {
+                        pair.relay.receive(pair.now, &frame).unwrap();
+                    }
+                }
+                Step::Up => {
+                    if let Some(frame) = pair.relay.transmit() {
+                        pair.server.receive(pair.now, &frame).unwrap();
+                    }
+                }
+                Step::Take => {
+                    if let Some(Incoming::Message(_, bytes)) = pair.server.take(id) {
+                        came.push(bytes);
+                    }
+                }
+                Step::Tick => {
+                    // Time alone ends nothing here: whoever is silent is only asked.
+                    pair.server.tick(0).unwrap();
+                    pair.relay.tick(0).unwrap();
+                }
+                Step::Cut => {
+                    // What was on its way is lost, in both directions.
+                    for _ in 0..3 {
+                        pair.server.transmit();
+                        pair.relay.transmit();
+                    }
+                    pair.cut();
+                    pair.link();
+                }
+            }
+        }
+        while came.len() < sent.len() {
+            pair.settle();
+            match pair.server.take(id) {
+                Some(Incoming::Message(_, bytes)) => came.push(bytes),
+                other => prop_assert!(false, "{:?} after {} of {}", other, came.len(), sent.len()),
+            }
+        }
+        prop_assert!(came == sent);
+        prop_assert_eq!((pair.server.duplicates(), pair.relay.duplicates()), (0, 0));
+    }
+
+    #[test]
+    fn no_bytes_make_a_session_panic(frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8)) {
+        let mut pair = Pair::new();
+        pair.opened();
+        for frame in frames {
+            let _ = pair.server.receive(0, &frame);
+        }
+    }
+}
