@@ -203,11 +203,12 @@ impl Store {
     /// A checkpoint that covers everything that was committed before: the stored one, or one that is signed now.
     pub(crate) async fn sign_checkpoint(&self, tenant: TenantId) -> Result<SignedCheckpoint> {
         let signing = self.log_signing();
+        // Before the snapshot: what somebody else signs and remembers meanwhile may be ahead of it.
+        let known = signing.recall(tenant)?;
         let mut tx = self.db().read().await?;
         enter(&mut tx, tenant).await?;
         let size = log::size(&mut tx, tenant).await?;
         let last = newest(&mut tx, signing, tenant, i64::MAX).await.map_err(|error| as_alarm(tenant, error))?;
-        let known = signing.recall(tenant)?;
         let root = log::root(&mut tx, tenant, size).await.map_err(|error| as_alarm(tenant, error))?;
         let earlier = last.iter().map(|last| (last.checkpoint.size, last.checkpoint.root)).chain(known);
         for (earlier, expected) in earlier {
