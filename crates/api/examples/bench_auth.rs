@@ -260,7 +260,7 @@ async fn measure(engine: &str, store: Store, time: Duration) {
     let bare = tokio::task::spawn_blocking(move || bare_hashes(&stored, cores, time * 2)).await.unwrap();
     let body = json!({"email": EMAIL, "password": change["new"]});
     let request = post_bytes("/api/v1/sessions", None, &body);
-    let signed_in = throughput(address, request, cores * 2, time * 2).await;
+    let signed_in = throughput(address, request, cores * 8, time * 2).await;
     show(&format!("auth, {engine}: sign-ins"), signed_in, "1/s", "bare bcrypt on all cores", bare, ">= 0.95");
 }
 

@@ -307,7 +307,7 @@ async fn bench(engine: &str, nodes: usize) {
     let mut raw = match &databases {
         None => {
             let mut connection = SqliteConnection::connect(&bare.0).await.unwrap();
-            for pragma in ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -131072"] {
+            for pragma in ["journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -196608"] {
                 sqlx::query(AssertSqlSafe(format!("PRAGMA {pragma}"))).execute(&mut connection).await.unwrap();
             }
             Raw::Sqlite(connection)

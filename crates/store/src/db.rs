@@ -272,6 +272,9 @@ pub(crate) fn pg_arguments(values: &[Value]) -> Result<PgArguments> {
     Ok(arguments)
 }
 
+/// How long a connection to PostgreSQL may have lain idle and still be used without asking first whether it is alive.
+const TRUSTED: Duration = Duration::from_secs(1);
+
 /// Page cache of each reading connection on SQLite: 512 KiB. The system caches the file.
 const READER_CACHE: &str = "-512";
 
@@ -280,7 +283,7 @@ const READER_CACHE: &str = "-512";
 pub(crate) enum WriterCache {
     /// SQLite's default, 2 MiB.
     Usual,
-    /// 128 MiB, while large pages come in: keys are hashes, so a page of observations touches some 20,000 pages of a large database, and
+    /// 192 MiB, while large pages come in: keys are hashes, so a page of observations touches some 35,000 pages of a large database, and
     /// each that does not fit is written and read again many times in one transaction.
     Large,
 }
@@ -301,6 +304,14 @@ impl Db {
             let pool = PgPoolOptions::new()
                 .max_connections(16)
                 .acquire_timeout(Duration::from_secs(10))
+                .test_before_acquire(false)
+                .before_acquire(|connection, used| {
+                    Box::pin(async move {
+                        // Only one that was left alone for a while may have been cut without a sign; asking each time would cost every
+                        // request a round trip.
+                        if used.idle_for >= TRUSTED { connection.ping().await.map(|()| true) } else { Ok(true) }
+                    })
+                })
                 .after_connect(move |connection, _| {
                     let set_role = set_role.clone();
                     Box::pin(async move {
@@ -333,6 +344,7 @@ impl Db {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(30))
+            .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(is_fit(connection)))
             .connect_with(options.clone())
             .await
@@ -340,6 +352,7 @@ impl Db {
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(10))
+            .test_before_acquire(false)
             .after_release(|connection, _| Box::pin(is_fit(connection)))
             .connect_with(options.pragma("query_only", "ON").pragma("cache_size", READER_CACHE))
             .await
@@ -369,7 +382,7 @@ impl Db {
     pub(crate) async fn writer_cache(&self, cache: WriterCache) -> Result<()> {
         let kib = match cache {
             WriterCache::Usual => 2_000,
-            WriterCache::Large => 128 * 1_024,
+            WriterCache::Large => 192 * 1_024,
         };
         if let Self::Sqlite { writer, .. } = self {
             let sql = AssertSqlSafe(format!("PRAGMA cache_size = -{kib}; PRAGMA shrink_memory"));

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{Category, Change};
 use crate::db::{Engine, Row, Tx, args};
-use crate::user::{UserRow, append_everywhere, memberships, user_row};
+use crate::user::{UserRow, append_everywhere, entered_memberships, memberships, user_row};
 use crate::{Membership, Page, Store, invitation};
 
 /// How old the written last use may be, in milliseconds.
@@ -189,6 +189,21 @@ pub(crate) async fn begin_as(
     })
 }
 
+/// The query for a session that is alive; `$more`: further columns.
+macro_rules! live_sql {
+    ($more:literal) => {
+        concat!(
+            "SELECT u.id, u.email, u.name, u.platform_admin, u.must_change_password, u.created_at, u.disabled_at, s.expires_at, \
+             s.second_factor, s.proved_at, s.last_used_at, \
+             (SELECT COUNT(*) FROM factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL)",
+            $more,
+            " FROM session s JOIN app_user u ON u.id = s.user_id \
+             WHERE s.id = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND s.last_used_at + s.idle_ms > $2 \
+               AND u.disabled_at IS NULL"
+        )
+    };
+}
+
 impl Store {
     /// Begins a session.
     pub async fn session_create(&self, user: &UserRow, start: &SessionStart) -> Result<LiveSession> {
@@ -202,21 +217,16 @@ impl Store {
     pub async fn session_live(&self, id: SessionId) -> Result<Option<LiveSession>> {
         let now = self.clock().now();
         let mut tx = self.db().read().await?;
-        let row = tx
-            .row(
-                "SELECT u.id, u.email, u.name, u.platform_admin, u.must_change_password, u.created_at, u.disabled_at, s.expires_at, \
-                   s.second_factor, s.proved_at, s.last_used_at, \
-                   (SELECT COUNT(*) FROM factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) \
-                 FROM session s JOIN app_user u ON u.id = s.user_id \
-                 WHERE s.id = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND s.last_used_at + s.idle_ms > $2 \
-                   AND u.disabled_at IS NULL",
-                args![id, now],
-            )
-            .await?;
+        let sql = match tx.engine() {
+            Engine::Sqlite => live_sql!(""),
+            // Whose memberships are read next, without a round trip of its own.
+            Engine::Pg => live_sql!(", set_config('cairn.user', u.id::text, true)"),
+        };
+        let row = tx.row(sql, args![id, now]).await?;
         let Some(row) = row else { return Ok(None) };
         let user = user_row(&row, 0)?;
         let last_used_at = row.time(10)?;
-        let memberships = memberships(&mut tx, user.id).await?;
+        let memberships = entered_memberships(&mut tx, user.id).await?;
         let session = LiveSession {
             id,
             expires_at: row.time(7)?,
