@@ -7,6 +7,7 @@ use domain::{FindingId, Result};
 
 use crate::Write;
 use crate::db::args;
+use crate::packed::unpack;
 
 /// The signed judgement in force of a control.
 #[derive(Debug, Clone)]
@@ -30,7 +31,7 @@ impl Write<ops::EvaluationRun> {
             )
             .await?;
         let judgement = |row: &crate::db::Row| {
-            let standing = StandingJudgement { pae: row.bytes(2)?, signature: row.bytes(3)? };
+            let standing = StandingJudgement { pae: unpack(row.bytes(2)?)?, signature: row.bytes(3)? };
             Ok(((row.text(0)?, row.text(1)?), standing))
         };
         rows.iter().map(judgement).collect()

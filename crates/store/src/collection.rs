@@ -11,6 +11,7 @@ use crate::Store;
 use crate::audit::{Category, Change, StatementLeaf};
 use crate::blob::Blobs;
 use crate::db::{Tx, args};
+use crate::packed::pack;
 use crate::job::stored;
 use crate::unit::Write;
 use crate::work::{self, Claim};
@@ -99,7 +100,7 @@ pub(crate) async fn statement_insert<O: Operation>(
             about.framework.map(str::to_owned),
             about.control.map(str::to_owned),
             about.finding,
-            new.pae.as_slice(),
+            pack(&new.pae)?,
             new.signature.to_vec(),
             new.key_id.to_hex(),
             now

@@ -14,6 +14,7 @@ use crate::audit::{Category, Change};
 use crate::bulk::Batch;
 use crate::collection::{About, NewStatement, statement_insert};
 use crate::db::args;
+use crate::packed::unpack;
 use crate::finding::{lock_findings, node_key};
 use crate::job::{count, stored};
 use crate::unit::{Read, Write};
@@ -280,7 +281,7 @@ impl Write<ops::EvaluationRun> {
             scopes.push(ScopeStatement {
                 scope: row.text(0)?,
                 evidence: EvidenceId::from_uuid(row.uuid(1)?),
-                pae_sha256: crypto::sha256(&row.bytes(2)?),
+                pae_sha256: crypto::sha256(&unpack(row.bytes(2)?)?),
                 finished_at: row.time(3)?,
             });
         }

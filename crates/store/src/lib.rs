@@ -35,6 +35,7 @@ mod log_check;
 mod log_sign;
 mod migrate;
 mod open;
+mod packed;
 mod policy;
 mod prove;
 mod provider;

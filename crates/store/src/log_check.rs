@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::Store;
 use crate::audit::{commitment, statement_row};
 use crate::db::{Row, Tx, args};
+use crate::packed::unpack;
 use crate::log::{self, LogReader, computed, unsigned};
 use crate::log_sign::LogKey;
 
@@ -75,7 +76,8 @@ fn check_row(tenant: TenantId, row: &Row) -> Result<Record> {
         }
         match (row.opt_bytes(13)?, row.opt_i64(14)?) {
             (Some(pae), at) => {
-                if said("/pae") != format!("sha256:{}", crypto::sha256(&pae)) {
+                let pae = unpack(pae).map(|pae| format!("sha256:{}", crypto::sha256(&pae)));
+                if pae.ok() != Some(said("/pae")) {
                     fault("the statement that it is about was changed");
                 }
                 if at != Some(row.i64(2)?) {
