@@ -151,7 +151,8 @@ class Server:
 
     def login(self, first):
         """Signs in, the first time with the first password, which is replaced."""
-        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert((self.data / "tls.crt").read_text())).hexdigest()
+        leaf = (self.data / "tls.crt").read_text().partition(ssl.PEM_FOOTER)[0] + ssl.PEM_FOOTER
+        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(leaf)).hexdigest()
         new = ["--new-password-file", self.folder / "second"] if first else []
         self.cairn("login", self.url, "--user", "admin@localhost", "--trust", digest, "--password-file",
                    self.folder / ("first" if first else "second"), *new, stderr=subprocess.DEVNULL)

@@ -18,8 +18,8 @@ use std::time::Instant;
 
 use access::{OpCtx, ops};
 use domain::{Digest, TenantId};
-use evidence::{merkle, tree};
 use evidence::tile::tile_bytes;
+use evidence::{merkle, tree};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use store::{Category, Change, OpenOptions, Store};

@@ -11,8 +11,8 @@ use crate::Store;
 use crate::audit::{Category, Change, StatementLeaf};
 use crate::blob::Blobs;
 use crate::db::{Tx, args};
-use crate::packed::pack;
 use crate::job::stored;
+use crate::packed::pack;
 use crate::unit::Write;
 use crate::work::{self, Claim};
 

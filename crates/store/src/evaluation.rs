@@ -14,9 +14,9 @@ use crate::audit::{Category, Change};
 use crate::bulk::Batch;
 use crate::collection::{About, NewStatement, statement_insert};
 use crate::db::args;
-use crate::packed::unpack;
 use crate::finding::{lock_findings, node_key};
 use crate::job::{count, stored};
+use crate::packed::unpack;
 use crate::unit::{Read, Write};
 
 /// How many findings an evaluation changed how.

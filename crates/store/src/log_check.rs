@@ -14,9 +14,9 @@ use serde_json::Value;
 use crate::Store;
 use crate::audit::{commitment, statement_row};
 use crate::db::{Row, Tx, args};
-use crate::packed::unpack;
 use crate::log::{self, LogReader, computed, unsigned};
 use crate::log_sign::LogKey;
+use crate::packed::unpack;
 
 /// Most faults that one answer names; the first is what matters.
 const FAULTS_MAX: usize = 100;

@@ -14,8 +14,8 @@ use crate::Page;
 use crate::audit::{Category, Change};
 use crate::blob::Blobs;
 use crate::db::{Row, Tx, args};
-use crate::packed::unpack;
 use crate::job::count;
+use crate::packed::unpack;
 use crate::unit::{Read, Write};
 
 /// A statement without its bytes.
@@ -174,7 +174,13 @@ async fn detail(tx: &mut Tx, tenant: TenantId, id: EvidenceId) -> Result<Stateme
         .iter()
         .map(|row| row.uuid(0).map(EvidenceId::from_uuid))
         .collect::<Result<_>>()?;
-    Ok(StatementDetail { row: evidence_row(&row)?, pae: unpack(row.bytes(8)?)?, signature: row.bytes(9)?, artifacts, basis })
+    Ok(StatementDetail {
+        row: evidence_row(&row)?,
+        pae: unpack(row.bytes(8)?)?,
+        signature: row.bytes(9)?,
+        artifacts,
+        basis,
+    })
 }
 
 async fn ids(tx: &mut Tx, sql: &'static str, values: &[crate::db::Value]) -> Result<Vec<EvidenceId>> {
