@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use domain::{ApiKeyId, Clock, DisplayName, Email, RequestId, Rng, SessionId, TenantId, UserId};
+use domain::{AgentId, ApiKeyId, Clock, DisplayName, Email, RelayId, RequestId, Rng, SessionId, TenantId, UserId};
 
 use crate::{Denied, OwnOperation, OwnPermit, Permit, PlatformOperation, PlatformPermit, Proof, Role, TenantOperation};
 
@@ -29,6 +29,24 @@ pub enum Actor {
         /// The one tenant in which it is good.
         tenant: TenantId,
     },
+    /// A host agent, which proved that it holds its key: for itself, in one tenant, and with no role.
+    Agent {
+        /// Which agent.
+        id: AgentId,
+        /// Its name, for the audit log.
+        name: DisplayName,
+        /// Its tenant.
+        tenant: TenantId,
+    },
+    /// A relay, likewise.
+    Relay {
+        /// Which relay.
+        id: RelayId,
+        /// Its name, for the audit log.
+        name: DisplayName,
+        /// Its tenant.
+        tenant: TenantId,
+    },
     /// A part of the server that acts on its own: `scheduler`, `runner`, `bootstrap`.
     System {
         /// Which part.
@@ -41,6 +59,8 @@ impl fmt::Display for Actor {
         match self {
             Self::User { id, .. } => write!(f, "{id}"),
             Self::ApiKey { id, .. } => write!(f, "{id}"),
+            Self::Agent { id, .. } => write!(f, "{id}"),
+            Self::Relay { id, .. } => write!(f, "{id}"),
             Self::System { part } => write!(f, "system:{part}"),
         }
     }
@@ -62,7 +82,7 @@ impl Freshness {
     fn of(actor: &Actor) -> Self {
         match actor {
             Actor::User { .. } => Self::Stale,
-            Actor::ApiKey { .. } | Actor::System { .. } => Self::Exempt,
+            Actor::ApiKey { .. } | Actor::Agent { .. } | Actor::Relay { .. } | Actor::System { .. } => Self::Exempt,
         }
     }
 
@@ -189,8 +209,11 @@ impl OpCtx {
 
     /// The actor's role in a tenant.
     pub fn role_in(&self, tenant: TenantId) -> Option<Role> {
-        if matches!(&self.actor, Actor::ApiKey { tenant: own, .. } if *own != tenant) {
-            return None;
+        match &self.actor {
+            Actor::ApiKey { tenant: own, .. } if *own != tenant => return None,
+            // Whoever made the context: they hold none.
+            Actor::Agent { .. } | Actor::Relay { .. } => return None,
+            _ => {}
         }
         self.grants.tenants.iter().find(|(held, _)| *held == tenant).map(|(_, role)| *role)
     }
@@ -216,6 +239,8 @@ impl OpCtx {
     pub fn authorize_platform<O: PlatformOperation>(&self) -> Result<PlatformPermit<O>, Denied> {
         if self.is_machine() {
             Err(Denied::NotByKey(O::PERMISSION))
+        } else if matches!(self.actor, Actor::Agent { .. } | Actor::Relay { .. }) {
+            Err(Denied::Missing(O::PERMISSION))
         } else if self.grants.platform_admin {
             self.freshness.gives(O::PROOF)?;
             Ok(PlatformPermit::new(self.clone()))

@@ -9,17 +9,20 @@
 //! - only this crate makes a permit, and only from a role that holds the operation's permission in that tenant;
 //! - an operation marked `fresh` gives a person no permit without a fresh proof, however it is asked for;
 //! - a platform role gives no permit in any tenant;
+//! - an agent or a relay gets permits for itself only, and no role;
 //! - deny by default: an operation that no role was given is denied to all.
 #![warn(missing_docs)]
 
 mod account;
 mod context;
+mod fleet;
 mod matrix;
 mod operation;
 mod permit;
 
 pub use account::{OwnOperation, OwnOperationInfo, own, own_operations};
 pub use context::{Actor, Freshness, Grants, OpCtx};
+pub use fleet::{FleetOperation, FleetOperationInfo, FleetPermit, fleet_operations, fleet_ops};
 pub use matrix::{Permission, Role};
 pub use operation::{
     Mode, Operation, OperationInfo, PlatformOperation, Proof, ReadOperation, TenantOperation, WriteOperation,

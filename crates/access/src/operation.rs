@@ -1,5 +1,6 @@
 //! Every operation that exists, each with the permission that it needs. The name is also the handler, the OpenAPI operation id, the
-//! audit verb and the span. What people do to their own sessions and factors is in `account.rs`.
+//! audit verb and the span. What people do to their own sessions and factors is in `account.rs`, what agents and
+//! relays do in `fleet.rs`.
 
 use crate::Permission;
 
@@ -139,6 +140,16 @@ operations! {
     ApiKeyCreate "api_key_create" tenant Write UsersManage fresh;
     ApiKeyRotate "api_key_rotate" tenant Write UsersManage fresh;
     ApiKeyRevoke "api_key_revoke" tenant Write UsersManage;
+
+    AgentList "agent_list" tenant Read FleetManage;
+    AgentLabel "agent_label" tenant Write FleetManage;
+    AgentRevoke "agent_revoke" tenant Write FleetManage;
+    RelayList "relay_list" tenant Read FleetManage;
+    RelayLabel "relay_label" tenant Write FleetManage;
+    RelayRevoke "relay_revoke" tenant Write FleetManage;
+    EnrollmentTokenList "enrollment_token_list" tenant Read FleetManage;
+    EnrollmentTokenCreate "enrollment_token_create" tenant Write FleetManage fresh;
+    EnrollmentTokenRevoke "enrollment_token_revoke" tenant Write FleetManage;
 
     CredentialList "credential_list" tenant Read CredentialsManage;
     CredentialCreate "credential_create" tenant Write CredentialsManage fresh;

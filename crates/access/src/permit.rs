@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use domain::{Error, SessionId, TenantId, UserId};
+use domain::{Error, FleetKind, SessionId, TenantId, UserId};
 
 use crate::{OpCtx, Permission};
 
@@ -109,6 +109,9 @@ pub enum Denied {
     /// It is for people with an account and a session.
     #[error("this needs a person who is signed in")]
     NoPerson,
+    /// It is for an enrolled agent or relay.
+    #[error("this is for an enrolled {0}, with its own credential")]
+    NotByThem(FleetKind),
     /// The actor is an API key, and this is for people.
     #[error("an API key cannot do this, whatever its role: sign in as somebody with the permission `{0}`")]
     NotByKey(Permission),
@@ -119,7 +122,7 @@ impl From<Denied> for Error {
         match denied {
             Denied::NoSuchTenant => Self::NotFound { what: "tenant" },
             Denied::Stale => Self::StepUpRequired,
-            Denied::Missing(_) | Denied::NoPerson | Denied::NotByKey(_) => {
+            Denied::Missing(_) | Denied::NoPerson | Denied::NotByKey(_) | Denied::NotByThem(_) => {
                 Self::Forbidden { message: denied.to_string() }
             }
         }

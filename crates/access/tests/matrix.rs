@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use access::{
     Actor, Denied, Freshness, Grants, Mode, OpCtx, Operation, OperationInfo, OwnOperation as _, Permission, Proof,
-    Role, operations, ops, own, own_operations,
+    Role, fleet_operations, fleet_ops, operations, ops, own, own_operations,
 };
-use domain::{ApiKeyId, Clock as _, RequestId, SessionId, TenantId, UserId};
+use domain::{AgentId, ApiKeyId, Clock as _, FleetKind, RelayId, RequestId, SessionId, TenantId, UserId};
 use proptest::prelude::*;
 use testkit::{TestClock, TestRng};
 
@@ -31,6 +31,7 @@ decisions! {
     tenant [
         MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
         GroupRoleList GroupRolePut GroupRoleDelete
+        AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
@@ -101,6 +102,11 @@ fn the_operations_and_the_roles_that_may_do_them_are_as_committed() {
         writeln!(out, "| `{}` | {mode} | own account | - | {proof} | everybody who is signed in |", operation.name)
             .unwrap();
     }
+    for operation in fleet_operations() {
+        let (mode, kind) = (mode(operation.mode), operation.kind);
+        let proof = if operation.once { "key, once" } else { "key" };
+        writeln!(out, "| `{}` | {mode} | itself | - | {proof} | the {kind} itself |", operation.name).unwrap();
+    }
     testkit::golden::check("tests/golden/operations.md", &out);
 }
 
@@ -108,6 +114,7 @@ fn the_operations_and_the_roles_that_may_do_them_are_as_committed() {
 fn an_operation_has_one_name_in_lower_snake_case() {
     let mut names: Vec<_> = operations().iter().map(|operation| operation.name).collect();
     let own = own_operations().iter().map(|operation| operation.name);
+    let own = own.chain(fleet_operations().iter().map(|operation| operation.name));
     assert!(own.clone().all(|name| !names.contains(&name) && name.contains('_')));
     assert!(
         names
@@ -233,6 +240,42 @@ fn attack_17_a_key_holds_its_role_in_its_tenant_but_nothing_that_is_for_people()
             }
         }
     }
+}
+
+#[test]
+fn attack_22_an_agent_or_a_relay_gets_permits_for_itself_and_no_role_whoever_made_its_context() {
+    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(99)));
+    let (agent, relay) = (AgentId::generate(&*clock, &*rng), RelayId::generate(&*clock, &*rng));
+    let name = || "web-01".parse().unwrap();
+    let of = |actor| {
+        let grants = Grants { platform_admin: true, tenants: vec![(tenant(1), Role::SystemAdmin)] };
+        OpCtx::user(actor, grants, RequestId::generate(&*clock, &*rng), None, clock.clone(), rng.clone())
+    };
+    let agent_ctx = of(Actor::Agent { id: agent, name: name(), tenant: tenant(1) });
+    let relay_ctx = of(Actor::Relay { id: relay, name: name(), tenant: tenant(2) });
+    for ctx in [&agent_ctx, &relay_ctx] {
+        for (name, decide) in decisions() {
+            let expected =
+                if info(name).platform { Denied::Missing(info(name).permission) } else { Denied::NoSuchTenant };
+            assert_eq!(decide(ctx, tenant(1)), Err(expected), "{name}");
+        }
+        assert_eq!(ctx.authorize_own::<own::SessionList>().unwrap_err(), Denied::NoPerson);
+    }
+    let permit = agent_ctx.authorize_fleet::<fleet_ops::AgentReport>().unwrap();
+    assert_eq!((permit.id(), permit.tenant()), (agent.into(), tenant(1)));
+    assert_eq!((permit.ingest().tenant(), permit.collect().tenant()), (tenant(1), tenant(1)));
+    assert_eq!(permit.ingest().ctx().actor(), agent_ctx.actor());
+    let connect = relay_ctx.authorize_fleet::<fleet_ops::RelayConnect>().unwrap();
+    assert_eq!((connect.id(), connect.tenant()), (relay.into(), tenant(2)));
+    let not_agent = Denied::NotByThem(FleetKind::Agent);
+    assert_eq!(relay_ctx.authorize_fleet::<fleet_ops::AgentReport>().unwrap_err(), not_agent);
+    let not_relay = Denied::NotByThem(FleetKind::Relay);
+    assert_eq!(agent_ctx.authorize_fleet::<fleet_ops::RelayConnect>().unwrap_err(), not_relay);
+    // Nobody else has them, whatever they hold.
+    let person = context(true, vec![(tenant(1), Role::SystemAdmin)]);
+    assert_eq!(person.authorize_fleet::<fleet_ops::AgentRenew>().unwrap_err(), not_agent);
+    let runner = OpCtx::system("runner", tenant(1), clock.clone(), rng.clone());
+    assert_eq!(runner.authorize_fleet::<fleet_ops::RelayRenew>().unwrap_err(), not_relay);
 }
 
 proptest! {

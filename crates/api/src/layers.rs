@@ -102,6 +102,7 @@ fn holds_token(query: &str) -> bool {
             || value.starts_with("eyJ")
             || crypto::api_key::is_shaped(value)
             || crypto::cli_session::is_shaped(value)
+            || crypto::enrollment::is_shaped(value)
     })
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Invariants:
 //! - the one way to an [`access::OpCtx`] that holds a role is the `caller::Caller` extractor, and every handler but the public ones and SCIM's
-//!   has one; SCIM's have `scim::Provider`, whose context holds no role;
+//!   has one; SCIM's have `scim::Provider`, and those of agents and relays `fleet_caller::FleetCaller`, whose contexts hold no role;
 //! - what a cookie brings changes nothing without the proof that our own page asked (`cookie`);
 //! - a handler reaches tenant data only with a permit that it asked for by operation; a denial is in the audit log before the answer;
 //! - what the caller may not see answers with the same bytes as what does not exist;
@@ -20,9 +20,12 @@ mod cookie;
 mod credential;
 mod data_key;
 mod device;
+mod enrollment;
 mod evidence;
 mod factor;
 mod finding;
+mod fleet;
+mod fleet_caller;
 mod group_role;
 mod health;
 mod job;
@@ -51,7 +54,7 @@ mod user;
 
 use axum::Router;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -87,7 +90,13 @@ impl utoipa::Modify for Bearer {
                 .bearer_format("a session's JWT, `cs_…` of the command line, or an API key `sk_…`")
                 .build(),
         );
-        openapi.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("bearer", scheme);
+        let proof = ApiKeyValue::with_description(
+            "DPoP",
+            "a proof of this request by the key of an agent or a relay (shape of RFC 9449), whose credential is in `Authorization: DPoP …`",
+        );
+        components.add_security_scheme("fleet", SecurityScheme::ApiKey(ApiKey::Header(proof)));
     }
 }
 
@@ -172,6 +181,22 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(evidence::evidence_export))
         .routes(routes!(audit::audit_list))
         .merge(log_routes())
+        .merge(fleet_routes())
+}
+
+fn fleet_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(enrollment::enroll))
+        .routes(routes!(enrollment::enrollment_token_list, enrollment::enrollment_token_create))
+        .routes(routes!(enrollment::enrollment_token_revoke))
+        .routes(routes!(fleet::agent_list))
+        .routes(routes!(fleet::agent_show, fleet::agent_revoke))
+        .routes(routes!(fleet::agent_label))
+        .routes(routes!(fleet::agent_renew))
+        .routes(routes!(fleet::relay_list))
+        .routes(routes!(fleet::relay_show, fleet::relay_revoke))
+        .routes(routes!(fleet::relay_label))
+        .routes(routes!(fleet::relay_renew))
 }
 
 fn log_routes() -> OpenApiRouter<ApiState> {

@@ -24,6 +24,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        SignedBody::from_request(request, state).await.map(|SignedBody(value, _)| Self(value))
+    }
+}
+
+/// The same with the bytes as they came, which somebody signed.
+pub(crate) struct SignedBody<T>(pub(crate) T, pub(crate) Bytes);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for SignedBody<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
         let refuse = |message: String| Failure::from(Error::Invalid { field: None, message });
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
@@ -45,7 +56,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         })?;
         // What became a map took the last of several equal names; which one was meant is not ours to guess.
         serde_json::from_slice::<Unique>(&bytes).map_err(|error| refuse(clean(&error.to_string())))?;
-        Ok(Self(value))
+        Ok(Self(value, bytes))
     }
 }
 

@@ -11,6 +11,7 @@ use transport::WebClient;
 
 use crate::api_key::Keys;
 use crate::device::Guesses;
+use crate::fleet_caller::Fleet;
 use crate::oidc::Oidc;
 use crate::ports::{Catalog, Evaluate, Export};
 use crate::throttle::Throttle;
@@ -79,6 +80,8 @@ pub struct ApiState {
     pub(crate) throttle: Arc<Throttle>,
     /// What this process remembers of API keys.
     pub(crate) keys: Arc<Keys>,
+    /// What this process remembers of agents and relays.
+    pub(crate) fleet: Arc<Fleet>,
     /// Wrong codes on the page for devices.
     pub(crate) guesses: Arc<Guesses>,
     /// Ends streams when the server drains.
@@ -103,6 +106,7 @@ impl ApiState {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let throttle = Arc::new(Throttle::new(cores, &**store.rng()));
         let keys = Arc::new(Keys::new(&**store.rng(), cores));
+        let fleet = Arc::new(Fleet::new(&**store.rng()));
         Self {
             store,
             settings: Arc::new(settings),
@@ -114,6 +118,7 @@ impl ApiState {
             hashing: Arc::new(Semaphore::new(cores)),
             throttle,
             keys,
+            fleet,
             guesses: Arc::default(),
             draining,
             oidc: None,

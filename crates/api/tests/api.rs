@@ -21,6 +21,8 @@ mod cli_session;
 mod cookie;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/fleet.rs"]
+mod fleet;
 #[path = "api/http.rs"]
 mod http_edge;
 #[path = "api/idp.rs"]

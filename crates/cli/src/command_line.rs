@@ -11,8 +11,8 @@ use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
-    api_key, audit, audit_log, credential, evidence, factor, finding, group, job, member, node, plugin, provider, role,
-    session, tenant, user,
+    api_key, audit, audit_log, credential, evidence, factor, finding, fleet, group, job, member, node, plugin,
+    provider, role, session, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -61,6 +61,12 @@ enum Command {
     /// Identity providers to sign in with
     #[command(subcommand)]
     Providers(provider::Command),
+    /// Agents, each of which collects the host that it runs on
+    #[command(subcommand)]
+    Agents(fleet::Command),
+    /// Relays, which reach networks that the server does not
+    #[command(subcommand)]
+    Relays(fleet::Command),
     /// Credentials for discovery
     #[command(subcommand)]
     Creds(credential::Command),
@@ -171,6 +177,8 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Keys(command) => wait(command.run(cx)),
         Command::Groups(command) => wait(command.run(cx)),
         Command::Providers(command) => wait(command.run(cx)),
+        Command::Agents(command) => wait(command.run(cx, domain::FleetKind::Agent)),
+        Command::Relays(command) => wait(command.run(cx, domain::FleetKind::Relay)),
         Command::Creds(command) => wait(command.run(cx)),
         Command::Plugins(command) => wait(command.run(cx)),
         Command::Jobs(command) => wait(command.run(cx)),
@@ -292,6 +300,8 @@ mod tests {
         check::<wire::api_key::ApiKey>();
         check::<wire::provider::Provider>();
         check::<wire::provider::GroupRole>();
+        check::<wire::fleet::FleetUnit>();
+        check::<wire::fleet::EnrollmentToken>();
         check::<wire::credential::Credential>();
         check::<wire::credential::Plugin>();
         check::<wire::job::Job>();

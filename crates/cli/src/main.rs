@@ -22,6 +22,7 @@ mod evidence;
 mod factor;
 mod failure;
 mod finding;
+mod fleet;
 mod group;
 mod job;
 mod log_memory;

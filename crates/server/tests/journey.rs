@@ -20,6 +20,8 @@ mod backup;
 mod fips;
 #[path = "journey/first_minute.rs"]
 mod first_minute;
+#[path = "journey/fleet.rs"]
+mod fleet;
 #[path = "journey/hostile.rs"]
 mod hostile;
 #[path = "journey/keys.rs"]

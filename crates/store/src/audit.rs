@@ -324,11 +324,15 @@ async fn append_record(
     let who = match ctx.actor() {
         Actor::User { email, .. } => email.to_string(),
         Actor::ApiKey { id, name, .. } => format!("{name} ({id})"),
+        Actor::Agent { id, name, .. } => format!("{name} ({id})"),
+        Actor::Relay { id, name, .. } => format!("{name} ({id})"),
         actor @ Actor::System { .. } => actor.to_string(),
     };
     let actor = match ctx.actor() {
         Actor::User { id, session, .. } => json!({"type": "user", "id": id, "session": session}),
         Actor::ApiKey { id, .. } => json!({"type": "api-key", "id": id}),
+        Actor::Agent { id, .. } => json!({"type": "agent", "id": id}),
+        Actor::Relay { id, .. } => json!({"type": "relay", "id": id}),
         Actor::System { part } => json!({"type": "system", "id": part}),
     };
     let entry = evidence::jcs::canonical(&json!({

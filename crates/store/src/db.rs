@@ -78,6 +78,9 @@ from! {
     domain::ProviderId => Uuid |v: domain::ProviderId| v.as_uuid();
     domain::GroupId => Uuid |v: domain::GroupId| v.as_uuid();
     domain::GroupRoleId => Uuid |v: domain::GroupRoleId| v.as_uuid();
+    domain::FleetId => Uuid |v: domain::FleetId| v.as_uuid();
+    domain::EnrollmentTokenId => Uuid |v: domain::EnrollmentTokenId| v.as_uuid();
+    domain::FleetCredentialId => Uuid |v: domain::FleetCredentialId| v.as_uuid();
 }
 
 /// Binds values of any kind: `args![id, "text", 7]`.

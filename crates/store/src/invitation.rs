@@ -68,7 +68,7 @@ pub(crate) async fn invite(
     }
     let by: Option<UserId> = match ctx.actor() {
         Actor::User { id, .. } => Some(*id),
-        Actor::ApiKey { .. } | Actor::System { .. } => None,
+        Actor::ApiKey { .. } | Actor::Agent { .. } | Actor::Relay { .. } | Actor::System { .. } => None,
     };
     let id = InvitationId::generate(ctx.clock(), ctx.rng());
     let row = tx

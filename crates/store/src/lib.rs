@@ -19,10 +19,13 @@ mod cli_session;
 mod collection;
 mod db;
 mod device;
+mod enrollment;
 mod evaluation;
 mod factor;
 mod federation;
 mod finding;
+mod fleet;
+mod fleet_credential;
 mod forward;
 mod graph;
 mod group_role;
@@ -67,9 +70,15 @@ pub use blob::artifact_path;
 pub use cli_session::{CLI_SESSION_IDLE_MS, CLI_SESSION_MS, FoundCliSession, NewCliSession};
 pub use collection::{Collection, NewArtifact, NewStatement};
 pub use device::{DEVICE_INTERVAL_MS, DEVICE_LOGIN_MS, DeviceLoginRow, DevicePoll, NewDeviceLogin};
+pub use enrollment::{
+    Enrollment, EnrollmentTokenRow, EnrollmentTokenState, FoundEnrollmentToken, NewEnrollmentToken, NewFleetCredential,
+    NewUnit,
+};
 pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, NewAssessment, ScopeStatement};
 pub use factor::{FactorRow, NewPasskey};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
+pub use fleet::{FleetEndings, UnitRow, UnitState};
+pub use fleet_credential::{CloneSign, FoundUnit, LiveUnit};
 pub use forward::ForwardClaim;
 pub use graph::{EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeVersion, SnapshotItem};
 pub use group_role::GroupRoleRow;
@@ -114,6 +123,7 @@ struct Inner {
     /// Set by [`Store::open`] before anybody has the store.
     log: std::sync::OnceLock<log_sign::LogKey>,
     signals: work::Signals,
+    endings: fleet::Endings,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }

@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("../migrations/0005_audit_log.sql")),
     (6, include_str!("../migrations/0006_vault.sql")),
     (9, include_str!("../migrations/0009_collection.sql")),
+    (10, include_str!("../migrations/0010_fleet.sql")),
     (15, include_str!("../migrations/0015_restored_user.sql")),
 ];
 
@@ -110,7 +111,7 @@ fn tenant_tables(text: &str) -> Vec<&str> {
 
 /// Row-level security: a row is seen and written only in its own tenant, which every transaction names in `cairn.tenant`
 /// (`set_config(.., true)`, so that it ends with the transaction). A user also sees their own memberships and the invitations to their
-/// address, who names a key's public id sees that secret's row, and a sign-in which roles the groups of its provider give.
+/// address, who names the public id of a key or an enrollment token sees that secret's row, and a sign-in which roles the groups of its provider give.
 fn row_level_security(text: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::new();
@@ -118,6 +119,7 @@ fn row_level_security(text: &str) -> String {
         let own = match table {
             "member" => " OR user_id = NULLIF(current_setting('cairn.user', true), '')::uuid",
             "api_key_secret" => " OR lookup = NULLIF(current_setting('cairn.api_key', true), '')",
+            "enrollment_token" => " OR lookup = NULLIF(current_setting('cairn.enrollment', true), '')",
             "invitation" => " OR email = NULLIF(current_setting('cairn.email', true), '')",
             "group_role" => " OR provider_id = NULLIF(current_setting('cairn.provider', true), '')::uuid",
             _ => "",

@@ -108,7 +108,8 @@ impl Store {
         }
         let heads = blobs.with_file_name("log-heads");
         let (vault, signals, log) = (vault::Slot::default(), crate::work::Signals::default(), OnceLock::new());
-        let store = Self { inner: Arc::new(Inner { db, vault, blobs, log, signals, clock, rng }) };
+        let endings = crate::fleet::Endings::default();
+        let store = Self { inner: Arc::new(Inner { db, vault, blobs, log, signals, endings, clock, rng }) };
         vault::open(&store, master, vault_options).await?;
         let make = || SigningKey::generate().map(|key| key.to_pkcs8()).map_err(Error::internal);
         let key = store.installation_secret("log_key", make).await?;

@@ -102,6 +102,7 @@ impl PlatformWrite<ops::TenantDelete> {
         if closed == 0 {
             return Err(Error::NotFound { what: "tenant" });
         }
+        crate::fleet::end_all(&mut self.tx, id, now).await?;
         self.commit(Change::to(Category::User, "tenant", id)).await.map(drop)
     }
 }

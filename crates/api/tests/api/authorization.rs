@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use access::{Mode, Role};
+use domain::FleetKind;
 use serde_json::{Value, json};
 
 use crate::document::{Operation, operations, parameters};
+use crate::fleet::{Machine, enrollment_token};
 use crate::log::{cosigned, witness, witness_key};
 use crate::world::{
     LEAVER, NEWCOMER, NODE, PLATFORM, SESSION_MS, STRANGER, TERMINAL, World, admin, each_engine, holder, planted,
@@ -29,7 +31,14 @@ const PUBLIC: [&str; 10] = [
 /// Of these, the ones that send a browser on, wherever it comes from.
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
-const PROVEN: [(&str, &str); 2] = [("session_confirm", "401"), ("session_create_by_passkey", "400")];
+/// Agents and relays, in `fleet.rs`, too.
+const PROVEN: [(&str, &str); 5] = [
+    ("agent_renew", "401"),
+    ("enroll", "401"),
+    ("relay_renew", "401"),
+    ("session_confirm", "401"),
+    ("session_create_by_passkey", "400"),
+];
 /// Operations on one's own account whose object nobody has here, and what that is answered with. `second_factor.rs` and `session.rs` have them.
 const OWN_NOTHING: [(&str, &str); 5] = [
     ("factor_delete", "404"),
@@ -43,7 +52,8 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 25] = [
+const VIEWS: [(&str, &str); 27] = [
+    ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
     ("credential_show", "credential_list"),
     ("evidence_show", "evidence_list"),
@@ -68,6 +78,7 @@ const VIEWS: [(&str, &str); 25] = [
     ("platform_log_tile", "platform_log_read"),
     ("platform_log_verify", "platform_log_read"),
     ("provider_show", "provider_list"),
+    ("relay_show", "relay_list"),
     ("user_show", "user_list"),
 ];
 /// Operations of `access` that are the server's own work and have no route.
@@ -169,6 +180,9 @@ pub(crate) async fn object(
         "session" => domain::SessionId::generate(&*world.clock, &*world.rng).to_string(),
         "api_key" => world.api_key(tenant, Role::ReadOnly, json!({})).await.0,
         "invitation" => world.invitation(tenant).await,
+        "agent" => Machine::enrolled(world, tenant, FleetKind::Agent).await.id,
+        "relay" => Machine::enrolled(world, tenant, FleetKind::Relay).await.id,
+        "enrollment_token" => enrollment_token(world, tenant, FleetKind::Agent).await.0,
         "credential" => world.credential(tenant).await,
         "provider" => world.provider().await,
         "group_role" => world.group_role(tenant).await,
@@ -221,6 +235,10 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "user_update" => json!({"platform_admin": false}),
         "member_put" => json!({"email": email, "role": "read-only"}),
         "api_key_create" => json!({"name": format!("k{n}"), "role": "read-only"}),
+        "enrollment_token_create" => json!({"kind": "agent"}),
+        "enroll" => Machine::new(world).enroll_body("et_none", FleetKind::Agent, "web-01"),
+        "agent_renew" | "relay_renew" => json!({"version": "1.0.0"}),
+        "agent_label" | "relay_label" => json!({"labels": {"site": "berlin"}}),
         "cli_session_create" | "device_code_create" => json!({"client": "test"}),
         "device_token_create" => json!({"device_code": "a".repeat(43)}),
         "credential_create" => {

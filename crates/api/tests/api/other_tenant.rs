@@ -17,7 +17,7 @@ const ID_QUERIES: [(&str, &str, &str); 6] = [
     ("log_proof", "evidence", "evidence"),
 ];
 /// Query parameters that name nothing of a tenant's.
-const PLAIN_QUERIES: [&str; 29] = [
+const PLAIN_QUERIES: [&str; 30] = [
     "action",
     "actor",
     "as_of",
@@ -29,6 +29,7 @@ const PLAIN_QUERIES: [&str; 29] = [
     "framework",
     "from",
     "kind",
+    "label",
     "limit",
     "name",
     "next",

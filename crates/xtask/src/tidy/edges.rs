@@ -65,7 +65,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What the tests of a crate may name besides, to run the real thing instead of a double.
-const ALLOWED_IN_TESTS: &[(&str, &[&str])] = &[("plugins", &["compliance", "crypto"])];
+const ALLOWED_IN_TESTS: &[(&str, &[&str])] = &[("plugins", &["compliance", "crypto"]), ("server", &["fleet"])];
 
 /// Edges that are not listed, and crates that the list does not know.
 pub(super) fn check(manifests: &[Source]) -> Vec<Finding> {

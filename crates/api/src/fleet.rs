@@ -1,0 +1,241 @@
+//! Agents and relays: lists, labels, revoking, and the next credential of one.
+
+use access::{FleetOperation, fleet_ops, ops};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use crypto::ed25519::PublicKey;
+use crypto::possession;
+use domain::{Error, FleetKind, Labels, Timestamp};
+use serde::Deserialize;
+use store::{UnitRow, UnitState};
+use wire::List;
+use wire::fleet::{FleetUnit, LabelsPut, Renew, Renewed};
+
+use crate::caller::Caller;
+use crate::enrollment::version;
+use crate::fleet_caller::{self, FleetCaller, FleetFailure};
+use crate::page::{self, Body, Path, Query, SignedBody};
+use crate::problem::Answer;
+use crate::state::ApiState;
+
+/// For how long one may say nothing: an agent misses two reports, a relay's connection is kept alive more often.
+const fn silent_ms(kind: FleetKind) -> i64 {
+    match kind {
+        FleetKind::Agent => 15 * 60_000,
+        FleetKind::Relay => 2 * 60_000 + 30_000,
+    }
+}
+
+fn document(row: UnitRow, now: Timestamp) -> FleetUnit {
+    let silent = |at: Timestamp| now.millis_since(at) >= silent_ms(row.id.kind());
+    let health = match row.last_seen_at {
+        _ if row.state != UnitState::Active => None,
+        None => Some("unseen"),
+        Some(at) if silent(at) => Some("silent"),
+        Some(_) => Some("online"),
+    };
+    FleetUnit {
+        id: row.id,
+        name: row.name,
+        state: row.state.as_str().to_owned(),
+        health: health.map(str::to_owned),
+        problem: row.problem,
+        labels: row.labels.as_map().clone(),
+        version: row.version,
+        key: PublicKey::from_bytes(&row.public_key).map(|key| possession::thumbprint(&key)).unwrap_or_default(),
+        enrolled_at: row.enrolled_at,
+        expires_at: row.expires_at,
+        last_seen_at: row.last_seen_at,
+        last_seen_ip: row.last_seen_ip,
+        revoked_at: row.revoked_at,
+        cloned_at: row.cloned_at,
+    }
+}
+
+/// Which of them to list.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listed {
+    /// Only with this label: `name=value`.
+    label: Option<String>,
+    /// 1 to 500; default 100.
+    limit: Option<String>,
+    /// `next_page` of the page before.
+    page: Option<String>,
+}
+
+impl Listed {
+    fn label(&self) -> Result<Option<(String, String)>, Error> {
+        let split = |text: &String| {
+            let (name, value) = text
+                .split_once('=')
+                .ok_or_else(|| Error::invalid("label", "use `name=value`, such as `site=berlin`"))?;
+            Ok((name.to_owned(), value.to_owned()))
+        };
+        self.label.as_ref().map(split).transpose()
+    }
+}
+
+/// The tenant's agents, also those that are no more.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/agents", tag = "fleet",
+    params(("tenant" = String, Path, description = "id or slug"), Listed), responses((status = 200, description = "agents", body = List<FleetUnit>)))]
+pub(crate) async fn agent_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(listed): Query<Listed>,
+) -> Answer<Json<List<FleetUnit>>> {
+    let permit = caller.permit::<ops::AgentList>(&tenant).await?;
+    let (after, limit) = (page::after(listed.page.as_deref())?, page::limit(listed.limit.as_deref())?);
+    let (label, now) = (listed.label()?, state.store.clock().now());
+    let units = state.store.read(permit).await?.agent_list(label.as_ref(), after, limit).await?;
+    Ok(page::list(units, |row| document(row, now)))
+}
+
+/// One agent.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/agents/{agent}", tag = "fleet",
+    params(("tenant" = String, Path, description = "id or slug"), ("agent" = String, Path, description = "the agent's id")),
+    responses((status = 200, description = "agent", body = FleetUnit)))]
+pub(crate) async fn agent_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<Json<FleetUnit>> {
+    let permit = caller.permit::<ops::AgentList>(&tenant).await?;
+    let row = state.store.read(permit).await?.agent_show(page::id(&id, "agent")?).await?;
+    Ok(Json(document(row, state.store.clock().now())))
+}
+
+/// Replaces an agent's labels.
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/agents/{agent}/labels", tag = "fleet",
+    params(("tenant" = String, Path, description = "id or slug"), ("agent" = String, Path, description = "the agent's id")),
+    request_body = LabelsPut, responses((status = 200, description = "labelled", body = FleetUnit)))]
+pub(crate) async fn agent_label(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+    Body(body): Body<LabelsPut>,
+) -> Answer<Json<FleetUnit>> {
+    let permit = caller.permit::<ops::AgentLabel>(&tenant).await?;
+    let labels = Labels::new(body.labels)?;
+    let row = state.store.write(permit).await?.agent_label(page::id(&id, "agent")?, &labels).await?;
+    Ok(Json(document(row, state.store.clock().now())))
+}
+
+/// Revokes an agent, for good: its next request is refused on every server. What it saw stays.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/agents/{agent}", tag = "fleet",
+    params(("tenant" = String, Path, description = "id or slug"), ("agent" = String, Path, description = "the agent's id")),
+    responses((status = 204, description = "revoked")))]
+pub(crate) async fn agent_revoke(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    let permit = caller.permit::<ops::AgentRevoke>(&tenant).await?;
+    state.store.write(permit).await?.agent_revoke(page::id(&id, "agent")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The tenant's relays, also those that are no more.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/relays", tag = "fleet",
+    params(("tenant" = String, Path, description = "id or slug"), Listed), responses((status = 200, description = "relays", body = List<FleetUnit>)))]
+pub(crate) async fn relay_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(listed): Query<Listed>,
+) -> Answer<Json<List<FleetUnit>>> {
+    let permit = caller.permit::<ops::RelayList>(&tenant).await?;
+    let (after, limit) = (page::after(listed.page.as_deref())?, page::limit(listed.limit.as_deref())?);
+    let (label, now) = (listed.label()?, state.store.clock().now());
+    let units = state.store.read(permit).await?.relay_list(label.as_ref(), after, limit).await?;
+    Ok(page::list(units, |row| document(row, now)))
+}
+
+/// One relay.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/relays/{relay}", tag = "fleet",
+    params(("tenant" = String, Path, description = "id or slug"), ("relay" = String, Path, description = "the relay's id")),
+    responses((status = 200, description = "relay", body = FleetUnit)))]
+pub(crate) async fn relay_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<Json<FleetUnit>> {
+    let permit = caller.permit::<ops::RelayList>(&tenant).await?;
+    let row = state.store.read(permit).await?.relay_show(page::id(&id, "relay")?).await?;
+    Ok(Json(document(row, state.store.clock().now())))
+}
+
+/// Replaces a relay's labels.
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/relays/{relay}/labels", tag = "fleet",
+    params(("tenant" = String, Path, description = "id or slug"), ("relay" = String, Path, description = "the relay's id")),
+    request_body = LabelsPut, responses((status = 200, description = "labelled", body = FleetUnit)))]
+pub(crate) async fn relay_label(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+    Body(body): Body<LabelsPut>,
+) -> Answer<Json<FleetUnit>> {
+    let permit = caller.permit::<ops::RelayLabel>(&tenant).await?;
+    let labels = Labels::new(body.labels)?;
+    let row = state.store.write(permit).await?.relay_label(page::id(&id, "relay")?, &labels).await?;
+    Ok(Json(document(row, state.store.clock().now())))
+}
+
+/// Revokes a relay, for good: its connections end, and its next request is refused on every server.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/relays/{relay}", tag = "fleet",
+    params(("tenant" = String, Path, description = "id or slug"), ("relay" = String, Path, description = "the relay's id")),
+    responses((status = 204, description = "revoked")))]
+pub(crate) async fn relay_revoke(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    let permit = caller.permit::<ops::RelayRevoke>(&tenant).await?;
+    state.store.write(permit).await?.relay_revoke(page::id(&id, "relay")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn renew<O: FleetOperation>(
+    state: &ApiState,
+    caller: &FleetCaller,
+    id: &str,
+    SignedBody(body, bytes): SignedBody<Renew>,
+) -> Result<Json<Renewed>, FleetFailure> {
+    let permit = caller.permit::<O>(id, &bytes).await?;
+    let version = version(&body.version)?;
+    let unit = caller.unit();
+    let made = fleet_caller::make(state, unit.id, unit.tenant, caller.key()).await?;
+    state.store.fleet_renew(permit, unit.credential, &made.stored, &version).await?;
+    Ok(Json(Renewed { credential: made.credential, expires_at: made.stored.expires_at }))
+}
+
+/// Gives an agent its next credential; the one so far is good until the new one is used. Only the agent itself, with its credential
+/// (`Authorization: DPoP …`) and a proof.
+#[utoipa::path(post, path = "/api/v1/agents/{agent}/renew", tag = "fleet", security(("fleet" = [])),
+    params(("agent" = String, Path, description = "the agent's id")), request_body = Renew,
+    responses((status = 200, description = "renewed", body = Renewed)))]
+pub(crate) async fn agent_renew(
+    State(state): State<ApiState>,
+    caller: FleetCaller,
+    Path(id): Path<String>,
+    body: SignedBody<Renew>,
+) -> Result<Json<Renewed>, FleetFailure> {
+    renew::<fleet_ops::AgentRenew>(&state, &caller, &id, body).await
+}
+
+/// Gives a relay its next credential; the one so far is good until the new one is used. Only the relay itself, with its credential
+/// (`Authorization: DPoP …`) and a proof.
+#[utoipa::path(post, path = "/api/v1/relays/{relay}/renew", tag = "fleet", security(("fleet" = [])),
+    params(("relay" = String, Path, description = "the relay's id")), request_body = Renew,
+    responses((status = 200, description = "renewed", body = Renewed)))]
+pub(crate) async fn relay_renew(
+    State(state): State<ApiState>,
+    caller: FleetCaller,
+    Path(id): Path<String>,
+    body: SignedBody<Renew>,
+) -> Result<Json<Renewed>, FleetFailure> {
+    renew::<fleet_ops::RelayRenew>(&state, &caller, &id, body).await
+}

@@ -1,0 +1,281 @@
+//! Credentials of agents and relays: who comes with one, what was used of its proofs, and the next one.
+//!
+//! Every proof carries a number that its signer never uses twice. The unit's row holds the greatest that was written down, and the id of that
+//! proof: a server writes it down before the next ones are more than a few ahead, so that every server knows about where its signer is
+//! (ADR 0029). A credential that was replaced by one that was used since is a copy's, if it comes back.
+
+use access::{Actor, FleetOperation, FleetPermit, OpCtx};
+use domain::{DisplayName, Error, FleetCredentialId, FleetId, Result, TenantId, Timestamp};
+use serde_json::json;
+
+use crate::Store;
+use crate::audit::{self, Category, Change, Outcome};
+use crate::db::{Tx, args};
+use crate::enrollment::NewFleetCredential;
+use crate::fleet::{self, UnitState};
+use crate::unit::enter;
+
+/// How long a credential is good after the next one was used: for requests that were under way.
+const OVERLAP_MS: i64 = 10 * 60_000;
+/// How many replaced credentials are remembered, so that one that comes back is known for a copy's.
+const REMEMBERED: i64 = 8;
+
+/// An agent or a relay that is let in, if its secret and its proof are right.
+#[derive(Debug, Clone)]
+pub struct LiveUnit {
+    /// Its id.
+    pub id: FleetId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: DisplayName,
+    /// Its program's version.
+    pub version: String,
+    /// The public half of its key.
+    pub public_key: Vec<u8>,
+    /// Which credential it named.
+    pub credential: FleetCredentialId,
+    /// That credential's stored form.
+    pub hash: String,
+    /// Whether that credential was used before.
+    pub used_before: bool,
+    /// The number of the last proof that was written down.
+    pub number: i64,
+    /// And its id.
+    pub proof_id: String,
+    /// When it was last seen, to the minute.
+    pub last_seen_at: Option<Timestamp>,
+    /// From where.
+    pub last_seen_ip: Option<String>,
+}
+
+impl LiveUnit {
+    /// As whom it acts.
+    pub fn actor(&self) -> Actor {
+        let (name, tenant) = (self.name.clone(), self.tenant);
+        match self.id {
+            FleetId::Agent(id) => Actor::Agent { id, name, tenant },
+            FleetId::Relay(id) => Actor::Relay { id, name, tenant },
+        }
+    }
+}
+
+/// Whom a credential names.
+#[derive(Debug, Clone)]
+pub enum FoundUnit {
+    /// Nobody.
+    Unknown,
+    /// Somebody who is not let in; why is for the log only.
+    Refused {
+        /// Why.
+        reason: &'static str,
+    },
+    /// Somebody whose credential was replaced: whoever brings it has a copy of what was there before.
+    Superseded(Box<LiveUnit>),
+    /// Somebody who is let in.
+    Live(Box<LiveUnit>),
+}
+
+/// How a server came to know that a key is used by more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloneSign {
+    /// Two proofs with one number.
+    SameNumber,
+    /// A proof with a number from long before.
+    OldNumber,
+    /// A credential that was replaced.
+    OldCredential,
+}
+
+impl CloneSign {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::SameNumber => "two proofs with one number",
+            Self::OldNumber => "a proof with a number from long before",
+            Self::OldCredential => "a credential that was replaced",
+        }
+    }
+}
+
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    tenant: TenantId,
+    unit: FleetId,
+    new: &NewFleetCredential,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO fleet_credential (tenant_id, id, unit_id, hash, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        args![tenant, new.id, unit, new.hash.as_str(), now, new.expires_at],
+    )
+    .await
+    .map(drop)
+}
+
+impl Store {
+    /// Whom a credential names that this installation signed for this tenant. The caller still has to check the secret and the proof.
+    pub async fn fleet_find(&self, tenant: TenantId, id: FleetId, credential: FleetCredentialId) -> Result<FoundUnit> {
+        let now = self.clock().now();
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, tenant).await?;
+        let row = tx
+            .row(
+                "SELECT u.name, u.version, u.public_key, u.revoked_at, u.cloned_at, u.number, u.proof_id, u.last_seen_at, u.last_seen_ip, \
+                 c.hash, c.expires_at, c.first_used_at, c.superseded_at, t.deleted_at \
+                 FROM fleet_credential c JOIN fleet_unit u ON u.tenant_id = c.tenant_id AND u.id = c.unit_id JOIN tenant t ON t.id = c.tenant_id \
+                 WHERE c.tenant_id = $1 AND c.id = $2 AND c.unit_id = $3 AND u.kind = $4",
+                args![tenant, credential, id, id.kind().as_str()],
+            )
+            .await?;
+        let Some(row) = row else { return Ok(FoundUnit::Unknown) };
+        let superseded_at = row.opt_time(12)?;
+        let (cloned, revoked) = (row.opt_time(4)?.is_some(), row.opt_time(3)?.is_some());
+        let state = UnitState::of(now, row.time(10)?, cloned, revoked);
+        let reason = match state {
+            UnitState::Revoked => "revoked",
+            UnitState::Cloned => "cloned",
+            UnitState::Expired => "expired",
+            UnitState::Active if row.opt_time(13)?.is_some() => "tenant closed",
+            UnitState::Active => {
+                let live = Box::new(LiveUnit {
+                    id,
+                    tenant,
+                    name: row.parse(0)?,
+                    version: row.text(1)?,
+                    public_key: row.bytes(2)?,
+                    credential,
+                    hash: row.text(9)?,
+                    used_before: row.opt_time(11)?.is_some(),
+                    number: row.i64(5)?,
+                    proof_id: row.text(6)?,
+                    last_seen_at: row.opt_time(7)?,
+                    last_seen_ip: row.opt_text(8)?,
+                });
+                let replaced = superseded_at.is_some_and(|at| now.millis_since(at) >= OVERLAP_MS);
+                return Ok(if replaced { FoundUnit::Superseded(live) } else { FoundUnit::Live(live) });
+            }
+        };
+        Ok(FoundUnit::Refused { reason })
+    }
+
+    /// Writes down that a proof was used, with where its signer is seen; `false` where one with this number or a greater one was before, on
+    /// whichever server. The first use of a credential ends those before it; a use from another address is in the audit log.
+    pub async fn fleet_seen(&self, ctx: &OpCtx, unit: &LiveUnit, number: i64, proof_id: &str) -> Result<bool> {
+        let (now, ip) = (self.clock().now(), ctx.ip().map(|ip| ip.to_canonical().to_string()));
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, unit.tenant).await?;
+        let written = tx
+            .execute(
+                "UPDATE fleet_unit SET number = $3, proof_id = $4, last_seen_at = $5, last_seen_ip = $6 \
+                 WHERE tenant_id = $1 AND id = $2 AND number < $3 AND revoked_at IS NULL AND cloned_at IS NULL",
+                args![unit.tenant, unit.id, number, proof_id, now, ip.clone()],
+            )
+            .await?;
+        if written == 0 {
+            return Ok(false);
+        }
+        if !unit.used_before {
+            tx.execute(
+                "UPDATE fleet_credential SET first_used_at = $3 WHERE tenant_id = $1 AND id = $2 AND first_used_at IS NULL",
+                args![unit.tenant, unit.credential, now],
+            )
+            .await?;
+            tx.execute(
+                "UPDATE fleet_credential SET superseded_at = $4 \
+                 WHERE tenant_id = $1 AND unit_id = $2 AND id <> $3 AND superseded_at IS NULL AND first_used_at IS NOT NULL",
+                args![unit.tenant, unit.id, unit.credential, now],
+            )
+            .await?;
+        }
+        if unit.last_seen_ip != ip {
+            let kind = unit.id.kind().as_str();
+            let change =
+                Change::to(Category::Authentication, kind, unit.id).detail(json!({"before": unit.last_seen_ip}));
+            audit::append(&mut tx, unit.tenant, ctx, if kind == "agent" { "agent_use" } else { "relay_use" }, &change)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Lets in neither of two who use one key, and says so in the audit log: once, whichever server sees it.
+    pub async fn fleet_cloned(&self, ctx: &OpCtx, unit: &LiveUnit, sign: CloneSign, number: i64) -> Result<()> {
+        let now = self.clock().now();
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, unit.tenant).await?;
+        let first = tx
+            .execute(
+                "UPDATE fleet_unit SET cloned_at = $3 WHERE tenant_id = $1 AND id = $2 AND cloned_at IS NULL AND revoked_at IS NULL",
+                args![unit.tenant, unit.id, now],
+            )
+            .await?;
+        if first == 0 {
+            return Ok(());
+        }
+        fleet::end(&mut tx, unit.id, now).await?;
+        let detail = json!({
+            "alarm": true, "reason": sign.as_str(), "name": unit.name.as_str(), "number": number, "number_before": unit.number,
+            "last_seen_at": unit.last_seen_at, "last_seen_ip": unit.last_seen_ip,
+        });
+        let kind = unit.id.kind().as_str();
+        let change = Change::to(Category::Authentication, kind, unit.id).outcome(Outcome::Deny).detail(detail);
+        audit::append(&mut tx, unit.tenant, ctx, if kind == "agent" { "agent_clone" } else { "relay_clone" }, &change)
+            .await?;
+        tx.commit().await?;
+        self.say_log_grew(unit.tenant);
+        self.say_ended(unit.id);
+        tracing::warn!(unit = %unit.id, reason = sign.as_str(), "an agent or relay was cloned: neither copy is let in");
+        Ok(())
+    }
+
+    /// Records that one of the fleet tried what it may not.
+    pub async fn fleet_denied(&self, ctx: &OpCtx, unit: &LiveUnit, operation: &str, reason: &str) -> Result<()> {
+        let change = Change::to(Category::Authorization, "operation", operation)
+            .outcome(Outcome::Deny)
+            .detail(json!({"reason": reason}));
+        self.record(ctx, Some(unit.tenant), operation, &change).await.map(drop)
+    }
+
+    /// Makes the next credential of whoever holds the permit. The one so far is good until the new one is used; one that was never used is
+    /// none any more.
+    pub async fn fleet_renew<O: FleetOperation>(
+        &self,
+        permit: FleetPermit<O>,
+        used: FleetCredentialId,
+        new: &NewFleetCredential,
+        version: &str,
+    ) -> Result<()> {
+        let (tenant, id, now) = (permit.tenant(), permit.id(), self.clock().now());
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, tenant).await?;
+        let live = tx
+            .execute(
+                "UPDATE fleet_unit SET expires_at = $3, version = $4 \
+                 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL AND cloned_at IS NULL",
+                args![tenant, id, new.expires_at, version],
+            )
+            .await?;
+        if live == 0 {
+            return Err(Error::Unauthenticated);
+        }
+        tx.execute(
+            "DELETE FROM fleet_credential WHERE tenant_id = $1 AND unit_id = $2 AND id <> $3 AND first_used_at IS NULL",
+            args![tenant, id, used],
+        )
+        .await?;
+        tx.execute(
+            "DELETE FROM fleet_credential WHERE tenant_id = $1 AND unit_id = $2 AND superseded_at IS NOT NULL AND id NOT IN \
+             (SELECT id FROM fleet_credential WHERE tenant_id = $1 AND unit_id = $2 AND superseded_at IS NOT NULL \
+              ORDER BY superseded_at DESC, id DESC LIMIT $3)",
+            args![tenant, id, REMEMBERED],
+        )
+        .await?;
+        insert(&mut tx, tenant, id, new, now).await?;
+        let detail = json!({"expires_at": new.expires_at, "version": version});
+        let change = Change::to(Category::Authentication, id.kind().as_str(), id).detail(detail);
+        audit::append(&mut tx, tenant, permit.ctx(), O::NAME, &change).await?;
+        tx.commit().await?;
+        self.say_log_grew(tenant);
+        Ok(())
+    }
+}
