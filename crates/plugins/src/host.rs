@@ -29,14 +29,15 @@ mod sudoers;
 mod text;
 mod units;
 
-use scope::{Identity, Scope};
+pub(crate) use scope::Identity;
+use scope::Scope;
 
 /// Most paths of `integrity_paths`.
 const INTEGRITY_PATHS: usize = 5_000;
 /// Collectors in their order; `packages` stands for one per manager.
 const COLLECTORS: &[&str] =
     &["machine", "accounts", "sudo", "mounts", "ports", "services", "packages", "firewall", "connections", "integrity"];
-const SETTINGS: &[Setting] = &[
+pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "site",
         help: "where the host stands: the region of its node ids, 1 to 64 printable characters without `:`; default `local`",
@@ -65,8 +66,8 @@ pub struct HostPlugin;
 
 /// A job's settings, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Config {
-    site: String,
+pub(crate) struct Config {
+    pub(crate) site: String,
     collectors: Vec<String>,
     managers: Vec<String>,
     integrity: Vec<String>,
@@ -104,7 +105,19 @@ fn subset(key: &str, value: &Value, of: &[&str]) -> Result<Vec<String>> {
 }
 
 impl Config {
-    fn read(config: &JobConfig) -> Result<Self> {
+    /// The collectors in their order, each package manager one of its own.
+    pub(crate) fn steps(&self) -> Vec<String> {
+        let mut steps: Vec<String> = Vec::new();
+        for collector in &self.collectors {
+            match collector.as_str() {
+                "packages" => steps.extend(self.managers.iter().map(|manager| format!("packages.{manager}"))),
+                other => steps.push(other.to_owned()),
+            }
+        }
+        steps
+    }
+
+    pub(crate) fn read(config: &JobConfig) -> Result<Self> {
         let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
         let mut out = Self {
             site: "local".into(),
@@ -157,7 +170,7 @@ impl Config {
 }
 
 /// The machine's id: the digest's first 16 hex digits, so that the id itself, which systemd asks to keep private, is never stored.
-async fn identity(reach: &dyn HostReach, site: &str) -> Result<Identity> {
+pub(crate) async fn identity(reach: &dyn HostReach, site: &str) -> Result<Identity> {
     let tag = CallTag { scope: "host:plan".parse()?, about: None, keep: false };
     for path in [
         "/etc/machine-id",
@@ -182,6 +195,24 @@ async fn identity(reach: &dyn HostReach, site: &str) -> Result<Identity> {
     })
 }
 
+/// Every type of node that the collectors show.
+pub(crate) fn node_types() -> Vec<String> {
+    let types = [
+        "machine",
+        "user",
+        "group",
+        "sudo_rule",
+        "mount",
+        "listener",
+        "connection",
+        "service",
+        "package",
+        "firewall",
+        "file",
+    ];
+    types.iter().map(|name| format!("host.{name}")).collect()
+}
+
 fn host(reach: &dyn Reach) -> Result<&dyn HostReach> {
     reach.host().ok_or_else(|| Error::Unavailable {
         message: "this task reaches no host".into(),
@@ -192,26 +223,13 @@ fn host(reach: &dyn Reach) -> Result<&dyn HostReach> {
 #[async_trait]
 impl Plugin for HostPlugin {
     fn manifest(&self) -> Manifest {
-        let types = [
-            "machine",
-            "user",
-            "group",
-            "sudo_rule",
-            "mount",
-            "listener",
-            "connection",
-            "service",
-            "package",
-            "firewall",
-            "file",
-        ];
         Manifest {
             name: "host",
             about: "a Linux host: system, accounts, settings, ports, services, packages, firewall, file integrity",
             version: env!("CARGO_PKG_VERSION"),
             credential_types: &[],
             settings: SETTINGS,
-            node_types: types.iter().map(|name| format!("host.{name}")).collect(),
+            node_types: node_types(),
         }
     }
 
@@ -238,37 +256,42 @@ impl Plugin for HostPlugin {
         if task.params.get("machine").and_then(Value::as_str).is_some_and(|planned| planned != identity.machine) {
             return Err(Error::conflict("this task was planned for another machine: start the job again"));
         }
-        let mut steps: Vec<String> = Vec::new();
-        for collector in &config.collectors {
-            match collector.as_str() {
-                "packages" => steps.extend(config.managers.iter().map(|manager| format!("packages.{manager}"))),
-                other => steps.push(other.to_owned()),
-            }
-        }
+        let steps = config.steps();
         let total = steps.len() as u64;
         for (done, step) in (0u64..).zip(&steps) {
             if reach.is_cancelled() {
                 return Err(Error::conflict("the job was cancelled"));
             }
             sink.progress(done, total, step);
-            let mut scope = Scope::new(host_reach, &identity, step, sink)?;
-            let absent = match step.as_str() {
-                "machine" => machine::collect(&mut scope).await?,
-                "accounts" => accounts::collect(&mut scope).await?,
-                "sudo" => sudoers::collect(&mut scope).await?,
-                "mounts" => mounts::collect(&mut scope).await?,
-                "ports" => sockets::listeners(&mut scope).await?,
-                "services" => units::collect(&mut scope).await?,
-                "firewall" => firewall::collect(&mut scope).await?,
-                "connections" => sockets::connections(&mut scope).await?,
-                "integrity" => integrity::collect(&mut scope, &config.integrity).await?,
-                other => packages::collect(&mut scope, other.trim_start_matches("packages.")).await?,
-            };
-            scope.done(absent).await?;
+            collect(host_reach, &identity, &config, step, sink).await?;
         }
         sink.progress(total, total, "done");
         Ok(())
     }
+}
+
+/// Runs one collector to the end of its scope.
+pub(crate) async fn collect(
+    reach: &dyn HostReach,
+    identity: &Identity,
+    config: &Config,
+    step: &str,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    let mut scope = Scope::new(reach, identity, step, sink)?;
+    let absent = match step {
+        "machine" => machine::collect(&mut scope).await?,
+        "accounts" => accounts::collect(&mut scope).await?,
+        "sudo" => sudoers::collect(&mut scope).await?,
+        "mounts" => mounts::collect(&mut scope).await?,
+        "ports" => sockets::listeners(&mut scope).await?,
+        "services" => units::collect(&mut scope).await?,
+        "firewall" => firewall::collect(&mut scope).await?,
+        "connections" => sockets::connections(&mut scope).await?,
+        "integrity" => integrity::collect(&mut scope, &config.integrity).await?,
+        other => packages::collect(&mut scope, other.trim_start_matches("packages.")).await?,
+    };
+    scope.done(absent).await
 }
 
 #[cfg(test)]

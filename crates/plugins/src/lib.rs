@@ -9,9 +9,11 @@
 
 mod aws;
 mod host;
+mod ssh_linux;
 
 pub use aws::AwsPlugin;
 pub use host::HostPlugin;
+pub use ssh_linux::SshLinuxPlugin;
 
 use async_trait::async_trait;
 use domain::{Coverage, Page, Result, ScopeId};
@@ -23,7 +25,7 @@ use transport::Reach;
 pub type JobConfig = Map<String, Value>;
 
 /// A setting that a plugin understands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct Setting {
     /// Its key.
     pub key: &'static str,

@@ -29,7 +29,12 @@ const IDLE: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_secs(1);
 /// The plugins of this server.
 pub(crate) fn plugins() -> Result<Vec<Arc<dyn Plugin>>> {
-    Ok(vec![Arc::new(plugins::HostPlugin), Arc::new(plugins::AwsPlugin::new()?)])
+    Ok(vec![
+        Arc::new(plugins::HostPlugin),
+        Arc::new(plugins::AwsPlugin::new()?),
+        #[cfg(feature = "ssh")]
+        Arc::new(plugins::SshLinuxPlugin),
+    ])
 }
 
 /// Runs work until it is stopped.

@@ -23,6 +23,7 @@ pub mod moto;
 pub mod oidc;
 pub mod postgres;
 pub mod rng;
+pub mod sshd;
 pub mod suite;
 
 pub use clock::TestClock;
@@ -30,3 +31,4 @@ pub use moto::Moto;
 pub use oidc::OidcProvider;
 pub use postgres::{Postgres, TestDatabase};
 pub use rng::TestRng;
+pub use sshd::Sshd;

@@ -16,13 +16,15 @@ pub mod guard;
 pub mod local;
 pub mod open;
 pub mod record;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 pub mod syslog;
 pub mod web;
 
 pub use aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
 pub use call::{
     AwsCall, AwsReach, CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, Reach,
-    Reply, Socket,
+    RemoteHost, Reply, Socket, SshReach,
 };
 pub use guard::Guard;
 pub use local::LocalHost;

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
 use crate::guard::Guard;
-use crate::{AwsReach, CallError, HostReach, LocalHost, Reach, Recorder};
+#[cfg(feature = "ssh")]
+use crate::ssh::{SshClient, SshConfig, SshCredentials};
+use crate::{AwsReach, CallError, HostReach, LocalHost, Reach, Recorder, SshReach};
 
 /// The fields of a kind of credential. Their values make the JSON object that is sealed.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,16 @@ pub const CREDENTIAL_TYPES: &[CredentialType] = &[
         name: "aws-assume-role",
         required: &["access_key_id", "secret_access_key", "role_arn"],
         optional: &["session_token", "external_id"],
+    },
+    #[cfg(feature = "ssh")]
+    CredentialType { name: "ssh-password", required: &["username", "password"], optional: &[] },
+    #[cfg(feature = "ssh")]
+    CredentialType { name: "ssh-key", required: &["username", "private_key"], optional: &["passphrase"] },
+    #[cfg(feature = "ssh")]
+    CredentialType {
+        name: "ssh-cert",
+        required: &["username", "private_key", "certificate"],
+        optional: &["passphrase"],
     },
 ];
 
@@ -77,6 +89,7 @@ pub struct Opening<'a> {
 pub struct TaskReach {
     aws: Option<AwsClient>,
     host: Option<LocalHost>,
+    ssh: Option<Box<dyn SshReach>>,
     credential: Option<CredentialId>,
     cancelled: CancellationToken,
 }
@@ -86,6 +99,7 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
     let mut reach = TaskReach {
         aws: None,
         host: None,
+        ssh: None,
         credential: job.credential.as_ref().map(|credential| credential.id),
         cancelled: job.cancelled,
     };
@@ -97,6 +111,13 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
                 config.call_timeout = job.call_timeout;
                 let client = AwsClient::new(credentials, config, job.pacer, job.recorder, job.clock, job.rng)?;
                 reach.aws = Some(client);
+            }
+            #[cfg(feature = "ssh")]
+            "ssh-password" | "ssh-key" | "ssh-cert" => {
+                let credentials = SshCredentials::from_secret_json(kind, secret)?;
+                let config = SshConfig::from_settings(job.config, job.call_timeout)?;
+                let client = SshClient::new(credentials, config, job.guard, job.recorder, job.clock, job.rng);
+                reach.ssh = Some(Box::new(client));
             }
             other => {
                 let shown = other.escape_debug();
@@ -118,6 +139,10 @@ impl Reach for TaskReach {
 
     fn host(&self) -> Option<&dyn HostReach> {
         self.host.as_ref().map(|host| host as &dyn HostReach)
+    }
+
+    fn ssh(&self) -> Option<&dyn SshReach> {
+        self.ssh.as_deref()
     }
 
     fn credential(&self) -> Option<CredentialId> {

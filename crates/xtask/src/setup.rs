@@ -46,6 +46,21 @@ const PACKAGES: &[Package] = &[
         present: || run::which("node").is_some(),
     },
     Package { name: "npm", why: "installs that provider from its lock file", present: || run::which("npm").is_some() },
+    Package {
+        name: "openssh-server",
+        why: "hosts are read over SSH from a real sshd",
+        present: || Path::new("/usr/sbin/sshd").is_file(),
+    },
+    Package {
+        name: "openssh-client",
+        why: "its `ssh-keygen` makes the keys and certificates of those tests",
+        present: || run::which("ssh-keygen").is_some(),
+    },
+    Package {
+        name: "busybox",
+        why: "what is sent to hosts has to run in its shell as well",
+        present: || run::which("busybox").is_some(),
+    },
     Package { name: "util-linux", why: "`setpriv` and `flock` run the private PostgreSQL", present: has_util_linux },
 ];
 

@@ -20,11 +20,11 @@ const GLOB_PATHS: usize = 2_000;
 
 /// Which machine, and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     /// The node ids' region.
-    pub(super) site: String,
+    pub(crate) site: String,
     /// 16 hex digits.
-    pub(super) machine: String,
+    pub(crate) machine: String,
 }
 
 impl Identity {

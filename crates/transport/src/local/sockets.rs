@@ -62,7 +62,7 @@ pub(super) fn all() -> Result<Vec<Socket>, CallError> {
     if out.len() > SOCKETS {
         return Err(CallError::TooLarge { max: SOCKETS });
     }
-    out.sort_by(|a, b| (a.protocol, a.local, a.remote, a.inode).cmp(&(b.protocol, b.local, b.remote, b.inode)));
+    sort(&mut out);
     Ok(out)
 }
 
@@ -175,7 +175,17 @@ fn from_proc(protocol: &'static str, v6: bool) -> Result<Vec<Socket>, CallError>
     file.take(PROC_BYTES)
         .read_to_string(&mut text)
         .map_err(|error| CallError::Malformed(words(&format!("{path}: {error}"))))?;
-    Ok(text.lines().skip(1).filter_map(|line| line_of(protocol, line)).collect())
+    Ok(from_text(protocol, &text))
+}
+
+/// The sockets in a file of `/proc/net`.
+pub(crate) fn from_text(protocol: &'static str, text: &str) -> Vec<Socket> {
+    text.lines().skip(1).take(SOCKETS).filter_map(|line| line_of(protocol, line)).collect()
+}
+
+/// In the order in which they are shown.
+pub(crate) fn sort(sockets: &mut [Socket]) {
+    sockets.sort_by(|a, b| (a.protocol, a.local, a.remote, a.inode).cmp(&(b.protocol, b.local, b.remote, b.inode)));
 }
 
 /// `sl local remote st tx:rx tr:when retrnsmt uid timeout inode …`, addresses in hexadecimal words of the machine's byte order.

@@ -1,0 +1,140 @@
+//! Which hosts: names, addresses and networks from a job's settings. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use domain::{Error, Network, Result, ScopeId};
+use serde_json::Value;
+use transport::guard::host_and_port;
+
+/// Most targets of a job.
+const TARGETS: usize = 4_096;
+
+/// A host and the port of its SSH server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl Target {
+    /// What its reachability is told under; its facts have scopes of the machine.
+    pub(super) fn scope(&self) -> Result<ScopeId> {
+        format!("ssh-linux:{self}").parse()
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn wrong(item: &str) -> Error {
+    let shown: String = item.chars().take(100).flat_map(char::escape_debug).collect();
+    Error::invalid(
+        "config",
+        format!("`targets`: `{shown}` is no host, HOST:PORT, [IPv6]:PORT or network such as `10.0.0.0/28`"),
+    )
+}
+
+fn too_many() -> Error {
+    Error::Limit { which: "targets of a job", max: TARGETS as u64 }
+}
+
+/// The targets in the order of their texts, each once.
+pub(super) fn read(value: Option<&Value>) -> Result<Vec<Target>> {
+    let none =
+        || Error::invalid("config", "`targets` is missing: name the hosts to read, such as `web1.example,10.0.0.0/28`");
+    let items: Vec<&str> = match value {
+        Some(Value::String(text)) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
+        Some(Value::Array(items)) => items.iter().map(|item| item.as_str().ok_or_else(none)).collect::<Result<_>>()?,
+        _ => return Err(none()),
+    };
+    let mut out = BTreeSet::new();
+    for item in items {
+        if item.contains('/') {
+            network(item, &mut out)?;
+        } else {
+            let (host, port) = host_and_port(item, 22).ok_or_else(|| wrong(item))?;
+            out.insert(Target { host, port });
+        }
+        if out.len() > TARGETS {
+            return Err(too_many());
+        }
+    }
+    if out.is_empty() { Err(none()) } else { Ok(out.into_iter().collect()) }
+}
+
+/// Every address of a network that a host can have.
+fn network(item: &str, out: &mut BTreeSet<Target>) -> Result<()> {
+    let (item, port) = match item.rsplit_once(':') {
+        Some((network, port)) if network.contains('/') => (network, port.parse().map_err(|_| wrong(item))?),
+        _ => (item, 22),
+    };
+    let network: Network = item.parse()?;
+    let (address, prefix) = item.split_once('/').ok_or_else(|| wrong(item))?;
+    let first: IpAddr = address.parse().map_err(|_| wrong(item))?;
+    let prefix: u32 = prefix.parse().map_err(|_| wrong(item))?;
+    let bits = if first.is_ipv4() { 32 } else { 128 } - prefix;
+    if bits > 12 {
+        return Err(too_many());
+    }
+    let count = 1u32 << bits;
+    for at in 0..count {
+        let address: IpAddr = match first {
+            // The first address of an IPv4 network is its name and the last reaches everybody.
+            IpAddr::V4(_) if count > 2 && (at == 0 || at == count - 1) => continue,
+            IpAddr::V4(first) => Ipv4Addr::from_bits(first.to_bits() | at).into(),
+            IpAddr::V6(first) => Ipv6Addr::from_bits(first.to_bits() | u128::from(at)).into(),
+        };
+        debug_assert!(network.contains(address), "{address} of {network}");
+        out.insert(Target { host: address.to_string(), port });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(value: Value) -> Vec<String> {
+        read(Some(&value)).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn names_addresses_and_networks_become_targets_each_once() {
+        assert_eq!(shown(json!("B.example, a, a:22,10.0.0.1:2222")), ["10.0.0.1:2222", "a:22", "b.example:22"]);
+        assert_eq!(shown(json!("10.0.0.0/30")), ["10.0.0.1:22", "10.0.0.2:22"]);
+        assert_eq!(shown(json!("10.0.0.4/31:2022")), ["10.0.0.4:2022", "10.0.0.5:2022"]);
+        assert_eq!(shown(json!(["10.0.0.9/32"])), ["10.0.0.9:22"]);
+        assert_eq!(shown(json!("2001:db8::/127,[::1]:23")), ["[2001:db8::]:22", "[2001:db8::1]:22", "[::1]:23"]);
+        assert_eq!(shown(json!("10.0.0.0/20")).len(), 4_094);
+    }
+
+    #[test]
+    fn what_is_no_target_says_so() {
+        for (bad, part) in [
+            (json!(null), "`targets` is missing"),
+            (json!(" , "), "`targets` is missing"),
+            (json!("-oProxyCommand=x"), "is no host"),
+            (json!("a b"), "is no host"),
+            (json!("a:0"), "is no host"),
+            (json!("a:70000"), "is no host"),
+            (json!("root@a"), "is no host"),
+            (json!("10.0.0.1/24"), "bits behind the prefix"),
+            (json!("10.0.0.0/8"), "4096"),
+            (json!("::/0"), "4096"),
+        ] {
+            let error = read(Some(&bad)).unwrap_err().to_string();
+            assert!(error.replace(',', "").contains(part), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! An OpenSSH server of one test: its own keys, its own configuration, its own free port on loopback.
+//!
+//! It runs as the user that runs the tests and lets that user in. A root process can also check a password, if the machine's PAM lets it;
+//! tests of passwords use an account of their own only where they are root.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// A running server. It ends when this is dropped.
+pub struct Sshd {
+    /// Where it listens; it also answers at other addresses of 127.0.0.0/8.
+    pub port: u16,
+    dir: tempfile::TempDir,
+    child: Child,
+}
+
+fn keygen(args: &[&str]) {
+    let output = Command::new("ssh-keygen").args(args).output().expect("ssh-keygen: run `cargo xtask setup`");
+    assert!(output.status.success(), "ssh-keygen {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary path is UTF-8")
+}
+
+impl Sshd {
+    /// Starts a server that takes the key `user` of its folder, and certificates signed by the key `ca`.
+    pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// Starts one with more lines of configuration before its own: the first that names a setting counts.
+    pub fn start_with(lines: &str) -> Self {
+        assert!(Path::new(SSHD).is_file(), "{SSHD} is missing: run `cargo xtask setup`");
+        // A root sshd needs its folder for separated privileges, which the package's service makes.
+        let _ = fs::create_dir_all("/run/sshd");
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| dir.path().join(name);
+        for name in ["host", "user", "other", "ca"] {
+            keygen(&["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", text(&at(name))]);
+        }
+        fs::copy(at("user.pub"), at("authorized")).expect("a copy");
+        fs::write(at("revoked"), "").expect("a list");
+        for _ in 0..5 {
+            let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+            let port = socket.local_addr().expect("its address").port();
+            drop(socket);
+            let config = format!(
+                "{lines}\nPort {port}\nListenAddress 0.0.0.0\nHostKey {}\nAuthorizedKeysFile {}\nTrustedUserCAKeys {}\nRevokedKeys {}\nPidFile none\n\
+                 StrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n\
+                 MaxStartups 200\nMaxSessions 20\nLogLevel ERROR\nSubsystem sftp internal-sftp\n",
+                text(&at("host")),
+                text(&at("authorized")),
+                text(&at("ca.pub")),
+                text(&at("revoked")),
+            );
+            fs::write(at("config"), config).expect("a configuration");
+            let log = fs::File::create(at("log")).expect("a log");
+            let mut child = Command::new(SSHD)
+                .args(["-D", "-e", "-f", text(&at("config"))])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .expect("sshd starts");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while child.try_wait().expect("its state").is_none() && Instant::now() < deadline {
+                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return Self { port, dir, child };
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            // Somebody else was faster at the port, or it does not start at all: the last log tells.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        panic!("sshd does not start: {}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
+    }
+
+    /// A file of its folder: `user`, `other`, `ca` and `host` are private keys, with `.pub` public ones; `authorized` and `revoked` list
+    /// those that it lets in and never.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The text of such a file.
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a file of the server's folder")
+    }
+
+    /// The line of `known_hosts` for this server under a name or address.
+    pub fn known_host(&self, host: &str) -> String {
+        format!("[{host}]:{} {}", self.port, self.read("host.pub").trim())
+    }
+
+    /// Whom it lets in.
+    pub fn user(&self) -> String {
+        let output = Command::new("id").arg("-un").output().expect("id");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Signs `user.pub` for its user, for `validity` as ssh-keygen's `-V` takes it, and answers the certificate.
+    pub fn certificate(&self, validity: &str) -> String {
+        let (ca, public, user) = (self.path("ca"), self.path("user.pub"), self.user());
+        keygen(&["-q", "-s", text(&ca), "-I", "test", "-n", &user, "-V", validity, text(&public)]);
+        self.read("user-cert.pub")
+    }
+
+    /// Encrypts a copy of the private key `user`.
+    pub fn encrypted_key(&self, passphrase: &str) -> String {
+        let copy = self.path("encrypted");
+        fs::copy(self.path("user"), &copy).expect("a copy");
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o600)).expect("its mode");
+        keygen(&["-q", "-p", "-P", "", "-N", passphrase, "-f", text(&copy)]);
+        self.read("encrypted")
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,243 @@
+//! The client against a real OpenSSH server.
+
+use domain::{ScopeId, Secret};
+use serde_json::json;
+use testkit::{Sshd, TestClock, TestRng};
+
+use super::*;
+use crate::call::{FileKind, HostReach};
+
+fn settings(value: Value) -> Map<String, Value> {
+    let Value::Object(map) = value else { panic!("an object") };
+    map
+}
+
+fn tag() -> CallTag {
+    let scope: ScopeId = "ssh:test".parse().unwrap();
+    CallTag { scope, about: None, keep: true }
+}
+
+struct Made {
+    kind: &'static str,
+    secret: Value,
+    settings: Value,
+    guard: Guard,
+    recorder: Arc<Recorder>,
+}
+
+impl Made {
+    fn by_key(server: &Sshd) -> Self {
+        Self {
+            kind: "ssh-key",
+            secret: json!({ "username": server.user(), "private_key": server.read("user") }),
+            settings: json!({ "known_hosts": server.known_host("127.0.0.1") }),
+            guard: Guard::loopback(true),
+            recorder: Arc::default(),
+        }
+    }
+
+    fn client(&self) -> SshClient {
+        let credentials = SshCredentials::from_secret_json(self.kind, &Secret::new(self.secret.to_string())).unwrap();
+        let config = SshConfig::from_settings(&settings(self.settings.clone()), Duration::from_secs(10)).unwrap();
+        SshClient::new(
+            credentials,
+            config,
+            self.guard.clone(),
+            Arc::clone(&self.recorder),
+            Arc::new(crypto::system::SystemClock),
+            Arc::new(TestRng::seeded(7)),
+        )
+    }
+
+    async fn connect(&self, server: &Sshd) -> Result<Box<dyn RemoteHost>, CallError> {
+        self.client().connect("127.0.0.1", server.port, &tag()).await
+    }
+
+    async fn refusal(&self, server: &Sshd) -> CallError {
+        self.connect(server).await.err().expect("a refusal")
+    }
+}
+
+#[tokio::test]
+async fn a_host_is_read_as_the_machine_itself_is_and_every_answer_recorded() {
+    let server = Sshd::start();
+    let made = Made::by_key(&server);
+    let host = made.connect(&server).await.unwrap();
+    let local = crate::LocalHost::new(Arc::new(TestClock::default()), Arc::default(), "local".into());
+    let tag = tag();
+    let reply = host.read("/etc/passwd", 1 << 20, &tag).await.unwrap();
+    assert_eq!(reply.digest, local.read("/etc/passwd", 1 << 20, &tag).await.unwrap().digest);
+    assert_eq!(host.list("/etc", Some(&tag)).await, local.list("/etc", Some(&tag)).await);
+    assert_eq!(host.stat("/etc", &tag).await, local.stat("/etc", &tag).await);
+    assert_eq!(host.stat("/etc", &tag).await.unwrap().kind, FileKind::Dir);
+    assert_eq!(host.hash("/bin/sh", &tag).await, local.hash("/bin/sh", &tag).await);
+    assert_eq!(host.read_link("/proc/self/exe").await.is_ok(), local.read_link("/proc/self/exe").await.is_ok());
+    let sockets = host.sockets(&tag).await.unwrap();
+    assert!(sockets.iter().any(|socket| socket.local.port() == server.port && socket.state == "listen"));
+    let ran = host.command(&["uname", "-s"], 100, Duration::from_secs(5), &tag).await.unwrap();
+    assert_eq!((ran.code, &ran.stdout.body[..]), (0, &b"Linux\n"[..]));
+    let missing = host.command(&["no-such-program"], 100, Duration::from_secs(5), &tag).await;
+    assert!(matches!(missing, Err(CallError::NotFound(_))));
+    host.close().await;
+    let records = made.recorder.take(&tag.scope);
+    let first = &records[0];
+    assert_eq!((first.request.system.as_str(), first.request.operation.as_str()), ("ssh", "connect"));
+    assert!(String::from_utf8_lossy(first.kept.as_ref().unwrap()).contains("SHA256:"));
+    assert!(records.iter().any(|record| record.request.operation == "/etc/passwd" && record.outcome.is_ok()));
+    assert!(records.iter().any(|record| record.request.operation == "no-such-program" && record.outcome.is_err()));
+}
+
+#[tokio::test]
+async fn a_guess_notes_what_is_missing_and_asks_it_at_once() {
+    let server = Sshd::start();
+    let made = Made::by_key(&server);
+    let host = made.connect(&server).await.unwrap();
+    let tag = tag();
+    host.guess();
+    for path in ["/etc/passwd", "/etc/group", "/etc/no-such-file"] {
+        assert!(matches!(host.read(path, 1 << 20, &tag).await, Err(CallError::NotFound(_))));
+    }
+    // Behind a program nothing is guessed: what it prints may lead another way.
+    assert!(host.command(&["true"], 9, Duration::from_secs(5), &tag).await.is_err());
+    assert!(host.read("/etc/hostname", 99, &tag).await.is_err());
+    assert_eq!(host.noted(), 4);
+    made.recorder.take(&tag.scope);
+    host.ask().await.unwrap();
+    host.settle();
+    assert!(made.recorder.take(&tag.scope).is_empty(), "a guess leaves no record");
+    assert!(host.read("/etc/passwd", 1 << 20, &tag).await.is_ok());
+    assert!(matches!(host.read("/etc/no-such-file", 1 << 20, &tag).await, Err(CallError::NotFound(_))));
+    assert_eq!(made.recorder.take(&tag.scope).len(), 2);
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_known_or_has_another_key_gets_no_credential() {
+    let server = Sshd::start();
+    let mut made = Made::by_key(&server);
+    made.settings = json!({});
+    let error = made.refusal(&server).await.to_string();
+    assert!(error.contains("is not known") && error.contains("SHA256:"), "{error}");
+    let other = server.known_host("127.0.0.1").replace(server.read("host.pub").trim(), server.read("other.pub").trim());
+    made.settings = json!({ "known_hosts": other });
+    let error = made.refusal(&server).await;
+    assert!(matches!(&error, CallError::Denied(why) if why.contains("in between")), "{error}");
+    let known = server.known_host("127.0.0.1");
+    made.settings = json!({ "known_hosts": format!("{known}\n@revoked * {}", server.read("host.pub")) });
+    assert!(made.refusal(&server).await.to_string().contains("revoked"));
+    // The server's log holds no attempt to sign in.
+    assert!(!server.read("log").contains("Failed"), "{}", server.read("log"));
+}
+
+#[tokio::test]
+async fn keys_certificates_and_their_refusals_are_told_apart() {
+    let server = Sshd::start();
+    let mut made = Made::by_key(&server);
+    made.secret = json!({ "username": server.user(), "private_key": server.encrypted_key("open sesame"), "passphrase": "open sesame" });
+    assert!(made.connect(&server).await.is_ok(), "an encrypted key");
+    for wrong in [json!("wrong"), json!(null)] {
+        made.secret["passphrase"] = wrong;
+        let error = made.refusal(&server).await;
+        assert!(matches!(&error, CallError::Credential(why) if why.contains("passphrase")), "{error}");
+    }
+    made.secret = json!({ "username": server.user(), "private_key": server.read("other") });
+    let error = made.refusal(&server).await;
+    assert!(matches!(&error, CallError::Denied(why) if why.contains("does not let")), "{error}");
+    made.kind = "ssh-cert";
+    let good = server.certificate("-5m:+1h");
+    made.secret = json!({ "username": server.user(), "private_key": server.read("user"), "certificate": good });
+    std::fs::write(server.path("authorized"), "").unwrap();
+    assert!(made.connect(&server).await.is_ok(), "only the authority lets it in now");
+    made.secret["certificate"] = server.certificate("-2h:-1h").into();
+    let error = made.refusal(&server).await;
+    assert!(matches!(&error, CallError::Credential(why) if why.contains("has ended")), "{error}");
+    made.secret["private_key"] = server.read("other").into();
+    let error = made.refusal(&server).await;
+    assert!(matches!(&error, CallError::Credential(why) if why.contains("another key")), "{error}");
+    made.secret = json!({ "username": server.user(), "private_key": server.read("user"), "certificate": good });
+    std::fs::write(server.path("revoked"), server.read("user.pub")).unwrap();
+    let error = made.refusal(&server).await;
+    assert!(matches!(&error, CallError::Denied(why) if why.contains("does not let")), "{error}");
+}
+
+#[tokio::test]
+async fn a_target_behind_a_jump_host_is_reached_and_judged_by_its_own_key() {
+    let (jump, target) = (Sshd::start(), Sshd::start());
+    std::fs::copy(jump.path("authorized"), target.path("authorized")).unwrap();
+    let mut made = Made::by_key(&jump);
+    let both = format!("{}\n{}", jump.known_host("127.0.0.1"), target.known_host("127.0.0.1"));
+    made.settings = json!({ "jump": format!("127.0.0.1:{}", jump.port), "known_hosts": both });
+    let host = made.connect(&target).await.unwrap();
+    assert!(host.read("/etc/passwd", 1 << 20, &tag()).await.is_ok());
+    made.settings["known_hosts"] = jump.known_host("127.0.0.1").into();
+    assert!(made.refusal(&target).await.to_string().contains("is not known"));
+    made.settings["known_hosts"] = target.known_host("127.0.0.1").into();
+    assert!(made.refusal(&target).await.to_string().contains("jump host:"));
+    made.settings["known_hosts"] = jump.known_host("127.0.0.1").into();
+    made.guard = Guard::loopback(true);
+    let metadata = made.client().connect("169.254.169.254", 22, &tag()).await;
+    assert!(matches!(metadata.err(), Some(CallError::Denied(_))), "not through a jump host either");
+}
+
+#[tokio::test]
+async fn attack_64_a_target_that_is_this_machine_is_refused_before_a_byte_is_sent() {
+    let server = Sshd::start();
+    let mut made = Made::by_key(&server);
+    made.guard = Guard::default();
+    for host in ["127.0.0.1", "localhost", "::1", "::ffff:127.0.0.1", "0.0.0.0"] {
+        let error = made.client().connect(host, server.port, &tag()).await.err().unwrap();
+        assert!(matches!(error, CallError::Denied(_)), "{host}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_hostile_target_prints_is_bounded_in_bytes_and_time() {
+    let server = Sshd::start();
+    let mut made = Made::by_key(&server);
+    made.settings["target_mib"] = json!(4);
+    let host = made.connect(&server).await.unwrap();
+    let endless = host.command(&["yes"], 1 << 20, Duration::from_secs(20), &tag()).await;
+    assert!(matches!(endless, Err(CallError::TooLarge { .. })), "{endless:?}");
+    let loud = host.command(&["sh", "-c", "yes >&2"], 1 << 20, Duration::from_secs(20), &tag()).await;
+    assert!(matches!(loud, Err(CallError::TooLarge { .. })), "{loud:?}");
+    let silent = host.command(&["sleep", "60"], 100, Duration::from_secs(1), &tag()).await;
+    assert!(matches!(silent, Err(CallError::Timeout(_))), "{silent:?}");
+    // The connection is still good, and control characters in an error are not.
+    let error = host.read("/etc/\x1b[31mred", 10, &tag()).await.unwrap_err().to_string();
+    assert!(!error.contains('\x1b'), "{error}");
+    assert!(host.read("/etc/passwd", 1 << 20, &tag()).await.is_ok());
+    // A whole target's bytes are bounded as well.
+    let big = server.path("big");
+    std::fs::write(&big, vec![b'x'; 5 << 20]).unwrap();
+    let big = host.read(big.to_str().unwrap(), 8 << 20, &tag()).await;
+    assert!(matches!(big, Err(CallError::TooLarge { .. })), "{big:?}");
+}
+
+#[tokio::test]
+async fn no_hash_and_no_private_key_leaves_under_any_name() {
+    let server = Sshd::start();
+    let made = Made::by_key(&server);
+    let host = made.connect(&server).await.unwrap();
+    let linked = server.path("linked");
+    std::fs::write(server.path("shadow-like"), "u:$6$saltsalt$0123456789abcdefghijkl:19000:0:99999:7:::\n").unwrap();
+    std::os::unix::fs::symlink(server.path("shadow-like"), &linked).unwrap();
+    let reply = host.read(linked.to_str().unwrap(), 1 << 16, &tag()).await.unwrap();
+    assert_eq!(&reply.body[..], b"u:set sha512:19000:0:99999:7:::\n");
+    let key = host.read(server.path("user").to_str().unwrap(), 1 << 16, &tag()).await;
+    assert!(matches!(key, Err(CallError::Denied(_))));
+    assert!(matches!(host.hash("/etc/shadow", &tag()).await, Err(CallError::Denied(_))));
+}
+
+#[tokio::test]
+async fn what_speaks_no_ssh_is_unreachable_within_its_time() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = Sshd::start();
+    let made = Made::by_key(&server);
+    let config = SshConfig::from_settings(&settings(made.settings.clone()), Duration::from_millis(300)).unwrap();
+    let client = SshClient { config, ..made.client() };
+    let silent = client.connect("127.0.0.1", port, &tag()).await.err().unwrap();
+    assert!(matches!(silent, CallError::Timeout(_)), "{silent}");
+    drop(listener);
+    let gone = client.connect("127.0.0.1", port, &tag()).await.err().unwrap();
+    assert!(matches!(gone, CallError::Unreachable(_)), "{gone}");
+}
