@@ -40,7 +40,6 @@ fn document(row: UnitRow, now: Timestamp) -> FleetUnit {
         name: row.name,
         state: row.state.as_str().to_owned(),
         health: health.map(str::to_owned),
-        problem: row.problem,
         labels: row.labels.as_map().clone(),
         version: row.version,
         key: PublicKey::from_bytes(&row.public_key).map(|key| possession::thumbprint(&key)).unwrap_or_default(),

@@ -23,7 +23,7 @@ use crypto::possession::{self, Statement};
 use crypto::{hmac_sha256, password};
 use domain::{Error, FleetCredentialId, FleetId, FleetKind, RequestId, Rng, TenantId, Timestamp};
 use serde_json::json;
-use store::{CloneSign, FoundUnit, LiveUnit};
+use store::{CloneSign, FoundUnit, LiveUnit, Seen};
 use tokio::sync::RwLock;
 
 use crate::caller;
@@ -305,6 +305,12 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     }
 }
 
+/// The version in `User-Agent: cairn-agent/1.2.3`, so that an upgrade shows at the next request.
+fn version(headers: &HeaderMap) -> Option<String> {
+    let (_, version) = one(headers, &header::USER_AGENT)?.split_once('/')?;
+    crate::enrollment::version(version).ok()
+}
+
 /// The proof of a request: whose it is, and what it says. That it is of this request and of now is checked here; the token, the installation
 /// and the body are not.
 pub(crate) fn proof(parts: &Parts) -> Result<(PublicKey, Statement), Error> {
@@ -331,6 +337,8 @@ pub(crate) struct FleetCaller {
     unit: LiveUnit,
     key: PublicKey,
     statement: Statement,
+    /// What its program says that it is.
+    version: String,
     /// Whether the proof was written down as used.
     written: bool,
     state: ApiState,
@@ -349,7 +357,9 @@ impl FromRequestParts<ApiState> for FleetCaller {
             return Err(Error::Unauthenticated.into());
         }
         check_time(state, &statement)?;
-        Self::judge(state, credential, named, (key, statement), caller::request(state), caller::address(parts)).await
+        let version = version(&parts.headers);
+        let (request, ip) = (caller::request(state), caller::address(parts));
+        Self::judge(state, credential, named, (key, statement), version, (request, ip)).await
     }
 }
 
@@ -364,8 +374,8 @@ impl FleetCaller {
         credential: String,
         named: Named,
         (key, statement): (PublicKey, Statement),
-        request: RequestId,
-        ip: Option<IpAddr>,
+        version: Option<String>,
+        (request, ip): (RequestId, Option<IpAddr>),
     ) -> Result<Self, FleetFailure> {
         let refuse = async |reason: &str| {
             if state.fleet.is_new(named.id.as_uuid().as_u128(), state.store.clock().now()) {
@@ -404,14 +414,16 @@ impl FleetCaller {
                 return Err(Error::Unauthenticated.into());
             }
         }
-        let mut caller = Self { ctx, unit, key, statement, written: false, state: state.clone() };
+        let version = version.unwrap_or_else(|| unit.version.clone());
+        let mut caller = Self { ctx, unit, key, statement, version, written: false, state: state.clone() };
         caller.write_down_if_due().await?;
         Ok(caller)
     }
 
     async fn write_down(&self) -> Result<(), FleetFailure> {
         let Statement { number, id, .. } = &self.statement;
-        if self.state.store.fleet_seen(&self.ctx, &self.unit, *number, id).await? {
+        let seen = Seen { number: *number, proof_id: id, version: &self.version };
+        if self.state.store.fleet_seen(&self.ctx, &self.unit, &seen).await? {
             return Ok(());
         }
         // It ended meanwhile, or another server saw a greater number, which the next proof is judged by.
@@ -424,7 +436,8 @@ impl FleetCaller {
         let ip = self.ctx.ip().map(|ip| ip.to_canonical().to_string());
         let ahead = self.statement.number.saturating_sub(unit.number) >= AHEAD;
         let unseen = unit.last_seen_at.is_none_or(|at| now.millis_since(at) >= SEEN_MS);
-        if ahead || unseen || !unit.used_before || unit.last_seen_ip != ip {
+        let other = unit.last_seen_ip != ip || unit.version != self.version;
+        if ahead || unseen || !unit.used_before || other {
             self.write_down().await?;
             self.written = true;
         }

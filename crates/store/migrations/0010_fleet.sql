@@ -28,7 +28,6 @@ CREATE TABLE fleet_unit (
   public_key BYTEA NOT NULL,
   labels TEXT NOT NULL,
   version TEXT NOT NULL,
-  problem TEXT,
   enrolled_at BIGINT NOT NULL,
   expires_at BIGINT NOT NULL,
   revoked_at BIGINT,

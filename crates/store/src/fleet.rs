@@ -67,8 +67,6 @@ pub struct UnitRow {
     pub labels: Labels,
     /// Its program's version.
     pub version: String,
-    /// What it says of itself that is wrong.
-    pub problem: Option<String>,
     /// The public half of its key.
     pub public_key: Vec<u8>,
     /// When it was enrolled.
@@ -87,24 +85,23 @@ pub struct UnitRow {
     pub state: UnitState,
 }
 
-const COLUMNS: &str = "id, kind, name, labels, version, problem, public_key, enrolled_at, expires_at, revoked_at, cloned_at, last_seen_at, \
+const COLUMNS: &str = "id, kind, name, labels, version, public_key, enrolled_at, expires_at, revoked_at, cloned_at, last_seen_at, \
      last_seen_ip FROM fleet_unit";
 
 fn unit_row(row: &Row, now: Timestamp) -> Result<UnitRow> {
-    let (expires_at, revoked_at, cloned_at) = (row.time(8)?, row.opt_time(9)?, row.opt_time(10)?);
+    let (expires_at, revoked_at, cloned_at) = (row.time(7)?, row.opt_time(8)?, row.opt_time(9)?);
     Ok(UnitRow {
         id: FleetId::of(row.parse(1)?, row.uuid(0)?),
         name: row.text(2)?,
         labels: row.json(3)?,
         version: row.text(4)?,
-        problem: row.opt_text(5)?,
-        public_key: row.bytes(6)?,
-        enrolled_at: row.time(7)?,
+        public_key: row.bytes(5)?,
+        enrolled_at: row.time(6)?,
         expires_at,
         revoked_at,
         cloned_at,
-        last_seen_at: row.opt_time(11)?,
-        last_seen_ip: row.opt_text(12)?,
+        last_seen_at: row.opt_time(10)?,
+        last_seen_ip: row.opt_text(11)?,
         state: UnitState::of(now, expires_at, cloned_at.is_some(), revoked_at.is_some()),
     })
 }

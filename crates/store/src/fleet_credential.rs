@@ -76,6 +76,17 @@ pub enum FoundUnit {
     Live(Box<LiveUnit>),
 }
 
+/// What is written down of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The number of its proof.
+    pub number: i64,
+    /// And its id.
+    pub proof_id: &'a str,
+    /// Its program's version.
+    pub version: &'a str,
+}
+
 /// How a server came to know that a key is used by more than one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloneSign {
@@ -158,17 +169,17 @@ impl Store {
         Ok(FoundUnit::Refused { reason })
     }
 
-    /// Writes down that a proof was used, with where its signer is seen; `false` where one with this number or a greater one was before, on
+    /// Writes down that a proof was used, with where its signer is seen and what it runs; `false` where one with this number or a greater one was before, on
     /// whichever server. The first use of a credential ends those before it; a use from another address is in the audit log.
-    pub async fn fleet_seen(&self, ctx: &OpCtx, unit: &LiveUnit, number: i64, proof_id: &str) -> Result<bool> {
+    pub async fn fleet_seen(&self, ctx: &OpCtx, unit: &LiveUnit, seen: &Seen<'_>) -> Result<bool> {
         let (now, ip) = (self.clock().now(), ctx.ip().map(|ip| ip.to_canonical().to_string()));
         let mut tx = self.db().write().await?;
         enter(&mut tx, unit.tenant).await?;
         let written = tx
             .execute(
-                "UPDATE fleet_unit SET number = $3, proof_id = $4, last_seen_at = $5, last_seen_ip = $6 \
+                "UPDATE fleet_unit SET number = $3, proof_id = $4, last_seen_at = $5, last_seen_ip = $6, version = $7 \
                  WHERE tenant_id = $1 AND id = $2 AND number < $3 AND revoked_at IS NULL AND cloned_at IS NULL",
-                args![unit.tenant, unit.id, number, proof_id, now, ip.clone()],
+                args![unit.tenant, unit.id, seen.number, seen.proof_id, now, ip.clone(), seen.version],
             )
             .await?;
         if written == 0 {

@@ -78,7 +78,7 @@ pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, Ne
 pub use factor::{FactorRow, NewPasskey};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
 pub use fleet::{FleetEndings, UnitRow, UnitState};
-pub use fleet_credential::{CloneSign, FoundUnit, LiveUnit};
+pub use fleet_credential::{CloneSign, FoundUnit, LiveUnit, Seen};
 pub use forward::ForwardClaim;
 pub use graph::{EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeVersion, SnapshotItem};
 pub use group_role::GroupRoleRow;

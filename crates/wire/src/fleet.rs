@@ -162,9 +162,6 @@ pub struct FleetUnit {
     /// `online`, `silent` for longer than it should be, or `unseen`; absent where it is not active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
-    /// What it says of itself that is wrong; absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
     /// What people sort it by.
     pub labels: BTreeMap<String, String>,
     /// Its program's version.

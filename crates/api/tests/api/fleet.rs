@@ -198,6 +198,16 @@ fn a_token_enrolls_one_which_is_listed_labelled_renewed_and_revoked() {
         let online = by(&world, &admin(), "GET", &path, None).await.is(200);
         assert_eq!((&online.json["health"], &online.json["state"]), (&json!("online"), &json!("active")));
         assert_eq!(online.json["last_seen_at"], json!(world.clock.now()));
+        assert_eq!(online.json["version"], "1.0.0");
+        for (program, version) in [("cairn-agent/1.1.0", "1.1.0"), ("cairn-agent", "1.0.0"), ("x/a b", "1.0.0")] {
+            let target = agent.path();
+            let mut request = agent.request(&world, "POST", &target, "{}", |_| ());
+            request.headers_mut().insert("user-agent", program.parse().unwrap());
+            world.send(request).await.is(400);
+            let shown = by(&world, &admin(), "GET", &path, None).await;
+            assert_eq!(shown.json["version"], version, "{program}");
+            agent.call(&world).await.is(200);
+        }
         let later = Duration::from_mins(15);
         world.clock.advance(later);
         assert_eq!(by(&world, &admin(), "GET", &path, None).await.json["health"], "silent");

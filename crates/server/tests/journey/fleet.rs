@@ -28,7 +28,7 @@ fn token(world: &World, noun: &str) -> String {
 
 fn connection(world: &World, server: &Server) -> Connection {
     let trust = Trust::of_file(&world.data().join("ca.crt")).unwrap();
-    Connection::new(&server.url, &Tls::new(trust), "cairn-agent/test").unwrap()
+    Connection::new(&server.url, &Tls::new(trust), "cairn-agent/1.2.5").unwrap()
 }
 
 async fn enroll(way: &Connection, folder: &Path, token: &str, kind: FleetKind, name: &str) -> fleet::Result<Identity> {

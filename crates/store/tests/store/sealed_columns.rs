@@ -20,12 +20,15 @@ const NOT_SEALED: &[&str] = &[
     // Digests of a device's two codes.
     "device_login.device_hash",
     "device_login.user_hash",
+    // A digest of what was given to others.
+    "enrollment_token.hash",
     "evaluation.ruleset",
     "evidence.pae",
     "evidence.signature",
     "evidence_artifact.digest",
     "factor.credential_id",
     "factor.public_key",
+    "fleet_unit.public_key",
     // Digests of what is given to others.
     "identity_provider.scim_token",
     "login_used.state",

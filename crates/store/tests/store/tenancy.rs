@@ -19,6 +19,7 @@ const OF_NO_TENANT: &[&str] = &[
     "factor",
     "factor_guess",
     "identity",
+    "fleet_ending",
     "identity_provider",
     "installation",
     "login_used",
