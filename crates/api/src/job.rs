@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use domain::{CredentialId, Error, JobId, JobStatus};
+use domain::{CredentialId, Error, JobId, JobStatus, RelayId};
 use futures::Stream;
 use serde::Deserialize;
 use store::{JobFilter, JobRow, NewJob};
@@ -27,6 +27,7 @@ fn job(row: JobRow) -> Job {
         plugin: row.plugin,
         credential: row.credential,
         schedule: row.schedule,
+        relay: row.relay,
         config: row.config,
         status: row.status.to_string(),
         requested_by: row.requested_by,
@@ -143,6 +144,20 @@ pub(crate) async fn credential(
     }
 }
 
+/// Finds the relay that a job names, by id or by name.
+pub(crate) async fn relay(
+    state: &ApiState,
+    caller: &Caller,
+    tenant: &str,
+    named: Option<&str>,
+) -> Answer<Option<RelayId>> {
+    let Some(named) = named else { return Ok(None) };
+    let permit = caller.permit::<ops::JobList>(tenant).await?;
+    let found = state.store.read(permit).await?.relay_resolve(named).await?;
+    let missing = || Error::invalid("relay", format!("there is no relay `{}`", named.escape_debug()));
+    Ok(Some(found.ok_or_else(missing)?))
+}
+
 /// Starts a job.
 #[utoipa::path(post, path = "/api/v1/tenants/{tenant}/jobs", tag = "jobs", params(("tenant" = String, Path, description = "id or slug")),
     request_body = JobCreate, responses((status = 201, description = "queued", body = Job)))]
@@ -155,7 +170,8 @@ pub(crate) async fn job_create(
     let permit = caller.permit::<ops::JobCreate>(&tenant).await?;
     state.catalog.check(&body.plugin, &body.config)?;
     let credential = credential(&state, &caller, &tenant, &body.plugin, body.credential.as_deref()).await?;
-    let new = NewJob { plugin: body.plugin, credential, config: body.config, schedule: None };
+    let relay = relay(&state, &caller, &tenant, body.relay.as_deref()).await?;
+    let new = NewJob { plugin: body.plugin, credential, config: body.config, schedule: None, relay };
     let row = state.store.write(permit).await?.job_create(new).await?;
     Ok((StatusCode::CREATED, Json(job(row))))
 }

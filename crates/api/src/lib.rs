@@ -42,6 +42,7 @@ mod plugin;
 pub mod ports;
 mod problem;
 mod provider;
+mod relay_channel;
 mod role;
 mod schedule;
 mod scim;
@@ -64,6 +65,7 @@ pub use audit::audit_document;
 pub use finding::finding_document;
 pub use layers::refusal;
 pub use login::recheck;
+pub use relay_channel::Relays;
 pub use session::{hash_one_time_password, one_time_password};
 pub use state::{ApiState, Settings};
 
@@ -180,6 +182,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(evidence::evidence_show))
         .routes(routes!(evidence::evidence_export))
         .routes(routes!(audit::audit_list))
+        .routes(routes!(relay_channel::relay_connect))
         .merge(log_routes())
         .merge(fleet_routes())
 }

@@ -20,6 +20,7 @@ fn schedule(row: ScheduleRow) -> Schedule {
         id: row.id,
         plugin: row.plugin,
         credential: row.credential,
+        relay: row.relay,
         config: row.config,
         interval_s: u64::try_from(row.interval_s).unwrap_or_default(),
         next_at: row.next_at,
@@ -54,7 +55,8 @@ pub(crate) async fn schedule_create(
     let credential = credential(&state, &caller, &tenant, &body.plugin, body.credential.as_deref()).await?;
     let interval_s =
         u32::try_from(body.interval_s).map_err(|_| Error::invalid("interval_s", "use 60 seconds to one year"))?;
-    let new = NewSchedule { plugin: body.plugin, credential, config: body.config, interval_s };
+    let relay = crate::job::relay(&state, &caller, &tenant, body.relay.as_deref()).await?;
+    let new = NewSchedule { plugin: body.plugin, credential, relay, config: body.config, interval_s };
     let row = state.store.write(permit).await?.schedule_create(new).await?;
     Ok((StatusCode::CREATED, Json(schedule(row))))
 }

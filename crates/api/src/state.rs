@@ -14,6 +14,7 @@ use crate::device::Guesses;
 use crate::fleet_caller::Fleet;
 use crate::oidc::Oidc;
 use crate::ports::{Catalog, Evaluate, Export};
+use crate::relay_channel::Relays;
 use crate::throttle::Throttle;
 
 /// What the installation decides.
@@ -88,6 +89,8 @@ pub struct ApiState {
     pub(crate) draining: tokio::sync::watch::Receiver<bool>,
     /// Asks identity providers; none until a client is given.
     oidc: Option<Arc<Oidc>>,
+    /// The relays that hang here; none until they are given.
+    relays: Option<Arc<Relays>>,
 }
 
 impl ApiState {
@@ -122,6 +125,7 @@ impl ApiState {
             guesses: Arc::default(),
             draining,
             oidc: None,
+            relays: None,
         }
     }
 
@@ -130,6 +134,21 @@ impl ApiState {
     pub fn with_web(mut self, web: WebClient) -> Self {
         self.oidc = Some(Arc::new(Oidc::new(web)));
         self
+    }
+
+    /// With a place for relays.
+    #[must_use]
+    pub fn with_relays(mut self, relays: Arc<Relays>) -> Self {
+        self.relays = Some(relays);
+        self
+    }
+
+    /// The relays that hang here.
+    pub(crate) fn relays(&self) -> Result<&Arc<Relays>, Error> {
+        self.relays.as_ref().ok_or_else(|| Error::Unavailable {
+            message: "no relay can hang on this server".to_owned(),
+            detail: "no place was given".to_owned(),
+        })
     }
 
     /// What asks identity providers.

@@ -78,6 +78,9 @@ pub(crate) struct What {
     /// The credential's name or id, where the plugin needs one
     #[arg(long)]
     credential: Option<String>,
+    /// The relay that does it, by name or id; without one a server does
+    #[arg(long, value_name = "RELAY")]
+    relay: Option<String>,
     /// A setting of the plugin; the value is JSON where it can be read as JSON, else text
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     set: Vec<(String, Value)>,
@@ -149,7 +152,10 @@ impl Command {
                 let config = what.config()?;
                 let api = cx.tenant()?;
                 let job = api
-                    .post(&["jobs"], &JobCreate { plugin: what.plugin, credential: what.credential, config })
+                    .post(
+                        &["jobs"],
+                        &JobCreate { plugin: what.plugin, credential: what.credential, relay: what.relay, config },
+                    )
                     .await?;
                 if wait {
                     return watch::run(&api, job.text("id")).await;
@@ -181,8 +187,13 @@ impl ScheduleCommand {
             Self::Create { what, every } => {
                 let config = what.config()?;
                 let api = cx.tenant()?;
-                let body =
-                    ScheduleCreate { plugin: what.plugin, credential: what.credential, config, interval_s: every };
+                let body = ScheduleCreate {
+                    plugin: what.plugin,
+                    credential: what.credential,
+                    relay: what.relay,
+                    config,
+                    interval_s: every,
+                };
                 api.out.one(&api.post(&["schedules"], &body).await?)
             }
             Self::Delete { schedule } => {
@@ -229,8 +240,12 @@ mod tests {
 
     #[test]
     fn a_setting_is_given_once() {
-        let twice =
-            What { plugin: "aws".into(), credential: None, set: vec![("a".into(), json!(1)), ("a".into(), json!(2))] };
+        let twice = What {
+            plugin: "aws".into(),
+            credential: None,
+            relay: None,
+            set: vec![("a".into(), json!(1)), ("a".into(), json!(2))],
+        };
         assert!(twice.config().unwrap_err().message.contains("given twice"));
     }
 }

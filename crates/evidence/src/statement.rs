@@ -3,7 +3,7 @@
 //! A statement's JSON is canonical ([`crate::jcs`]); reading one refuses any other spelling, and with it repeated members and trailing
 //! bytes. Members that this version does not know are kept out of the way, as in-toto asks, so that later versions may add some.
 
-use domain::{Coverage, Digest, EvidenceId, FindingId, JobId, NodeId, ScopeId, TaskId, TenantId, Timestamp};
+use domain::{Coverage, Digest, EvidenceId, FindingId, JobId, NodeId, RelayId, ScopeId, TaskId, TenantId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -191,6 +191,9 @@ pub struct Collector {
     pub config_sha256: Digest,
     /// The machine that it ran on.
     pub host: String,
+    /// The relay that ran it, where it was not the server. `artifact_sha256` and `host` are what the relay says of itself then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<RelayId>,
 }
 
 /// When it was collected, and by whose clock.

@@ -51,6 +51,8 @@ pub struct Answer {
     pub status: u16,
     /// How long to wait before the next try, in seconds, where it said so.
     pub retry_after_s: Option<u64>,
+    /// The server's time, where it refused for the time.
+    pub time: Option<String>,
 }
 
 impl fmt::Display for Answer {
@@ -224,7 +226,8 @@ pub fn read_answer(key: &str, buffer: &mut BytesMut) -> Result<bool, WebSocketEr
     let status = answer.code.unwrap_or_default();
     if status != 101 {
         let retry_after_s = header("retry-after").and_then(|value| value.parse().ok());
-        return Err(WebSocketError::Refused(Answer { status, retry_after_s }));
+        let time = header("cairn-time").map(str::to_owned);
+        return Err(WebSocketError::Refused(Answer { status, retry_after_s, time }));
     }
     let is = |name: &str, expect: &str| header(name).is_some_and(|value| value.eq_ignore_ascii_case(expect));
     if !is("upgrade", "websocket") || !is("connection", "upgrade") {
@@ -351,7 +354,7 @@ mod tests {
             assert!(matches!(answer(|text| text.replace(from, to)), Err(WebSocketError::Malformed(_))), "{from}");
         }
         let refused = answer(|text| text.replace("101 Switching Protocols", "503 Busy\r\nRetry-After: 7"));
-        assert_eq!(refused, Err(WebSocketError::Refused(Answer { status: 503, retry_after_s: Some(7) })));
+        assert_eq!(refused, Err(WebSocketError::Refused(Answer { status: 503, retry_after_s: Some(7), time: None })));
         let long = answer(|_| format!("HTTP/1.1 101 X\r\nA: {}", "x".repeat(HEAD_BYTES_MAX)));
         assert!(matches!(long, Err(WebSocketError::Malformed(_))));
     }

@@ -21,6 +21,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use transport::Reach;
 
+/// The plugins that every build has, for servers and relays alike; [`SshLinuxPlugin`] is added where SSH is built in.
+pub fn all() -> Result<Vec<std::sync::Arc<dyn Plugin>>> {
+    Ok(vec![std::sync::Arc::new(HostPlugin), std::sync::Arc::new(AwsPlugin::new()?)])
+}
+
 /// A job's settings (`--set k=v`), checked by the plugin.
 pub type JobConfig = Map<String, Value>;
 

@@ -54,7 +54,8 @@ pub(crate) async fn first_start(
         .await?;
     if own_host {
         let ctx = OpCtx::system("first-start", tenant.id, Arc::clone(clock), Arc::clone(rng));
-        let job = NewJob { plugin: "host".to_owned(), credential: None, config: Map::new(), schedule: None };
+        let job =
+            NewJob { relay: None, plugin: "host".to_owned(), credential: None, config: Map::new(), schedule: None };
         store.write(ctx.authorize::<ops::JobCreate>(tenant.id)?).await?.job_create(job).await?;
     }
     Ok(shown.then_some(password))

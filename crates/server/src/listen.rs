@@ -10,7 +10,7 @@ mod stall;
 mod watch;
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use domain::{Clock, Rng};
+use http::StatusCode;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -215,14 +215,22 @@ impl Front {
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             let (answer, work) = (router.clone().oneshot(request.map(Body::new)), requests.request());
-            async move { answer.await.map(|answer| answer.map(|body| Watched::new(body, work))) }
+            let watch = Arc::clone(&requests);
+            async move {
+                let answer = answer.await?;
+                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    watch.switch();
+                }
+                Ok::<_, std::convert::Infallible>(answer.map(|body| Watched::new(body, work)))
+            }
         });
         let ended = if h2 {
             let io = TokioIo::new(Guard::http2(stream, Arc::clone(&watch)));
-            self.drive(self.http2.serve_connection(io, service), &watch).await
+            self.drive(self.http2.serve_connection(io, service), http2::Connection::graceful_shutdown, &watch).await
         } else {
             let io = TokioIo::new(Guard::http1(stream, Arc::clone(&watch), Arc::clone(&self.refuse)));
-            self.drive(self.http1.serve_connection(io, service), &watch).await
+            let served = self.http1.serve_connection(io, service).with_upgrades();
+            self.drive(served, http1::UpgradeableConnection::graceful_shutdown, &watch).await
         };
         if let Err(reason) = ended {
             tracing::debug!(%peer, reason, "connection ended");
@@ -230,10 +238,10 @@ impl Front {
     }
 
     /// Runs a connection to its end, and ends it when there is no reason to go on.
-    async fn drive<C>(&self, connection: C, watch: &Watch) -> Result<(), String>
+    async fn drive<C, E>(&self, connection: C, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> Result<(), String>
     where
-        C: GracefulConnection,
-        C::Error: std::fmt::Display,
+        C: Future<Output = Result<(), E>>,
+        E: std::fmt::Display,
     {
         let mut connection = pin!(connection);
         let (mut looks, mut parting) = (tokio::time::interval(LOOK), None);
@@ -250,7 +258,7 @@ impl Front {
                 () = ends => return Err("it was told to end and did not".to_owned()),
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    connection.as_mut().graceful_shutdown();
+                    shut_down(connection.as_mut());
                     continue;
                 }
                 () = watch.condemned(), if parting.is_none() => {}
@@ -263,7 +271,7 @@ impl Front {
                     }
                 }
             }
-            connection.as_mut().graceful_shutdown();
+            shut_down(connection.as_mut());
             parting = Some(tokio::time::Instant::now() + PARTING);
         }
     }

@@ -30,6 +30,8 @@ mod names;
 mod posture;
 mod reach;
 mod redact;
+mod relays;
+mod remote;
 mod runner;
 mod serve;
 mod sign;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{OpCtx, ops};
-use domain::{Clock, Error, Result, Rng, TenantId};
+use domain::{Clock, Error, Result, Rng, Secret, TenantId};
 use store::{JobRow, Store};
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
@@ -30,8 +30,19 @@ impl Opener {
         recorder: Arc<Recorder>,
         cancelled: CancellationToken,
     ) -> Result<TaskReach> {
-        let credential = match job.credential {
-            None => None,
+        let credential = self.credential(ctx, tenant, job).await?;
+        self.opened(job, credential, recorder, cancelled)
+    }
+
+    /// The job's credential, whose use is in the audit log before it is here.
+    pub(crate) async fn credential(
+        &self,
+        ctx: &OpCtx,
+        tenant: TenantId,
+        job: &JobRow,
+    ) -> Result<Option<OpenCredential>> {
+        match job.credential {
+            None => Ok(None),
             Some(id) => {
                 let permit = ctx.authorize::<ops::CredentialUse>(tenant)?;
                 let used = self.store.write(permit).await?.credential_use(id, job.id).await;
@@ -41,9 +52,28 @@ impl Opener {
                     }
                     other => other,
                 })?;
-                Some(OpenCredential { id, kind: row.kind, secret })
+                Ok(Some(OpenCredential { id, kind: row.kind, secret }))
             }
-        };
+        }
+    }
+
+    /// Refuses what a task of this server would not reach, for tasks that run elsewhere.
+    pub(crate) fn check(&self, job: &JobRow, credential: Option<&OpenCredential>) -> Result<()> {
+        let copy = credential.map(|credential| OpenCredential {
+            id: credential.id,
+            kind: credential.kind.clone(),
+            secret: Secret::new(credential.secret.expose()),
+        });
+        self.opened(job, copy, Arc::default(), CancellationToken::new()).map(drop)
+    }
+
+    fn opened(
+        &self,
+        job: &JobRow,
+        credential: Option<OpenCredential>,
+        recorder: Arc<Recorder>,
+        cancelled: CancellationToken,
+    ) -> Result<TaskReach> {
         let opened = transport::open(Opening {
             plugin: &job.plugin,
             config: &job.config,

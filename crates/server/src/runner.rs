@@ -8,33 +8,37 @@ use std::time::Duration;
 
 use access::{OpCtx, ops};
 use api::ports::{Catalog as _, Evaluate as _};
-use domain::{Clock, Error, Result, Rng};
+use domain::{Clock, Error, RelayId, Result, Rng};
+use gateway::Connected;
 use plugins::{JobConfig, Plugin, TaskSpec};
 use serde_json::json;
 use store::{Begun, Claim, Lease, NewTask, Store, TaskOutcome, WorkKind};
 use tokio_util::sync::CancellationToken;
 use transport::Recorder;
 use transport::aws::Pacer;
+use wire::relay::{TaskStart, Work};
 
 use crate::catalog::Installed;
 use crate::config::DiscoverySection;
 use crate::evaluate::Evaluator;
 use crate::reach::Opener;
+use crate::remote;
 use crate::sign::Signer;
 use crate::sink::{Progress, StoreSink, TaskParts};
 
 /// How long an idle worker waits before it looks for work that makes no sign here: expired leases, due schedules, another server's work.
 const IDLE: Duration = Duration::from_secs(1);
+/// Pieces of work at relays at a time: they cost this server little.
+const PLACED: usize = 16;
 /// How often progress is written.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// The plugins of this server.
 pub(crate) fn plugins() -> Result<Vec<Arc<dyn Plugin>>> {
-    Ok(vec![
-        Arc::new(plugins::HostPlugin),
-        Arc::new(plugins::AwsPlugin::new()?),
-        #[cfg(feature = "ssh")]
-        Arc::new(plugins::SshLinuxPlugin),
-    ])
+    #[cfg_attr(not(feature = "ssh"), expect(unused_mut, reason = "nothing is added in a build without SSH"))]
+    let mut plugins = plugins::all()?;
+    #[cfg(feature = "ssh")]
+    plugins.push(Arc::new(plugins::SshLinuxPlugin));
+    Ok(plugins)
 }
 
 /// Runs work until it is stopped.
@@ -47,6 +51,7 @@ pub(crate) struct Runner {
     workers: usize,
     lease_ms: i64,
     name: String,
+    relays: Arc<api::Relays>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
@@ -61,12 +66,14 @@ struct Held {
 }
 
 impl Runner {
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of the server")]
     pub(crate) fn new(
         store: Store,
         installed: Arc<Installed>,
         evaluator: Arc<Evaluator>,
         signer: Arc<Signer>,
         section: &DiscoverySection,
+        relays: Arc<api::Relays>,
         clock: &Arc<dyn Clock>,
         rng: &Arc<dyn Rng>,
     ) -> Self {
@@ -88,6 +95,7 @@ impl Runner {
             workers: section.workers,
             lease_ms: i64::from(section.lease_s) * 1_000,
             name,
+            relays,
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
         }
@@ -95,7 +103,9 @@ impl Runner {
 
     /// Works until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let workers: Vec<_> = (0..self.workers).map(|_| tokio::spawn(Arc::clone(&self).worker(stop.clone()))).collect();
+        let own = (0..self.workers).map(|_| tokio::spawn(Arc::clone(&self).worker(stop.clone(), false)));
+        let placed = (0..PLACED).map(|_| tokio::spawn(Arc::clone(&self).worker(stop.clone(), true)));
+        let workers: Vec<_> = own.chain(placed).collect();
         for worker in workers {
             if let Err(error) = worker.await {
                 tracing::error!(%error, "a worker ended badly");
@@ -103,9 +113,20 @@ impl Runner {
         }
     }
 
-    async fn worker(self: Arc<Self>, stop: CancellationToken) {
+    /// `placed`: does the work of relays that hang here, and no other.
+    async fn worker(self: Arc<Self>, stop: CancellationToken, placed: bool) {
+        let mut relays = self.relays.hub.count();
         while !stop.is_cancelled() {
-            match self.store.work_claim(&self.name, self.lease_ms).await {
+            let claimed = if placed {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = relays.wait_for(|count| *count > 0) => {}
+                }
+                self.store.work_claim_placed(&self.name, self.lease_ms, self.relays.server).await
+            } else {
+                self.store.work_claim(&self.name, self.lease_ms).await
+            };
+            match claimed {
                 Ok(Some(claim)) => self.hold(claim, &stop).await,
                 Ok(None) => {
                     tokio::select! {
@@ -210,6 +231,10 @@ impl Runner {
                 let tasks = tasks.into_iter().map(|task| NewTask { key: task.key, params: task.params }).collect();
                 self.unit(claim).await?.job_planned(claim, tasks).await
             }
+            // A relay that is away comes back.
+            Err(Error::Unavailable { .. }) if job.relay.is_some() && claim.attempt < store::ATTEMPTS_MAX => {
+                self.store.work_postpone(claim).await
+            }
             Err(error) => self.unit(claim).await?.job_unplanned(claim, &told(&error)).await,
         }
     }
@@ -217,9 +242,40 @@ impl Runner {
     async fn tasks(&self, claim: &Claim, held: &Held, job: &store::JobRow) -> Result<Vec<TaskSpec>> {
         let plugin = self.plugin(&job.plugin)?;
         plugin.check(&job.config)?;
+        if let Some(relay) = job.relay {
+            let connected = self.connected(relay)?;
+            let start = self.start(claim, job, &connected, Work::Plan {}).await?;
+            return remote::plan(&connected, &start, &held.over).await;
+        }
         let recorder = Arc::new(Recorder::default());
         let reach = self.opener.open(&self.ctx(claim), claim.tenant, job, recorder, held.over.clone()).await?;
         plugin.plan(&job.config, &reach).await
+    }
+
+    fn connected(&self, relay: RelayId) -> Result<Connected> {
+        self.relays.hub.relay(relay).ok_or_else(|| Error::Unavailable {
+            message: "the relay is not connected".to_owned(),
+            detail: String::new(),
+        })
+    }
+
+    /// What a relay is told. Its use of the credential is in the audit log before it is sealed, and a target that this server would refuse is
+    /// refused here already.
+    async fn start(&self, claim: &Claim, job: &store::JobRow, connected: &Connected, work: Work) -> Result<TaskStart> {
+        let opened = self.opener.credential(&self.ctx(claim), claim.tenant, job).await?;
+        self.opener.check(job, opened.as_ref())?;
+        let mut start = TaskStart {
+            job: job.id,
+            work,
+            plugin: job.plugin.clone(),
+            config: job.config.clone(),
+            credential: None,
+            call_timeout_ms: u64::try_from(self.opener.call_timeout.as_millis()).unwrap_or(u64::MAX),
+            special_networks: Vec::new(),
+            loopback_targets: self.opener.loopback_targets,
+        };
+        start.credential = opened.map(|credential| remote::seal(connected, &start, &credential)).transpose()?;
+        Ok(start)
     }
 
     fn plugin(&self, name: &str) -> Result<Arc<dyn Plugin>> {
@@ -250,7 +306,15 @@ impl Runner {
     async fn collect(&self, claim: &Claim, held: &Held, job: &store::JobRow, spec: &TaskSpec) -> Result<()> {
         let (plugin, ctx) = (self.plugin(&job.plugin)?, self.ctx(claim));
         let recorder = Arc::new(Recorder::default());
-        let reach = self.opener.open(&ctx, claim.tenant, job, Arc::clone(&recorder), held.over.clone()).await?;
+        let remote = match job.relay {
+            None => None,
+            Some(relay) => {
+                let connected = self.connected(relay)?;
+                let work = Work::Run { key: spec.key.clone(), params: spec.params.clone() };
+                let start = self.start(claim, job, &connected, work).await?;
+                Some((relay, connected, start))
+            }
+        };
         let mut sink = StoreSink::new(TaskParts {
             store: self.store.clone(),
             signer: Arc::clone(&self.signer),
@@ -260,10 +324,15 @@ impl Runner {
             claim: claim.clone(),
             manifest: plugin.manifest(),
             config_sha256: config_digest(&job.config, spec),
-            recorder,
+            recorder: Arc::clone(&recorder),
             over: held.over.clone(),
             progress: Arc::clone(&held.progress),
+            relay: remote.as_ref().map(|(relay, connected, _)| (*relay, Arc::clone(&connected.hello))),
         })?;
+        if let Some((_, connected, start)) = &remote {
+            return remote::run(connected, start, &mut sink, &recorder, &held.over).await;
+        }
+        let reach = self.opener.open(&self.ctx(claim), claim.tenant, job, recorder, held.over.clone()).await?;
         plugin.run(spec, &reach, &mut sink).await
     }
 }

@@ -15,7 +15,7 @@ use crate::config::{self, Config, process_environment};
 use crate::datadir::{self, DataDir};
 use crate::{
     acme, backup, bootstrap, catalog, certificate, evaluate, forward, identity, keys, listen, log_signer, metrics,
-    open_store, runner, say, sign, tls,
+    open_store, relays, runner, say, sign, tls,
 };
 
 /// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
@@ -97,6 +97,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
         ..api::Settings::default()
     };
+    let relays = Arc::new(api::Relays::new(relay_settings(config.discovery.lease_s), Arc::clone(&rng)));
     let state = api::ApiState::new(
         store.clone(),
         settings,
@@ -107,12 +108,26 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         Arc::new(sign::Exporter::new(store.clone(), Arc::clone(&signer), Arc::clone(&installed))),
         draining_seen,
     )
-    .with_web(identity::client(&config.identity)?);
+    .with_web(identity::client(&config.identity)?)
+    .with_relays(Arc::clone(&relays));
     let checking = tokio::spawn(identity::check(state.clone(), stop.clone()));
     let limits = listen::Limits::new(&config.server, raise_file_limit());
     let metrics = metrics::serve(&config, limits, &clock, &rng, &stop).await?;
-    let runner =
-        runner::Runner::new(store.clone(), Arc::clone(&installed), evaluator, signer, &config.discovery, &clock, &rng);
+    let runner = runner::Runner::new(
+        store.clone(),
+        Arc::clone(&installed),
+        evaluator,
+        signer,
+        &config.discovery,
+        Arc::clone(&relays),
+        &clock,
+        &rng,
+    );
+    let attending = tokio::spawn(relays::keep(store.clone(), relays, stop.clone()));
+    let listening = {
+        let store = store.clone();
+        tokio::spawn(async move { store.listen().await })
+    };
     let working = tokio::spawn(Arc::new(runner).run(stop.clone()));
     let resealing = tokio::spawn(keys::Resealer::new(&store).run(stop.clone()));
     let keeping = tokio::spawn(keys::keep(Arc::clone(&stores), stop.clone()));
@@ -146,6 +161,8 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     stop.cancel();
     let _ = serving.await;
     let _ = tokio::time::timeout(drain, working).await;
+    listening.abort();
+    let _ = tokio::time::timeout(drain, attending).await;
     let _ = watching.await;
     let _ = tokio::join!(certifying, resealing, keeping);
     if let Some(ordering) = ordering {
@@ -160,6 +177,11 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// A relay's session is kept for as long as a lease, after which its tasks are given to somebody else anyway.
+fn relay_settings(lease_s: u32) -> gateway::HubSettings {
+    gateway::HubSettings { resume: Duration::from_secs(lease_s.into()), ..gateway::HubSettings::default() }
 }
 
 /// Lets the process open as many files as it may, since each connection is one; how many that is.

@@ -7,7 +7,8 @@ use access::{OpCtx, ops};
 use async_trait::async_trait;
 use compliance::Ruleset;
 use domain::{
-    CollectionId, Coverage, Digest, Error, EvidenceId, JobId, NodeId, Page, Result, ScopeId, TenantId, Timestamp,
+    CollectionId, Coverage, Digest, Error, EvidenceId, JobId, NodeId, Page, RelayId, Result, ScopeId, TenantId,
+    Timestamp,
 };
 use evidence::statement::{
     CollectionStatement, Collector, EvidenceKind, NODES_MAX, NodeList, Request, Response, Source, Statement, Subject,
@@ -17,6 +18,7 @@ use plugins::{Manifest, Sink};
 use store::{Claim, Collection, Ingest, NewArtifact, NewStatement, Store};
 use tokio_util::sync::CancellationToken;
 use transport::{CallRecord, Recorder};
+use wire::relay::Hello;
 
 use crate::sign::Signer;
 
@@ -53,6 +55,8 @@ pub(crate) struct TaskParts {
     /// Lost or cancelled: nothing more is written.
     pub(crate) over: CancellationToken,
     pub(crate) progress: Arc<Mutex<Progress>>,
+    /// The relay that collects, and what it says of itself.
+    pub(crate) relay: Option<(RelayId, Arc<Hello>)>,
 }
 
 /// The statements of one task, each naming the one before: a missing one shows.
@@ -114,6 +118,7 @@ impl StoreSink {
             .collect();
         subjects.sort_by_key(|subject| subject.digest);
         subjects.dedup_by_key(|subject| subject.digest);
+        let relay = self.task.relay.as_ref();
         CollectionStatement {
             subjects,
             tenant: self.tenant(),
@@ -131,9 +136,14 @@ impl StoreSink {
             collector: Collector {
                 name: format!("cairn/{}", self.task.manifest.name),
                 version: self.task.manifest.version.to_owned(),
-                artifact_sha256: self.task.signer.program(),
+                artifact_sha256: relay.map_or_else(|| self.task.signer.program(), |(_, hello)| hello.program),
                 config_sha256: self.task.config_sha256,
-                host: self.task.signer.host().to_owned(),
+                host: relay
+                    .map_or_else(|| self.task.signer.host(), |(_, hello)| &hello.host)
+                    .chars()
+                    .take(255)
+                    .collect(),
+                relay: relay.map(|(relay, _)| *relay),
             },
             times,
             prev: self.chain.prev,

@@ -26,6 +26,10 @@ mod fleet;
 mod hostile;
 #[path = "journey/keys.rs"]
 mod keys;
+#[path = "journey/relay.rs"]
+mod relay;
+#[path = "journey/relay_world.rs"]
+mod relay_world;
 #[path = "journey/scarce.rs"]
 mod scarce;
 #[path = "journey/second_factor.rs"]

@@ -2,13 +2,14 @@
 
 use access::ops;
 use domain::{
-    CollectionId, CredentialId, Error, EvidenceId, JobId, JobStatus, Result, ScheduleId, TaskId, TaskStatus, TenantId,
-    Timestamp,
+    CollectionId, CredentialId, Error, EvidenceId, JobId, JobStatus, RelayId, Result, ScheduleId, TaskId, TaskStatus,
+    TenantId, Timestamp,
 };
 use serde_json::{Map, Value, json};
 
 use crate::audit::{Category, Change};
 use crate::db::{Row, Tx, args};
+use crate::relay::check_relay;
 use crate::unit::{Read, Write};
 use crate::work::{self, WorkKind};
 use crate::{Page, Store, run};
@@ -24,6 +25,8 @@ pub struct NewJob {
     pub config: Map<String, Value>,
     /// The schedule that it belongs to.
     pub schedule: Option<ScheduleId>,
+    /// The relay that does it; without one any server does.
+    pub relay: Option<RelayId>,
 }
 
 /// A job.
@@ -37,6 +40,8 @@ pub struct JobRow {
     pub credential: Option<CredentialId>,
     /// The schedule that made it; may be gone by now.
     pub schedule: Option<ScheduleId>,
+    /// The relay that does it; may be revoked by now.
+    pub relay: Option<RelayId>,
     /// The plugin's settings.
     pub config: Map<String, Value>,
     /// Where it stands.
@@ -141,8 +146,8 @@ macro_rules! job_sql {
             "SELECT j.id, j.plugin, j.credential_id, j.schedule_id, j.config, j.status, j.requested_by, j.created_at, j.started_at, \
              j.finished_at, j.cancel_requested, j.error, \
              (SELECT COUNT(*) FROM task t WHERE t.tenant_id = j.tenant_id AND t.job_id = j.id), \
-             (SELECT COUNT(*) FROM task t WHERE t.tenant_id = j.tenant_id AND t.job_id = j.id AND t.status NOT IN ('queued', 'running')) \
-             FROM job j WHERE j.tenant_id = $1 ",
+             (SELECT COUNT(*) FROM task t WHERE t.tenant_id = j.tenant_id AND t.job_id = j.id AND t.status NOT IN ('queued', 'running')), \
+             j.relay_id FROM job j WHERE j.tenant_id = $1 ",
             $rest
         )
     };
@@ -182,6 +187,7 @@ fn job_row(row: &Row) -> Result<JobRow> {
         error: row.opt_text(11)?,
         tasks: count(row, 12)?,
         tasks_ended: count(row, 13)?,
+        relay: row.opt_uuid(14)?.map(RelayId::from_uuid),
     })
 }
 
@@ -243,10 +249,11 @@ pub(crate) async fn job_insert(
     requested_by: &str,
 ) -> Result<JobRow> {
     check_credential(tx, tenant, &new.plugin, new.credential).await?;
+    check_relay(tx, tenant, new.relay).await?;
     let (id, now) = (JobId::generate(&**store.clock(), &**store.rng()), store.clock().now());
     tx.execute(
         "INSERT INTO job (tenant_id, id, plugin, credential_id, schedule_id, config, status, requested_by, created_at, \
-         cancel_requested, planned) VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, FALSE, FALSE)",
+         cancel_requested, planned, relay_id) VALUES ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, FALSE, FALSE, $9)",
         args![
             tenant,
             id,
@@ -255,18 +262,22 @@ pub(crate) async fn job_insert(
             new.schedule.map(|id| id.as_uuid()),
             json!(new.config).to_string(),
             requested_by,
-            now
+            now,
+            new.relay.map(|id| id.as_uuid())
         ],
     )
     .await?;
-    work::push(tx, tenant, WorkKind::Plan, id.as_uuid(), now).await?;
+    work::push_placed(tx, tenant, WorkKind::Plan, id.as_uuid(), now, new.relay).await?;
     job_find(tx, tenant, id).await
 }
 
 /// What the audit log keeps of a new job. Settings hold no secrets: plugins take those from credentials only.
 pub(crate) fn job_change(job: &JobRow) -> Change {
-    let detail =
+    let mut detail =
         json!({"plugin": job.plugin, "credential": job.credential, "schedule": job.schedule, "config": job.config});
+    if let (Some(relay), Some(detail)) = (job.relay, detail.as_object_mut()) {
+        detail.insert("relay".to_owned(), json!(relay));
+    }
     Change::to(Category::Discovery, "job", job.id).detail(detail)
 }
 

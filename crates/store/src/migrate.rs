@@ -16,6 +16,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("../migrations/0006_vault.sql")),
     (9, include_str!("../migrations/0009_collection.sql")),
     (10, include_str!("../migrations/0010_fleet.sql")),
+    (11, include_str!("../migrations/0011_relay.sql")),
     (15, include_str!("../migrations/0015_restored_user.sql")),
 ];
 

@@ -12,7 +12,7 @@ use crate::bulk::Batch;
 use crate::db::{Tx, args};
 use crate::job::{JobRow, TaskRow, count, job_find, stored, task_find};
 use crate::unit::Write;
-use crate::work::{self, ATTEMPTS_MAX, Claim, WorkKind};
+use crate::work::{self, ATTEMPTS_MAX, Claim, WorkKind, backoff_ms};
 
 /// A task that a plugin planned.
 #[derive(Debug, Clone)]
@@ -170,11 +170,6 @@ async fn end_task(
     work::remove(tx, task.as_uuid()).await
 }
 
-/// Milliseconds before the next try: 5 s, 10 s, 20 s, 40 s.
-fn backoff_ms(attempt: u32) -> i64 {
-    5_000 << attempt.saturating_sub(1).min(6)
-}
-
 fn given_up() -> String {
     format!(
         "given up after {ATTEMPTS_MAX} tries: each ended without a word, as when the server is killed or runs out of memory"
@@ -268,10 +263,12 @@ impl Write<ops::JobRun> {
         self.tx
             .bulk(
                 &Batch::new().uuid("id", ids),
-                "INSERT INTO work (id, kind, owner_tenant, due_at, attempt, cancel) SELECT v.id, $1, $2, $3, 0, FALSE FROM v",
-                args![WorkKind::Task.as_str(), tenant, now],
+                "INSERT INTO work (id, kind, owner_tenant, due_at, attempt, cancel, relay_id) \
+                 SELECT v.id, $1, $2, $3, 0, FALSE, $4 FROM v",
+                args![WorkKind::Task.as_str(), tenant, now, claim.relay.map(|relay| relay.as_uuid())],
             )
             .await?;
+        crate::signal::announce_work(&mut self.tx).await?;
         let change = settle(&mut self.tx, now, tenant, id).await?;
         let store = self.store.clone();
         self.keep(id, change).await?;

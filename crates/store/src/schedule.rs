@@ -1,13 +1,14 @@
 //! Jobs that repeat. A schedule stands in the work queue like any other work, so exactly one worker of all servers makes its next job.
 
 use access::ops;
-use domain::{CredentialId, Error, Result, ScheduleId, Timestamp};
+use domain::{CredentialId, Error, RelayId, Result, ScheduleId, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::Page;
 use crate::audit::{Category, Change};
 use crate::db::{Row, args};
 use crate::job::{JobRow, NewJob, check_credential, job_change, job_insert};
+use crate::relay::check_relay;
 use crate::unit::{Read, Write};
 use crate::work::{self, Claim, WorkKind};
 
@@ -23,6 +24,8 @@ pub struct NewSchedule {
     pub plugin: String,
     /// What it signs in with, if it needs to.
     pub credential: Option<CredentialId>,
+    /// The relay that does it.
+    pub relay: Option<RelayId>,
     /// Its settings.
     pub config: Map<String, Value>,
     /// Seconds from one start to the next, from 60 to 366 days.
@@ -38,6 +41,8 @@ pub struct ScheduleRow {
     pub plugin: String,
     /// What it signs in with.
     pub credential: Option<CredentialId>,
+    /// The relay that does it.
+    pub relay: Option<RelayId>,
     /// The plugin's settings.
     pub config: Map<String, Value>,
     /// Seconds from one start to the next.
@@ -60,6 +65,7 @@ fn schedule_row(row: &Row) -> Result<ScheduleRow> {
         next_at: row.time(5)?,
         created_at: row.time(6)?,
         created_by: row.text(7)?,
+        relay: row.opt_uuid(8)?.map(RelayId::from_uuid),
     })
 }
 
@@ -71,10 +77,12 @@ impl Write<ops::ScheduleCreate> {
         }
         let (tenant, now) = (self.tenant(), self.store.clock().now());
         check_credential(&mut self.tx, tenant, &new.plugin, new.credential).await?;
+        check_relay(&mut self.tx, tenant, new.relay).await?;
         let schedule = ScheduleRow {
             id: ScheduleId::generate(&**self.store.clock(), &**self.store.rng()),
             plugin: new.plugin,
             credential: new.credential,
+            relay: new.relay,
             config: new.config,
             interval_s: i64::from(new.interval_s),
             next_at: now,
@@ -83,8 +91,8 @@ impl Write<ops::ScheduleCreate> {
         };
         self.tx
             .execute(
-                "INSERT INTO schedule (tenant_id, id, plugin, credential_id, config, interval_s, next_at, created_at, created_by) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "INSERT INTO schedule (tenant_id, id, plugin, credential_id, config, interval_s, next_at, created_at, created_by, relay_id) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 args![
                     tenant,
                     schedule.id,
@@ -94,7 +102,8 @@ impl Write<ops::ScheduleCreate> {
                     schedule.interval_s,
                     now,
                     now,
-                    schedule.created_by.as_str()
+                    schedule.created_by.as_str(),
+                    schedule.relay.map(|id| id.as_uuid())
                 ],
             )
             .await?;
@@ -104,6 +113,7 @@ impl Write<ops::ScheduleCreate> {
             "credential": schedule.credential,
             "config": schedule.config,
             "interval_s": schedule.interval_s,
+            "relay": schedule.relay,
         });
         let store = self.store.clone();
         self.commit(Change::to(Category::Discovery, "schedule", schedule.id).detail(detail)).await?;
@@ -123,7 +133,7 @@ impl Read<ops::ScheduleList> {
         let rows = self
             .tx
             .rows(
-                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by FROM schedule \
+                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by, relay_id FROM schedule \
                  WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
                 args![tenant, after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()), i64::from(limit) + 1],
             )
@@ -156,7 +166,7 @@ impl Write<ops::JobRun> {
         let row = self
             .tx
             .row(
-                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by FROM schedule \
+                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by, relay_id FROM schedule \
                  WHERE tenant_id = $1 AND id = $2",
                 args![tenant, id],
             )
@@ -187,6 +197,7 @@ impl Write<ops::JobRun> {
             credential: schedule.credential,
             config: schedule.config,
             schedule: Some(id),
+            relay: schedule.relay,
         };
         let (store, requested_by) = (self.store.clone(), self.permit.ctx().actor().to_string());
         let job = job_insert(&mut self.tx, &store, tenant, &new, &requested_by).await?;

@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use domain::{Error, JobId, Result, TaskId, TenantId, Timestamp};
+use domain::{Error, JobId, RelayId, Result, TaskId, TenantId, Timestamp};
 use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
-use crate::Store;
 use crate::db::{Engine, Tx, args};
+use crate::{Store, signal};
 
 /// How often one piece of work is tried; after that it has failed for good, and says so.
 pub const ATTEMPTS_MAX: u32 = 5;
@@ -64,6 +64,8 @@ pub struct Claim {
     pub tenant: TenantId,
     /// Which try this is, from 1; above [`ATTEMPTS_MAX`] the start function gives the work up.
     pub attempt: u32,
+    /// The relay that does it.
+    pub relay: Option<RelayId>,
     pub(crate) id: Uuid,
     lease: Uuid,
 }
@@ -108,11 +110,13 @@ pub struct JobChange {
 pub(crate) struct Signals {
     changes: broadcast::Sender<JobChange>,
     work: Notify,
+    /// Relays about which another server asks.
+    pub(crate) relays: broadcast::Sender<RelayId>,
 }
 
 impl Default for Signals {
     fn default() -> Self {
-        Self { changes: broadcast::channel(256).0, work: Notify::new() }
+        Self { changes: broadcast::channel(256).0, work: Notify::new(), relays: broadcast::channel(256).0 }
     }
 }
 
@@ -140,6 +144,11 @@ impl JobChanges {
     }
 }
 
+/// Milliseconds before the next try: 5 s, 10 s, 20 s, 40 s.
+pub(crate) fn backoff_ms(attempt: u32) -> i64 {
+    5_000 << attempt.saturating_sub(1).min(6)
+}
+
 fn lost() -> Error {
     Error::conflict("the lease on this work was lost: another worker has it, or it was cancelled")
 }
@@ -156,14 +165,26 @@ pub(crate) async fn fence(tx: &mut Tx, tenant: TenantId, claim: &Claim) -> Resul
     if held == 1 { Ok(()) } else { Err(lost()) }
 }
 
-/// Queues work.
+/// Queues work of this server and every other.
 pub(crate) async fn push(tx: &mut Tx, tenant: TenantId, kind: WorkKind, id: Uuid, due_at: Timestamp) -> Result<()> {
+    push_placed(tx, tenant, kind, id, due_at, None).await
+}
+
+/// Queues work, with `relay` for the server on which that relay hangs.
+pub(crate) async fn push_placed(
+    tx: &mut Tx,
+    tenant: TenantId,
+    kind: WorkKind,
+    id: Uuid,
+    due_at: Timestamp,
+    relay: Option<RelayId>,
+) -> Result<()> {
     tx.execute(
-        "INSERT INTO work (id, kind, owner_tenant, due_at, attempt, cancel) VALUES ($1, $2, $3, $4, 0, FALSE)",
-        args![id, kind.as_str(), tenant, due_at],
+        "INSERT INTO work (id, kind, owner_tenant, due_at, attempt, cancel, relay_id) VALUES ($1, $2, $3, $4, 0, FALSE, $5)",
+        args![id, kind.as_str(), tenant, due_at, relay.map(|relay| relay.as_uuid())],
     )
-    .await
-    .map(drop)
+    .await?;
+    signal::announce_work(tx).await
 }
 
 /// Takes done work off the queue.
@@ -177,37 +198,64 @@ pub(crate) async fn put_back(tx: &mut Tx, claim: &Claim, due_at: Timestamp, atte
         "UPDATE work SET due_at = $3, attempt = $4, lease_id = NULL, lease_owner = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2",
         args![claim.id, claim.lease, due_at, i64::from(attempt)],
     )
-    .await
-    .map(drop)
+    .await?;
+    signal::announce_work(tx).await
 }
 
 macro_rules! claim_sql {
-    ($lock:literal) => {
+    ($place:literal, $lock:literal) => {
         concat!(
             "UPDATE work SET lease_id = $1, lease_owner = $2, lease_until = $3, attempt = attempt + 1 WHERE id = ( \
                SELECT w.id FROM work w WHERE w.due_at <= $4 AND (w.lease_until IS NULL OR w.lease_until <= $4) \
-                 AND EXISTS (SELECT 1 FROM tenant t WHERE t.id = w.owner_tenant AND t.deleted_at IS NULL) \
-               ORDER BY w.due_at, w.id LIMIT 1",
+                 AND EXISTS (SELECT 1 FROM tenant t WHERE t.id = w.owner_tenant AND t.deleted_at IS NULL) ",
+            $place,
+            " ORDER BY w.due_at, w.id LIMIT 1",
             $lock,
-            ") RETURNING id, kind, owner_tenant, attempt"
+            ") RETURNING id, kind, owner_tenant, attempt, relay_id"
         )
     };
 }
 
+/// Work that any server may do.
+macro_rules! anywhere {
+    ($lock:literal) => {
+        claim_sql!("AND w.relay_id IS NULL AND $5 = $5", $lock)
+    };
+}
+
+/// Work of the relays that hang on this server.
+macro_rules! placed {
+    ($lock:literal) => {
+        claim_sql!("AND EXISTS (SELECT 1 FROM relay_link l WHERE l.relay_id = w.relay_id AND l.server = $5)", $lock)
+    };
+}
+
 impl Store {
-    /// Claims the work that has waited longest, for `lease_ms` milliseconds. No two workers ever hold one piece of work at a time.
+    /// Claims the work that has waited longest, for `lease_ms` milliseconds. No two workers ever hold one piece of work at a time. Work of a
+    /// relay is not among it.
     pub async fn work_claim(&self, worker: &str, lease_ms: i64) -> Result<Option<Claim>> {
+        self.claim(worker, lease_ms, None).await
+    }
+
+    /// The same with work of the relays that hang on this server, and no other work.
+    pub async fn work_claim_placed(&self, worker: &str, lease_ms: i64, server: Uuid) -> Result<Option<Claim>> {
+        self.claim(worker, lease_ms, Some(server)).await
+    }
+
+    async fn claim(&self, worker: &str, lease_ms: i64, server: Option<Uuid>) -> Result<Option<Claim>> {
         let mut lease = [0u8; 16];
         self.rng().fill(&mut lease);
         let lease = Uuid::from_bytes(lease);
         let mut tx = self.db().write().await?;
-        let sql = match tx.engine() {
-            Engine::Sqlite => claim_sql!(""),
-            Engine::Pg => claim_sql!(" FOR UPDATE OF w SKIP LOCKED"),
+        let sql = match (tx.engine(), server) {
+            (Engine::Sqlite, None) => anywhere!(""),
+            (Engine::Sqlite, Some(_)) => placed!(""),
+            (Engine::Pg, None) => anywhere!(" FOR UPDATE OF w SKIP LOCKED"),
+            (Engine::Pg, Some(_)) => placed!(" FOR UPDATE OF w SKIP LOCKED"),
         };
         // Only now, under SQLite's write lock: a time from before the wait for it would give a shorter lease.
         let now = self.clock().now();
-        let row = tx.row(sql, args![lease, worker, now.plus_millis(lease_ms), now]).await?;
+        let row = tx.row(sql, args![lease, worker, now.plus_millis(lease_ms), now, server.unwrap_or_default()]).await?;
         let claim = match row {
             None => None,
             Some(row) => Some(Claim {
@@ -215,6 +263,7 @@ impl Store {
                 kind: row.parse(1)?,
                 tenant: TenantId::from_uuid(row.uuid(2)?),
                 attempt: u32::try_from(row.i64(3)?).unwrap_or(u32::MAX),
+                relay: row.opt_uuid(4)?.map(RelayId::from_uuid),
                 lease,
             }),
         };
@@ -248,6 +297,14 @@ impl Store {
         tx.commit().await?;
         self.inner.signals.work.notify_one();
         Ok(())
+    }
+
+    /// Gives held work back for a little later: what it needs is away. It counts as a try.
+    pub async fn work_postpone(&self, claim: &Claim) -> Result<()> {
+        let mut tx = self.db().write().await?;
+        let due_at = self.clock().now().plus_millis(backoff_ms(claim.attempt));
+        put_back(&mut tx, claim, due_at, claim.attempt).await?;
+        tx.commit().await
     }
 
     /// Waits until this server queued work, at most `max`: another server's work, expired leases and due schedules make no sign here.

@@ -16,6 +16,7 @@
 )]
 
 pub mod authenticator;
+pub mod cable;
 pub mod clock;
 pub mod golden;
 pub mod logs;

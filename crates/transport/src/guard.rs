@@ -27,6 +27,8 @@ pub enum Special {
     LinkLocal,
     /// A service of the machine's platform that hands out its secrets.
     Metadata,
+    /// Outside of the networks in which whoever makes the call may work.
+    Outside,
 }
 
 impl fmt::Display for Special {
@@ -38,6 +40,7 @@ impl fmt::Display for Special {
             Self::Loopback => "an address of this machine itself",
             Self::LinkLocal => "a link-local address",
             Self::Metadata => "the address of a cloud's metadata service",
+            Self::Outside => "outside of the networks of this relay (`RELAY_NETWORKS`)",
         })
     }
 }
@@ -113,12 +116,13 @@ impl From<Refused> for CallError {
 pub struct Guard {
     loopback: bool,
     allowed: Vec<Network>,
+    within: Vec<Network>,
 }
 
 impl Guard {
     /// Whether this machine may be a target: the installation's decision.
     pub fn loopback(loopback: bool) -> Self {
-        Self { loopback, allowed: Vec::new() }
+        Self { loopback, allowed: Vec::new(), within: Vec::new() }
     }
 
     /// Also the special addresses inside these networks: the tenant's target policy. A metadata service is allowed only by a network that is
@@ -129,6 +133,18 @@ impl Guard {
         self
     }
 
+    /// Only addresses inside these networks, whatever else is allowed; none named: no such limit.
+    #[must_use]
+    pub fn within(mut self, networks: &[Network]) -> Self {
+        self.within.extend_from_slice(networks);
+        self
+    }
+
+    /// The networks of [`Guard::within`].
+    pub fn networks(&self) -> &[Network] {
+        &self.within
+    }
+
     /// Whether the installation lets this machine be a target.
     pub fn allows_loopback(&self) -> bool {
         self.loopback
@@ -136,16 +152,19 @@ impl Guard {
 
     /// Whether an address may be connected to.
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
-        let Some(special) = special(address) else { return Ok(()) };
         let real = match address {
             IpAddr::V6(ip) => embedded(ip).map_or(address, IpAddr::V4),
             IpAddr::V4(_) => address,
         };
+        if !self.within.is_empty() && !self.within.iter().any(|network| network.contains(real)) {
+            return Err(Refused { address, special: Special::Outside });
+        }
+        let Some(special) = special(address) else { return Ok(()) };
         let named = |exactly: bool| {
             self.allowed.iter().any(|network| network.contains(real) && (!exactly || network.is_one_address()))
         };
         let allowed = match special {
-            Special::Unspecified | Special::Multicast | Special::Broadcast => false,
+            Special::Unspecified | Special::Multicast | Special::Broadcast | Special::Outside => false,
             Special::Loopback => self.loopback || named(false),
             Special::LinkLocal => named(false),
             Special::Metadata => named(true),
@@ -217,6 +236,24 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn attack_25_outside_of_its_networks_nothing_is_a_target_whatever_else_is_allowed() {
+        let network = |text: &str| text.parse::<Network>().unwrap();
+        let guard = Guard::loopback(true).allowing([network("169.254.0.0/16")]).within(&[network("10.0.0.0/8")]);
+        for (address, allowed) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.1.2.3", true),
+            ("192.0.2.7", false),
+            ("127.0.0.1", false),
+            ("169.254.1.1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(guard.check(address.parse().unwrap()).is_ok(), allowed, "{address}");
+        }
+        let both = Guard::default().within(&[network("127.0.0.0/8")]);
+        assert!(both.check("127.0.0.1".parse().unwrap()).is_err(), "inside of them it is as special as before");
     }
 
     #[test]

@@ -109,6 +109,7 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
                 let credentials = AwsCredentials::from_secret_json(secret)?;
                 let mut config = AwsConfig::from_settings(job.config, job.guard.allows_loopback())?;
                 config.call_timeout = job.call_timeout;
+                config.networks = job.guard.networks().to_vec();
                 let client = AwsClient::new(credentials, config, job.pacer, job.recorder, job.clock, job.rng)?;
                 reach.aws = Some(client);
             }

@@ -39,8 +39,8 @@ pub struct ResponseRecord {
     pub tls_leaf: Option<Digest>,
 }
 
-/// One call: in order, also when it failed.
-#[derive(Debug, Clone)]
+/// One call: in order, also when it failed. A relay sends it as it is, and the bytes beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallRecord {
     /// The scope that it was made for.
     pub scope: ScopeId,
@@ -57,6 +57,7 @@ pub struct CallRecord {
     /// Tries beyond the first.
     pub retries: u32,
     /// The raw bytes, where evidence needs them.
+    #[serde(skip)]
     pub kept: Option<Bytes>,
 }
 

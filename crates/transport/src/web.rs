@@ -22,6 +22,8 @@ use crate::guard::Guard;
 pub struct WebConfig {
     /// Whether the service may be this machine, and then also speak plain HTTP.
     pub loopback: bool,
+    /// The only networks that may be connected to; none named: no such limit.
+    pub networks: Vec<domain::Network>,
     /// Services of the machine's own platform (instance metadata, a container's credential endpoint) that may be called although their
     /// addresses are refused otherwise, in plain HTTP: each by its exact address and port. No name leads to them.
     pub local_services: Vec<SocketAddr>,
@@ -41,6 +43,7 @@ impl Default for WebConfig {
     fn default() -> Self {
         Self {
             loopback: false,
+            networks: Vec::new(),
             local_services: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
@@ -279,7 +282,7 @@ pub(crate) fn connector(config: &WebConfig) -> Result<reqwest::Client, String> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .dns_resolver(Resolver(Guard::loopback(config.loopback)))
+        .dns_resolver(Resolver(Guard::loopback(config.loopback).within(&config.networks)))
         .connect_timeout(config.connect_timeout)
         .pool_max_idle_per_host(config.idle_connections)
         .user_agent(concat!("cairn/", env!("CARGO_PKG_VERSION")))

@@ -1,6 +1,6 @@
 //! Discovery jobs.
 
-use domain::{CredentialId, JobId, ScheduleId, TaskId, Timestamp};
+use domain::{CredentialId, JobId, RelayId, ScheduleId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -15,6 +15,9 @@ pub struct JobCreate {
     /// The credential's id or name, where the plugin needs one.
     #[serde(default)]
     pub credential: Option<String>,
+    /// The relay that does it, by id or name; without one a server does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
     /// The plugin's settings.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -35,6 +38,9 @@ pub struct Job {
     /// The schedule that started it.
     #[schema(value_type = Option<String>)]
     pub schedule: Option<ScheduleId>,
+    /// The relay that does it.
+    #[schema(value_type = Option<String>)]
+    pub relay: Option<RelayId>,
     /// The plugin's settings.
     #[schema(value_type = Object)]
     pub config: Map<String, Value>,
@@ -117,6 +123,9 @@ pub struct ScheduleCreate {
     /// The credential's id or name, where the plugin needs one.
     #[serde(default)]
     pub credential: Option<String>,
+    /// The relay that does it, by id or name; without one a server does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
     /// The plugin's settings.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -136,6 +145,9 @@ pub struct Schedule {
     /// The credential.
     #[schema(value_type = Option<String>)]
     pub credential: Option<CredentialId>,
+    /// The relay that does it.
+    #[schema(value_type = Option<String>)]
+    pub relay: Option<RelayId>,
     /// The plugin's settings.
     #[schema(value_type = Object)]
     pub config: Map<String, Value>,

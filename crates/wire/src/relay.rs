@@ -9,6 +9,14 @@ use serde_json::{Map, Value};
 /// The WebSocket subprotocol (RFC 6455, section 1.9) of the channel.
 pub const SUBPROTOCOL: &str = "cairn-relay.v1";
 
+/// What a credential is sealed for (HPKE's `info`).
+pub const SEALING_USE: &[u8] = b"cairn relay: credential of a task, version 1";
+
+/// The place of a sealed credential (HPKE's `aad`): one job's, so that it opens for no other.
+pub fn sealing_place(job: JobId, credential: CredentialId) -> String {
+    format!("{job} {credential}")
+}
+
 /// What a relay says first.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

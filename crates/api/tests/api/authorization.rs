@@ -32,9 +32,10 @@ const PUBLIC: [&str; 10] = [
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 /// Agents and relays, in `fleet.rs`, too.
-const PROVEN: [(&str, &str); 5] = [
+const PROVEN: [(&str, &str); 6] = [
     ("agent_renew", "401"),
     ("enroll", "401"),
+    ("relay_connect", "401"),
     ("relay_renew", "401"),
     ("session_confirm", "401"),
     ("session_create_by_passkey", "400"),

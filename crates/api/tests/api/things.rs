@@ -24,7 +24,13 @@ impl World {
     }
 
     pub(crate) async fn job(&self, tenant: TenantId) -> String {
-        let new = store::NewJob { plugin: "host".to_owned(), credential: None, config: Map::new(), schedule: None };
+        let new = store::NewJob {
+            relay: None,
+            plugin: "host".to_owned(),
+            credential: None,
+            config: Map::new(),
+            schedule: None,
+        };
         self.store
             .write(self.permit::<ops::JobCreate>(tenant))
             .await
@@ -37,7 +43,13 @@ impl World {
     }
 
     pub(crate) async fn schedule(&self, tenant: TenantId) -> String {
-        let new = NewSchedule { plugin: "host".to_owned(), credential: None, config: Map::new(), interval_s: 3_600 };
+        let new = NewSchedule {
+            relay: None,
+            plugin: "host".to_owned(),
+            credential: None,
+            config: Map::new(),
+            interval_s: 3_600,
+        };
         self.store
             .write(self.permit::<ops::ScheduleCreate>(tenant))
             .await

@@ -86,6 +86,7 @@ pub(crate) fn collection(evidence: char, artifacts: &[&[u8]]) -> CollectionState
             artifact_sha256: sha256(b"binary"),
             config_sha256: sha256(b"config"),
             host: "builder".to_owned(),
+            relay: None,
         },
         times: Times { started: moment(), finished: moment(), clock_source: "system".to_owned(), offset_ms: Some(-3) },
         prev: Some(sha256(b"before")),

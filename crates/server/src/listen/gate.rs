@@ -8,7 +8,7 @@
 //! - the next head begins where the length or the chunks of the body before it say, and there is only one way to read those;
 //! - after a refusal nothing more is read.
 //!
-//! A connection that switches protocols (WebSocket, to come) leaves the gate when the switch is answered.
+//! A connection that switches protocols (the relay channel) leaves the gate when the switch is answered.
 
 use http::StatusCode;
 

@@ -74,6 +74,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 }
                 Poll::Ready(Ok(()))
             }
+            // Another protocol bounds what comes by itself.
+            Check::Gate { passed, .. } if passed.is_empty() && this.watch.is_switched() => {
+                Pin::new(&mut this.inner).poll_read(cx, buf)
+            }
             Check::Gate { gate, passed, refused, refuse, .. } => {
                 while passed.is_empty() && refused.is_none() {
                     let mut bytes = [0; READ_BYTES];
@@ -115,6 +119,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.watch.is_switched() {
+            return Pin::new(&mut this.inner).poll_shutdown(cx);
+        }
         let Check::Gate { gate, refused, lingering, .. } = &mut this.check else {
             return Pin::new(&mut this.inner).poll_shutdown(cx);
         };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub(super) struct Watch {
     condemned: Notify,
     /// Who waits for the last request to end.
     quiet: AtomicWaker,
+    /// Whether the connection speaks another protocol now.
+    switched: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -35,11 +38,26 @@ struct State {
 impl Watch {
     pub(super) fn new() -> Arc<Self> {
         let state = State { requests: 0, idle_since: Instant::now(), untaken: HashMap::new(), next: 0 };
-        Arc::new(Self { state: Mutex::new(state), condemned: Notify::new(), quiet: AtomicWaker::new() })
+        Arc::new(Self {
+            state: Mutex::new(state),
+            condemned: Notify::new(),
+            quiet: AtomicWaker::new(),
+            switched: AtomicBool::new(false),
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer that is about to be sent switches protocols: what comes after this is no HTTP.
+    pub(super) fn switch(&self) {
+        self.switched.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection speaks another protocol.
+    pub(super) fn is_switched(&self) -> bool {
+        self.switched.load(Ordering::Acquire)
     }
 
     /// Ends the connection, politely.

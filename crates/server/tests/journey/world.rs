@@ -111,6 +111,22 @@ impl World {
         world
     }
 
+    /// Another server on the same database, with a data directory, a certificate and a port of its own. The master key is the same.
+    pub(crate) fn beside(&self) -> Self {
+        let Engine::Postgres(database) = &self.engine else { panic!("SQLite is for one server") };
+        let key = self.data().join("master.key");
+        let mut other = Self::new(Engine::Sqlite).with("CAIRN_DATABASE_MASTER_KEY_FILE", key.to_str().unwrap());
+        other.private("password", &self.password);
+        other.password.clone_from(&self.password);
+        other.extra.extend(self.extra.iter().cloned());
+        for (name, url) in
+            [("CAIRN_DATABASE_URL", &database.app_url), ("CAIRN_DATABASE_OWNER_URL", &database.owner_url)]
+        {
+            other.extra.push((name.to_owned(), url.clone()));
+        }
+        other
+    }
+
     /// Sets an environment variable of the server.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.extra.push((name.to_owned(), value.to_owned()));

@@ -160,6 +160,7 @@ async fn live(world: &World) -> Lived {
             unit.credential_create("aws", &name, "aws-keys", &Secret::new(secret.as_str())).await.unwrap().id,
         );
         let job = store::NewJob {
+            relay: None,
             plugin: "host".to_owned(),
             credential: None,
             config: serde_json::Map::new(),

@@ -16,7 +16,7 @@ use crate::pair::{Pair, each_engine};
 pub(crate) const LEASE_MS: i64 = 30_000;
 
 pub(crate) fn new_job() -> NewJob {
-    NewJob { plugin: "host".to_owned(), credential: None, config: Map::new(), schedule: None }
+    NewJob { relay: None, plugin: "host".to_owned(), credential: None, config: Map::new(), schedule: None }
 }
 
 pub(crate) fn tasks(keys: &[&str]) -> Vec<NewTask> {
@@ -347,8 +347,13 @@ async fn cancelling_stops_what_waits_at_once_and_what_runs_at_its_next_renewal()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_schedule_makes_one_job_at_a_time_and_leaves_missed_runs_out() {
     each_engine(async |world| {
-        let new =
-            |interval_s| NewSchedule { plugin: "host".to_owned(), credential: None, config: Map::new(), interval_s };
+        let new = |interval_s| NewSchedule {
+            relay: None,
+            plugin: "host".to_owned(),
+            credential: None,
+            config: Map::new(),
+            interval_s,
+        };
         let refused = world.write::<ops::ScheduleCreate>(world.a).await.schedule_create(new(59)).await.unwrap_err();
         assert!(refused.to_string().contains("60 seconds"), "{refused}");
         let schedule = world.write::<ops::ScheduleCreate>(world.a).await.schedule_create(new(60)).await.unwrap();
@@ -439,7 +444,13 @@ async fn a_credential_of_another_plugin_or_tenant_is_refused() {
 async fn another_tenant_sees_and_touches_no_job_and_no_schedule() {
     each_engine(async |world| {
         let job = world.job(world.a).await;
-        let new = NewSchedule { plugin: "host".to_owned(), credential: None, config: Map::new(), interval_s: 60 };
+        let new = NewSchedule {
+            relay: None,
+            plugin: "host".to_owned(),
+            credential: None,
+            config: Map::new(),
+            interval_s: 60,
+        };
         let schedule = world.write::<ops::ScheduleCreate>(world.a).await.schedule_create(new).await.unwrap();
         assert!(
             world

@@ -57,10 +57,16 @@ async fn fill(pair: &Pair<'_>, tenant: TenantId, marker: &'static str, evidence:
     let unit = pair.write::<ops::CredentialCreate>(tenant).await;
     let secret = Secret::new(testkit::logs::plant("a credential").into_bytes());
     let credential = unit.credential_create("aws", &marker.parse().unwrap(), "aws-keys", &secret).await.unwrap().id;
-    let job = NewJob { plugin: "host".to_owned(), credential: None, config: object(marker), schedule: None };
+    let job =
+        NewJob { relay: None, plugin: "host".to_owned(), credential: None, config: object(marker), schedule: None };
     let job = pair.write::<ops::JobCreate>(tenant).await.job_create(job).await.unwrap().id;
-    let schedule =
-        NewSchedule { plugin: "host".to_owned(), credential: None, config: object(marker), interval_s: 3_600 };
+    let schedule = NewSchedule {
+        relay: None,
+        plugin: "host".to_owned(),
+        credential: None,
+        config: object(marker),
+        interval_s: 3_600,
+    };
     let schedule = pair.write::<ops::ScheduleCreate>(tenant).await.schedule_create(schedule).await.unwrap().id;
     // An administrator, so that the other one may go.
     let mut members = Vec::new();
@@ -160,9 +166,15 @@ async fn writes(pair: &Pair<'_>, tenant: TenantId, of: &Things) -> BTreeMap<&'st
 /// Tries to make things in `tenant`; how each attempt ended.
 async fn makes(pair: &Pair<'_>, tenant: TenantId) -> BTreeMap<&'static str, bool> {
     let mut seen = BTreeMap::new();
-    let job = NewJob { plugin: "host".to_owned(), credential: None, config: object("new"), schedule: None };
-    let schedule =
-        NewSchedule { plugin: "host".to_owned(), credential: None, config: object("new"), interval_s: 3_600 };
+    let job =
+        NewJob { relay: None, plugin: "host".to_owned(), credential: None, config: object("new"), schedule: None };
+    let schedule = NewSchedule {
+        relay: None,
+        plugin: "host".to_owned(),
+        credential: None,
+        config: object("new"),
+        interval_s: 3_600,
+    };
     let secret = Secret::new(testkit::logs::plant("a credential").into_bytes());
     let name = "new".parse().unwrap();
     let unit = pair.write::<ops::CredentialCreate>(tenant).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use domain::{Clock, Digest, Limits, Rng, Timestamp};
+use domain::{Clock, Digest, Limits, Network, Rng, Timestamp};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, Semaphore};
@@ -27,6 +27,8 @@ pub struct AwsConfig {
     pub loopback: bool,
     /// Most calls at once.
     pub concurrency: usize,
+    /// The only networks that may be connected to; none named: no such limit.
+    pub networks: Vec<Network>,
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time for one try, from connecting to the reply's last byte.
@@ -46,6 +48,7 @@ impl Default for AwsConfig {
         Self {
             endpoint_url: None,
             loopback: false,
+            networks: Vec::new(),
             concurrency: 16,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(30),
@@ -69,6 +72,12 @@ impl AwsConfig {
             config.concurrency = usize::try_from(count).unwrap_or(usize::MAX).clamp(1, 64);
         }
         Ok(config)
+    }
+}
+
+impl AwsConfig {
+    fn guard(&self) -> Guard {
+        Guard::loopback(self.loopback).within(&self.networks)
     }
 }
 
@@ -129,8 +138,13 @@ impl AwsClient {
     ) -> Result<Self, CallError> {
         let endpoint =
             config.endpoint_url.as_deref().map(|url| endpoint::check_override(url, config.loopback)).transpose()?;
+        // A name is asked about where it is resolved, and the connection once it is there.
+        if let Some(address) = endpoint.as_ref().and_then(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok()) {
+            config.guard().check(address)?;
+        }
         let http = web::connector(&WebConfig {
             loopback: config.loopback,
+            networks: config.networks.clone(),
             connect_timeout: config.connect_timeout,
             idle_connections: config.concurrency,
             extra_roots: config.extra_roots.clone(),
@@ -297,7 +311,7 @@ impl AwsClient {
 
     /// Reads a reply up to the limit.
     async fn read(&self, mut response: reqwest::Response) -> Result<Answer, Failure> {
-        let guard = Guard::loopback(self.config.loopback);
+        let guard = self.config.guard();
         if response.remote_addr().is_some_and(|address| guard.check(address.ip()).is_err()) {
             return Err(Failure::Final(CallError::Unreachable(
                 "the connection went to an address that is refused".to_owned(),

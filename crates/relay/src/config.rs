@@ -1,0 +1,126 @@
+//! The settings of a relay: environment variables, read once, here. A value may be `file:PATH`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use domain::{Network, RelayId, Secret};
+use fleet::{ClientCertificate, Tls, Trust};
+
+use crate::dial::Proxy;
+
+/// The environment, as a function so that tests bring their own.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's environment.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub(crate) fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// What the operator decides.
+pub(crate) struct Settings {
+    /// `RELAY_SERVER`: `https://host:port`.
+    pub(crate) server: String,
+    /// `RELAY_NAME`: the name under which it enrolls; default the machine's.
+    pub(crate) name: String,
+    /// `RELAY_ID`: which relay this has to be; a start with another identity is refused.
+    pub(crate) id: Option<RelayId>,
+    /// `RELAY_DATA_DIR`: the folder of the identity; default `/var/lib/cairn-relay`. Nothing else is ever written.
+    pub(crate) data_dir: PathBuf,
+    /// `RELAY_NETWORKS`: the only networks that its tasks may connect to, between commas; default all.
+    pub(crate) networks: Vec<Network>,
+    /// `RELAY_LOG`: `error`, `warn`, `info`, `debug`; default `info`.
+    pub(crate) log: String,
+    /// `HTTPS_PROXY`, unless `NO_PROXY` names the server.
+    pub(crate) proxy: Option<Proxy>,
+    /// The machine's name.
+    pub(crate) host: String,
+    token: Option<String>,
+    authority: Option<PathBuf>,
+    certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl Settings {
+    pub(crate) fn read(environment: Environment<'_>) -> anyhow::Result<Self> {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let server =
+            environment("RELAY_SERVER").context("set RELAY_SERVER to the server's address, `https://host:port`")?;
+        let id = environment("RELAY_ID").map(|id| id.parse()).transpose();
+        let networks = environment("RELAY_NETWORKS").unwrap_or_default();
+        let networks = networks.split(',').map(str::trim).filter(|text| !text.is_empty());
+        let path = |name| environment(name).map(PathBuf::from);
+        let certificate = match (path("RELAY_CLIENT_CERT"), path("RELAY_CLIENT_KEY")) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => bail!("RELAY_CLIENT_CERT and RELAY_CLIENT_KEY go together: set both or neither"),
+        };
+        Ok(Self {
+            proxy: Proxy::of(environment, &server)?,
+            server,
+            name: environment("RELAY_NAME").unwrap_or_else(|| host.clone()),
+            id: id.context("RELAY_ID")?,
+            data_dir: path("RELAY_DATA_DIR").unwrap_or_else(|| PathBuf::from("/var/lib/cairn-relay")),
+            networks: networks.map(str::parse).collect::<Result<_, _>>().context("RELAY_NETWORKS")?,
+            log: environment("RELAY_LOG").unwrap_or_else(|| "info".to_owned()),
+            host,
+            token: environment("RELAY_TOKEN"),
+            authority: path("RELAY_CA_CERT"),
+            certificate,
+        })
+    }
+
+    /// `RELAY_TOKEN`: an enrollment token, used once.
+    pub(crate) fn token(&self) -> anyhow::Result<Option<Secret>> {
+        let Some(token) = &self.token else { return Ok(None) };
+        match token.strip_prefix("file:") {
+            None => Ok(Some(Secret::new(token.clone()))),
+            Some(path) => {
+                let text = std::fs::read(path).with_context(|| format!("RELAY_TOKEN: cannot read `{path}`"))?;
+                Ok(Some(Secret::new(text)))
+            }
+        }
+    }
+
+    /// `RELAY_CA_CERT`: the authorities to trust instead of the system's; `RELAY_CLIENT_CERT`, `RELAY_CLIENT_KEY`: for servers that ask for a
+    /// certificate.
+    pub(crate) fn tls(&self) -> anyhow::Result<Tls> {
+        let trust = match &self.authority {
+            Some(path) => Trust::of_file(path).context("RELAY_CA_CERT")?,
+            None => Trust::System,
+        };
+        let mut tls = Tls::new(trust);
+        if let Some((certificate, key)) = &self.certificate {
+            let certificate =
+                ClientCertificate::of_files(certificate, key).context("RELAY_CLIENT_CERT, RELAY_CLIENT_KEY")?;
+            tls.certificate = Some(certificate);
+        }
+        Ok(tls)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> anyhow::Result<Settings> {
+        let owned: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Settings::read(&move |name| owned.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        let server = ("RELAY_SERVER", "https://cairn.example:8443");
+        let settings = read(&[server]).unwrap();
+        assert!(settings.token().unwrap().is_none() && settings.networks.is_empty() && settings.proxy.is_none());
+        for (pairs, expect) in [
+            (&[][..], "RELAY_SERVER"),
+            (&[server, ("RELAY_ID", "agt_x")], "RELAY_ID"),
+            (&[server, ("RELAY_NETWORKS", "10.0.0.1/8")], "RELAY_NETWORKS"),
+            (&[server, ("RELAY_CLIENT_CERT", "x.pem")], "RELAY_CLIENT_KEY"),
+            (&[server, ("HTTPS_PROXY", "socks5://proxy")], "HTTPS_PROXY"),
+        ] {
+            let error = format!("{:#}", read(pairs).err().unwrap());
+            assert!(error.contains(expect), "{expect}: {error}");
+        }
+    }
+}

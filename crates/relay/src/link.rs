@@ -1,0 +1,216 @@
+//! Staying connected: dials, says hello, goes on with the session after a cut, and waits with backoff and jitter in between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use domain::{Digest, Rng};
+use fleet::{Client, Tls};
+use gateway::session::{Session, Timing};
+use gateway::websocket::Side;
+use gateway::{Channel, LinkEnd, channel};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wire::frame::{Body, Frame, Reason, VERSION};
+use wire::relay::{Hello, SessionKey, Welcome};
+
+use crate::config::Settings;
+use crate::dial::{self, Proxy};
+use crate::task::Worker;
+
+/// The first wait after a cut, which doubles with each that follows; each is drawn anew between nothing and itself.
+const WAIT: Duration = Duration::from_millis(500);
+/// The longest.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The longest while tasks wait for the session to go on.
+const WAIT_SESSION: Duration = Duration::from_secs(3);
+/// A link that was there for so long ends a row of failures.
+const STEADY: Duration = Duration::from_secs(20);
+/// How long the server's first words may take.
+const GREETING: Duration = Duration::from_secs(20);
+/// How often it is looked whether the credential is due.
+const RENEWAL: Duration = Duration::from_hours(1);
+
+/// The link to the server.
+pub(crate) struct Link {
+    server: String,
+    host: String,
+    proxy: Option<Proxy>,
+    tls: Arc<rustls::ClientConfig>,
+    client: Client,
+    worker: Arc<Worker>,
+    program: Digest,
+    rng: Arc<dyn Rng>,
+    tasks: TaskTracker,
+    session: Option<Open>,
+}
+
+/// A session that may go on.
+struct Open {
+    key: SessionKey,
+    channel: Channel,
+    resume: Duration,
+    /// When its link was cut.
+    cut: Option<Instant>,
+}
+
+/// SHA-256 of the program that runs.
+fn program() -> anyhow::Result<Digest> {
+    let mut file = std::fs::File::open("/proc/self/exe").context("this program cannot be read")?;
+    let (mut hash, mut piece) = (crypto::Sha256::new(), vec![0; 256 * 1_024]);
+    loop {
+        match std::io::Read::read(&mut file, &mut piece)? {
+            0 => return Ok(hash.finish()),
+            length => hash.update(piece.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(
+        settings: &Settings,
+        client: Client,
+        tls: &Tls,
+        worker: Arc<Worker>,
+        rng: Arc<dyn Rng>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            server: settings.server.clone(),
+            host: settings.host.clone(),
+            proxy: settings.proxy.clone(),
+            tls: Arc::new(tls.client_config(&[b"http/1.1"])?),
+            client,
+            worker,
+            program: program()?,
+            rng,
+            tasks: TaskTracker::new(),
+            session: None,
+        })
+    }
+
+    /// Holds the link until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let client = self.client.clone();
+        let renewing = tokio::spawn(async move {
+            loop {
+                if let Err(error) = client.renew_if_due(crate::VERSION).await {
+                    tracing::warn!(%error, "the credential was not renewed yet");
+                }
+                tokio::time::sleep(RENEWAL).await;
+            }
+        });
+        let mut wait = WAIT;
+        while !stop.is_cancelled() {
+            let began = Instant::now();
+            let tried = tokio::select! {
+                tried = self.once(&stop) => tried,
+                () = stop.cancelled() => break,
+            };
+            match tried {
+                Ok(end) => tracing::info!(%end, "the link ended"),
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "no link to the server"),
+            }
+            if began.elapsed() > STEADY {
+                wait = WAIT;
+            }
+            self.forget_late_session();
+            let longest = if self.session.is_some() { wait.min(WAIT_SESSION) } else { wait };
+            let drawn = jitter(longest, &*self.rng);
+            tokio::select! {
+                () = tokio::time::sleep(drawn) => {}
+                () = stop.cancelled() => {}
+            }
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+        renewing.abort();
+        self.end_session("the relay stops");
+        self.tasks.close();
+        let _ = tokio::time::timeout(GREETING, self.tasks.wait()).await;
+    }
+
+    fn end_session(&mut self, text: &str) {
+        if let Some(open) = self.session.take() {
+            open.channel.end(Reason::Done, text);
+        }
+    }
+
+    /// Ends the tasks of a session that the server keeps no longer.
+    fn forget_late_session(&mut self) {
+        let late = |open: &Open| open.cut.is_some_and(|cut| cut.elapsed() > open.resume);
+        if self.session.as_ref().is_some_and(late) {
+            self.end_session("the link was cut for too long");
+        }
+    }
+
+    /// One link, from dialing to its end.
+    async fn once(&mut self, stop: &CancellationToken) -> anyhow::Result<LinkEnd> {
+        let identity = self.client.identity();
+        let (mut socket, mut buffer) =
+            dial::channel(&self.server, self.proxy.as_ref(), &self.tls, identity, &*self.rng).await?;
+        let hello = Hello {
+            versions: vec![VERSION],
+            session: self.session.as_ref().map(|open| open.key),
+            received: self.session.as_ref().map_or(0, |open| open.channel.received()),
+            version: crate::VERSION.to_owned(),
+            program: self.program,
+            host: self.host.clone(),
+            plugins: self.worker.plugins(),
+            sealing_key: self.worker.sealing_key(),
+        };
+        let hello = serde_json::to_vec(&hello)?;
+        channel::write_first(&mut socket, Side::Client, Body::Hello(&hello), &*self.rng).await?;
+        let first = channel::read_first(&mut socket, Side::Client, &mut buffer);
+        let first = tokio::time::timeout(GREETING, first).await.context("the server does not greet")??;
+        let welcome: Welcome = match Frame::decode(&first)?.body {
+            Body::Welcome(document) => serde_json::from_slice(document)?,
+            Body::Goodbye(reason, text) => bail!("the server refuses this relay ({reason}): {text}"),
+            _ => bail!("the server does not greet first"),
+        };
+        if welcome.version != VERSION {
+            bail!("the server wants version {} of the channel, which this relay does not speak", welcome.version);
+        }
+        let channel = self.channel_of(&welcome);
+        tracing::info!(resumed = welcome.resumed, "connected");
+        let end = tokio::select! {
+            end = channel.drive(socket, Side::Client, buffer, welcome.received, &*self.rng, stop) => end,
+        };
+        if end.may_resume() && channel.ended().is_none() {
+            if let Some(open) = &mut self.session {
+                open.cut = Some(Instant::now());
+            }
+        } else {
+            self.end_session(&end.to_string());
+        }
+        Ok(end)
+    }
+
+    /// The channel that the server speaks of: the one that was cut, or a new one, with which the tasks of the one before are over.
+    fn channel_of(&mut self, welcome: &Welcome) -> Channel {
+        if let Some(open) = &mut self.session
+            && welcome.resumed
+            && open.key == welcome.session
+        {
+            open.cut = None;
+            return open.channel.clone();
+        }
+        self.end_session("the server does not know the session any more");
+        let heartbeat_ms = u64::from(welcome.heartbeat_ms).max(100);
+        let channel = Channel::new(Session::relay(Timing { heartbeat_ms, answer_ms: heartbeat_ms }));
+        let resume = Duration::from_millis(welcome.resume_ms.into());
+        self.session = Some(Open { key: welcome.session, channel: channel.clone(), resume, cut: None });
+        let (accepting, worker, tasks) = (channel.clone(), Arc::clone(&self.worker), self.tasks.clone());
+        self.tasks.spawn(async move {
+            while let Some(stream) = accepting.accept().await {
+                tasks.spawn(Arc::clone(&worker).run(stream));
+            }
+        });
+        channel
+    }
+}
+
+/// Full jitter: anything between nothing and `longest`.
+fn jitter(longest: Duration, rng: &dyn Rng) -> Duration {
+    let mut bits = [0; 4];
+    rng.fill(&mut bits);
+    longest.mul_f64(f64::from(u32::from_be_bytes(bits)) / f64::from(u32::MAX))
+}

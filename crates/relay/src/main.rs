@@ -1,0 +1,122 @@
+//! `cairn-relay`: runs a server's tasks in a network that the server does not reach. It dials out and needs no port of its own.
+//!
+//! **Not for** deciding what is discovered or keeping what was seen: the server does both.
+//!
+//! Invariants:
+//! - a credential comes sealed to this process, is opened for one task, and is wiped with it; it is never written anywhere;
+//! - nothing is written but the identity, into its folder;
+//! - the server's certificate is always verified.
+
+mod allocator;
+mod config;
+mod dial;
+mod link;
+mod sink;
+mod task;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use crypto::system::{SystemClock, SystemRng};
+use domain::{Clock, FleetId, FleetKind, Rng};
+use fleet::{Client, Connection, Enrolling, Folder, Identity};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Settings, process_environment};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const PROGRAM: &str = concat!("cairn-relay/", env!("CARGO_PKG_VERSION"));
+
+/// Runs a server's tasks in a network that the server does not reach.
+///
+/// Settings come from the environment: RELAY_SERVER, RELAY_TOKEN (at the first start), RELAY_NAME, RELAY_ID, RELAY_DATA_DIR, RELAY_CA_CERT,
+/// RELAY_CLIENT_CERT, RELAY_CLIENT_KEY, RELAY_NETWORKS, RELAY_LOG, HTTPS_PROXY, NO_PROXY.
+#[derive(Debug, Parser)]
+#[command(name = "cairn-relay", version = VERSION)]
+struct Arguments {}
+
+fn main() -> std::process::ExitCode {
+    allocator::tune(&process_environment);
+    let _arguments = Arguments::parse();
+    match run() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what an operator must see at the terminal, also when logs go elsewhere")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+fn run() -> anyhow::Result<()> {
+    crypto::fips::self_test()?;
+    crypto::tls::install();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let settings = Settings::read(&process_environment)?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log).context("RELAY_LOG")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(settings))
+}
+
+/// Opens the identity of the folder, or enrolls where there is none yet.
+async fn identity(
+    settings: &Settings,
+    connection: &Connection,
+    clock: &Arc<dyn Clock>,
+    rng: &Arc<dyn Rng>,
+) -> anyhow::Result<Identity> {
+    let folder = Folder::open(&settings.data_dir)?;
+    let identity = if Identity::is_in(&folder)? {
+        Identity::open(folder, Arc::clone(clock), Arc::clone(rng))?
+    } else {
+        let token = settings.token()?.with_context(|| {
+            format!(
+                "`{}` holds no identity: set RELAY_TOKEN to an enrollment token (`cairn enrollment-tokens create --kind relay`)",
+                settings.data_dir.display()
+            )
+        })?;
+        let who = Enrolling { kind: FleetKind::Relay, name: &settings.name, version: VERSION };
+        connection.enroll(folder, &token, who, Arc::clone(clock), Arc::clone(rng)).await?
+    };
+    let FleetId::Relay(id) = identity.id() else {
+        anyhow::bail!(
+            "`{}` holds the identity of an agent: give the relay a folder of its own",
+            settings.data_dir.display()
+        )
+    };
+    if let Some(expected) = settings.id
+        && expected != id
+    {
+        anyhow::bail!("RELAY_ID is `{expected}`, and `{}` holds the identity of `{id}`", settings.data_dir.display());
+    }
+    Ok(identity)
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let rng: Arc<dyn Rng> = Arc::new(SystemRng);
+    let tls = settings.tls()?;
+    let connection = Connection::new(&settings.server, &tls, PROGRAM)?;
+    let identity = Arc::new(identity(&settings, &connection, &clock, &rng).await?);
+    say(&format!("  Relay:   {}\n  Server:  {}\n", identity.id(), connection.server()));
+    let client = Client::new(connection, Arc::clone(&identity));
+    let worker = Arc::new(task::Worker::new(&settings, &clock, &rng)?);
+    let stop = CancellationToken::new();
+    let linked = link::Link::new(&settings, client, &tls, worker, Arc::clone(&rng))?;
+    let linking = tokio::spawn(linked.run(stop.clone()));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping: the server gives the tasks at work to somebody else");
+    stop.cancel();
+    linking.await.context("the link ended badly")
+}

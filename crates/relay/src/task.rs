@@ -1,0 +1,181 @@
+//! One piece of work: opens its credential, runs its plugin, says how it ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crypto::sealed::{Recipient, Sealed};
+use domain::{Clock, Error, Network, Rng};
+use gateway::StreamHandle;
+use plugins::{Plugin, TaskSpec};
+use tokio_util::sync::CancellationToken;
+use transport::aws::Pacer;
+use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
+use wire::frame::{MessageKind, Reason};
+use wire::relay::{Ended, PlannedTask, SealedCredential, TaskStart, Work};
+
+use crate::config::Settings;
+use crate::sink::RelaySink;
+
+/// How long the server may take to say what a stream is for.
+const BEGINNING: Duration = Duration::from_mins(1);
+
+/// Runs the work that comes.
+pub(crate) struct Worker {
+    plugins: BTreeMap<&'static str, Arc<dyn Plugin>>,
+    recipient: Recipient,
+    pacer: Arc<Pacer>,
+    networks: Vec<Network>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+}
+
+impl Worker {
+    pub(crate) fn new(settings: &Settings, clock: &Arc<dyn Clock>, rng: &Arc<dyn Rng>) -> anyhow::Result<Self> {
+        #[cfg_attr(not(feature = "ssh"), expect(unused_mut, reason = "nothing is added in a build without SSH"))]
+        let mut all = plugins::all()?;
+        #[cfg(feature = "ssh")]
+        all.push(Arc::new(plugins::SshLinuxPlugin));
+        let plugins = all.into_iter().map(|plugin| (plugin.manifest().name, plugin)).collect();
+        Ok(Self {
+            plugins,
+            recipient: Recipient::generate().context("no key can be made")?,
+            pacer: Arc::default(),
+            networks: settings.networks.clone(),
+            clock: Arc::clone(clock),
+            rng: Arc::clone(rng),
+        })
+    }
+
+    /// The plugins that it can run.
+    pub(crate) fn plugins(&self) -> Vec<String> {
+        self.plugins.keys().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// What credentials are sealed to.
+    pub(crate) fn sealing_key(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.recipient.public())
+    }
+
+    /// Does what a stream asks for.
+    pub(crate) async fn run(self: Arc<Self>, stream: StreamHandle) {
+        let start = match tokio::time::timeout(BEGINNING, stream.recv()).await {
+            Ok(Ok(message)) if message.kind == MessageKind::Start => {
+                serde_json::from_slice::<TaskStart>(&message.bytes)
+            }
+            _ => return stream.close(Reason::Protocol, "the stream does not begin with what is to be done"),
+        };
+        let start = match start {
+            Ok(start) => start,
+            Err(error) => return stream.close(Reason::Protocol, &error.to_string()),
+        };
+        let cancelled = CancellationToken::new();
+        let (job, plugin) = (start.job, start.plugin.clone());
+        tracing::info!(%job, plugin, "a task begins");
+        let ended = tokio::select! {
+            ended = self.work(&stream, start, &cancelled) => ended,
+            () = told_to_stop(&stream, &cancelled) => {
+                tracing::info!(%job, "the task was taken away");
+                return;
+            }
+        };
+        let ended = match ended {
+            Ok(()) => Ended::Completed {},
+            Err(_) if cancelled.is_cancelled() => Ended::Cancelled {},
+            Err(error @ Error::Unavailable { .. }) => Ended::Retry { error: words(&error) },
+            Err(error) => Ended::Failed { error: words(&error) },
+        };
+        tracing::info!(%job, ended = ?ended, "a task ended");
+        let document = serde_json::to_vec(&ended).unwrap_or_default();
+        if stream.send(MessageKind::Ended, document).await.is_ok() {
+            // The server closes the stream once it has what it needs.
+            let _ = tokio::time::timeout(BEGINNING, stream.recv()).await;
+        }
+    }
+
+    async fn work(&self, stream: &StreamHandle, start: TaskStart, cancelled: &CancellationToken) -> Result<(), Error> {
+        let plugin = self.plugins.get(start.plugin.as_str()).ok_or_else(|| {
+            Error::invalid("plugin", format!("this relay has no plugin `{}`: update it", start.plugin.escape_debug()))
+        })?;
+        plugin.check(&start.config)?;
+        let recorder = Arc::new(Recorder::default());
+        let reach = self.open(&start, Arc::clone(&recorder), cancelled.clone())?;
+        match start.work {
+            Work::Plan {} => {
+                let tasks = plugin.plan(&start.config, &reach).await?;
+                let tasks: Vec<_> =
+                    tasks.into_iter().map(|task| PlannedTask { key: task.key, params: task.params }).collect();
+                let document = serde_json::to_vec(&tasks).map_err(Error::internal)?;
+                stream.send(MessageKind::Planned, document).await.map_err(crate::sink::lost)
+            }
+            Work::Run { key, params } => {
+                let spec = TaskSpec { key, params };
+                let mut sink = RelaySink::new(stream, recorder);
+                let progress = sink.progress_sender();
+                tokio::select! {
+                    ran = plugin.run(&spec, &reach, &mut sink) => ran,
+                    error = progress => Err(error),
+                }
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        start: &TaskStart,
+        recorder: Arc<Recorder>,
+        cancelled: CancellationToken,
+    ) -> Result<TaskReach, Error> {
+        let credential = start.credential.as_ref().map(|sealed| self.unseal(start, sealed)).transpose()?;
+        let guard = Guard::loopback(start.loopback_targets).allowing(start.special_networks.iter().copied());
+        let opened = transport::open(Opening {
+            plugin: &start.plugin,
+            config: &start.config,
+            credential,
+            guard: guard.within(&self.networks),
+            call_timeout: Duration::from_millis(start.call_timeout_ms.clamp(1_000, 600_000)),
+            pacer: Arc::clone(&self.pacer),
+            recorder,
+            clock: Arc::clone(&self.clock),
+            rng: Arc::clone(&self.rng),
+            cancelled,
+        });
+        opened.map_err(|error| Error::Invalid { field: None, message: error.to_string() })
+    }
+
+    fn unseal(&self, start: &TaskStart, sealed: &SealedCredential) -> Result<OpenCredential, Error> {
+        let broken = || Error::Unavailable {
+            message: "the credential was sealed to another process of this relay".to_owned(),
+            detail: String::new(),
+        };
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| broken());
+        let place = wire::relay::sealing_place(start.job, sealed.id);
+        let ciphertext = Sealed { enc: decode(&sealed.enc)?, ciphertext: decode(&sealed.sealed)? };
+        let opened = self.recipient.open(wire::relay::SEALING_USE, place.as_bytes(), &ciphertext);
+        let secret = opened.map_err(|_| broken())?;
+        Ok(OpenCredential { id: sealed.id, kind: sealed.kind.clone(), secret })
+    }
+}
+
+/// Waits until the server takes the work away; passes on that it was cancelled.
+async fn told_to_stop(stream: &StreamHandle, cancelled: &CancellationToken) {
+    // Anything but a cancellation is the end of the stream, or as good as that.
+    while let Ok(message) = stream.recv().await {
+        if message.kind != MessageKind::Cancel {
+            break;
+        }
+        cancelled.cancel();
+    }
+    cancelled.cancel();
+}
+
+/// What may be told of an error: never its detail.
+fn words(error: &Error) -> String {
+    if let Error::Internal { detail } = error {
+        tracing::error!(detail, "a task failed");
+    }
+    error.to_string().chars().take(1_000).collect()
+}

@@ -1,0 +1,69 @@
+//! Looking after the relays that hang here: who is alive, who has ended, about whom another server asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Relays;
+use domain::{FleetId, RelayId};
+use store::Store;
+use tokio_util::sync::CancellationToken;
+use wire::frame::Reason;
+
+/// How often it is written down who is alive.
+const SEEN: Duration = Duration::from_secs(20);
+
+/// Looks after them until `stop`, and lets them go then, so that they come back to another server at once.
+pub(crate) async fn keep(store: Store, relays: Arc<Relays>, stop: CancellationToken) {
+    let (mut endings, mut questions) = (store.fleet_endings(), store.relay_questions());
+    let mut looks = tokio::time::interval(SEEN);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            ended = endings.next() => {
+                if let FleetId::Relay(relay) = ended
+                    && relays.hub.end(relay, Reason::Revoked, "the relay is let in no more")
+                {
+                    tracing::info!(%relay, "a relay's connection was cut: it is let in no more");
+                }
+            }
+            question = questions.recv() => {
+                if let Ok(relay) = question {
+                    tokio::spawn(answer(store.clone(), Arc::clone(&relays), relay));
+                }
+            }
+            _ = looks.tick() => {
+                for relay in relays.hub.keys() {
+                    write_down(&store, &relays, relay).await;
+                }
+            }
+        }
+    }
+    let held = relays.hub.keys();
+    relays.hub.end_all("the server stops");
+    for relay in held {
+        if let Err(error) = store.relay_unlinked(relay, relays.server).await {
+            tracing::debug!(%error, %relay, "where the relay hung is not forgotten");
+        }
+    }
+}
+
+/// Writes down that a relay is alive, if it is; a relay that another server took over is let go.
+async fn write_down(store: &Store, relays: &Relays, relay: RelayId) {
+    if !relays.hub.relay(relay).is_some_and(|connected| connected.channel.is_linked()) {
+        return;
+    }
+    match store.relay_seen(relay, relays.server).await {
+        Ok(true) => {}
+        Ok(false) => {
+            relays.hub.end(relay, Reason::Taken, "the relay hangs on another server");
+        }
+        Err(error) => tracing::debug!(%error, %relay, "a relay's sign of life was not written down"),
+    }
+}
+
+/// Another server asks: only a relay that answers now is written down as alive.
+async fn answer(store: Store, relays: Arc<Relays>, relay: RelayId) {
+    if relays.hub.answers(relay).await {
+        write_down(&store, &relays, relay).await;
+    }
+}

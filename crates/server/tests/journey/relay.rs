@@ -1,0 +1,228 @@
+//! Discovery where the server does not reach: real relays on cables that are cut, and two servers on one database.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom};
+
+use serde_json::Value;
+use testkit::cable::Cable;
+use testkit::logs;
+use testkit::moto::Moto;
+
+use crate::relay_world::{Relay, api, port, trust_also};
+use crate::world::{Engine, World, until};
+
+fn world(engine: Engine) -> World {
+    World::new(engine).with("CAIRN_DISCOVERY_OWN_HOST", "false")
+}
+
+/// Begins a job of the relay's own machine; its id.
+fn begin(world: &World, extra: &[&str]) -> String {
+    let words = ["jobs", "run", "--plugin", "host", "--relay", "rly-1", "-o", "json"];
+    let job = world.cairn(words.iter().chain(extra)).ok().json();
+    job["id"].as_str().unwrap().to_owned()
+}
+
+fn shown(world: &World, job: &str) -> Value {
+    world.cairn(["jobs", "show", job, "-o", "json"]).ok().json()
+}
+
+/// The job when it has ended, which has to be well.
+fn completed(world: &World, job: &str) -> Value {
+    let job = until("the job's end", || {
+        let job = shown(world, job);
+        let is_open = ["queued", "running"].contains(&job["status"].as_str().unwrap());
+        (!is_open).then_some(job)
+    });
+    assert!(["completed", "partial"].contains(&job["status"].as_str().unwrap()), "{job}");
+    job
+}
+
+fn records(world: &World, action: &str, outcome: &str) -> usize {
+    let all = world.cairn(["audit", "list", "--all", "-o", "json"]).ok().json();
+    let all = all.as_array().unwrap().clone();
+    all.iter().filter(|record| record["action"] == action && record["outcome"] == outcome).count()
+}
+
+fn a_task_outlives_its_link_and_its_relay(engine: Engine) {
+    let world = world(engine);
+    let server = world.start();
+    world.first_login(&server);
+    let cable = Cable::to(port(&server));
+    let mut relay = Relay::start(&world, &server, &cable, &[]);
+
+    // The link is cut in mid-task: the same try goes on over the next link.
+    let job = begin(&world, &[]);
+    relay.says_times("a task begins", 2);
+    cable.cut();
+    relay.says("resumed=true");
+    let ended = completed(&world, &job);
+    assert_eq!(ended["relay"].as_str().unwrap(), relay.id);
+    assert_eq!(ended["tasks"][0]["attempt"], 1, "{ended}");
+    let nodes = world.cairn(["nodes", "list", "-o", "json"]).ok().json();
+    assert!(nodes.as_array().unwrap().len() > 20);
+
+    // The relay is killed in mid-task: another process of it begins the task anew.
+    cable.hold(false);
+    let job = begin(&world, &[]);
+    relay.says_times("a task begins", 4);
+    relay.kill();
+    let mut relay = Relay::start(&world, &server, &cable, &[]);
+    relay.says("a task begins");
+    let ended = completed(&world, &job);
+    assert!(ended["tasks"][0]["attempt"].as_u64().unwrap() >= 2, "{ended}");
+
+    // A job that is cancelled ends on the relay too.
+    let job = begin(&world, &[]);
+    let begun = relay.said().matches("a task begins").count();
+    relay.says_times("a task begins", begun.max(2));
+    let _ = world.cairn(["jobs", "cancel", &job]);
+    until("the cancelled job's end", || {
+        let status = shown(&world, &job)["status"].as_str().unwrap().to_owned();
+        (!["queued", "running"].contains(&status.as_str())).then_some(())
+    });
+
+    // Revoked: the connection is cut, and it does not come back.
+    let (status, _) = api(&world, &server, "DELETE", &format!("relays/{}", relay.id), None);
+    assert_eq!(status, 204);
+    relay.says("let in no more");
+    relay.says("HTTP 401");
+    let refused = world.cairn(["jobs", "run", "--plugin", "host", "--relay", "rly-1"]);
+    assert!(refused.code != 0 && refused.err.contains("there is no relay"), "{}", refused.err);
+    assert!(records(&world, "relay_connect", "success") >= 2);
+    relay.stop();
+    server.stop();
+}
+
+#[test]
+fn a_task_outlives_its_link_and_its_relay_on_sqlite() {
+    a_task_outlives_its_link_and_its_relay(Engine::Sqlite);
+}
+
+#[test]
+fn a_task_outlives_its_link_and_its_relay_on_postgres() {
+    a_task_outlives_its_link_and_its_relay(Engine::postgres());
+}
+
+#[test]
+fn a_job_that_is_started_at_one_server_runs_on_a_relay_of_another_and_outlives_the_server_that_is_killed() {
+    let first = world(Engine::postgres());
+    let one = first.start();
+    first.first_login(&one);
+    let second = first.beside();
+    let two = second.start();
+    trust_also(&first, &second);
+    let cable = Cable::to(port(&one));
+    let mut relay = Relay::start(&first, &one, &cable, &[]);
+
+    // Started at the second server, done by the relay that hangs on the first.
+    second.login(&two);
+    completed(&second, &begin(&second, &[]));
+
+    // The first is killed in mid-task; the relay comes to the second, which does the rest.
+    let begun = relay.said().matches("a task begins").count();
+    let job = begin(&second, &[]);
+    relay.says_times("a task begins", begun + 2);
+    cable.hold(true);
+    cable.plug(Some(port(&two)));
+    one.kill();
+    cable.cut();
+    cable.hold(false);
+    let ended = completed(&second, &job);
+    assert!(ended["tasks"][0]["attempt"].as_u64().unwrap() >= 2, "{ended}");
+    relay.stop();
+    two.stop();
+}
+
+/// Whether the memory of a process holds these bytes.
+fn memory_holds(pid: u32, wanted: &[u8]) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let mut memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    maps.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        let (range, rights) = (words.next().unwrap(), words.next().unwrap());
+        let (from, to) = range.split_once('-').unwrap();
+        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        if !rights.starts_with("rw") || memory.seek(SeekFrom::Start(from)).is_err() {
+            return false;
+        }
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        // Some ranges cannot be read.
+        memory.read_exact(&mut bytes).is_ok() && bytes.windows(wanted.len()).any(|window| window == wanted)
+    })
+}
+
+fn files_under(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files_under(&path, found) } else { found.push(path) }
+    }
+}
+
+/// An AWS job of the relay with this secret.
+fn aws_job(world: &World, secret: &str, endpoint: &str, name: &str) -> String {
+    let document = serde_json::json!({"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": secret});
+    world
+        .cairn_with(
+            ["creds", "add", "--plugin", "aws", "--name", name, "--type", "aws-keys", "--secret-stdin"],
+            &document.to_string(),
+        )
+        .ok();
+    let endpoint = format!("endpoint_url={endpoint}");
+    let words = ["jobs", "run", "--plugin", "aws", "--credential", name, "--relay", "rly-1", "-o", "json"];
+    let job = world.cairn(words.iter().chain(&["--set", "regions=[\"us-east-1\"]", "--set", endpoint.as_str()]));
+    job.ok().json()["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn attack_59_a_credential_that_a_relay_used_is_neither_on_its_disk_nor_in_its_memory() {
+    let world = world(Engine::Sqlite).with("CAIRN_DISCOVERY_LOOPBACK_TARGETS", "true");
+    let server = world.start();
+    world.first_login(&server);
+    let (cable, moto) = (Cable::to(port(&server)), Moto::start());
+    let mut relay = Relay::start(&world, &server, &cable, &[]);
+    let secret = logs::plant("relay-aws-secret");
+    let job = aws_job(&world, &secret, &moto.url, "prod");
+    relay.says_times("a task ended", 2);
+    let ended = completed(&world, &job);
+    assert!(ended["coverage"].as_array().unwrap().iter().any(|scope| scope["coverage"] == "complete"), "{ended}");
+
+    assert!(memory_holds(relay.pid(), relay.id.as_bytes()), "the search finds what is there");
+    assert!(!memory_holds(relay.pid(), secret.as_bytes()), "the credential is still in the relay's memory");
+    let mut files = Vec::new();
+    for folder in ["relay", "relay-home", "relay-tmp"] {
+        files_under(&world.path(folder), &mut files);
+    }
+    assert!(files.iter().any(|file| file.ends_with("identity.json")));
+    for file in files {
+        assert!(file.starts_with(world.path("relay")), "{} was written", file.display());
+        assert!(logs::scan(fs::read(&file).unwrap()).iter().all(|leak| leak.name != "relay-aws-secret"));
+    }
+    relay.stop();
+    server.stop();
+}
+
+#[test]
+fn attack_25_a_target_that_is_refused_is_refused_at_the_server_and_at_the_relay() {
+    let world = world(Engine::Sqlite);
+    let server = world.start();
+    world.first_login(&server);
+    let cable = Cable::to(port(&server));
+    let secret = logs::plant("relay-refused-secret");
+    let refused = |world: &World, endpoint: &str, name: &str| {
+        let job = aws_job(world, &secret, endpoint, name);
+        until("the job's end", || {
+            let job = shown(world, &job);
+            (job["status"] == "failed").then(|| job["error"].as_str().unwrap().to_owned())
+        })
+    };
+    // At the server: an address of the machine that makes the call. The relay is not even asked.
+    let relay = Relay::start(&world, &server, &cable, &[("RELAY_NETWORKS", "192.0.2.0/24")]);
+    let said = refused(&world, "http://127.0.0.1:9", "one");
+    assert!(said.contains("this server's configuration does not allow"), "{said}");
+    assert!(!relay.said().contains("a task begins"), "{}", relay.said());
+    // At the relay: an address that the server has nothing against, outside of the relay's networks.
+    let said = refused(&world, "https://198.51.100.7:9", "two");
+    assert!(said.contains("RELAY_NETWORKS"), "{said}");
+    relay.stop();
+    server.stop();
+}

@@ -1,0 +1,170 @@
+//! A relay of its own for each test, on a cable.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use testkit::cable::Cable;
+use testkit::logs;
+
+use crate::world::{Server, World, until};
+
+/// A running relay.
+pub(crate) struct Relay {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+    pub(crate) id: String,
+}
+
+fn program() -> std::path::PathBuf {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_cairn-server")).with_file_name("cairn-relay");
+    assert!(
+        program.exists(),
+        "`cairn-relay` is not built: run the suite with `cargo xtask test`, or `cargo build -p relay` first"
+    );
+    program
+}
+
+pub(crate) fn port(server: &Server) -> u16 {
+    server.url.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+/// A request as the person who is signed in with `cairn`.
+pub(crate) fn api(world: &World, server: &Server, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    fn token(value: &Value) -> Option<String> {
+        match value {
+            Value::Object(fields) => fields
+                .get("token")
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+                .or_else(|| fields.values().find_map(token)),
+            _ => None,
+        }
+    }
+    let kept: Value = serde_json::from_slice(&fs::read(world.path("home").join("config.json")).unwrap()).unwrap();
+    let token = token(&kept).unwrap();
+    let authority = reqwest::Certificate::from_pem(&fs::read(world.data().join("ca.crt")).unwrap()).unwrap();
+    crypto::tls::install();
+    let client = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let url = format!("{}/api/v1/tenants/default/{path}", server.url);
+        let mut request = client.request(method.parse().unwrap(), url).bearer_auth(token);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
+    })
+}
+
+impl Relay {
+    /// Starts a relay that enrolls itself if it did not before, and waits until it is connected.
+    pub(crate) fn start(world: &World, server: &Server, cable: &Cable, extra: &[(&str, &str)]) -> Self {
+        let folder = world.path("relay");
+        let mut command = Command::new(program());
+        command
+            .env_clear()
+            .env("HOME", world.path("relay-home"))
+            .env("TMPDIR", world.path("relay-tmp"))
+            .env("RELAY_SERVER", format!("https://127.0.0.1:{}", cable.port()))
+            .env("RELAY_NAME", "rly-1")
+            .env("RELAY_DATA_DIR", &folder)
+            .env("RELAY_CA_CERT", authorities(world));
+        for (name, value) in extra {
+            command.env(name, value);
+        }
+        for folder in ["relay-home", "relay-tmp"] {
+            fs::create_dir_all(world.path(folder)).unwrap();
+        }
+        if !folder.join("identity.json").exists() {
+            let body = serde_json::json!({"kind": "relay"});
+            let (status, made) = api(world, server, "POST", "enrollment-tokens", Some(&body));
+            assert_eq!(status, 201, "{made}");
+            let token = made["token"].as_str().unwrap();
+            logs::plant_as("enrollment token", token);
+            command.env("RELAY_TOKEN", format!("file:{}", world.private("relay-token", token).display()));
+        }
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = Arc::<Mutex<String>>::default();
+        let (pipe, kept) = (child.stderr.take().unwrap(), Arc::clone(&said));
+        let reader = std::thread::spawn(move || {
+            for line in std::io::BufRead::lines(std::io::BufReader::new(pipe)).map_while(Result::ok) {
+                logs::tee("journey-relay", &line);
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        });
+        let mut relay = Self { child, said, reader: Some(reader), id: String::new() };
+        relay.says("connected");
+        let identity: Value = serde_json::from_slice(&fs::read(folder.join("identity.json")).unwrap()).unwrap();
+        identity["id"].as_str().unwrap().clone_into(&mut relay.id);
+        relay
+    }
+
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it has said this.
+    pub(crate) fn says(&mut self, text: &str) {
+        self.says_times(text, 1);
+    }
+
+    /// Waits until it has said this so often.
+    pub(crate) fn says_times(&mut self, text: &str, times: usize) {
+        until(&format!("the relay saying `{text}`"), || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the relay ended with {status}: {}", self.said());
+            }
+            (self.said().matches(text).count() >= times).then_some(())
+        });
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it with -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+    }
+
+    /// Asks it to stop; whether it did so in order.
+    pub(crate) fn stop(mut self) {
+        assert!(Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success(), "{}", self.said());
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        if std::thread::panicking() {
+            eprintln!("relay: {}", self.said());
+        }
+    }
+}
+
+/// The authorities of this world's server, and of others that a test adds.
+fn authorities(world: &World) -> std::path::PathBuf {
+    let path = world.path("authorities.pem");
+    if !path.exists() {
+        fs::copy(world.data().join("ca.crt"), &path).unwrap();
+    }
+    path
+}
+
+/// Also trusts another server.
+pub(crate) fn trust_also(world: &World, other: &World) {
+    let path = authorities(world);
+    let both = [fs::read(&path).unwrap(), fs::read(other.data().join("ca.crt")).unwrap()].concat();
+    fs::write(&path, both).unwrap();
+}
