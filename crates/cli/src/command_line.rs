@@ -71,7 +71,7 @@ enum Command {
     #[command(subcommand)]
     Creds(credential::Command),
     /// Sources that can be discovered
-    #[command(subcommand)]
+    #[command(subcommand, alias = "plugin")]
     Plugins(plugin::Command),
     /// Discovery jobs
     #[command(subcommand)]
@@ -180,7 +180,8 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Agents(command) => wait(command.run(cx, domain::FleetKind::Agent)),
         Command::Relays(command) => wait(command.run(cx, domain::FleetKind::Relay)),
         Command::Creds(command) => wait(command.run(cx)),
-        Command::Plugins(command) => wait(command.run(cx)),
+        Command::Plugins(plugin::Command::Check(check)) => wait(check.run(out)),
+        Command::Plugins(plugin::Command::Online(command)) => wait(command.run(cx)),
         Command::Jobs(command) => wait(command.run(cx)),
         Command::Schedules(command) => wait(command.run(cx)),
         Command::Nodes(command) => wait(command.run(cx)),

@@ -109,7 +109,7 @@ impl Table for Schedule {
     ];
 }
 
-fn setting(text: &str) -> Result<(String, Value), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, Value), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => {
             Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::from(value))))

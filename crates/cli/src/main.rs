@@ -45,5 +45,10 @@ mod watch;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // `plugins check` starts this program once more, to become the plugin in its sandbox.
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == guest::launch::MODE) {
+        return guest::launch::main(arguments);
+    }
     ExitCode::from(command_line::main())
 }

@@ -16,7 +16,7 @@ pub use host::HostPlugin;
 pub use ssh_linux::SshLinuxPlugin;
 
 use async_trait::async_trait;
-use domain::{Coverage, Page, Result, ScopeId};
+use domain::{Coverage, Digest, Page, Result, ScopeId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use transport::Reach;
@@ -82,6 +82,10 @@ pub trait Sink: Send {
 pub trait Plugin: Send + Sync {
     /// What it is.
     fn manifest(&self) -> Manifest;
+    /// SHA-256 of the program that collects, where that is not the one that runs this: signed statements name it.
+    fn program(&self) -> Option<Digest> {
+        None
+    }
     /// Checks a job's settings without any I/O; errors name the setting and what to change.
     fn check(&self, config: &JobConfig) -> Result<()>;
     /// Splits a job into tasks; may make calls.

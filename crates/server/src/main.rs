@@ -52,6 +52,11 @@ use crate::config::{Config, process_environment};
 use crate::datadir::DataDir;
 
 fn main() -> std::process::ExitCode {
+    // Before anything else is done: this process becomes a plugin, in its sandbox.
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == guest::launch::MODE) {
+        return guest::launch::main(arguments);
+    }
     allocator::tune(&process_environment);
     let arguments = Arguments::parse();
     match run(arguments) {
@@ -115,7 +120,7 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let (config, stores) = settled?;
     if let Some(Command::Config { command: ConfigCommand::Check }) = arguments.command {
         secrets::KeyProvider::of(&config.keys, &stores)?;
-        catalog::Installed::load(runner::plugins()?, config.discovery.packs.clone())?;
+        catalog::Installed::load(runner::plugins(&config.discovery)?, config.discovery.packs.clone())?;
         for section in &config.audit.forward {
             forward::Forward::open(section, "localhost")?;
         }

@@ -32,12 +32,21 @@ const IDLE: Duration = Duration::from_secs(1);
 const PLACED: usize = 16;
 /// How often progress is written.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// The plugins of this server.
-pub(crate) fn plugins() -> Result<Vec<Arc<dyn Plugin>>> {
-    #[cfg_attr(not(feature = "ssh"), expect(unused_mut, reason = "nothing is added in a build without SSH"))]
+/// The plugins of this server: those of this program, and those of others in the folder that the configuration names.
+pub(crate) fn plugins(section: &DiscoverySection) -> Result<Vec<Arc<dyn Plugin>>> {
     let mut plugins = plugins::all()?;
     #[cfg(feature = "ssh")]
     plugins.push(Arc::new(plugins::SshLinuxPlugin));
+    for folder in section.plugins_dir.as_deref().map(guest::load_all).transpose()?.into_iter().flatten() {
+        let name = folder.manifest.name.clone();
+        if plugins.iter().any(|own| own.manifest().name == name) {
+            let why = format!("`{}`: the name `{name}` is a built-in plugin's", folder.path.display());
+            return Err(Error::invalid("plugins_dir", why));
+        }
+        tracing::info!(plugin = name, version = folder.manifest.version, digest = %folder.digest, "plugin of others taken");
+        let surroundings = guest::Surroundings::own(section.plugin_runtimes.clone());
+        plugins.push(Arc::new(guest::GuestPlugin::new(folder, surroundings)));
+    }
     Ok(plugins)
 }
 
@@ -323,6 +332,7 @@ impl Runner {
             job: job.id,
             claim: claim.clone(),
             manifest: plugin.manifest(),
+            program: plugin.program(),
             config_sha256: config_digest(&job.config, spec),
             recorder: Arc::clone(&recorder),
             over: held.over.clone(),

@@ -49,6 +49,8 @@ pub(crate) struct TaskParts {
     pub(crate) job: JobId,
     pub(crate) claim: Claim,
     pub(crate) manifest: Manifest,
+    /// SHA-256 of the plugin's own program, where it is not this one.
+    pub(crate) program: Option<Digest>,
     /// SHA-256 of the job's settings and the task's parameters.
     pub(crate) config_sha256: Digest,
     pub(crate) recorder: Arc<Recorder>,
@@ -136,7 +138,10 @@ impl StoreSink {
             collector: Collector {
                 name: format!("cairn/{}", self.task.manifest.name),
                 version: self.task.manifest.version.to_owned(),
-                artifact_sha256: relay.map_or_else(|| self.task.signer.program(), |(_, hello)| hello.program),
+                artifact_sha256: relay.map_or_else(
+                    || self.task.program.unwrap_or(self.task.signer.program()),
+                    |(_, hello)| hello.program,
+                ),
                 config_sha256: self.task.config_sha256,
                 host: relay
                     .map_or_else(|| self.task.signer.host(), |(_, hello)| &hello.host)

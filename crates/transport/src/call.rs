@@ -110,6 +110,33 @@ pub trait AwsReach: Send + Sync {
     async fn call(&self, call: AwsCall, tag: &CallTag) -> Result<Reply, CallError>;
 }
 
+/// One HTTPS call, without what proves who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCall {
+    /// Scheme, host and port, e.g. `https://status.example.com`.
+    pub origin: String,
+    /// `GET`, `HEAD`, `POST`.
+    pub method: String,
+    /// Absolute path, percent-encoded, without dot segments.
+    pub path: String,
+    /// Query parameters, not encoded.
+    pub query: Vec<(String, String)>,
+    /// Headers other than those that the client sets.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Whether to prove with the task's credential who asks.
+    pub authenticated: bool,
+}
+
+/// HTTPS calls, with the credential of this task or without.
+#[async_trait]
+pub trait HttpReach: Send + Sync {
+    /// Sends, retries what changes nothing, bounds, hashes and records one call. Whatever the status, the reply comes back; redirects are not
+    /// followed.
+    async fn call(&self, call: HttpCall, tag: &CallTag) -> Result<Reply, CallError>;
+}
+
 /// What a directory entry or file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
@@ -245,6 +272,10 @@ pub trait Reach: Send + Sync {
     fn host(&self) -> Option<&dyn HostReach>;
     /// Other hosts over SSH, with the task's credential.
     fn ssh(&self) -> Option<&dyn SshReach> {
+        None
+    }
+    /// HTTPS services.
+    fn http(&self) -> Option<&dyn HttpReach> {
         None
     }
     /// The credential that is in use, for records; its value cannot be had.

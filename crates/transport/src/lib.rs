@@ -13,6 +13,7 @@
 pub mod aws;
 pub mod call;
 pub mod guard;
+pub mod https;
 pub mod local;
 pub mod open;
 pub mod record;
@@ -23,10 +24,11 @@ pub mod web;
 
 pub use aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
 pub use call::{
-    AwsCall, AwsReach, CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, Reach,
-    RemoteHost, Reply, Socket, SshReach,
+    AwsCall, AwsReach, CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, HttpCall,
+    HttpReach, Reach, RemoteHost, Reply, Socket, SshReach,
 };
 pub use guard::Guard;
+pub use https::{HttpClient, HttpConfig, HttpCredential};
 pub use local::LocalHost;
 pub use open::{CREDENTIAL_TYPES, OpenCredential, Opening, TaskReach, open};
 pub use record::{CallRecord, Recorder, RequestRecord, ResponseRecord};

@@ -13,7 +13,10 @@ use crate::aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
 use crate::guard::Guard;
 #[cfg(feature = "ssh")]
 use crate::ssh::{SshClient, SshConfig, SshCredentials};
-use crate::{AwsReach, CallError, HostReach, LocalHost, Reach, Recorder, SshReach};
+use crate::{
+    AwsReach, CallError, HostReach, HttpClient, HttpConfig, HttpCredential, HttpReach, LocalHost, Reach, Recorder,
+    SshReach,
+};
 
 /// The fields of a kind of credential. Their values make the JSON object that is sealed.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,9 @@ pub const CREDENTIAL_TYPES: &[CredentialType] = &[
         required: &["username", "private_key", "certificate"],
         optional: &["passphrase"],
     },
+    CredentialType { name: "http-bearer", required: &["origin", "token"], optional: &["ca"] },
+    CredentialType { name: "http-basic", required: &["origin", "username", "password"], optional: &["ca"] },
+    CredentialType { name: "http-header", required: &["origin", "header", "value"], optional: &["ca"] },
 ];
 
 /// A credential out of the vault, for one task.
@@ -90,6 +96,7 @@ pub struct TaskReach {
     aws: Option<AwsClient>,
     host: Option<LocalHost>,
     ssh: Option<Box<dyn SshReach>>,
+    http: Option<HttpClient>,
     credential: Option<CredentialId>,
     cancelled: CancellationToken,
 }
@@ -100,6 +107,7 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
         aws: None,
         host: None,
         ssh: None,
+        http: None,
         credential: job.credential.as_ref().map(|credential| credential.id),
         cancelled: job.cancelled,
     };
@@ -120,6 +128,11 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
                 let client = SshClient::new(credentials, config, job.guard, job.recorder, job.clock, job.rng);
                 reach.ssh = Some(Box::new(client));
             }
+            "http-bearer" | "http-basic" | "http-header" => {
+                let config = https(&job.guard, job.call_timeout);
+                let credential = Some(HttpCredential::from_secret_json(secret)?);
+                reach.http = Some(HttpClient::new(credential, config, job.recorder, job.clock, job.rng)?);
+            }
             other => {
                 let shown = other.escape_debug();
                 return Err(CallError::Credential(format!("this program cannot use a credential of type `{shown}`")));
@@ -128,9 +141,16 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
         None if job.plugin == "host" => {
             reach.host = Some(LocalHost::new(job.clock, job.recorder, "local".to_owned()));
         }
-        None => {}
+        None => {
+            let config = https(&job.guard, job.call_timeout);
+            reach.http = Some(HttpClient::new(None, config, job.recorder, job.clock, job.rng)?);
+        }
     }
     Ok(reach)
+}
+
+fn https(guard: &Guard, call_timeout: Duration) -> HttpConfig {
+    HttpConfig { loopback: guard.allows_loopback(), call_timeout, ..HttpConfig::default() }
 }
 
 impl Reach for TaskReach {
@@ -144,6 +164,10 @@ impl Reach for TaskReach {
 
     fn ssh(&self) -> Option<&dyn SshReach> {
         self.ssh.as_deref()
+    }
+
+    fn http(&self) -> Option<&dyn HttpReach> {
+        self.http.as_ref().map(|client| client as &dyn HttpReach)
     }
 
     fn credential(&self) -> Option<CredentialId> {

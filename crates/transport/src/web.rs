@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use domain::Digest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Url;
 use rustls_pki_types::CertificateDer;
@@ -139,6 +140,13 @@ impl WebRequest {
         self.body = body.into();
         self
     }
+
+    /// With a body whose media type is among the headers already.
+    #[must_use]
+    pub fn bytes(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
 }
 
 /// A whole reply, whatever its status.
@@ -150,6 +158,8 @@ pub struct WebReply {
     pub headers: HeaderMap,
     /// The body, at most `reply_bytes_max` long.
     pub body: Bytes,
+    /// SHA-256 of the server's TLS leaf certificate, where the connection had one.
+    pub tls_leaf: Option<Digest>,
 }
 
 /// A client; cheap to clone.
@@ -180,6 +190,8 @@ impl WebClient {
             let WebRequest { method, url, headers, body } = request;
             let sent = self.http.request(method, url).headers(headers).body(body).send().await;
             let mut response = sent.map_err(|error| unreachable(&host, error))?;
+            let tls_leaf = response.extensions().get::<reqwest::tls::TlsInfo>();
+            let tls_leaf = tls_leaf.and_then(reqwest::tls::TlsInfo::peer_certificate).map(crypto::sha256);
             let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
             let max = self.config.reply_bytes_max;
             let mut body = BytesMut::new();
@@ -189,7 +201,7 @@ impl WebClient {
                 }
                 body.extend_from_slice(&part);
             }
-            Ok(WebReply { status, headers, body: body.freeze() })
+            Ok(WebReply { status, headers, body: body.freeze(), tls_leaf })
         };
         match tokio::time::timeout(self.config.timeout, exchange).await {
             Ok(result) => result,

@@ -23,11 +23,24 @@ pub(crate) struct DiscoverySection {
     pub(crate) loopback_targets: bool,
     /// A folder of rule packs to use instead of the built-in ones; read again when a file changes.
     pub(crate) packs: Option<PathBuf>,
+    /// A folder with a folder for each plugin of others, writable by nobody but root and the server's user; default none.
+    pub(crate) plugins_dir: Option<PathBuf>,
+    /// Folders besides the system's that those plugins may read and run programs of, such as a Python environment; default none.
+    pub(crate) plugin_runtimes: Vec<PathBuf>,
 }
 
 impl Default for DiscoverySection {
     fn default() -> Self {
-        Self { workers: 4, lease_s: 30, call_timeout_s: 30, own_host: true, loopback_targets: false, packs: None }
+        Self {
+            workers: 4,
+            lease_s: 30,
+            call_timeout_s: 30,
+            own_host: true,
+            loopback_targets: false,
+            packs: None,
+            plugins_dir: None,
+            plugin_runtimes: Vec::new(),
+        }
     }
 }
 
@@ -39,6 +52,8 @@ pub(super) const KEYS: &[Key] = &[
     ("own_host", As::Bare),
     ("loopback_targets", As::Bare),
     ("packs", As::Text),
+    ("plugins_dir", As::Text),
+    ("plugin_runtimes", As::List),
 ];
 
 impl DiscoverySection {
@@ -51,6 +66,9 @@ impl DiscoverySection {
         }
         if !(1..=600).contains(&self.call_timeout_s) {
             bail!("discovery.call_timeout_s is {}: use 1 to 600 seconds", self.call_timeout_s);
+        }
+        if let Some(relative) = self.plugin_runtimes.iter().find(|path| !path.is_absolute()) {
+            bail!("discovery.plugin_runtimes holds `{}`: use absolute paths", relative.display());
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("transport", &["domain", "crypto"]),
     ("secrets", &["domain", "crypto", "transport"]),
     ("plugins", &["domain", "wire", "transport"]),
+    ("guest", &["domain", "crypto", "transport", "plugins"]),
     ("store", &["domain", "access", "crypto", "webauthn", "evidence", "inventory", "compliance"]),
     ("gateway", &["domain", "access", "crypto", "wire"]),
     (
@@ -50,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "secrets",
             "transport",
             "plugins",
+            "guest",
             "store",
             "gateway",
             "api",
@@ -58,7 +60,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fleet", &["domain", "crypto", "wire"]),
     ("relay", &["domain", "crypto", "wire", "transport", "plugins", "gateway", "fleet"]),
     ("agent", &["domain", "crypto", "wire", "inventory", "transport", "plugins", "fleet"]),
-    ("cli", &["domain", "crypto", "wire", "evidence"]),
+    ("cli", &["domain", "crypto", "wire", "evidence", "guest"]),
     // Dev only; in `[dev-dependencies]` every crate may name `testkit`.
     ("testkit", CORE),
     ("xtask", &[]),

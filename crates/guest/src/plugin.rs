@@ -1,0 +1,127 @@
+//! Such a plugin as the runner knows plugins. Every call of it is a fresh process.
+
+use async_trait::async_trait;
+use domain::{Digest, Error, Result};
+use plugins::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use serde_json::Value;
+use transport::Reach;
+
+use crate::folder::Folder;
+use crate::process::{Running, Surroundings};
+use crate::proto;
+use crate::run::{self, Job, told};
+
+/// The task's parameter that holds the job's settings.
+const SETTINGS: &str = "settings";
+
+/// A plugin of somebody else.
+#[derive(Debug)]
+pub struct GuestPlugin {
+    pub(crate) folder: Folder,
+    pub(crate) surroundings: Surroundings,
+    manifest: Manifest,
+}
+
+/// Text for as long as the program runs: plugins are loaded once, at its start.
+fn kept(text: &str) -> &'static str {
+    Box::leak(text.to_owned().into_boxed_str())
+}
+
+impl GuestPlugin {
+    /// The plugin of a folder.
+    pub fn new(folder: Folder, surroundings: Surroundings) -> Self {
+        let own = &folder.manifest;
+        let settings: Vec<Setting> = own
+            .settings
+            .iter()
+            .map(|setting| Setting {
+                key: kept(&setting.key),
+                help: kept(&setting.help),
+                example: kept(&setting.example),
+            })
+            .collect();
+        let credential_types: Vec<&'static str> = own.credential_types.iter().map(|kind| kept(kind)).collect();
+        let manifest = Manifest {
+            name: kept(&own.name),
+            about: kept(&own.about),
+            version: kept(&own.version),
+            credential_types: Vec::leak(credential_types),
+            settings: Vec::leak(settings),
+            node_types: own.node_types.clone(),
+        };
+        Self { folder, surroundings, manifest }
+    }
+
+    /// Starts the plugin, and sees that it is what its manifest says.
+    pub(crate) async fn start(&self) -> Result<Running> {
+        let folder = self.folder.clone();
+        let unchanged = tokio::task::spawn_blocking(move || folder.check_unchanged());
+        unchanged.await.map_err(Error::internal)??;
+        let running = Running::start(&self.folder, &self.surroundings).await?;
+        let described = self.unary(running.client().describe(proto::DescribeRequest {})).await?;
+        if described.name != self.manifest.name || described.version != self.manifest.version {
+            return Err(self.wrong("it describes itself as another name or version than its manifest"));
+        }
+        Ok(running)
+    }
+
+    fn wrong(&self, why: impl std::fmt::Display) -> Error {
+        Error::Invalid { field: None, message: format!("the plugin `{}`: {why}", self.manifest.name) }
+    }
+
+    async fn unary<T>(
+        &self,
+        call: impl Future<Output = std::result::Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T> {
+        let silence = std::time::Duration::from_secs(self.folder.manifest.limits.silence_s);
+        let answered = tokio::time::timeout(silence, call).await;
+        let answered = answered.map_err(|_| self.wrong(format!("it was silent for {} s", silence.as_secs())))?;
+        answered.map(tonic::Response::into_inner).map_err(|status| self.wrong(told(&status)))
+    }
+
+    /// What the plugin says of settings that its schema has passed.
+    pub(crate) async fn validate(&self, running: &Running, settings: &JobConfig) -> Result<()> {
+        let request = proto::ValidateRequest { settings_json: Value::Object(settings.clone()).to_string() };
+        let reply = self.unary(running.client().validate(request)).await?;
+        if reply.problem.is_empty() {
+            return Ok(());
+        }
+        let problem = crate::observe::clean(&reply.problem, 300);
+        let setting = crate::observe::clean(&reply.setting, 64);
+        let message = if setting.is_empty() { problem } else { format!("`{setting}`: {problem}") };
+        Err(Error::invalid("config", message))
+    }
+}
+
+#[async_trait]
+impl Plugin for GuestPlugin {
+    fn manifest(&self) -> Manifest {
+        self.manifest.clone()
+    }
+
+    fn program(&self) -> Option<Digest> {
+        Some(self.folder.digest)
+    }
+
+    fn check(&self, config: &JobConfig) -> Result<()> {
+        self.folder.manifest.settings(config).map(drop)
+    }
+
+    async fn plan(&self, config: &JobConfig, _reach: &dyn Reach) -> Result<Vec<TaskSpec>> {
+        let settings = self.folder.manifest.settings(config)?;
+        let running = self.start().await?;
+        self.validate(&running, &settings).await?;
+        let params = JobConfig::from_iter([(SETTINGS.to_owned(), Value::Object(settings))]);
+        Ok(vec![TaskSpec { key: "all".to_owned(), params }])
+    }
+
+    async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {
+        let told = task.params.get(SETTINGS).and_then(Value::as_object);
+        let told = told.ok_or_else(|| Error::internal("a task of a plugin without settings"))?;
+        // Also those of a job that was planned by an earlier version.
+        let settings = self.folder.manifest.settings(told)?;
+        let mut running = self.start().await?;
+        let job = Job { manifest: &self.folder.manifest, settings: &settings, reach };
+        run::run(&mut running, &job, None, sink).await.map(drop)
+    }
+}

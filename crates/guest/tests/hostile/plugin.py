@@ -1,0 +1,243 @@
+"""A plugin that does what it must not, one thing per mode."""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from concurrent import futures
+
+import grpc
+import plugin_pb2 as pb
+import plugin_pb2_grpc as rpc
+
+OWN = "hostile:global:hostile.attempt:"
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def page(scope="s", node=OWN + "x", properties="{}"):
+    return pb.FromPlugin(page=pb.Page(scope=scope, nodes=[pb.Node(id=node, properties_json=properties)]))
+
+
+def done(verdict=pb.VERDICT_COMPLETE, scope="s", reason="because"):
+    return pb.FromPlugin(scope_done=pb.ScopeDone(scope=scope, verdict=verdict, reason=reason))
+
+
+def call(start, path="/allowed", credential=None, origin=None, headers=(), method="GET", scope="s"):
+    http = pb.HttpCall(origin=origin or json.loads(start.settings_json)["url"], method=method, path=path)
+    http.headers.extend(pb.Pair(name=name, value=value) for name, value in headers)
+    credential = start.credential_id if credential is None else credential
+    return pb.FromPlugin(call=pb.Call(scope=scope, credential_id=credential, http=http))
+
+
+def syscall(number, *arguments):
+    result = LIBC.syscall(number, *arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def connect(family, address):
+    s = socket.socket(family, socket.SOCK_STREAM)
+    s.connect(address)
+
+
+def attempts(victim, folder):
+    """Name and deed of everything that has to fail."""
+    parent = os.getppid()
+    return {
+        "tcp": lambda: connect(socket.AF_INET, ("127.0.0.1", 9)),
+        "tcp6": lambda: connect(socket.AF_INET6, ("::1", 9)),
+        "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "raw": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+        "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+        "vsock": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
+        "unix_datagram": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM),
+        "unix_connect": lambda: connect(socket.AF_UNIX, victim + ".sock"),
+        "unix_abstract": lambda: connect(socket.AF_UNIX, "\0x"),
+        "io_uring": lambda: syscall(425, 8, ctypes.create_string_buffer(256)),
+        "shadow": lambda: open("/etc/shadow").read(),
+        "passwd": lambda: open("/etc/passwd").read(),
+        "data_folder": lambda: open(victim).read(),
+        "list_root": lambda: os.listdir("/"),
+        "list_data_folder": lambda: os.listdir(os.path.dirname(victim)),
+        "write_own_folder": lambda: open(os.path.join(folder, "x"), "w"),
+        "write_tmp": lambda: open("/tmp/hostile", "w"),
+        "write_cwd": lambda: open("x", "w"),
+        "link_out": lambda: os.symlink(victim, "x"),
+        "chmod": lambda: os.chmod(victim, 0o777),
+        "chown": lambda: os.chown(victim, 1, 1),
+        "utime": lambda: os.utime(victim),
+        "truncate": lambda: os.truncate(victim, 0),
+        "rename": lambda: os.rename(victim, victim + "2"),
+        "unlink": lambda: os.unlink(victim),
+        "xattr": lambda: os.setxattr(victim, "user.x", b"x"),
+        "proc_self": lambda: open("/proc/self/maps").read(),
+        "proc_parent": lambda: open(f"/proc/{parent}/environ", "rb").read(),
+        "memory_of_parent": lambda: open(f"/proc/{parent}/mem", "rb").read(1),
+        "fork": os.fork,
+        "vfork": lambda: syscall(58),
+        "clone3": lambda: syscall(435, ctypes.create_string_buffer(88), 88),
+        "system": lambda: 1 / 0 if os.system("true") else None,
+        "kill_parent": lambda: os.kill(parent, 0),
+        "kill_all": lambda: os.kill(-1, 0),
+        "ptrace": lambda: syscall(101, 16, parent, 0, 0),
+        "process_vm_readv": lambda: syscall(310, parent, 0, 0, 0, 0, 0),
+        "memfd": lambda: os.memfd_create("x"),
+        "shared_memory": lambda: syscall(9, 0, 4096, 3, 0x21, -1, 0),
+        "growsdown": lambda: syscall(9, 0, 4096, 3, 0x122, -1, 0),
+        "shmget": lambda: syscall(29, 0, 4096, 0o1600),
+        "unshare": lambda: syscall(272, 0x10000000),
+        "mount": lambda: syscall(165, b"none", b"/tmp", b"tmpfs", 0, 0),
+        "chroot": lambda: os.chroot("/tmp"),
+        "setuid": lambda: os.setuid(0),
+        "bpf": lambda: syscall(321, 0, 0, 0),
+        "keyctl": lambda: syscall(250, 0, 0, 0),
+        "seccomp": lambda: syscall(317, 0, 0, 0),
+        "raise_limit": lambda: __import__("resource").setrlimit(
+            __import__("resource").RLIMIT_DATA, (1 << 40, 1 << 40)
+        ),
+        "limit_of_parent": lambda: syscall(302, parent, 7, 0, ctypes.create_string_buffer(16)),
+    }
+
+
+def probe(victim):
+    folder = os.path.dirname(os.path.abspath(__file__))
+    out = {}
+    for name, deed in attempts(victim, folder).items():
+        try:
+            out[name] = f"DONE: {deed()!r}"[:80]
+        except Exception as why:
+            out[name] = type(why).__name__
+    # The group may not hold anything that was inherited: only its own pipes, socket and wakeups.
+    out["environment"] = ",".join(sorted(os.environ))
+    out["inherited"] = INHERITED
+    return out
+
+
+def spin():
+    while True:
+        pass
+
+
+class Hostile(rpc.PluginServicer):
+    def Describe(self, request, context):
+        return pb.Description(name="hostile", version="1")
+
+    def Validate(self, request, context):
+        if json.loads(request.settings_json).get("mode") == "invalid":
+            return pb.ValidateReply(setting="mode", problem="not\x1b[31mthis")
+        return pb.ValidateReply()
+
+    def Discover(self, requests, context):
+        start = next(requests).start
+        settings = json.loads(start.settings_json)
+        mode, victim = settings["mode"], settings.get("victim", "")
+        if mode == "probe":
+            yield page(properties=json.dumps(probe(victim)))
+        elif mode == "memory":
+            hoard = []
+            while True:
+                hoard.append(bytearray(8 << 20))
+        elif mode == "threads":
+            threading.stack_size(64 << 10)
+            while True:
+                threading.Thread(target=signal.pause, daemon=True).start()
+        elif mode == "processor":
+            spin()
+        elif mode == "silent":
+            threading.Event().wait()
+        elif mode == "endless":
+            while True:
+                time.sleep(0.05)
+                yield pb.FromPlugin(progress=pb.Progress(message="still at work\x1b[31m"))
+        elif mode == "flood":
+            while True:
+                yield pb.FromPlugin(progress=pb.Progress(message="x"))
+        elif mode == "huge":
+            yield page(properties="x" * (100 << 20))
+        elif mode == "nested":
+            yield page(properties="{\"a\":" + "[" * 200_000)
+        elif mode == "foreign_node":
+            yield page(node="aws:us-east-1:aws.ec2.instance:i-1")
+        elif mode == "foreign_scope":
+            yield done(scope="aws:123456789012:us-east-1:ec2.instances")
+        elif mode == "complete_without_asking":
+            yield done()
+        elif mode == "null_result":
+            yield call(start, credential="")
+            next(requests)
+            yield done()
+        elif mode == "off_manifest":
+            answers = []
+            for odd in (
+                {"path": "/admin"},
+                {"method": "POST"},
+                {"origin": "https://169.254.169.254"},
+                {"headers": [("x-http-method-override", "DELETE")]},
+                {"headers": [("authorization", "x")]},
+                {"path": "/allowed/../admin"},
+            ):
+                yield call(start, credential="", **odd)
+                answers.append(next(requests).reply.refusal.code)
+            yield page(properties=json.dumps({"answers": answers}))
+            yield done()
+        elif mode == "other_credential":
+            yield call(start, credential=victim)
+            answer = next(requests).reply.refusal
+            yield page(properties=json.dumps({"code": answer.code, "message": answer.message}))
+            yield done()
+        elif mode == "with_credential":
+            yield call(start)
+            answer = next(requests).reply
+            yield page(properties=json.dumps({"answer": str(answer), "start": str(start)}))
+            yield done()
+        elif mode == "many_calls":
+            codes = []
+            for _ in range(25):
+                yield call(start, credential="")
+                answer = next(requests).reply
+                codes.append(answer.refusal.code or str(answer.reply.status))
+            yield page(properties=json.dumps({"codes": codes}))
+            yield done()
+        elif mode == "after_verdict":
+            yield done(pb.VERDICT_PARTIAL)
+            yield page()
+        elif mode == "no_verdict":
+            yield page()
+        elif mode == "no_done":
+            yield page()
+            return
+        elif mode == "exit":
+            yield page()
+            print("the secret of the trade\x1b[31m", file=sys.stderr, flush=True)
+            os._exit(3)
+        elif mode == "talkative":
+            for _ in range(2000):
+                print("x" * 1000, file=sys.stderr)
+                print("x" * 1000)
+        yield pb.FromPlugin(done=pb.Done())
+
+
+def inherited():
+    found = []
+    for fd in range(3, 128):
+        try:
+            os.fstat(fd)
+            found.append(fd)
+        except OSError:
+            pass
+    return found
+
+
+INHERITED = inherited()
+options = [("grpc.max_send_message_length", -1)]
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=2), options=options)
+rpc.add_PluginServicer_to_server(Hostile(), server)
+server.add_insecure_port(os.environ["CAIRN_PLUGIN_SOCKET"])
+server.start()
+print("cairn-plugin 1", flush=True)
+signal.pause()
