@@ -170,6 +170,8 @@ operations! {
     EdgeList "edge_list" tenant Read NodesRead;
     GraphIngest "graph_ingest" tenant Write NodesWrite;
 
+    CoverageList "coverage_list" tenant Read FindingsRead;
+
     FindingList "finding_list" tenant Read FindingsRead;
     FindingAccept "finding_accept" tenant Write FindingsWrite;
     FindingReopen "finding_reopen" tenant Write FindingsWrite;

@@ -158,7 +158,8 @@ struct Comparing<'a> {
 
 impl Comparing<'_> {
     fn take(&mut self, page: &Page) -> Result<()> {
-        let prepared = Prepared::new(page)?;
+        // Keys and hashes of what is shown do not depend on who shows it; the server knows this agent as its source.
+        let prepared = Prepared::new(&domain::SourceId::plugin("agent")?, page)?;
         // In the order of the page, so that of two with one key the first counts, as it does at the server.
         let mut nodes = prepared.nodes.iter().peekable();
         for node in &page.nodes {

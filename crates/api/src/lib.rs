@@ -17,6 +17,7 @@ mod caller;
 mod cli_session;
 mod control;
 mod cookie;
+mod coverage;
 mod credential;
 mod data_key;
 mod device;
@@ -170,6 +171,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(node::node_history))
         .routes(routes!(node::node_counts))
         .routes(routes!(node::edge_list))
+        .routes(routes!(coverage::coverage_list))
         .routes(routes!(finding::finding_list))
         .routes(routes!(finding::finding_counts))
         .routes(routes!(finding::finding_show))

@@ -11,8 +11,8 @@ use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
-    api_key, audit, audit_log, credential, evidence, factor, finding, fleet, group, job, member, node, plugin,
-    provider, role, session, tenant, user,
+    api_key, audit, audit_log, coverage, credential, evidence, factor, finding, fleet, group, job, member, node,
+    plugin, provider, role, session, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -85,6 +85,8 @@ enum Command {
     /// How assets are connected
     #[command(subcommand)]
     Edges(node::EdgeCommand),
+    /// What was read of which source, how much of it, and what was left out
+    Coverage(coverage::Coverage),
     /// Violations of rules
     #[command(subcommand)]
     Findings(finding::Command),
@@ -186,6 +188,7 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Schedules(command) => wait(command.run(cx)),
         Command::Nodes(command) => wait(command.run(cx)),
         Command::Edges(command) => wait(command.run(cx)),
+        Command::Coverage(coverage) => wait(coverage.run(cx)),
         Command::Findings(command) => wait(command.run(cx)),
         Command::Rules(command) => wait(command.run(cx)),
         Command::Controls(command) => wait(command.run(cx)),
@@ -310,6 +313,7 @@ mod tests {
         check::<wire::node::Node>();
         check::<wire::node::NodeVersion>();
         check::<wire::node::NodeCount>();
+        check::<wire::coverage::CoverageEntry>();
         check::<wire::node::Edge>();
         check::<wire::finding::Finding>();
         check::<wire::finding::FindingCount>();

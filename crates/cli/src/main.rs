@@ -15,6 +15,7 @@ mod clean;
 mod client;
 mod command_line;
 mod config;
+mod coverage;
 mod credential;
 mod device;
 mod doc;

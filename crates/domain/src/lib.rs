@@ -35,7 +35,7 @@ pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};
 pub use network::Network;
 pub use node_id::{EdgeType, NodeId, NodeType};
-pub use observation::{Coverage, EdgeObservation, NodeObservation, Page, Properties, ScopeId, Tags};
+pub use observation::{Coverage, EdgeObservation, NodeObservation, Page, Properties, ScopeId, SourceId, Tags};
 pub use secret::Secret;
 pub use sign_in::{AuthMethod, FactorKind};
 pub use state::{FindingStatus, JobStatus, Severity, TaskStatus};

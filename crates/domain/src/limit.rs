@@ -7,6 +7,8 @@ pub struct Limits;
 impl Limits {
     /// Longest node id, in bytes.
     pub const NODE_ID_BYTES: usize = 1_024;
+    /// Longest source id, in bytes.
+    pub const SOURCE_ID_BYTES: usize = 128;
     /// Longest scope id, in bytes.
     pub const SCOPE_ID_BYTES: usize = 512;
     /// Largest properties object of a node or edge as JSON, in bytes.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{EdgeType, Error, Limits, NodeId};
+use crate::{AgentId, EdgeType, Error, Limits, NodeId, RelayId};
 
 /// A node's or edge's own facts: JSON with sorted keys.
 pub type Properties = serde_json::Map<String, serde_json::Value>;
@@ -47,8 +47,53 @@ pub struct EdgeObservation {
     pub properties: Properties,
 }
 
+/// Who reads scopes: a plugin (`aws`), a plugin on a relay (`network-scan@rly_…`), an agent (`agent/agt_…`). What one source showed, no other
+/// one closes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct SourceId(String);
+
+impl SourceId {
+    /// A plugin where the server runs.
+    pub fn plugin(name: &str) -> Result<Self, Error> {
+        name.parse()
+    }
+
+    /// A plugin on a relay, which may see another network under the same addresses.
+    pub fn on_relay(plugin: &str, relay: RelayId) -> Result<Self, Error> {
+        format!("{plugin}@{relay}").parse()
+    }
+
+    /// An agent.
+    pub fn agent(agent: AgentId) -> Self {
+        Self(format!("agent/{agent}"))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SourceId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text.is_empty() || text.len() > Limits::SOURCE_ID_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err(Error::invalid("source", "a source is 1 to 128 visible ASCII characters without blanks"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// One thing that a source can be asked for completely, e.g. `aws:123456789012:us-east-1:ec2.instances` or
-/// `host:6f1c…:packages`. A node belongs to the scope that shows it, and only that scope, proved complete, can close it.
+/// `host:6f1c…:packages`. A node belongs to the scope that shows it, as one source reads it, and only that, proved complete, can close it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct ScopeId(String);
 
@@ -56,6 +101,11 @@ impl ScopeId {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What kind of thing is read: what stands behind the last colon, e.g. `ec2.instances`.
+    pub fn kind(&self) -> &str {
+        self.0.rsplit_once(':').map_or(self.as_str(), |(_, kind)| kind)
     }
 }
 

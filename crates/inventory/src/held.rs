@@ -89,7 +89,7 @@ mod tests {
             .collect();
         let page: Page = serde_json::from_value(json!({"scope": "s", "nodes": nodes, "edges": edges})).unwrap();
         let mut held = Held::default();
-        held.add(&Prepared::new(&page).unwrap());
+        held.add(&Prepared::new(&"a".parse().unwrap(), &page).unwrap());
         held
     }
 

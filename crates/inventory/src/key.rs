@@ -6,7 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crypto::Sha256;
-use domain::{EdgeType, Error, NodeId, ScopeId};
+use domain::{EdgeType, Error, NodeId, ScopeId, SourceId};
 
 /// The first 128 bits of SHA-256 over the kind and each part, every one behind its length.
 fn digest(kind: &str, parts: &[&[u8]]) -> u128 {
@@ -76,9 +76,13 @@ impl NodeKey {
 }
 
 impl ScopeKey {
-    /// The key of a scope.
-    pub fn of(id: &ScopeId) -> Self {
-        Self(digest("cairn scope v1", &[id.as_str().as_bytes()]))
+    /// The key of a scope as one source reads it. A plugin's own scopes begin with its name, which says the source already.
+    pub fn of(source: &SourceId, id: &ScopeId) -> Self {
+        let (source, id) = (source.as_str(), id.as_str());
+        if id.strip_prefix(source).is_some_and(|rest| rest.starts_with(':')) {
+            return Self(digest("cairn scope v1", &[id.as_bytes()]));
+        }
+        Self(digest("cairn scope v2", &[source.as_bytes(), id.as_bytes()]))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use domain::{EdgeObservation, Error, Limits, NodeId, NodeObservation, Page, Properties, Result};
+use domain::{EdgeObservation, Error, Limits, NodeId, NodeObservation, Page, Properties, Result, SourceId};
 use serde_json::Value;
 
 use crate::{ContentHash, EdgeKey, NodeKey, ScopeKey};
@@ -148,7 +148,7 @@ fn edge(seen: &EdgeObservation) -> Result<EdgeItem<'_>> {
 
 impl<'p> Prepared<'p> {
     /// Checks and hashes a page.
-    pub fn new(page: &'p Page) -> Result<Self> {
+    pub fn new(source: &SourceId, page: &'p Page) -> Result<Self> {
         if page.nodes.len() + page.edges.len() > Limits::PAGE_OBSERVATIONS {
             return Err(Error::Limit { which: "nodes and edges in one page", max: Limits::PAGE_OBSERVATIONS as u64 });
         }
@@ -173,7 +173,7 @@ impl<'p> Prepared<'p> {
                 edges.push(item);
             }
         }
-        Ok(Self { scope: ScopeKey::of(&page.scope), nodes, edges, ends })
+        Ok(Self { scope: ScopeKey::of(source, &page.scope), nodes, edges, ends })
     }
 }
 
@@ -187,8 +187,12 @@ mod tests {
         serde_json::from_value(json!({"scope": "s", "nodes": nodes, "edges": edges})).unwrap()
     }
 
+    fn source() -> SourceId {
+        "a".parse().unwrap()
+    }
+
     fn refusal(page: &Page) -> String {
-        Prepared::new(page).unwrap_err().to_string()
+        Prepared::new(&source(), page).unwrap_err().to_string()
     }
 
     #[test]
@@ -196,7 +200,7 @@ mod tests {
         // Hashes compare texts: a `serde_json` built to keep the order of keys would make every reordering a change.
         let page =
             page(json!([{"id": "a:r:a.x:1", "name": "n", "properties": {"b": {"z": 1, "y": 2}, "a": 3}}]), json!([]));
-        assert_eq!(Prepared::new(&page).unwrap().nodes[0].properties, r#"{"a":3,"b":{"y":2,"z":1}}"#);
+        assert_eq!(Prepared::new(&source(), &page).unwrap().nodes[0].properties, r#"{"a":3,"b":{"y":2,"z":1}}"#);
     }
 
     #[test]
@@ -208,7 +212,7 @@ mod tests {
                 {"source": "a:r:a.x:1", "target": "a:r:a.x:2", "type": "in", "properties": {"n": 2}},
             ]),
         );
-        let prepared = Prepared::new(&page).unwrap();
+        let prepared = Prepared::new(&source(), &page).unwrap();
         assert_eq!(prepared.nodes.iter().map(|node| node.name).collect::<Vec<_>>(), ["first"]);
         assert_eq!(prepared.edges.iter().map(|edge| &*edge.properties).collect::<Vec<_>>(), [r#"{"n":1}"#]);
         assert_eq!(prepared.ends.iter().map(|(_, id)| id.resource()).collect::<Vec<_>>(), ["2"]);
@@ -218,7 +222,9 @@ mod tests {
     fn what_is_over_a_limit_is_refused_by_name() {
         let id = "a:r:a.x:1";
         let nested = (0..Limits::PROPERTIES_DEPTH).fold(json!(1), |inner, _| json!({ "k": inner }));
-        assert!(Prepared::new(&page(json!([{"id": id, "name": "n", "properties": nested}]), json!([]))).is_ok());
+        assert!(
+            Prepared::new(&source(), &page(json!([{"id": id, "name": "n", "properties": nested}]), json!([]))).is_ok()
+        );
         let deeper = json!({ "k": nested });
         let message = refusal(&page(json!([{"id": id, "name": "n", "properties": deeper}]), json!([])));
         assert_eq!(message, "the properties of `a:r:a.x:1` are nested too deep: send at most 32 levels");

@@ -6,12 +6,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use domain::{Coverage, EdgeObservation, NodeObservation, Page, ScopeId, Timestamp};
+use domain::{Coverage, EdgeObservation, NodeObservation, Page, ScopeId, SourceId, Timestamp};
 use inventory::{
     Changes, Claim, ContentHash, Current, Departures, Item, Known, NodeKey, Past, Prepared, ScopeKey, Seen, plan_close,
     plan_page,
 };
 use proptest::prelude::*;
+
+fn source() -> SourceId {
+    "a".parse().unwrap()
+}
 
 /// What is known of one kind of item, as `store` keeps it.
 #[derive(Default)]
@@ -138,7 +142,7 @@ struct Graph {
 impl Graph {
     /// Takes in a page as `store` does; how many rows it would write.
     fn page(&mut self, page: &Page, seen: &mut Seen, now: Timestamp) -> usize {
-        let prepared = Prepared::new(page).unwrap();
+        let prepared = Prepared::new(&source(), page).unwrap();
         let known = Known {
             nodes: self.nodes.known(),
             edges: self.edges.known(),
@@ -176,7 +180,7 @@ impl Graph {
     }
 
     fn finish(&mut self, scope: &ScopeId, coverage: &Coverage, seen: &Seen, now: Timestamp) -> usize {
-        let scope = ScopeKey::of(scope);
+        let scope = ScopeKey::of(&source(), scope);
         let nodes = self.nodes.finish(scope, coverage, &seen.nodes.iter().map(|key| key.0).collect(), now);
         nodes + self.edges.finish(scope, coverage, &seen.edges.iter().map(|key| key.0).collect(), now)
     }
@@ -206,7 +210,7 @@ impl Naive {
             shows.retain(|(by, ..)| by != scope || shown.contains(item));
             if owner.as_ref() != shows.first().map(|(by, ..)| by) {
                 // The oldest claim by the clock, which may have gone back.
-                shows.sort_by_key(|(by, _, since)| (*since, ScopeKey::of(&by.parse().unwrap())));
+                shows.sort_by_key(|(by, _, since)| (*since, ScopeKey::of(&source(), &by.parse().unwrap())));
             }
         }
     }

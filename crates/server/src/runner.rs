@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use access::{OpCtx, ops};
 use api::ports::{Catalog as _, Evaluate as _};
-use domain::{Clock, Error, RelayId, Result, Rng};
+use domain::{Clock, Error, RelayId, Result, Rng, SourceId};
 use gateway::Connected;
 use plugins::{JobConfig, Plugin, TaskSpec};
 use serde_json::json;
@@ -333,12 +333,17 @@ impl Runner {
             claim: claim.clone(),
             manifest: plugin.manifest(),
             program: plugin.program(),
+            source: match job.relay {
+                Some(relay) => SourceId::on_relay(&job.plugin, relay)?,
+                None => SourceId::plugin(&job.plugin)?,
+            },
             config_sha256: config_digest(&job.config, spec),
             recorder: Arc::clone(&recorder),
             over: held.over.clone(),
             progress: Arc::clone(&held.progress),
             relay: remote.as_ref().map(|(relay, connected, _)| (*relay, Arc::clone(&connected.hello))),
-        })?;
+        })
+        .await?;
         if let Some((_, connected, start)) = &remote {
             return remote::run(connected, start, &mut sink, &recorder, &held.over).await;
         }

@@ -7,8 +7,8 @@ use access::{OpCtx, ops};
 use async_trait::async_trait;
 use compliance::Ruleset;
 use domain::{
-    CollectionId, Coverage, Digest, Error, EvidenceId, JobId, NodeId, Page, RelayId, Result, ScopeId, TenantId,
-    Timestamp,
+    CollectionId, Coverage, Digest, Error, EvidenceId, JobId, NodeId, Page, RelayId, Result, ScopeId, SourceId,
+    TenantId, Timestamp,
 };
 use evidence::statement::{
     CollectionStatement, Collector, EvidenceKind, NODES_MAX, NodeList, Request, Response, Source, Statement, Subject,
@@ -51,6 +51,8 @@ pub(crate) struct TaskParts {
     pub(crate) manifest: Manifest,
     /// SHA-256 of the plugin's own program, where it is not this one.
     pub(crate) program: Option<Digest>,
+    /// Who reads.
+    pub(crate) source: SourceId,
     /// SHA-256 of the job's settings and the task's parameters.
     pub(crate) config_sha256: Digest,
     pub(crate) recorder: Arc<Recorder>,
@@ -77,8 +79,9 @@ pub(crate) struct StoreSink {
 }
 
 impl StoreSink {
-    pub(crate) fn new(task: TaskParts) -> Result<Self> {
-        let ingest = task.store.ingest(task.ctx.authorize::<ops::GraphIngest>(task.claim.tenant)?);
+    pub(crate) async fn new(task: TaskParts) -> Result<Self> {
+        let permit = task.ctx.authorize::<ops::GraphIngest>(task.claim.tenant)?;
+        let ingest = task.store.ingest(permit, task.source.clone()).await?;
         Ok(Self { task, ingest, chain: Chain::default(), shown: BTreeMap::new() })
     }
 
@@ -256,6 +259,7 @@ impl Sink for StoreSink {
         let collection_id = CollectionId::generate(self.task.ctx.clock(), self.task.ctx.rng());
         let collection = Collection {
             id: collection_id,
+            source: self.task.source.clone(),
             scope: scope.clone(),
             coverage: coverage.clone(),
             nodes: shown.nodes,
@@ -269,7 +273,9 @@ impl Sink for StoreSink {
         let permit = self.task.ctx.authorize::<ops::EvidenceCollect>(self.tenant())?;
         self.task.store.collection_add(permit, &self.task.claim, collection).await?;
         self.chain = Chain { prev: Some(digest), seq: self.chain.seq + 1 };
-        self.ingest.finish(&scope, &coverage, collection_id).await?;
+        if self.ingest.finish(&scope, &coverage, collection_id).await?.overlapped {
+            tracing::info!(scope = scope.as_str(), "another run read this scope at the same time: nothing was closed");
+        }
         if let Some(reason) = coverage.reason() {
             tracing::info!(scope = scope.as_str(), coverage = coverage.as_str(), reason, "scope not complete");
         }

@@ -99,7 +99,8 @@ async fn open(url: String, owner_url: Option<String>, dir: &Path) -> (Store, Ten
 /// The whole graph through the real path: time spent in the store, and what changed.
 async fn run(store: &Store, tenant: TenantId, ctx: &OpCtx, nodes: usize) -> (Duration, PageChanges) {
     let (mut spent, mut changes) = (Duration::ZERO, PageChanges::default());
-    let mut ingest = store.ingest(ctx.authorize::<ops::GraphIngest>(tenant).unwrap());
+    let mut ingest =
+        store.ingest(ctx.authorize::<ops::GraphIngest>(tenant).unwrap(), "aws".parse().unwrap()).await.unwrap();
     let mut scope = None;
     for n in 0..=pages(nodes) {
         let page = (n < pages(nodes)).then(|| page(n, nodes));
@@ -146,7 +147,7 @@ struct EdgeValues {
 }
 
 fn rows(page: &Page, tenant: TenantId) -> Rows {
-    let prepared = Prepared::new(page).unwrap();
+    let prepared = Prepared::new(&"aws".parse().unwrap(), page).unwrap();
     let uuid = Uuid::from_u128;
     Rows {
         tenant: tenant.as_uuid(),

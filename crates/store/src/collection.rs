@@ -2,7 +2,7 @@
 
 use access::{Operation, Permit, ops};
 use bytes::Bytes;
-use domain::{CollectionId, Coverage, Digest, Error, EvidenceId, Result, ScopeId, TenantId, Timestamp};
+use domain::{CollectionId, Coverage, Digest, Error, EvidenceId, Result, ScopeId, SourceId, TenantId, Timestamp};
 use inventory::ScopeKey;
 use serde_json::json;
 use uuid::Uuid;
@@ -51,6 +51,8 @@ pub struct NewStatement {
 pub struct Collection {
     /// Its id.
     pub id: CollectionId,
+    /// Who read it.
+    pub source: SourceId,
     /// The scope.
     pub scope: ScopeId,
     /// How much of it was seen.
@@ -147,7 +149,7 @@ impl Store {
         let bytes = collection.artifacts.iter().map(|artifact| (artifact.digest, artifact.bytes.clone())).collect();
         Blobs::of(self, tenant).put(self, bytes).await?;
         let (scope, statement) = (collection.scope.as_str(), &collection.statement);
-        let key = Uuid::from_u128(ScopeKey::of(&collection.scope).0);
+        let key = Uuid::from_u128(ScopeKey::of(&collection.source, &collection.scope).0);
 
         let mut unit = self.write(permit).await?;
         work::fence(&mut unit.tx, tenant, claim).await?;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use access::ops;
 use domain::{EdgeType, Error, Limits, NodeId, Properties, Result, ScopeId, Tags, TenantId, Timestamp};
-use inventory::{EdgeKey, NodeKey, ScopeKey};
+use inventory::{EdgeKey, NodeKey};
 use uuid::Uuid;
 
 use crate::Page;
@@ -254,7 +254,11 @@ impl Read<ops::NodeList> {
             query.and("n.region = ?", region.as_str());
         }
         if let Some(scope) = &filter.scope {
-            query.and("n.scope_key = ?", Uuid::from_u128(ScopeKey::of(scope).0));
+            // Whoever reads it.
+            query.and(
+                "n.scope_key IN (SELECT r.key FROM scope r WHERE r.tenant_id = $1 AND r.scope = ?)",
+                scope.as_str(),
+            );
         }
         if let Some(name) = &filter.name {
             let escaped: String =
@@ -325,11 +329,10 @@ impl Read<ops::NodeList> {
         mut each: impl FnMut(SnapshotItem<'_>) -> Result<()>,
     ) -> Result<()> {
         let tenant = self.tenant();
-        let sql = "SELECT scope, complete_at >= seen_at FROM scope WHERE tenant_id = $1";
+        // One source that read it to its end is enough: what it did not show is not there, or another one shows it.
+        let sql = "SELECT scope, COUNT(CASE WHEN complete_at >= seen_at THEN 1 END) FROM scope WHERE tenant_id = $1 GROUP BY scope";
         self.tx
-            .for_each(sql, args![tenant], |row| {
-                each(SnapshotItem::Scope { id: &row.text(0)?, read: row.opt_bool(1)?.unwrap_or(false) })
-            })
+            .for_each(sql, args![tenant], |row| each(SnapshotItem::Scope { id: &row.text(0)?, read: row.i64(1)? > 0 }))
             .await?;
         let mut ids: HashMap<Uuid, Box<str>> = HashMap::new();
         let mut shown = |row: &Row| {

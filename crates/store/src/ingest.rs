@@ -3,11 +3,15 @@
 //! Each page is compared with the graph on a read snapshot. Where nothing changes nothing is written. Otherwise the comparison is made
 //! again under the tenant's graph lock, and its rows are written with one audit record in one transaction. A task that ends half-way is run
 //! again from its start and finds what it stored before.
+//!
+//! Who may close what (ADR 0037): a scope belongs to the source that reads it, so no source closes another's; and of one source's runs, only one
+//! that was alone in the scope from its beginning to its end.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use access::{OpCtx, Permit, ops};
-use domain::{CollectionId, Coverage, Error, NodeId, Page, Result, ScopeId, TenantId, Timestamp};
+use domain::{CollectionId, Coverage, Error, NodeId, Page, Result, ScopeId, SourceId, TenantId, Timestamp};
 use inventory::{
     Changes, Claim, ContentHash, Current, Departures, EdgeItem, EdgeKey, Known, NodeItem, NodeKey, PageChanges,
     PagePlan, Past, Prepared, Rewrite, ScopeKey, Seen, plan_close, plan_page,
@@ -31,7 +35,13 @@ pub struct ScopeChanges {
     pub handed_over: usize,
     /// Claims that the scope gave up.
     pub claims_dropped: usize,
+    /// Another run of the same source was in the scope too, so nothing was closed although all of it was read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub overlapped: bool,
 }
+
+/// What the ledger says of a complete run that was not alone.
+const OVERLAPPED: &str = "another run read this scope at the same time, so nothing was closed: the next one alone will";
 
 /// What one task brings. Dropping it forgets what the task has shown, and nothing else.
 #[derive(Debug)]
@@ -39,6 +49,13 @@ pub struct Ingest {
     store: Store,
     ctx: OpCtx,
     tenant: TenantId,
+    source: SourceId,
+    /// The run's number among those of its source, taken before it read anything.
+    generation: i64,
+    /// How many runs had ended in a scope when this one showed its first page of it.
+    ended: HashMap<ScopeKey, i64>,
+    /// Scopes in which another run wrote since this one began.
+    overlapped: HashSet<ScopeKey>,
     /// What this task has shown, by scope.
     seen: HashMap<ScopeKey, Seen>,
     /// Scopes of which a page was not stored (or is being stored: a page that is given up half-way counts).
@@ -55,19 +72,36 @@ pub struct Ingest {
 const LARGE_PAGE: usize = 2_000;
 
 impl Store {
-    /// Begins to take in what one task brings.
-    pub fn ingest(&self, permit: Permit<ops::GraphIngest>) -> Ingest {
+    /// Begins to take in what one run of a source brings; before it reads anything, so that runs know of each other.
+    pub async fn ingest(&self, permit: Permit<ops::GraphIngest>, source: SourceId) -> Result<Ingest> {
         let (tenant, ctx) = (permit.tenant(), permit.ctx().clone());
-        Ingest {
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, tenant).await?;
+        let row = tx
+            .row(
+                "INSERT INTO source (tenant_id, source, generation) VALUES ($1, $2, 1) \
+                 ON CONFLICT (tenant_id, source) DO UPDATE SET generation = source.generation + 1 RETURNING generation",
+                args![tenant, source.as_str()],
+            )
+            .await?
+            .ok_or_else(|| Error::internal("a source's generation returned nothing"))?;
+        let generation = row.i64(0)?;
+        // A number is no change that an audit record would tell.
+        tx.commit().await?;
+        Ok(Ingest {
             store: self.clone(),
             ctx,
             tenant,
+            source,
+            generation,
+            ended: HashMap::new(),
+            overlapped: HashSet::new(),
             seen: HashMap::new(),
             broken: HashSet::new(),
             changing: false,
             roomy: false,
             ends: HashSet::new(),
-        }
+        })
     }
 }
 
@@ -154,11 +188,11 @@ fn keyed<K: From<u128> + std::hash::Hash + Eq>(found: HashMap<u128, Current>) ->
 impl Ingest {
     /// Takes in one page. On an error nothing of it is kept, and this task can no longer end the scope as complete: run it again.
     pub async fn page(&mut self, page: &Page) -> Result<PageChanges> {
-        let scope = ScopeKey::of(&page.scope);
+        let scope = ScopeKey::of(&self.source, &page.scope);
         if !self.broken.insert(scope) {
             return Err(broken());
         }
-        let prepared = Prepared::new(page)?;
+        let prepared = Prepared::new(&self.source, page)?;
         let seen = self.seen.entry(scope).or_default();
         let now = self.ctx.clock().now();
         let mut changes = PageChanges::default();
@@ -166,6 +200,9 @@ impl Ingest {
         let same = !self.changing && {
             let mut tx = self.store.db().read().await?;
             enter(&mut tx, self.tenant).await?;
+            if let Entry::Vacant(first) = self.ended.entry(scope) {
+                first.insert(Lease::read(&mut tx, self.tenant, scope).await?.ended);
+            }
             let held = known(&mut tx, self.tenant, &prepared, seen, &self.ends).await?;
             plan_page(&prepared, &held, seen, &self.ends, now).is_empty()
         };
@@ -176,11 +213,17 @@ impl Ingest {
             }
             let mut unit = write(&self.store, &self.ctx, self.tenant).await?;
             // Another task may have written since: under the lock nobody can.
+            let lease = Lease::read(&mut unit.tx, self.tenant, scope).await?;
+            self.ended.entry(scope).or_insert(lease.ended);
+            if lease.is_anothers(self.generation) {
+                self.overlapped.insert(scope);
+            }
             let held = known(&mut unit.tx, self.tenant, &prepared, seen, &self.ends).await?;
             let plan = plan_page(&prepared, &held, seen, &self.ends, now);
             changes = plan.counts();
             if !plan.is_empty() {
                 apply(&mut unit.tx, self.tenant, scope, &plan, now).await?;
+                wrote(&mut unit.tx, self.tenant, (&self.source, &page.scope, scope), self.generation, now).await?;
                 let change = Change::to(Category::Discovery, "scope", &page.scope).detail(json!({ "page": changes }));
                 unit.commit(change).await?;
             }
@@ -199,7 +242,7 @@ impl Ingest {
         coverage: &Coverage,
         collection: CollectionId,
     ) -> Result<ScopeChanges> {
-        let (tenant, scope_key, now) = (self.tenant, ScopeKey::of(scope), self.ctx.clock().now());
+        let (tenant, scope_key, now) = (self.tenant, ScopeKey::of(&self.source, scope), self.ctx.clock().now());
         if coverage.may_close() && self.broken.contains(&scope_key) {
             return Err(broken());
         }
@@ -210,19 +253,30 @@ impl Ingest {
         drop(tx);
         let mut unit = write(&self.store, &self.ctx, tenant).await?;
         let mut changes = ScopeChanges::default();
-        if !unseen.is_empty() {
+        let lease = Lease::read(&mut unit.tx, tenant, scope_key).await?;
+        let others = self.overlapped.contains(&scope_key) || lease.is_anothers(self.generation);
+        if self.ended.get(&scope_key).is_some_and(|ended| *ended != lease.ended) {
+            // A page that was as the graph had it wrote nothing, so the run that ended meanwhile did not know of it.
+            all_open(&mut unit.tx, tenant, seen).await?;
+        }
+        let alone = !others;
+        if !alone {
+            changes.overlapped = coverage.may_close();
+        } else if !unseen.is_empty() {
             changes = leave(&mut unit.tx, tenant, scope_key, coverage, &unseen, now).await?;
         }
-        let complete_at = coverage.may_close().then_some(now);
+        let complete_at = (coverage.may_close() && alone).then_some(now);
+        let (verdict, reason) =
+            if changes.overlapped { ("partial", Some(OVERLAPPED)) } else { (coverage.as_str(), coverage.reason()) };
+        wrote(&mut unit.tx, tenant, (&self.source, scope, scope_key), self.generation, now).await?;
         unit.tx
             .execute(
-                "INSERT INTO scope (tenant_id, key, scope, seen_at, complete_at, collection_id) VALUES ($1, $2, $3, $4, $5, $6) \
-                 ON CONFLICT (tenant_id, key) DO UPDATE SET seen_at = excluded.seen_at, \
-                   complete_at = COALESCE(excluded.complete_at, scope.complete_at), collection_id = excluded.collection_id",
-                args![tenant, uuid(scope_key.0), scope.as_str(), now, complete_at, collection],
+                "UPDATE scope SET seen_at = $3, complete_at = COALESCE($4, complete_at), collection_id = $5, verdict = $6, reason = $7, \
+                   ended = ended + 1 WHERE tenant_id = $1 AND key = $2",
+                args![tenant, uuid(scope_key.0), now, complete_at, collection, verdict, reason.map(str::to_owned)],
             )
             .await?;
-        if changes == ScopeChanges::default() {
+        if (ScopeChanges { overlapped: false, ..changes }) == ScopeChanges::default() {
             // The one row that a run always writes: it says when, and changes nothing that an audit record would tell.
             unit.tx.commit().await?;
         } else {
@@ -230,10 +284,66 @@ impl Ingest {
             unit.commit(Change::to(Category::Discovery, "scope", scope).detail(detail)).await?;
         }
         self.seen.remove(&scope_key);
+        self.ended.remove(&scope_key);
+        self.overlapped.remove(&scope_key);
         // Another task that ended may have given the cache back.
         self.roomy = false;
         Ok(changes)
     }
+}
+
+/// Who was last in a scope.
+struct Lease {
+    writer: i64,
+    written: i64,
+    ended: i64,
+}
+
+impl Lease {
+    async fn read(tx: &mut Tx, tenant: TenantId, scope: ScopeKey) -> Result<Self> {
+        let sql = "SELECT writer, written, ended FROM scope WHERE tenant_id = $1 AND key = $2";
+        match tx.row(sql, args![tenant, uuid(scope.0)]).await? {
+            Some(row) => Ok(Self { writer: row.i64(0)?, written: row.i64(1)?, ended: row.i64(2)? }),
+            None => Ok(Self { writer: 0, written: 0, ended: 0 }),
+        }
+    }
+
+    /// Whether another run wrote in the scope after this one had begun.
+    fn is_anothers(&self, generation: i64) -> bool {
+        self.writer != generation && self.written >= generation
+    }
+}
+
+/// Notes that a run wrote in a scope, and which runs had begun by then. A scope that was never read to its end is `unfinished`.
+async fn wrote(
+    tx: &mut Tx,
+    tenant: TenantId,
+    (source, scope, key): (&SourceId, &ScopeId, ScopeKey),
+    generation: i64,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute(
+        "INSERT INTO scope (tenant_id, key, scope, source, seen_at, collection_id, writer, written) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT generation FROM source WHERE tenant_id = $1 AND source = $4)) \
+         ON CONFLICT (tenant_id, key) DO UPDATE SET writer = excluded.writer, written = excluded.written",
+        args![tenant, uuid(key.0), scope.as_str(), source.as_str(), now, Uuid::nil(), generation],
+    )
+    .await
+    .map(drop)
+}
+
+/// Refuses when something that a run has shown was closed meanwhile by another run of its source.
+async fn all_open(tx: &mut Tx, tenant: TenantId, seen: &Seen) -> Result<()> {
+    let nodes = currents(tx, tenant, NODES_BY_KEY, Batch::keys(seen.nodes.iter().map(|key| key.0))).await?;
+    let edges = currents(tx, tenant, EDGES_BY_KEY, Batch::keys(seen.edges.iter().map(|key| key.0))).await?;
+    if nodes.values().chain(edges.values()).any(|current| current.closed_at.is_some()) {
+        return Err(Error::Unavailable {
+            message: "another run of this source closed what this one has shown: it is run again from its start"
+                .to_owned(),
+            detail: String::new(),
+        });
+    }
+    Ok(())
 }
 
 /// Begins a write under the tenant's graph lock: whoever plans and writes does so alone in the tenant. SQLite has one writer anyway.
@@ -482,5 +592,6 @@ async fn leave(
         edges_closed: edges.close.len(),
         handed_over: nodes.hand_over.len() + edges.hand_over.len(),
         claims_dropped: usize::try_from(dropped).unwrap_or(usize::MAX),
+        overlapped: false,
     })
 }

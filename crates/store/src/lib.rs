@@ -17,6 +17,7 @@ mod blob;
 mod bulk;
 mod cli_session;
 mod collection;
+mod coverage;
 mod db;
 mod device;
 mod enrollment;
@@ -71,6 +72,7 @@ pub use basis::StandingJudgement;
 pub use blob::artifact_path;
 pub use cli_session::{CLI_SESSION_IDLE_MS, CLI_SESSION_MS, FoundCliSession, NewCliSession};
 pub use collection::{Collection, NewArtifact, NewStatement};
+pub use coverage::{LedgerFilter, LedgerKey, LedgerRow};
 pub use device::{DEVICE_INTERVAL_MS, DEVICE_LOGIN_MS, DeviceLoginRow, DevicePoll, NewDeviceLogin};
 pub use enrollment::{
     Enrollment, EnrollmentTokenRow, EnrollmentTokenState, FoundEnrollmentToken, NewEnrollmentToken, NewFleetCredential,

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (10, include_str!("../migrations/0010_fleet.sql")),
     (11, include_str!("../migrations/0011_relay.sql")),
     (15, include_str!("../migrations/0015_restored_user.sql")),
+    (16, include_str!("../migrations/0016_coverage.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

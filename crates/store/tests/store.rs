@@ -13,6 +13,8 @@ mod api_key;
 mod audit;
 #[path = "store/backup.rs"]
 mod backup;
+#[path = "store/coverage.rs"]
+mod coverage;
 #[path = "store/evidence.rs"]
 mod evidence;
 #[path = "store/factor.rs"]

@@ -15,6 +15,7 @@ pub mod api_key;
 pub mod audit;
 pub mod cli_session;
 pub mod control;
+pub mod coverage;
 pub mod credential;
 pub mod data_key;
 pub mod evidence;

@@ -62,7 +62,7 @@ impl World {
     }
 
     pub(crate) async fn node(&self, tenant: TenantId) -> String {
-        let mut ingest = self.store.ingest(self.permit(tenant));
+        let mut ingest = self.store.ingest(self.permit(tenant), "aws".parse().unwrap()).await.unwrap();
         let scope: domain::ScopeId = "aws:1:eu-west-1:s3.buckets".parse().unwrap();
         let id = |text: &str| text.parse::<domain::NodeId>().unwrap();
         let nodes = [NODE, "aws:eu-west-1:aws.s3.bucket:b2"].map(|text| NodeObservation {
@@ -125,6 +125,7 @@ impl World {
         };
         let collection = Collection {
             id: CollectionId::generate(&*self.clock, &*self.rng),
+            source: "aws".parse().unwrap(),
             scope: "aws:1:eu-west-1:s3.buckets".parse().unwrap(),
             coverage: Coverage::Complete,
             nodes: 1,

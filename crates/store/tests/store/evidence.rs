@@ -40,6 +40,7 @@ fn collection(world: &Pair<'_>, scope: &str, coverage: Coverage, artifacts: Vec<
     let now = domain::Clock::now(&*world.clock);
     Collection {
         id: CollectionId::generate(&*world.clock, &*world.rng),
+        source: "aws".parse().unwrap(),
         scope: scope.parse().unwrap(),
         coverage,
         nodes: 1,

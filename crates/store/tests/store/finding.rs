@@ -22,7 +22,7 @@ fn facts(risk: u8) -> Facts {
 impl Pair<'_> {
     /// Puts nodes into the graph by one scope; their ids.
     pub(crate) async fn nodes(&self, tenant: TenantId, scope: &str, ids: &[&str]) -> Vec<String> {
-        let mut ingest = self.store.ingest(self.permit(tenant));
+        let mut ingest = self.store.ingest(self.permit(tenant), "aws".parse().unwrap()).await.unwrap();
         let nodes = ids
             .iter()
             .map(|id| {

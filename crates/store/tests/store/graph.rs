@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use access::ops;
-use domain::{CollectionId, Coverage, Error, NodeId, Page, TenantId, Timestamp};
+use domain::{CollectionId, Coverage, Error, NodeId, Page, SourceId, TenantId, Timestamp};
 use inventory::{NodeKey, PageChanges};
 use serde_json::{Value, json};
 use store::{AuditFilter, EdgeDirection, EdgeFilter, EdgeRow, NodeFilter, NodeRow, ScopeChanges, SnapshotItem};
@@ -29,13 +29,17 @@ fn page(scope: &str, nodes: Vec<Value>, edges: Vec<Value>) -> Page {
     serde_json::from_value(json!({"scope": scope, "nodes": nodes, "edges": edges})).unwrap()
 }
 
+fn source() -> SourceId {
+    "aws".parse().unwrap()
+}
+
 fn partial() -> Coverage {
     Coverage::Partial { reason: "one page was refused".to_owned() }
 }
 
 /// One task: some pages of one scope, and its end. A millisecond passes before each step.
 async fn run(world: &World, tenant: TenantId, pages: &[Page], coverage: Coverage) -> (PageChanges, ScopeChanges) {
-    let mut ingest = world.store.ingest(world.permit::<ops::GraphIngest>(tenant));
+    let mut ingest = world.store.ingest(world.permit::<ops::GraphIngest>(tenant), source()).await.unwrap();
     let mut changes = PageChanges::default();
     for page in pages {
         world.clock.advance(Duration::from_millis(1));
@@ -112,8 +116,9 @@ async fn an_identical_second_run_writes_no_row_but_the_scopes() {
         assert_eq!(nodes(world, tenant, NodeFilter::default()).await.len(), 3);
 
         let before = written(world, tenant).await;
+        // A run takes its number before it reads: one row of `source`, and none of the graph.
+        let mut ingest = world.store.ingest(world.permit::<ops::GraphIngest>(tenant), source()).await.unwrap();
         let mut watch = world.watch().await;
-        let mut ingest = world.store.ingest(world.permit::<ops::GraphIngest>(tenant));
         world.clock.advance(Duration::from_mins(1));
         for page in &pages {
             assert_eq!(ingest.page(page).await.unwrap(), PageChanges::default());
@@ -319,7 +324,7 @@ async fn what_could_not_be_stored_is_never_closed_by_its_own_task() {
     each_engine(async |world| {
         let tenant = world.tenant("acme").await;
         run(world, tenant, &[page("s", vec![node("a", "A", json!(1))], vec![])], Coverage::Complete).await;
-        let mut ingest = world.store.ingest(world.permit::<ops::GraphIngest>(tenant));
+        let mut ingest = world.store.ingest(world.permit::<ops::GraphIngest>(tenant), source()).await.unwrap();
         let refused = page("s", vec![node("a", "A\0", json!(1))], vec![]);
         let message = ingest.page(&refused).await.unwrap_err().to_string();
         assert!(message.starts_with("the name of `aws:eu-west-1:aws.ec2.instance:a` must"), "{message}");
