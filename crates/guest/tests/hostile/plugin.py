@@ -158,7 +158,7 @@ class Hostile(rpc.PluginServicer):
             while True:
                 yield pb.FromPlugin(progress=pb.Progress(message="x"))
         elif mode == "huge":
-            yield page(properties="x" * (100 << 20))
+            yield page(properties="x" * (24 << 20))
         elif mode == "nested":
             yield page(properties="{\"a\":" + "[" * 200_000)
         elif mode == "foreign_node":
