@@ -73,7 +73,7 @@ impl Item for EdgeItem<'_> {
     }
 }
 
-/// A page that is within every limit; of two items with one key the first stays.
+/// A page that is within every limit, in the order of keys; of two items with one key the first stays.
 #[derive(Debug)]
 pub struct Prepared<'p> {
     /// The scope that shows it.
@@ -173,6 +173,10 @@ impl<'p> Prepared<'p> {
                 edges.push(item);
             }
         }
+        // Keys are hashes: in their order a database finds each page of its indexes once, in any other it comes back to it.
+        nodes.sort_unstable_by_key(|node| node.key);
+        edges.sort_unstable_by_key(|edge| edge.key);
+        ends.sort_unstable_by_key(|(key, _)| *key);
         Ok(Self { scope: ScopeKey::of(source, &page.scope), nodes, edges, ends })
     }
 }

@@ -1,7 +1,7 @@
 //! How fast discovery results get into the graph, against what the engine can do.
 //!
 //! The real path (check, hash, plan, apply, audit) takes in pages of 10,000 observations; the yardstick inserts the very same rows, made
-//! ready beforehand, into the same tables of another database with the fastest statement for many rows that the engine has, one
+//! ready beforehand, in the order in which they come, into the same tables of another database with the fastest statement for many rows that the engine has, one
 //! transaction per page. Both in this process, one after the other, on SQLite and on PostgreSQL. Prints one JSON line per result.
 //!
 //! `CAIRN_BENCH_NODES` (default 1,000,000) is the number of nodes; there are three times as many edges. `CAIRN_BENCH_ENGINES` (default
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use access::{OpCtx, ops};
 use domain::{CollectionId, Coverage, EdgeObservation, Limits, NodeId, NodeObservation, Page, TenantId};
-use inventory::{PageChanges, Prepared};
+use inventory::{EdgeKey, NodeKey, PageChanges, Prepared};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use store::{OpenOptions, Store};
@@ -146,8 +146,17 @@ struct EdgeValues {
     hash: Uuid,
 }
 
+/// The rows of a page in the order in which it shows them.
 fn rows(page: &Page, tenant: TenantId) -> Rows {
-    let prepared = Prepared::new(&"aws".parse().unwrap(), page).unwrap();
+    let mut prepared = Prepared::new(&"aws".parse().unwrap(), page).unwrap();
+    let place = |keys: Vec<u128>| keys.into_iter().zip(0..).collect::<std::collections::HashMap<u128, usize>>();
+    let nodes = place(page.nodes.iter().map(|node| NodeKey::of(&node.id).0).collect());
+    let edge = |edge: &EdgeObservation| {
+        EdgeKey::of(NodeKey::of(&edge.source), &edge.edge_type, NodeKey::of(&edge.target), &edge.discriminator).0
+    };
+    let edges = place(page.edges.iter().map(edge).collect());
+    prepared.nodes.sort_by_key(|node| nodes[&node.key.0]);
+    prepared.edges.sort_by_key(|edge| edges[&edge.key.0]);
     let uuid = Uuid::from_u128;
     Rows {
         tenant: tenant.as_uuid(),
