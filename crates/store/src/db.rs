@@ -275,8 +275,32 @@ pub(crate) fn pg_arguments(values: &[Value]) -> Result<PgArguments> {
     Ok(arguments)
 }
 
-/// How long a connection to PostgreSQL may have lain idle and still be used without asking first whether it is alive.
-const TRUSTED: Duration = Duration::from_secs(1);
+/// Connections to PostgreSQL that one server keeps.
+const PG_CONNECTIONS: u32 = 16;
+
+/// Begins a transaction on PostgreSQL. That is also how a kept connection is asked whether it lives, since asking before would cost every
+/// request a round trip: one that was cut is put away, and the next is tried, until there is one that works or none left.
+async fn begin_pg(
+    pool: &PgPool,
+    sql: &'static str,
+) -> std::result::Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let mut left = PG_CONNECTIONS;
+    loop {
+        match pool.begin_with(sql).await {
+            Err(error) if left > 0 && was_cut(&error) => left -= 1,
+            begun => return begun,
+        }
+    }
+}
+
+/// Whether a connection ended, by its own or by the server's word (class 57P: the server stops, starts, or somebody ended it).
+fn was_cut(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(inner) => inner.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
 
 /// Page cache of each reading connection on SQLite: 512 KiB. The system caches the file.
 const READER_CACHE: &str = "-512";
@@ -305,16 +329,9 @@ impl Db {
                 ]);
             let set_role = role.map(|role| format!("SET ROLE \"{}\"", role.replace('"', "\"\"")));
             let pool = PgPoolOptions::new()
-                .max_connections(16)
+                .max_connections(PG_CONNECTIONS)
                 .acquire_timeout(Duration::from_secs(10))
                 .test_before_acquire(false)
-                .before_acquire(|connection, used| {
-                    Box::pin(async move {
-                        // Only one that was left alone for a while may have been cut without a sign; asking each time would cost every
-                        // request a round trip.
-                        if used.idle_for >= TRUSTED { connection.ping().await.map(|()| true) } else { Ok(true) }
-                    })
-                })
                 .after_connect(move |connection, _| {
                     let set_role = set_role.clone();
                     Box::pin(async move {
@@ -376,7 +393,7 @@ impl Db {
             Self::Sqlite { writer, .. } => {
                 writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| Tx::Sqlite(tx, Raised::default()))
             }
-            Self::Pg(pool) => pool.begin().await.map(|tx| Tx::Pg(tx, Raised::default())),
+            Self::Pg(pool) => begin_pg(pool, "BEGIN").await.map(|tx| Tx::Pg(tx, Raised::default())),
         }
         .map_err(failed)
     }
@@ -398,8 +415,7 @@ impl Db {
     pub(crate) async fn read(&self) -> Result<Tx> {
         match self {
             Self::Sqlite { readers, .. } => readers.begin().await.map(|tx| Tx::Sqlite(tx, Raised::default())),
-            Self::Pg(pool) => pool
-                .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            Self::Pg(pool) => begin_pg(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 .await
                 .map(|tx| Tx::Pg(tx, Raised::default())),
         }
