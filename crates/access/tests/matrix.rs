@@ -33,7 +33,7 @@ decisions! {
         GroupRoleList GroupRolePut GroupRoleDelete
         AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
-        JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest FindingList FindingAccept FindingReopen
+        JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest CoverageList FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]
     platform [

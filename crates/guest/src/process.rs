@@ -23,6 +23,8 @@ use crate::run::MESSAGE_BYTES;
 
 /// What a plugin prints when it listens.
 const READY: &str = "cairn-plugin 1";
+/// How long a process whose connection broke may take to be gone.
+const ENDING: Duration = Duration::from_millis(500);
 /// How long a plugin may take until it listens.
 const START: Duration = Duration::from_secs(30);
 /// How much of what a plugin says on its standard error is kept, in bytes.
@@ -187,9 +189,14 @@ impl Running {
         (threads > THREADS).then(|| format!("it runs more than {THREADS} threads"))
     }
 
-    /// Ends the process; what it said last on its standard error, and how it ended where that was not our doing.
-    pub(crate) async fn end(&mut self) -> String {
-        let by_itself = self.child.try_wait().ok().flatten();
+    /// Ends the process; what it said last on its standard error, and how it ended where that was not our doing. `failed`: it did something
+    /// wrong, so it may be about to end, since its socket closes a moment before the process is gone.
+    pub(crate) async fn end(&mut self, failed: bool) -> String {
+        let by_itself = if failed {
+            tokio::time::timeout(ENDING, self.child.wait()).await.ok().and_then(std::result::Result::ok)
+        } else {
+            self.child.try_wait().ok().flatten()
+        };
         kill(self.pid);
         let _ = self.child.wait().await;
         let words = said(&self.words);

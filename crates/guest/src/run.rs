@@ -245,7 +245,7 @@ pub(crate) async fn run(
         why = watching => Err(why),
     };
     // The process ends before anything is said about what it did.
-    let last_words = running.end().await;
+    let last_words = running.end(matches!(ended, Err(Ended::Plugin(_)))).await;
     match ended {
         Ok(()) => {
             let open: Vec<ScopeId> = run.open_scopes();

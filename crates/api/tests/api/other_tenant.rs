@@ -8,7 +8,9 @@ use crate::document::{operations, parameters};
 use crate::world::{World, each_wall, holder, nobodys};
 
 /// Query parameters that name a thing.
-const ID_QUERIES: [(&str, &str, &str); 6] = [
+const ID_QUERIES: [(&str, &str, &str); 8] = [
+    ("coverage_list", "scope", "scope"),
+    ("coverage_list", "source", "agent"),
     ("edge_list", "node", "node"),
     ("evidence_export", "finding", "finding"),
     ("evidence_list", "scope", "scope"),
@@ -17,7 +19,7 @@ const ID_QUERIES: [(&str, &str, &str); 6] = [
     ("log_proof", "evidence", "evidence"),
 ];
 /// Query parameters that name nothing of a tenant's.
-const PLAIN_QUERIES: [&str; 30] = [
+const PLAIN_QUERIES: [&str; 31] = [
     "action",
     "actor",
     "as_of",
@@ -48,6 +50,7 @@ const PLAIN_QUERIES: [&str; 30] = [
     "to",
     "type",
     "until",
+    "verdict",
 ];
 
 /// Asks as tenant B for a thing of A and for a thing of nobody.
@@ -130,6 +133,9 @@ fn attack_28_a_query_or_a_body_that_names_another_tenants_thing_finds_nothing() 
         let none = nobodys(&world, "credential");
         let job = json!({"plugin": "aws", "credential": "{id}"});
         compare(&world, "POST", "/api/v1/tenants/globex/jobs", &credential, &none, Some(job)).await;
+        let relay = object(&world, &standing, world.a, "relay_show", "relay").await;
+        let on_relay = json!({"plugin": "aws", "relay": "{id}"});
+        compare(&world, "POST", "/api/v1/tenants/globex/jobs", &relay, &nobodys(&world, "relay"), Some(on_relay)).await;
         let schedule = json!({"plugin": "aws", "credential": "{id}", "interval_s": 60});
         compare(&world, "POST", "/api/v1/tenants/globex/schedules", &credential, &none, Some(schedule)).await;
         compare(
