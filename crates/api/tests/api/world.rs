@@ -360,7 +360,7 @@ impl World {
         let mut seen = answer.text.clone();
         // Some documents show a secret once.
         let once = match (method.as_str(), uri.path()) {
-            ("POST", path) if path.ends_with("/scim-token") => Some("token"),
+            ("POST", path) if path.ends_with("/scim-token") || path.ends_with("/enrollment-tokens") => Some("token"),
             (
                 "POST",
                 "/api/v1/sessions"

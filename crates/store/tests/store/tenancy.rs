@@ -25,6 +25,7 @@ const OF_NO_TENANT: &[&str] = &[
     "login_used",
     "platform_key",
     "recovery_code",
+    "relay_link",
     "schema_migration",
     "scim_group",
     "scim_group_member",
@@ -104,7 +105,7 @@ async fn attack_34_what_the_server_does_by_itself_names_a_tenant_and_is_recorded
         assert_eq!(
             database.app_sql(queue).unwrap().trim(),
             "id uuid, kind text, owner_tenant uuid, due_at bigint, attempt bigint, cancel boolean, lease_id uuid, lease_owner text, \
-             lease_until bigint"
+             lease_until bigint, relay_id uuid"
         );
     })
     .await;
