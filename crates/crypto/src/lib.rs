@@ -13,6 +13,7 @@
 
 pub mod aead;
 pub mod api_key;
+mod checked;
 pub mod cli_session;
 pub mod device;
 pub mod ed25519;
