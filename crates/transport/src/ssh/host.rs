@@ -111,7 +111,7 @@ fn unasked() -> CallError {
 fn safe(ask: &Ask, answer: Answer) -> Result<(Answer, Digest), CallError> {
     match (ask, answer) {
         (Ask::Read(_, path), Answer::Content(body)) => {
-            let body = Bytes::from(redact::remote_file(path, body.into())?);
+            let body = Bytes::from(redact::remote::file(path, body.into())?);
             let digest = crypto::sha256(&body);
             Ok((Answer::Content(body), digest))
         }
