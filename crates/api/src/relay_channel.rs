@@ -67,7 +67,7 @@ fn key_of(headers: &HeaderMap) -> Result<String, Error> {
 
 /// Turns the request into the relay channel. Only the relay itself may ask, with a proof by its key. A second connection with one identity is
 /// refused while the first one is alive.
-#[utoipa::path(get, path = "/api/v1/relays/{relay}/channel", tag = "fleet",
+#[utoipa::path(get, path = "/api/v1/relays/{relay}/channel", tag = "fleet", security(("fleet" = [])),
     params(("relay" = String, Path, description = "the relay's id")),
     responses((status = 101, description = "the channel is open (WebSocket, subprotocol `cairn-relay.v1`)")))]
 pub(crate) async fn relay_connect(

@@ -198,7 +198,8 @@ impl Store {
             )
             .await?;
         }
-        if unit.last_seen_ip != ip {
+        let moved = unit.last_seen_ip != ip;
+        if moved {
             let kind = unit.id.kind().as_str();
             let change =
                 Change::to(Category::Authentication, kind, unit.id).detail(json!({"before": unit.last_seen_ip}));
@@ -206,6 +207,9 @@ impl Store {
                 .await?;
         }
         tx.commit().await?;
+        if moved {
+            self.say_log_grew(unit.tenant);
+        }
         Ok(true)
     }
 
