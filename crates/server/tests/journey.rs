@@ -22,6 +22,8 @@ mod fips;
 mod first_minute;
 #[path = "journey/fleet.rs"]
 mod fleet;
+#[path = "journey/guest.rs"]
+mod guest;
 #[path = "journey/hostile.rs"]
 mod hostile;
 #[path = "journey/keys.rs"]
@@ -34,6 +36,8 @@ mod relay_world;
 mod scarce;
 #[path = "journey/second_factor.rs"]
 mod second_factor;
+#[path = "journey/ssh.rs"]
+mod ssh;
 #[path = "journey/world.rs"]
 mod world;
 #[path = "journey/wrong_turns.rs"]

@@ -23,6 +23,7 @@ pub mod logs;
 pub mod moto;
 pub mod oidc;
 pub mod postgres;
+pub mod python_plugin;
 pub mod rng;
 pub mod sshd;
 pub mod suite;

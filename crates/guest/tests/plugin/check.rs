@@ -12,7 +12,7 @@ use testkit::{TestClock, TestRng};
 use crate::support::{self, TestReach};
 
 fn example() -> (tempfile::TempDir, PathBuf) {
-    support::installed(&support::workspace().join("examples/plugin-python"))
+    support::installed(&testkit::python_plugin::example())
 }
 
 fn basic(password: &str) -> String {

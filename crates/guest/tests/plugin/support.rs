@@ -1,9 +1,7 @@
 //! A plugin's folder, a service to ask, and a sink that keeps what it is given.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -16,55 +14,18 @@ use domain::{Coverage, CredentialId, Page, Result, ScopeId, Secret};
 use guest::{Folder, GuestPlugin, Surroundings};
 use plugins::{Plugin as _, Sink};
 use serde_json::{Map, Value, json};
-use testkit::{TestClock, TestRng};
+use testkit::{TestClock, TestRng, python_plugin};
 use transport::{AwsReach, HostReach, HttpClient, HttpConfig, HttpCredential, HttpReach, Reach, Recorder};
 
-pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
-}
-
-/// The Python environment that `cargo xtask setup` makes.
-pub(crate) fn venv() -> PathBuf {
-    let venv = testkit::suite::env("CAIRN_MOTO_VENV").map_or_else(|| workspace().join(".venv"), PathBuf::from);
-    let grpc = venv.join("bin/python-grpc-tools-protoc");
-    assert!(grpc.is_file(), "{} is missing: run `cargo xtask setup`", grpc.display());
-    venv
-}
-
 pub(crate) fn surroundings() -> Surroundings {
-    // A Python that does not lie in the system's folders is a runtime of its own.
-    let python = venv().join("bin/python").canonicalize().unwrap();
-    let home = python.parent().and_then(Path::parent).unwrap().to_owned();
-    let runtimes = std::iter::once(venv()).chain((home != Path::new("/usr")).then_some(home)).collect();
-    Surroundings { launcher: env!("CARGO_BIN_EXE_plugin-launch").into(), runtimes }
+    Surroundings { launcher: env!("CARGO_BIN_EXE_plugin-launch").into(), runtimes: python_plugin::runtimes() }
 }
 
-fn mode(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-}
-
-/// A copy of a plugin's folder, with the messages that `grpc_tools` makes of the committed `.proto` file.
+/// A plugin's folder, installed in a folder of the test.
 pub(crate) fn installed(source: &Path) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("plugin");
-    std::fs::create_dir(&path).unwrap();
-    for file in ["plugin.toml", "plugin.py"] {
-        std::fs::copy(source.join(file), path.join(file)).unwrap();
-    }
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let made = Command::new(venv().join("bin/python"))
-        .args(["-m", "grpc_tools.protoc", "-I"])
-        .arg(&proto)
-        .arg(format!("--python_out={}", path.display()))
-        .arg(format!("--grpc_python_out={}", path.display()))
-        .arg("plugin.proto")
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    for entry in std::fs::read_dir(&path).unwrap() {
-        mode(&entry.unwrap().path(), 0o644);
-    }
-    mode(&path, 0o755);
+    python_plugin::install(source, &path);
     (dir, path)
 }
 
