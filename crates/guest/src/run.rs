@@ -59,6 +59,8 @@ struct Run<'a, 's> {
     scopes: BTreeMap<ScopeId, State>,
     observations: usize,
     progress: u64,
+    /// Whether the plugin was asked for what changed, and not for all.
+    diff: bool,
     outcome: Outcome,
 }
 
@@ -129,6 +131,11 @@ impl Run<'_, '_> {
                 let scope = self.open(&call.scope)?;
                 return Ok((Some(self.broker.call(scope, call).await), false));
             }
+            Some(What::Unchanged(_)) if !self.diff => {
+                return Err(Ended::Plugin(
+                    "it says that a scope is unchanged where all of it was asked for".to_owned(),
+                ));
+            }
             Some(What::Unchanged(unchanged)) => {
                 let scope = self.open(&unchanged.scope)?;
                 self.scopes.insert(scope.clone(), State::Done);
@@ -198,6 +205,7 @@ pub(crate) async fn run(
         scopes: BTreeMap::new(),
         observations: 0,
         progress: 0,
+        diff: checkpoint.is_some(),
         outcome: Outcome::default(),
     };
     let limits = job.manifest.limits;

@@ -171,9 +171,7 @@ impl Link {
         }
         let channel = self.channel_of(&welcome);
         tracing::info!(resumed = welcome.resumed, "connected");
-        let end = tokio::select! {
-            end = channel.drive(socket, Side::Client, buffer, welcome.received, &*self.rng, stop) => end,
-        };
+        let end = channel.drive(socket, Side::Client, buffer, welcome.received, &*self.rng, stop).await;
         if end.may_resume() && channel.ended().is_none() {
             if let Some(open) = &mut self.session {
                 open.cut = Some(Instant::now());

@@ -206,6 +206,9 @@ class Hostile(rpc.PluginServicer):
         elif mode == "after_verdict":
             yield done(pb.VERDICT_PARTIAL)
             yield page()
+        elif mode == "unchanged":
+            yield page()
+            yield pb.FromPlugin(unchanged=pb.Unchanged(scope="s"))
         elif mode == "no_verdict":
             yield page()
         elif mode == "no_done":

@@ -140,6 +140,7 @@ async fn what_is_not_its_own_is_refused_and_what_was_open_is_not_complete() {
         ("foreign_scope", "is no scope"),
         ("after_verdict", "whose verdict it gave"),
         ("no_done", "ended without `Done`"),
+        ("unchanged", "is unchanged where all of it was asked for"),
     ] {
         let (why, kept) = failure(mode).await;
         assert!(why.starts_with("the plugin `hostile`: ") && why.contains(expect), "{mode}: {why}");
