@@ -30,6 +30,9 @@ pub enum CryptoError {
     /// A password-hashing cost outside 4 to 14.
     #[error("the password-hashing cost must be 4 to 14")]
     Cost,
+    /// An algorithm that this build leaves out: MD5 and DES of SNMPv3.
+    #[error("this build does not have that algorithm: use SHA-1 or better and AES")]
+    Unavailable,
     /// A FIPS build whose module is not there or not in its approved mode.
     #[error("the FIPS module is not in its approved mode: this build may not do cryptography")]
     Fips,

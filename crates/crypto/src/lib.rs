@@ -31,6 +31,7 @@ pub mod system;
 pub mod tls;
 pub mod token;
 pub mod totp;
+pub mod usm;
 #[cfg(test)]
 mod vectors;
 pub mod verify;

@@ -25,6 +25,7 @@ pub mod oidc;
 pub mod postgres;
 pub mod python_plugin;
 pub mod rng;
+pub mod snmpd;
 pub mod sshd;
 pub mod suite;
 
@@ -33,4 +34,5 @@ pub use moto::Moto;
 pub use oidc::OidcProvider;
 pub use postgres::{Postgres, TestDatabase};
 pub use rng::TestRng;
+pub use snmpd::Snmpd;
 pub use sshd::Sshd;

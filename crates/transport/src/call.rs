@@ -29,6 +29,12 @@ pub enum CallError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// More objects than the limit.
+    #[error("more than {max} objects")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
     /// The answer is not what its protocol says.
     #[error("malformed reply: {0}")]
     Malformed(String),
@@ -272,6 +278,10 @@ pub trait Reach: Send + Sync {
     fn host(&self) -> Option<&dyn HostReach>;
     /// Other hosts over SSH, with the task's credential.
     fn ssh(&self) -> Option<&dyn SshReach> {
+        None
+    }
+    /// SNMP devices, with the task's credential.
+    fn snmp(&self) -> Option<&dyn crate::snmp::SnmpReach> {
         None
     }
     /// HTTPS services.

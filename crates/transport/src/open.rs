@@ -15,7 +15,7 @@ use crate::guard::Guard;
 use crate::ssh::{SshClient, SshConfig, SshCredentials};
 use crate::{
     AwsReach, CallError, HostReach, HttpClient, HttpConfig, HttpCredential, HttpReach, LocalHost, Reach, Recorder,
-    SshReach,
+    SnmpClient, SnmpConfig, SnmpCredentials, SnmpReach, SshReach,
 };
 
 /// The fields of a kind of credential. Their values make the JSON object that is sealed.
@@ -50,6 +50,12 @@ pub const CREDENTIAL_TYPES: &[CredentialType] = &[
         name: "ssh-cert",
         required: &["username", "private_key", "certificate"],
         optional: &["passphrase"],
+    },
+    CredentialType { name: "snmp-community", required: &["community"], optional: &["version"] },
+    CredentialType {
+        name: "snmp-v3",
+        required: &["username"],
+        optional: &["auth_protocol", "auth_password", "privacy_protocol", "privacy_password", "context"],
     },
     CredentialType { name: "http-bearer", required: &["origin", "token"], optional: &["ca"] },
     CredentialType { name: "http-basic", required: &["origin", "username", "password"], optional: &["ca"] },
@@ -97,6 +103,7 @@ pub struct TaskReach {
     host: Option<LocalHost>,
     ssh: Option<Box<dyn SshReach>>,
     http: Option<HttpClient>,
+    snmp: Option<SnmpClient>,
     credential: Option<CredentialId>,
     cancelled: CancellationToken,
 }
@@ -108,6 +115,7 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
         host: None,
         ssh: None,
         http: None,
+        snmp: None,
         credential: job.credential.as_ref().map(|credential| credential.id),
         cancelled: job.cancelled,
     };
@@ -127,6 +135,12 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
                 let config = SshConfig::from_settings(job.config, job.call_timeout)?;
                 let client = SshClient::new(credentials, config, job.guard, job.recorder, job.clock, job.rng);
                 reach.ssh = Some(Box::new(client));
+            }
+            "snmp-community" | "snmp-v3" => {
+                let credentials = SnmpCredentials::from_secret_json(kind, secret)?;
+                let config = SnmpConfig::from_settings(job.config, job.call_timeout)?;
+                let client = SnmpClient::new(credentials, config, job.guard, job.recorder, job.clock, job.rng);
+                reach.snmp = Some(client);
             }
             "http-bearer" | "http-basic" | "http-header" => {
                 let config = https(&job.guard, job.call_timeout);
@@ -168,6 +182,10 @@ impl Reach for TaskReach {
 
     fn http(&self) -> Option<&dyn HttpReach> {
         self.http.as_ref().map(|client| client as &dyn HttpReach)
+    }
+
+    fn snmp(&self) -> Option<&dyn SnmpReach> {
+        self.snmp.as_ref().map(|client| client as &dyn SnmpReach)
     }
 
     fn credential(&self) -> Option<CredentialId> {

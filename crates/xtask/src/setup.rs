@@ -39,6 +39,16 @@ const PACKAGES: &[Package] = &[
         why: "TLS is looked at by a scanner that is not ours",
         present: || run::which("sslscan").is_some(),
     },
+    Package {
+        name: "snmpd",
+        why: "SNMP is read from a real agent",
+        present: || Path::new("/usr/sbin/snmpd").is_file(),
+    },
+    Package {
+        name: "snmp",
+        why: "what we read by SNMP is compared with what snmpbulkwalk reads",
+        present: || run::which("snmpbulkwalk").is_some(),
+    },
     Package { name: "python3-venv", why: "moto, the AWS double, is a Python program", present: has_venv },
     Package {
         name: "nodejs",

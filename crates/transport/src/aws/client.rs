@@ -237,7 +237,10 @@ impl AwsClient {
             CallError::Api { status, code, message } => {
                 CallError::Api { status, code: clean(&code), message: clean(&message) }
             }
-            other @ (CallError::Timeout(_) | CallError::TooLarge { .. } | CallError::Cancelled) => other,
+            other @ (CallError::Timeout(_)
+            | CallError::TooLarge { .. }
+            | CallError::TooMany { .. }
+            | CallError::Cancelled) => other,
         }
     }
 
