@@ -26,7 +26,7 @@ mod scope;
 mod sockets;
 mod sshd;
 mod sudoers;
-mod text;
+pub(crate) mod text;
 mod units;
 
 pub(crate) use scope::Identity;
@@ -91,7 +91,7 @@ fn list(key: &str, value: &Value) -> Result<Vec<String>> {
     Ok(items)
 }
 
-fn subset(key: &str, value: &Value, of: &[&str]) -> Result<Vec<String>> {
+pub(crate) fn subset(key: &str, value: &Value, of: &[&str]) -> Result<Vec<String>> {
     let items = list(key, value)?;
     match items.iter().find(|item| !of.contains(&item.as_str())) {
         Some(unknown) => {

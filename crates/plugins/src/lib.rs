@@ -9,10 +9,13 @@
 
 mod aws;
 mod host;
+mod snmp;
 mod ssh_linux;
+mod targets;
 
 pub use aws::AwsPlugin;
 pub use host::HostPlugin;
+pub use snmp::SnmpPlugin;
 pub use ssh_linux::SshLinuxPlugin;
 
 use async_trait::async_trait;
@@ -23,7 +26,7 @@ use transport::Reach;
 
 /// The plugins that every build has, for servers and relays alike; [`SshLinuxPlugin`] is added where SSH is built in.
 pub fn all() -> Result<Vec<std::sync::Arc<dyn Plugin>>> {
-    Ok(vec![std::sync::Arc::new(HostPlugin), std::sync::Arc::new(AwsPlugin::new()?)])
+    Ok(vec![std::sync::Arc::new(HostPlugin), std::sync::Arc::new(AwsPlugin::new()?), std::sync::Arc::new(SnmpPlugin)])
 }
 
 /// A job's settings (`--set k=v`), checked by the plugin.

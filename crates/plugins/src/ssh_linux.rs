@@ -19,11 +19,8 @@ use serde_json::{Map, Value, json};
 use transport::{CallError, CallTag, Reach, RemoteHost, SshReach};
 
 use crate::host::{self, Identity};
+use crate::targets::{self, Target};
 use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
-
-mod targets;
-
-use targets::Target;
 
 /// Targets of one task.
 const BATCH: usize = 64;
@@ -91,7 +88,7 @@ fn settings(config: &JobConfig) -> Result<Settings> {
             ),
         ));
     }
-    let targets = targets::read(config.get("targets"))?;
+    let targets = targets::read(config.get("targets"), 22)?;
     let concurrency = match config.get("concurrency") {
         None => 16,
         Some(value) => value
@@ -140,7 +137,7 @@ enum Reached {
 
 /// Connects to a target and asks in a few round trips what the collectors will ask.
 async fn reached(ssh: &dyn SshReach, target: &Target, config: &host::Config) -> Result<Reached> {
-    let tag = CallTag { scope: target.scope()?, about: None, keep: false };
+    let tag = CallTag { scope: target.scope("ssh-linux")?, about: None, keep: false };
     let remote = match ssh.connect(&target.host, target.port, &tag).await {
         Ok(remote) => remote,
         Err(error) => return Ok(Reached::Not(error)),
@@ -266,13 +263,13 @@ impl Plugin for SshLinuxPlugin {
                         }
                     }
                     remote.close().await;
-                    sink.scope_done(target.scope()?, Coverage::Complete).await?;
+                    sink.scope_done(target.scope("ssh-linux")?, Coverage::Complete).await?;
                 }
                 // What is wrong with the credential itself is wrong for every target.
                 Reached::Not(error @ CallError::Credential(_)) => {
                     return Err(Error::Invalid { field: None, message: error.to_string() });
                 }
-                Reached::Not(error) => sink.scope_done(target.scope()?, coverage(&error)).await?,
+                Reached::Not(error) => sink.scope_done(target.scope("ssh-linux")?, coverage(&error)).await?,
             }
             done += 1;
         }

@@ -36,6 +36,8 @@ mod relay_world;
 mod scarce;
 #[path = "journey/second_factor.rs"]
 mod second_factor;
+#[path = "journey/snmp.rs"]
+mod snmp;
 #[path = "journey/ssh.rs"]
 mod ssh;
 #[path = "journey/world.rs"]

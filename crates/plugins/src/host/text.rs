@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 /// Text from bytes; what is not UTF-8 becomes U+FFFD.
-pub(super) fn lossy(bytes: &[u8]) -> String {
+pub(crate) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// At most `max` bytes of `text`, without control characters.
-pub(super) fn printable(text: &str, max: usize) -> String {
+pub(crate) fn printable(text: &str, max: usize) -> String {
     let mut out = String::with_capacity(text.len().min(max));
     for c in text.chars() {
         let c = if c.is_control() { ' ' } else { c };

@@ -1,4 +1,4 @@
-//! Which hosts: names, addresses and networks from a job's settings. Pure.
+//! Which hosts or devices: names, addresses and networks from a job's settings. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,17 +11,17 @@ use transport::guard::host_and_port;
 /// Most targets of a job.
 const TARGETS: usize = 4_096;
 
-/// A host and the port of its SSH server.
+/// A host and the port at which it is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Target {
-    pub(super) host: String,
-    pub(super) port: u16,
+pub(crate) struct Target {
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 impl Target {
     /// What its reachability is told under; its facts have scopes of the machine.
-    pub(super) fn scope(&self) -> Result<ScopeId> {
-        format!("ssh-linux:{self}").parse()
+    pub(crate) fn scope(&self, what: &str) -> Result<ScopeId> {
+        format!("{what}:{self}").parse()
     }
 }
 
@@ -48,7 +48,7 @@ fn too_many() -> Error {
 }
 
 /// The targets in the order of their texts, each once.
-pub(super) fn read(value: Option<&Value>) -> Result<Vec<Target>> {
+pub(crate) fn read(value: Option<&Value>, default_port: u16) -> Result<Vec<Target>> {
     let none =
         || Error::invalid("config", "`targets` is missing: name the hosts to read, such as `web1.example,10.0.0.0/28`");
     let items: Vec<&str> = match value {
@@ -59,9 +59,9 @@ pub(super) fn read(value: Option<&Value>) -> Result<Vec<Target>> {
     let mut out = BTreeSet::new();
     for item in items {
         if item.contains('/') {
-            network(item, &mut out)?;
+            network(item, default_port, &mut out)?;
         } else {
-            let (host, port) = host_and_port(item, 22).ok_or_else(|| wrong(item))?;
+            let (host, port) = host_and_port(item, default_port).ok_or_else(|| wrong(item))?;
             out.insert(Target { host, port });
         }
         if out.len() > TARGETS {
@@ -72,10 +72,10 @@ pub(super) fn read(value: Option<&Value>) -> Result<Vec<Target>> {
 }
 
 /// Every address of a network that a host can have.
-fn network(item: &str, out: &mut BTreeSet<Target>) -> Result<()> {
+fn network(item: &str, default_port: u16, out: &mut BTreeSet<Target>) -> Result<()> {
     let (item, port) = match item.rsplit_once(':') {
         Some((network, port)) if network.contains('/') => (network, port.parse().map_err(|_| wrong(item))?),
-        _ => (item, 22),
+        _ => (item, default_port),
     };
     let network: Network = item.parse()?;
     let (address, prefix) = item.split_once('/').ok_or_else(|| wrong(item))?;
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn shown(value: Value) -> Vec<String> {
-        read(Some(&value)).unwrap().iter().map(ToString::to_string).collect()
+        read(Some(&value), 22).unwrap().iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
             (json!("10.0.0.0/8"), "4096"),
             (json!("::/0"), "4096"),
         ] {
-            let error = read(Some(&bad)).unwrap_err().to_string();
+            let error = read(Some(&bad), 22).unwrap_err().to_string();
             assert!(error.replace(',', "").contains(part), "{bad}: {error}");
         }
     }
