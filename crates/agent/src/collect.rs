@@ -2,13 +2,14 @@
 //!
 //! [`Source`] is the seam for other systems: Linux has one; macOS and Windows get theirs when there are plugins for them.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use crypto::system::SystemClock;
 use domain::{Clock, Coverage, CredentialId, Digest, Error, Page, Result, ScopeId, Timestamp};
-use inventory::{Held, Prepared};
+use inventory::{EdgeKey, Held, NodeKey, Prepared};
 use plugins::{HostPlugin, JobConfig, Plugin, Sink, TaskSpec};
 use serde_json::{Value, json};
 use transport::{AwsReach, CallRecord, HostReach, LocalHost, Reach, Recorder};
@@ -18,9 +19,9 @@ use crate::memory::{Memory, Said};
 use crate::report::{Items, Part};
 
 /// Most bytes of changed items of one scope in one report: what is over it is left for another, and the scope is not called complete.
-const ITEMS_BYTES: usize = 24 * 1_024 * 1_024;
+const ITEMS_BYTES: usize = 6 * 1_024 * 1_024;
 /// Most bytes of kept replies that one scope sends along.
-const ARTIFACTS_BYTES: usize = 1_024 * 1_024;
+const ARTIFACTS_BYTES: usize = 256 * 1_024;
 /// The collectors of the `host` plugin, and the package managers that it asks: each is one scope, and runs by itself.
 const COLLECTORS: &[&str] =
     &["machine", "accounts", "sudo", "mounts", "ports", "services", "packages", "firewall", "connections", "integrity"];
@@ -152,6 +153,7 @@ struct Comparing<'a> {
     earlier: Option<&'a Said>,
     now: Held,
     items: Items,
+    room: Room,
     overflow: bool,
     done: Option<(Option<Part>, Said)>,
 }
@@ -160,40 +162,35 @@ impl Comparing<'_> {
     fn take(&mut self, page: &Page) -> Result<()> {
         // Keys and hashes of what is shown do not depend on who shows it; the server knows this agent as its source.
         let prepared = Prepared::new(&domain::SourceId::plugin("agent")?, page)?;
-        // In the order of the page, so that of two with one key the first counts, as it does at the server.
-        let mut nodes = prepared.nodes.iter().peekable();
+        // Of two with one key the first counts, as it does at the server.
+        let hashes: HashMap<_, _> = prepared.nodes.iter().map(|item| (item.key, item.hash)).collect();
         for node in &page.nodes {
-            let Some(item) = nodes.next_if(|item| *item.id == node.id && item.name == node.name) else { continue };
-            let is_same = self.base.is_some_and(|said| said.held.nodes.get(&item.key) == Some(&item.hash));
-            if self.now.nodes.contains_key(&item.key) {
-                continue;
-            }
+            let key = NodeKey::of(&node.id);
+            let (Some(hash), false) = (hashes.get(&key), self.now.nodes.contains_key(&key)) else { continue };
+            let is_same = self.base.is_some_and(|said| said.held.nodes.get(&key) == Some(hash));
             if !is_same {
-                if self.items.len() > ITEMS_BYTES {
+                if self.items.len() > self.room.items {
                     self.overflow = true;
                     continue;
                 }
                 self.items.node(node).map_err(Error::internal)?;
             }
-            self.now.nodes.insert(item.key, item.hash);
+            self.now.nodes.insert(key, *hash);
         }
-        let mut edges = prepared.edges.iter().peekable();
+        let hashes: HashMap<_, _> = prepared.edges.iter().map(|item| (item.key, item.hash)).collect();
         for edge in &page.edges {
-            let (source, target) = (inventory::NodeKey::of(&edge.source), inventory::NodeKey::of(&edge.target));
-            let key = inventory::EdgeKey::of(source, &edge.edge_type, target, &edge.discriminator);
-            let Some(item) = edges.next_if(|item| item.key == key) else { continue };
-            let is_same = self.base.is_some_and(|said| said.held.edges.get(&key) == Some(&item.hash));
-            if self.now.edges.contains_key(&key) {
-                continue;
-            }
+            let (source, target) = (NodeKey::of(&edge.source), NodeKey::of(&edge.target));
+            let key = EdgeKey::of(source, &edge.edge_type, target, &edge.discriminator);
+            let (Some(hash), false) = (hashes.get(&key), self.now.edges.contains_key(&key)) else { continue };
+            let is_same = self.base.is_some_and(|said| said.held.edges.get(&key) == Some(hash));
             if !is_same {
-                if self.items.len() > ITEMS_BYTES {
+                if self.items.len() > self.room.items {
                     self.overflow = true;
                     continue;
                 }
                 self.items.edge(edge).map_err(Error::internal)?;
             }
-            self.now.edges.insert(key, item.hash);
+            self.now.edges.insert(key, *hash);
         }
         Ok(())
     }
@@ -221,7 +218,7 @@ impl Comparing<'_> {
         }
         // Of a reply that was sent along before, the digest is enough: also where the scope is told anew, the server has the bytes.
         let before = self.earlier.map(|said| &said.artifacts);
-        let (mut artifacts, mut sent, mut room) = (Vec::new(), std::collections::BTreeSet::new(), ARTIFACTS_BYTES);
+        let (mut artifacts, mut sent, mut room) = (Vec::new(), std::collections::BTreeSet::new(), self.room.artifacts);
         for record in &calls {
             let (Some(bytes), Ok(response)) = (&record.kept, &record.outcome) else { continue };
             if before.is_some_and(|before| before.contains(&response.digest)) {
@@ -244,7 +241,8 @@ impl Comparing<'_> {
             finished: calls.iter().map(|call| call.finished).max().unwrap_or(at),
         };
         let items = std::mem::take(&mut self.items);
-        let part = items.finish(head, (&gone_nodes, &gone_edges), &calls, &artifacts).map_err(Error::internal)?;
+        let told = calls.get(..calls.len().min(self.room.items / 256)).unwrap_or_default();
+        let part = items.finish(head, (&gone_nodes, &gone_edges), told, &artifacts).map_err(Error::internal)?;
         self.done = Some((Some(part), Said { held: now, coverage, digest, artifacts: sent }));
         Ok(())
     }
@@ -263,8 +261,28 @@ impl Sink for Comparing<'_> {
     fn progress(&mut self, _done: u64, _total: u64, _what: &str) {}
 }
 
+/// How much of a report one scope may fill.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    items: usize,
+    artifacts: usize,
+}
+
+impl Room {
+    /// What fits nearly always.
+    pub(crate) const USUAL: Self = Self { items: ITEMS_BYTES, artifacts: ARTIFACTS_BYTES };
+    /// What fits always: text that does not get smaller when it is packed.
+    pub(crate) const LEAST: Self = Self { items: ITEMS_BYTES / 64, artifacts: 0 };
+}
+
 /// Runs one collector and says what changed.
-pub(crate) async fn collect(source: &dyn Source, name: &str, memory: &Memory, clock: &dyn Clock) -> Result<Collected> {
+pub(crate) async fn collect(
+    source: &dyn Source,
+    name: &str,
+    memory: &Memory,
+    room: Room,
+    clock: &dyn Clock,
+) -> Result<Collected> {
     let mut comparing = Comparing {
         source,
         clock,
@@ -273,6 +291,7 @@ pub(crate) async fn collect(source: &dyn Source, name: &str, memory: &Memory, cl
         earlier: memory.said(name),
         now: Held::default(),
         items: Items::default(),
+        room,
         overflow: false,
         done: None,
     };
@@ -328,11 +347,23 @@ mod tests {
         async fn collect(&self, _: &str, sink: &mut dyn Sink) -> Result<()> {
             let scope: ScopeId = "host:00112233445566aa:sudo".parse()?;
             let nodes = self.nodes.lock().unwrap().clone();
-            for (id, value) in nodes {
+            let node = |(id, value): (u32, &str)| {
                 let properties = Properties::from_iter([("v".to_owned(), value.into())]);
-                let id = format!("host:local:host.file:00112233445566aa/{id}").parse()?;
-                let node = NodeObservation { id, name: "n".to_owned(), properties, tags: [].into() };
-                sink.page(Page { scope: scope.clone(), nodes: vec![node], edges: vec![] }).await?;
+                let id = format!("host:local:host.file:00112233445566aa/{id}").parse().unwrap();
+                NodeObservation { id, name: "n".to_owned(), properties, tags: [].into() }
+            };
+            let nodes: Vec<_> = nodes.into_iter().map(node).collect();
+            let edges = nodes.windows(2).map(|pair| domain::EdgeObservation {
+                source: pair[0].id.clone(),
+                target: pair[1].id.clone(),
+                edge_type: "contains".parse().unwrap(),
+                discriminator: String::new(),
+                properties: Properties::new(),
+            });
+            let edges: Vec<_> = edges.filter(|edge| edge.source != edge.target).collect();
+            for nodes in nodes.chunks(3) {
+                let (scope, edges) = (scope.clone(), edges.clone());
+                sink.page(Page { scope, nodes: nodes.to_vec(), edges }).await?;
             }
             let partial = *self.partial.lock().unwrap();
             let reason = "denied".to_owned();
@@ -348,7 +379,7 @@ mod tests {
 
     /// Nodes that are told, keys that are told to be gone, and whether the whole is told; nothing when nothing is.
     async fn said(source: &Scripted, memory: &mut Memory) -> Option<(usize, usize, bool)> {
-        let collected = collect(source, "sudo", memory, &SystemClock).await.unwrap();
+        let collected = collect(source, "sudo", memory, Room::USUAL, &SystemClock).await.unwrap();
         memory.keep("sudo", collected.said, None).unwrap();
         let part = collected.part?;
         let lines = std::str::from_utf8(part.text()).unwrap().lines().map(|line| serde_json::from_str(line).unwrap());
@@ -377,6 +408,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_node_and_edge_of_a_page_is_told_in_whatever_order_its_keys_are() {
+        let (source, mut memory) = (Scripted::default(), Memory::default());
+        let many: Vec<(u32, &str)> = (0..50).map(|id| (id, "a")).collect();
+        source.shows(&many, false);
+        let collected = collect(&source, "sudo", &memory, Room::USUAL, &SystemClock).await.unwrap();
+        assert_eq!((collected.said.held.nodes.len(), collected.said.held.edges.len()), (50, 49));
+        assert_eq!(said(&source, &mut memory).await, Some((50, 0, true)));
+        source.shows(&[&many[..30], &[(30, "b")], &many[31..40]].concat(), false);
+        assert_eq!(said(&source, &mut memory).await, Some((1, 10, false)));
+    }
+
+    #[tokio::test]
     async fn what_was_not_seen_for_certain_is_not_told_to_be_gone() {
         let (source, mut memory) = (Scripted::default(), Memory::default());
         source.shows(&[(1, "a"), (2, "b")], false);
@@ -402,9 +445,11 @@ mod tests {
     async fn this_machine_is_told_scope_by_scope() {
         let source = LinuxHost::open(JobConfig::new()).await.unwrap();
         assert_eq!(source.scopes().len(), COLLECTORS.len() - 1 + MANAGERS.len());
-        let collected = collect(&source, "accounts", &Memory::default(), &SystemClock).await.unwrap();
-        assert!(!collected.said.held.nodes.is_empty());
+        let collected = collect(&source, "accounts", &Memory::default(), Room::USUAL, &SystemClock).await.unwrap();
         let text = String::from_utf8(collected.part.unwrap().text().to_vec()).unwrap();
-        assert!(text.contains("host.user") && text.contains(source.machine()));
+        for line in std::fs::read_to_string("/etc/passwd").unwrap().lines() {
+            let user = line.split(':').next().unwrap();
+            assert!(text.contains(&format!(r#""host:local:host.user:{}/{user}","#, source.machine())), "{user}");
+        }
     }
 }

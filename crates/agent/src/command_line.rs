@@ -1,12 +1,19 @@
 //! The command line.
 
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use crypto::system::{SystemClock, SystemRng};
+use domain::{FleetKind, Secret};
+use fleet::{Enrolling, Folder};
 
-use crate::config::{self, Config, process_environment};
-use crate::{run, talk};
+use crate::config::{self, AgentSection, Config, process_environment};
+use crate::status::Status;
+use crate::{disk, run, talk};
 
 /// The version, and in a FIPS build the module that does the cryptography.
 pub(crate) const VERSION: &str = if crypto::fips::is_fips_build() {
@@ -28,6 +35,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Exchange an enrollment token for an identity of this host.
+    Enroll {
+        /// File with the token (`et_...`), 0600; `-` for the standard input, which is where it comes from otherwise.
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        token_file: PathBuf,
+        /// What the agent is called [default: the host's name].
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// How the agent that runs on this host is.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Collect and report until stopped.
     Run {
         /// Collect once, send it, and end.
@@ -39,6 +61,47 @@ enum Command {
     },
 }
 
+/// Longest token, in bytes.
+const TOKEN_BYTES: u64 = 1_024;
+
+async fn enroll(agent: &AgentSection, token_file: &Path, name: Option<String>) -> anyhow::Result<()> {
+    let connection = run::connection(agent)?;
+    let mut token = Vec::new();
+    if token_file == Path::new("-") {
+        std::io::stdin().lock().take(TOKEN_BYTES).read_to_end(&mut token)?;
+    } else {
+        let file = std::fs::File::open(token_file)
+            .with_context(|| format!("cannot read the token from `{}`", token_file.display()))?;
+        file.take(TOKEN_BYTES).read_to_end(&mut token)?;
+    }
+    let token = Secret::new(token);
+    disk::make_folder(&agent.state_dir)
+        .with_context(|| format!("cannot make the state directory `{}`", agent.state_dir.display()))?;
+    let path = run::identity_folder(agent);
+    let folder = Folder::open(&path)?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = name.unwrap_or(host);
+    let who = Enrolling { kind: FleetKind::Agent, name: &name, version: env!("CARGO_PKG_VERSION") };
+    let identity = connection.enroll(folder, &token, who, Arc::new(SystemClock), Arc::new(SystemRng)).await?;
+    give_to_owner(&agent.state_dir, &path)
+        .context("the identity cannot be given to the owner of the state directory")?;
+    writeln!(std::io::stdout(), "enrolled as {} (`{name}`)", identity.id())?;
+    Ok(())
+}
+
+/// Whoever enrolls as root does so for the user whose state directory it is.
+fn give_to_owner(state: &Path, identity: &Path) -> std::io::Result<()> {
+    let owner = std::fs::metadata(state)?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Some(owner.uid()), Some(owner.gid()));
+    for entry in std::fs::read_dir(identity)? {
+        std::os::unix::fs::lchown(entry?.path(), uid, gid)?;
+    }
+    std::os::unix::fs::lchown(identity, uid, gid)
+}
+
 async fn execute(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         Command::Run { print: true, .. } => {
@@ -46,7 +109,20 @@ async fn execute(command: Command, config: Config) -> anyhow::Result<()> {
             run::print(&config, &mut out).await?;
             out.flush().map_err(Into::into)
         }
-        Command::Run { .. } => anyhow::bail!("this version only prints: use `run --once --print`"),
+        Command::Run { once: true, .. } => run::once(&config).await,
+        Command::Run { .. } => run::run(&config).await,
+        Command::Enroll { token_file, name } => enroll(&config.agent, &token_file, name).await,
+        Command::Status { json } => {
+            let status = Status::read(&config.agent.state_dir)?;
+            let mut out = std::io::stdout().lock();
+            if json {
+                serde_json::to_writer_pretty(&mut out, &status)?;
+                writeln!(out)?;
+            } else {
+                status.show(&mut out)?;
+            }
+            out.flush().map_err(Into::into)
+        }
     }
 }
 

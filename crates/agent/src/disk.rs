@@ -13,6 +13,16 @@ pub(crate) fn make_folder(path: &Path) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Whether there is no room.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// Writes over a file that is there, in the room that it has: whoever reads it meanwhile may see half of it.
+pub(crate) fn overwrite(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    OpenOptions::new().write(true).truncate(true).open(path)?.write_all(content)
+}
+
 /// Writes a file as a whole: after a crash or on a full disk the old one, or none, is in its place.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -7,8 +7,6 @@
 //! - memory follows the largest scope and never the whole inventory; what is kept on disk is bounded, and never half a file;
 //! - the server's certificate is always verified: no flag and no setting turns that off.
 
-#![expect(dead_code, reason = "the loop that reports comes with the endpoint")]
-
 mod collect;
 mod command_line;
 mod config;
@@ -17,7 +15,10 @@ mod memory;
 mod pace;
 mod report;
 mod run;
+mod spool;
+mod status;
 mod talk;
+mod watch;
 
 use std::process::ExitCode;
 

@@ -44,6 +44,7 @@ pub mod ports;
 mod problem;
 mod provider;
 mod relay_channel;
+mod report;
 mod role;
 mod schedule;
 mod scim;
@@ -198,6 +199,7 @@ fn fleet_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(fleet::agent_show, fleet::agent_revoke))
         .routes(routes!(fleet::agent_label))
         .routes(routes!(fleet::agent_renew))
+        .routes(routes!(report::agent_report))
         .routes(routes!(fleet::relay_list))
         .routes(routes!(fleet::relay_show, fleet::relay_revoke))
         .routes(routes!(fleet::relay_label))

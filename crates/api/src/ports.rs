@@ -27,6 +27,13 @@ pub trait Evaluate: Send + Sync {
     async fn evaluate(&self, permit: Permit<ops::EvaluationRun>) -> Result<wire::finding::Evaluation>;
 }
 
+/// Taking in what agents report.
+#[async_trait]
+pub trait Report: Send + Sync {
+    /// Checks a report as it came, takes it into the graph, and says whether both sides hold the same.
+    async fn report(&self, permit: store::ReportPermit, report: bytes::Bytes) -> Result<wire::report::Answer>;
+}
+
 /// What a bundle is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {

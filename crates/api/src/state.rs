@@ -13,7 +13,7 @@ use crate::api_key::Keys;
 use crate::device::Guesses;
 use crate::fleet_caller::Fleet;
 use crate::oidc::Oidc;
-use crate::ports::{Catalog, Evaluate, Export};
+use crate::ports::{Catalog, Evaluate, Export, Report};
 use crate::relay_channel::Relays;
 use crate::throttle::Throttle;
 
@@ -91,6 +91,8 @@ pub struct ApiState {
     oidc: Option<Arc<Oidc>>,
     /// The relays that hang here; none until they are given.
     relays: Option<Arc<Relays>>,
+    /// Takes in agents' reports; none until one is given.
+    reports: Option<Arc<dyn Report>>,
 }
 
 impl ApiState {
@@ -126,6 +128,7 @@ impl ApiState {
             draining,
             oidc: None,
             relays: None,
+            reports: None,
         }
     }
 
@@ -148,6 +151,21 @@ impl ApiState {
         self.relays.as_ref().ok_or_else(|| Error::Unavailable {
             message: "no relay can hang on this server".to_owned(),
             detail: "no place was given".to_owned(),
+        })
+    }
+
+    /// With what takes in agents' reports.
+    #[must_use]
+    pub fn with_reports(mut self, reports: Arc<dyn Report>) -> Self {
+        self.reports = Some(reports);
+        self
+    }
+
+    /// What takes in agents' reports.
+    pub(crate) fn reports(&self) -> Result<&dyn Report, Error> {
+        self.reports.as_deref().ok_or_else(|| Error::Unavailable {
+            message: "this server takes in no reports".to_owned(),
+            detail: "nothing was given that does".to_owned(),
         })
     }
 

@@ -39,6 +39,8 @@ mod other_tenant;
 mod passkey;
 #[path = "api/ports.rs"]
 mod ports;
+#[path = "api/report.rs"]
+mod report;
 #[path = "api/scim.rs"]
 mod scim;
 #[path = "api/second_factor.rs"]

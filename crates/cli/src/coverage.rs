@@ -9,7 +9,7 @@ use crate::table::Table;
 
 #[derive(Debug, Args)]
 pub(crate) struct Coverage {
-    /// Only of this source: a plugin, PLUGIN@RELAY or agent/AGENT
+    /// Only of this source: a plugin, PLUGIN@RELAY or agent/MACHINE
     #[arg(long)]
     source: Option<String>,
     /// Only scopes that begin so

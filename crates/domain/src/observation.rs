@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{AgentId, EdgeType, Error, Limits, NodeId, RelayId};
+use crate::{EdgeType, Error, Limits, NodeId, RelayId};
 
 /// A node's or edge's own facts: JSON with sorted keys.
 pub type Properties = serde_json::Map<String, serde_json::Value>;
@@ -47,7 +47,7 @@ pub struct EdgeObservation {
     pub properties: Properties,
 }
 
-/// Who reads scopes: a plugin (`aws`), a plugin on a relay (`network-scan@rly_…`), an agent (`agent/agt_…`). What one source showed, no other
+/// Who reads scopes: a plugin (`aws`), a plugin on a relay (`network-scan@rly_…`), the agent of a machine (`agent/6f1c…`). What one source showed, no other
 /// one closes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct SourceId(String);
@@ -63,9 +63,9 @@ impl SourceId {
         format!("{plugin}@{relay}").parse()
     }
 
-    /// An agent.
-    pub fn agent(agent: AgentId) -> Self {
-        Self(format!("agent/{agent}"))
+    /// Whichever agent a machine has: the next one goes on where the one before it ended.
+    pub fn agent_of(machine: &str) -> Result<Self, Error> {
+        format!("agent/{machine}").parse()
     }
 
     /// The text.

@@ -3,7 +3,9 @@
 //! A statement's JSON is canonical ([`crate::jcs`]); reading one refuses any other spelling, and with it repeated members and trailing
 //! bytes. Members that this version does not know are kept out of the way, as in-toto asks, so that later versions may add some.
 
-use domain::{Coverage, Digest, EvidenceId, FindingId, JobId, NodeId, RelayId, ScopeId, TaskId, TenantId, Timestamp};
+use domain::{
+    AgentId, Coverage, Digest, EvidenceId, FindingId, JobId, NodeId, RelayId, ScopeId, TaskId, TenantId, Timestamp,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -249,10 +251,15 @@ pub struct CollectionStatement {
     pub prev: Option<Digest>,
     /// Its number in the collector's chain.
     pub seq: u64,
-    /// The run.
-    pub job: JobId,
+    /// The run, where it was one of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
     /// The unit of work in the run.
-    pub task: TaskId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// The agent that collected by itself and reported it: what it says, it says of the host that it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
 }
 
 /// What was judged.

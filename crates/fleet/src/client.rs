@@ -17,6 +17,7 @@ use crate::tls::Tls;
 /// The header in which a refusal for the time tells the server's time, in RFC 3339.
 pub const SERVER_TIME: &str = "cairn-time";
 const PROOF: &str = "dpop";
+const JSON: &str = "application/json";
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_mins(1);
 /// Largest answer, in bytes.
@@ -113,7 +114,7 @@ impl Connection {
             headers.insert(PROOF, secret(&proof)?);
             Ok(headers)
         };
-        let answer = self.send(&Method::POST, target, &body, headers, |time| signer.adjust(time)).await?;
+        let answer = self.send(&Method::POST, target, (JSON, &body), headers, |time| signer.adjust(time)).await?;
         let enrolled: Enrolled = serde_json::from_slice(&answer.body).map_err(|_| self.nonsense())?;
         Identity::begin(signer, enrolled)
     }
@@ -127,7 +128,7 @@ impl Connection {
         &self,
         method: &Method,
         target: &str,
-        body: &[u8],
+        body: (&'static str, &[u8]),
         sign: impl Fn() -> Result<HeaderMap>,
         adjust: impl Fn(Timestamp),
     ) -> Result<Answer> {
@@ -153,13 +154,13 @@ impl Connection {
         &self,
         method: &Method,
         target: &str,
-        body: &[u8],
+        (media, body): (&'static str, &[u8]),
         headers: HeaderMap,
     ) -> Result<Result<Answer, (Error, Option<Timestamp>)>> {
         let url = self.server.join(target).map_err(|_| Error::Setting(format!("`{target}` is no path")))?;
         let mut request = self.http.request(method.clone(), url).headers(headers);
         if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_vec());
+            request = request.header(header::CONTENT_TYPE, media).body(body.to_vec());
         }
         let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let (status, head) = (response.status(), response.headers().clone());
@@ -236,6 +237,11 @@ impl Client {
 
     /// Sends a request with a proof: `target` is the path with its query, `body` JSON or nothing.
     pub async fn call(&self, method: Method, target: &str, body: &[u8]) -> Result<Answer> {
+        self.call_as(method, target, JSON, body).await
+    }
+
+    /// The same with a body of another media type.
+    pub async fn call_as(&self, method: Method, target: &str, media: &'static str, body: &[u8]) -> Result<Answer> {
         let headers = || {
             let signed = self.identity.sign(method.as_str(), target, body)?;
             let mut headers = HeaderMap::new();
@@ -243,7 +249,7 @@ impl Client {
             headers.insert(PROOF, secret(&signed.proof)?);
             Ok(headers)
         };
-        self.connection.send(&method, target, body, headers, |time| self.identity.adjust(time)).await
+        self.connection.send(&method, target, (media, body), headers, |time| self.identity.adjust(time)).await
     }
 
     /// The path of this agent or relay: `/api/v1/agents/{id}` or `/api/v1/relays/{id}`.

@@ -213,6 +213,13 @@ pub(crate) fn node_types() -> Vec<String> {
     types.iter().map(|name| format!("host.{name}")).collect()
 }
 
+impl HostPlugin {
+    /// The files whose SHA-256 is watched under these settings.
+    pub fn integrity_paths(config: &JobConfig) -> Result<Vec<String>> {
+        Config::read(config).map(|config| config.integrity)
+    }
+}
+
 fn host(reach: &dyn Reach) -> Result<&dyn HostReach> {
     reach.host().ok_or_else(|| Error::Unavailable {
         message: "this task reaches no host".into(),

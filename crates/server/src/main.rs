@@ -32,6 +32,7 @@ mod reach;
 mod redact;
 mod relays;
 mod remote;
+mod report;
 mod runner;
 mod serve;
 mod sign;

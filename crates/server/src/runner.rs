@@ -225,6 +225,7 @@ impl Runner {
             WorkKind::Task => self.task(claim, held).await,
             WorkKind::Judge => self.judge(claim).await,
             WorkKind::Schedule => self.unit(claim).await?.schedule_due(claim).await.map(drop),
+            WorkKind::Evaluate => self.judge_reported(claim).await,
         }
     }
 
@@ -310,6 +311,15 @@ impl Runner {
         let permit = self.ctx(claim).authorize::<ops::EvaluationRun>(claim.tenant)?;
         let failed = self.evaluator.evaluate(permit).await.err().map(|error| told(&error));
         self.unit(claim).await?.job_judged(claim, failed.as_deref()).await.map(drop)
+    }
+
+    /// Judges what agents reported; a job's own judgement is tied to the job's end.
+    async fn judge_reported(&self, claim: &Claim) -> Result<()> {
+        let began = self.clock.now();
+        let permit = self.ctx(claim).authorize::<ops::EvaluationRun>(claim.tenant)?;
+        let outcome = self.evaluator.evaluate(permit).await;
+        self.store.work_nudged(claim, began, outcome.is_err()).await?;
+        outcome.map(drop)
     }
 
     async fn collect(&self, claim: &Claim, held: &Held, job: &store::JobRow, spec: &TaskSpec) -> Result<()> {

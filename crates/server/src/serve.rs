@@ -15,7 +15,7 @@ use crate::config::{self, Config, process_environment};
 use crate::datadir::{self, DataDir};
 use crate::{
     acme, backup, bootstrap, catalog, certificate, evaluate, forward, identity, keys, listen, log_signer, metrics,
-    open_store, relays, runner, say, sign, tls,
+    open_store, relays, report, runner, say, sign, tls,
 };
 
 /// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
@@ -110,7 +110,8 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         draining_seen,
     )
     .with_web(identity::client(&config.identity)?)
-    .with_relays(Arc::clone(&relays));
+    .with_relays(Arc::clone(&relays))
+    .with_reports(Arc::new(report::Reports::new(store.clone(), Arc::clone(&installed), Arc::clone(&signer))));
     let checking = tokio::spawn(identity::check(state.clone(), stop.clone()));
     let limits = listen::Limits::new(&config.server, raise_file_limit());
     let metrics = metrics::serve(&config, limits, &clock, &rng, &stop).await?;

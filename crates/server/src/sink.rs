@@ -156,8 +156,9 @@ impl StoreSink {
             times,
             prev: self.chain.prev,
             seq: self.chain.seq,
-            job: self.task.job,
-            task: self.task.claim.task(),
+            job: Some(self.task.job),
+            task: Some(self.task.claim.task()),
+            agent: None,
         }
     }
 }

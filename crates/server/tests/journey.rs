@@ -12,6 +12,8 @@
 mod access;
 #[path = "journey/account.rs"]
 mod account;
+#[path = "journey/agent.rs"]
+mod agent;
 #[path = "journey/audit_log.rs"]
 mod audit_log;
 #[path = "journey/backup.rs"]

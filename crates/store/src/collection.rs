@@ -112,7 +112,7 @@ pub(crate) async fn statement_insert<O: Operation>(
     .map(drop)
 }
 
-async fn artifact_insert(
+pub(crate) async fn artifact_insert(
     tx: &mut Tx,
     tenant: TenantId,
     evidence: EvidenceId,

@@ -10,7 +10,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use access::{OpCtx, Permit, ops};
+use access::{Actor, OpCtx, Permit, ops};
 use domain::{CollectionId, Coverage, Error, NodeId, Page, Result, ScopeId, SourceId, TenantId, Timestamp};
 use inventory::{
     Changes, Claim, ContentHash, Current, Departures, EdgeItem, EdgeKey, Known, NodeItem, NodeKey, PageChanges,
@@ -42,6 +42,15 @@ pub struct ScopeChanges {
 
 /// What the ledger says of a complete run that was not alone.
 const OVERLAPPED: &str = "another run read this scope at the same time, so nothing was closed: the next one alone will";
+
+/// What a scope no longer shows, by keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Of nodes.
+    pub nodes: Vec<NodeKey>,
+    /// Of edges.
+    pub edges: Vec<EdgeKey>,
+}
 
 /// What one task brings. Dropping it forgets what the task has shown, and nothing else.
 #[derive(Debug)]
@@ -242,6 +251,27 @@ impl Ingest {
         coverage: &Coverage,
         collection: CollectionId,
     ) -> Result<ScopeChanges> {
+        self.end(scope, coverage, collection, None).await
+    }
+
+    /// The same for a scope of which only the difference was shown: what closes is named, and what is named closes only if the scope owns it.
+    pub async fn finish_part(
+        &mut self,
+        scope: &ScopeId,
+        coverage: &Coverage,
+        collection: CollectionId,
+        gone: &Gone,
+    ) -> Result<ScopeChanges> {
+        self.end(scope, coverage, collection, Some(gone)).await
+    }
+
+    async fn end(
+        &mut self,
+        scope: &ScopeId,
+        coverage: &Coverage,
+        collection: CollectionId,
+        gone: Option<&Gone>,
+    ) -> Result<ScopeChanges> {
         let (tenant, scope_key, now) = (self.tenant, ScopeKey::of(&self.source, scope), self.ctx.clock().now());
         if coverage.may_close() && self.broken.contains(&scope_key) {
             return Err(broken());
@@ -249,7 +279,11 @@ impl Ingest {
         let seen = self.seen.entry(scope_key).or_default();
         let mut tx = self.store.db().read().await?;
         enter(&mut tx, tenant).await?;
-        let unseen = Unseen::read(&mut tx, tenant, scope_key, coverage, seen).await?;
+        let unseen = match gone {
+            None => Unseen::read(&mut tx, tenant, scope_key, coverage, seen).await?,
+            Some(gone) if coverage.may_close() => Unseen::of(gone, seen),
+            Some(_) => Unseen::default(),
+        };
         drop(tx);
         let mut unit = write(&self.store, &self.ctx, tenant).await?;
         let mut changes = ScopeChanges::default();
@@ -348,7 +382,13 @@ async fn all_open(tx: &mut Tx, tenant: TenantId, seen: &Seen) -> Result<()> {
 
 /// Begins a write under the tenant's graph lock: whoever plans and writes does so alone in the tenant. SQLite has one writer anyway.
 async fn write(store: &Store, ctx: &OpCtx, tenant: TenantId) -> Result<Write<ops::GraphIngest>> {
-    let mut unit = store.write(ctx.authorize::<ops::GraphIngest>(tenant)?).await?;
+    let permit = match ctx.actor() {
+        Actor::Agent { tenant: own, .. } if *own == tenant => {
+            ctx.authorize_fleet::<access::fleet_ops::AgentReport>()?.ingest()
+        }
+        _ => ctx.authorize::<ops::GraphIngest>(tenant)?,
+    };
+    let mut unit = store.write(permit).await?;
     if unit.tx.engine() == Engine::Pg {
         let (high, low) = tenant.as_uuid().as_u64_pair();
         // "graph": another lock of the same tenant has another name.
@@ -486,6 +526,13 @@ struct Unseen {
 }
 
 impl Unseen {
+    /// What is named, but for what was shown.
+    fn of(gone: &Gone, seen: &Seen) -> Self {
+        let nodes: Vec<u128> = gone.nodes.iter().filter(|key| !seen.nodes.contains(key)).map(|key| key.0).collect();
+        let edges: Vec<u128> = gone.edges.iter().filter(|key| !seen.edges.contains(key)).map(|key| key.0).collect();
+        Self { node_claims: nodes.clone(), edge_claims: edges.clone(), nodes, edges }
+    }
+
     /// Reads it where the coverage allows anything to be closed.
     async fn read(tx: &mut Tx, tenant: TenantId, scope: ScopeKey, coverage: &Coverage, seen: &Seen) -> Result<Self> {
         let mut unseen = Self::default();

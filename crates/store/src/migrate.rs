@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (9, include_str!("../migrations/0009_collection.sql")),
     (10, include_str!("../migrations/0010_fleet.sql")),
     (11, include_str!("../migrations/0011_relay.sql")),
+    (12, include_str!("../migrations/0012_report.sql")),
     (15, include_str!("../migrations/0015_restored_user.sql")),
     (16, include_str!("../migrations/0016_coverage.sql")),
 ];

@@ -31,6 +31,8 @@ pub enum WorkKind {
     Judge,
     /// Make the job of a schedule that is due.
     Schedule,
+    /// Judge the tenant's graph, now that agents reported changes.
+    Evaluate,
 }
 
 impl WorkKind {
@@ -40,6 +42,7 @@ impl WorkKind {
             Self::Task => "task",
             Self::Judge => "judge",
             Self::Schedule => "schedule",
+            Self::Evaluate => "evaluate",
         }
     }
 }
@@ -48,7 +51,7 @@ impl std::str::FromStr for WorkKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Plan, Self::Task, Self::Judge, Self::Schedule]
+        [Self::Plan, Self::Task, Self::Judge, Self::Schedule, Self::Evaluate]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| Error::internal(format!("unknown kind of work `{text}`")))
@@ -187,6 +190,25 @@ pub(crate) async fn push_placed(
     signal::announce_work(tx).await
 }
 
+/// Queues work of which a tenant needs one piece at most, however many ask for it. Where a worker has it already, it is done once more
+/// afterwards, since that worker may have begun before what asks for it.
+pub(crate) async fn nudge(tx: &mut Tx, tenant: TenantId, kind: WorkKind, due_at: Timestamp) -> Result<()> {
+    // One id per tenant and kind: no other kind of work has ids of this version.
+    let name = format!("cairn {} {tenant}", kind.as_str());
+    let mut bits = [0u8; 16];
+    for (to, from) in bits.iter_mut().zip(crypto::sha256(name.as_bytes()).0) {
+        *to = from;
+    }
+    let id = uuid::Builder::from_custom_bytes(bits).into_uuid();
+    tx.execute(
+        "INSERT INTO work (id, kind, owner_tenant, due_at, attempt, cancel) VALUES ($1, $2, $3, $4, 0, FALSE) \
+         ON CONFLICT (id) DO UPDATE SET due_at = CASE WHEN work.lease_id IS NULL THEN work.due_at ELSE excluded.due_at END",
+        args![id, kind.as_str(), tenant, due_at],
+    )
+    .await
+    .map(drop)
+}
+
 /// Takes done work off the queue.
 pub(crate) async fn remove(tx: &mut Tx, id: Uuid) -> Result<()> {
     tx.execute("DELETE FROM work WHERE id = $1", args![id]).await.map(drop)
@@ -304,6 +326,24 @@ impl Store {
         let mut tx = self.db().write().await?;
         let due_at = self.clock().now().plus_millis(backoff_ms(claim.attempt));
         put_back(&mut tx, claim, due_at, claim.attempt).await?;
+        tx.commit().await
+    }
+
+    /// Ends work that was nudged for. `began`: before the work was looked at; what was asked for later, or `failed`, is done again.
+    pub async fn work_nudged(&self, claim: &Claim, began: Timestamp, failed: bool) -> Result<()> {
+        let mut tx = self.db().write().await?;
+        let done = if failed {
+            0
+        } else {
+            let sql = "DELETE FROM work WHERE id = $1 AND lease_id = $2 AND due_at <= $3";
+            tx.execute(sql, args![claim.id, claim.lease, began]).await?
+        };
+        if done == 0 {
+            let sql = "UPDATE work SET due_at = CASE WHEN due_at > $3 THEN due_at ELSE $3 END, attempt = 0, lease_id = NULL, \
+                       lease_owner = NULL, lease_until = NULL WHERE id = $1 AND lease_id = $2";
+            let again = began.plus_millis(if failed { 60_000 } else { 0 });
+            tx.execute(sql, args![claim.id, claim.lease, again]).await?;
+        }
         tx.commit().await
     }
 

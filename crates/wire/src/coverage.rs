@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 /// What a source last said of a scope.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub struct CoverageEntry {
-    /// Who reads it: a plugin (`aws`), a plugin on a relay (`network-scan@rly_…`), an agent (`agent/agt_…`).
+    /// Who reads it: a plugin (`aws`), a plugin on a relay (`network-scan@rly_…`), the agent of a machine (`agent/6f1c…`).
     pub source: String,
     /// What is read, e.g. `aws:123456789012:eu-west-1:ec2.instances`.
     pub scope: String,

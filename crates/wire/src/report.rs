@@ -1,5 +1,4 @@
-//! What an agent reports: lines of JSON, one [`Line`] each, gzip-compressed on the way (`Content-Type: application/x-ndjson`,
-//! `Content-Encoding: gzip`).
+//! What an agent reports: lines of JSON, one [`Line`] each, packed by gzip (RFC 1952; members may follow each other).
 //!
 //! A report is a [`Head`], the scopes that changed - each [`Scope`] with its pages, what is gone, and the calls that showed it -, and an
 //! [`End`]. One without scopes says that nothing changed. A scope is a delta against the state that its `base` names, or the whole without
@@ -15,12 +14,12 @@ use utoipa::ToSchema;
 
 /// The version of this form that this program writes; a receiver refuses others by name.
 pub const VERSION: u32 = 1;
-/// The media type.
-pub const MEDIA_TYPE: &str = "application/x-ndjson";
+/// The media type. Not a content coding: what is signed and bounded is what is sent.
+pub const MEDIA_TYPE: &str = "application/gzip";
 /// Most bytes of a report as it is sent.
-pub const SENT_BYTES: usize = 4 * 1_024 * 1_024;
+pub const SENT_BYTES: usize = domain::Limits::BODY_BYTES;
 /// Most bytes of a report unpacked.
-pub const UNPACKED_BYTES: usize = 64 * 1_024 * 1_024;
+pub const UNPACKED_BYTES: usize = 16 * 1_024 * 1_024;
 /// Most bytes of a line.
 pub const LINE_BYTES: usize = 1_024 * 1_024;
 /// Most scopes of a report, and of an agent.
@@ -28,7 +27,7 @@ pub const SCOPES: usize = 64;
 /// Most calls that one scope tells; the rest is counted.
 pub const CALLS: usize = 20_000;
 /// Most bytes of a kept reply that is sent along; of a longer one its digest only.
-pub const ARTIFACT_BYTES: usize = 256 * 1_024;
+pub const ARTIFACT_BYTES: usize = 128 * 1_024;
 
 /// A line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program talks to its terminal")]
 
 mod bench;
+mod deb;
 mod fips;
 mod golden;
 mod planted;
@@ -33,6 +34,7 @@ cargo xtask <command>
   setup                    install what the tests need
   tidy                     check the rules of the house: crate edges, file sizes, lints, headers, documents
   bench [NAME]             run the benchmarks and compare them with their goals
+  deb [PROGRAM]            pack the agent as a Debian package, in target/deb
   fips                     build with the FIPS module, check what is linked, run its tests and one server (minutes)
   golden [TEST OPTIONS]    write the golden files anew
   openapi                  write openapi/ anew
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         "setup" => known(setup::run),
         "tidy" => known(tidy::run),
         "bench" => known(bench::run),
+        "deb" => known(deb::run),
         "fips" => known(fips::run),
         "golden" => known(golden::run),
         "openapi" => known(golden::openapi),

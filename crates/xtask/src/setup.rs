@@ -71,6 +71,11 @@ const PACKAGES: &[Package] = &[
         why: "what is sent to hosts has to run in its shell as well",
         present: || run::which("busybox").is_some(),
     },
+    Package {
+        name: "faketime",
+        why: "an agent runs by a clock that is an hour off",
+        present: || run::which("faketime").is_some(),
+    },
     Package { name: "util-linux", why: "`setpriv` and `flock` run the private PostgreSQL", present: has_util_linux },
 ];
 

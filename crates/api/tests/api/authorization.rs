@@ -32,8 +32,9 @@ const PUBLIC: [&str; 10] = [
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 /// Agents and relays, in `fleet.rs`, too.
-const PROVEN: [(&str, &str); 6] = [
+const PROVEN: [(&str, &str); 7] = [
     ("agent_renew", "401"),
+    ("agent_report", "401"),
     ("enroll", "401"),
     ("relay_connect", "401"),
     ("relay_renew", "401"),
@@ -226,7 +227,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
             json!({"name": "Key", "state": "no state", "credential": {"id": "", "response": response}})
         }
         "session_prove" => json!({"password": planted().password}),
-        "api_key_rotate" | "data_key_rotate" | "passkey_challenge" | "sessions_end" => json!({}),
+        "agent_report" | "api_key_rotate" | "data_key_rotate" | "passkey_challenge" | "sessions_end" => json!({}),
         "totp_create" => json!({"name": "Phone"}),
         "totp_confirm" => json!({"code": "000000"}),
         "sign_in_policy_put" => json!({"second_factor_required": false}),

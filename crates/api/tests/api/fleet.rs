@@ -127,7 +127,15 @@ impl Machine {
         answer
     }
 
-    fn request(&mut self, world: &World, method: &str, target: &str, body: &str, change: Change) -> Request<Body> {
+    /// A request with a proof.
+    pub(crate) fn request(
+        &mut self,
+        world: &World,
+        method: &str,
+        target: &str,
+        body: &str,
+        change: Change,
+    ) -> Request<Body> {
         let credential = self.credential.clone();
         let proof = self.proof(world, (method, target), body, &credential, change);
         Request::builder()

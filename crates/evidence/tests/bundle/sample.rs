@@ -91,8 +91,9 @@ pub(crate) fn collection(evidence: char, artifacts: &[&[u8]]) -> CollectionState
         times: Times { started: moment(), finished: moment(), clock_source: "system".to_owned(), offset_ms: Some(-3) },
         prev: Some(sha256(b"before")),
         seq: 7,
-        job: id::<JobId>("job_", '1'),
-        task: id::<TaskId>("tsk_", '1'),
+        job: Some(id::<JobId>("job_", '1')),
+        task: Some(id::<TaskId>("tsk_", '1')),
+        agent: None,
     }
 }
 

@@ -161,8 +161,17 @@ impl World {
     }
 
     pub(crate) fn command(&self) -> Command {
+        self.command_on("0")
+    }
+
+    /// Starts a server where an earlier one was.
+    pub(crate) fn start_on(&self, port: &str) -> Server {
+        self.start_command(self.command_on(port))
+    }
+
+    fn command_on(&self, port: &str) -> Command {
         let mut command = self.bare_command();
-        command.arg("--listen").arg("127.0.0.1:0");
+        command.arg("--listen").arg(format!("127.0.0.1:{port}"));
         command.arg("--port-file").arg(self.path("port")).arg("--admin-password-file").arg(self.path("first-password"));
         command
     }
