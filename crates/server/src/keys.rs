@@ -90,7 +90,8 @@ impl Source {
                 let wrapped: WrappedKey = serde_json::from_slice(&bytes).map_err(|_| {
                     anyhow::anyhow!("`{}` is not a wrapped master key: put the right file back", path.display())
                 })?;
-                Ok(provider.unwrap(&wrapped).await?)
+                let unwrapped = provider.unwrap(&wrapped).await;
+                unwrapped.with_context(|| format!("the master key in `{}` cannot be unwrapped", path.display()))
             }
             _ => secrets::master_key(&bytes).with_context(|| {
                 format!(

@@ -28,6 +28,8 @@ mod fleet;
 mod guest;
 #[path = "journey/hostile.rs"]
 mod hostile;
+#[path = "journey/key_provider.rs"]
+mod key_provider;
 #[path = "journey/keys.rs"]
 mod keys;
 #[path = "journey/relay.rs"]

@@ -1,5 +1,5 @@
-//! `cargo xtask fips`: builds the server and the command line with the feature `fips`, checks what is linked into them, and runs the
-//! cryptographic tests and one server. Not a part of `cargo xtask test`: the module takes minutes to build.
+//! `cargo xtask fips`: builds all four programs with the feature `fips`, checks what is linked into them, and runs the cryptographic tests
+//! and one server. Not a part of `cargo xtask test`: the module takes minutes to build.
 //!
 //! Which packages may be linked into that build is also a rule of `cargo xtask tidy`, which needs no build for it.
 
@@ -12,8 +12,10 @@ use crate::workspace::Workspace;
 use crate::{run, setup};
 
 /// What the build is made of.
-const BUILD: [&str; 6] = ["-p", "server", "-p", "cli", "--no-default-features", "--features"];
-const FEATURES: &str = "server/fips,cli/fips";
+const BUILD: [&str; 10] =
+    ["-p", "server", "-p", "cli", "-p", "relay", "-p", "agent", "--no-default-features", "--features"];
+const FEATURES: &str = "server/fips,cli/fips,relay/fips,agent/fips";
+const PROGRAMS: [&str; 4] = ["cairn-server", "cairn", "cairn-relay", "cairn-agent"];
 
 /// Packages that implement cryptography, hash functions or random generators, or are parts of such.
 const CRYPTOGRAPHY: &[&str] = &[
@@ -212,7 +214,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> 
     };
     cargo(&["test", "-p", "crypto", "--no-default-features", "--features", "fips", "--lib"])?;
     cargo(&[&["build"], &BUILD[..], &[FEATURES]].concat())?;
-    for program in ["cairn-server", "cairn"] {
+    for program in PROGRAMS {
         let path = target.join("debug").join(program);
         let nm = Command::new("nm").arg("--defined-only").arg(&path).output().context("nm (binutils)")?;
         let wrong = judge_symbols(&String::from_utf8_lossy(&nm.stdout));
