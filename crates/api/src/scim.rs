@@ -12,7 +12,7 @@ use access::OpCtx;
 use axum::Router;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
@@ -39,9 +39,9 @@ pub(crate) fn new_token(rng: &dyn Rng) -> String {
 pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/scim/v2/Users", get(user_list).post(user_create))
-        .route("/scim/v2/Users/{id}", get(user_show).put(user_put).patch(user_patch).delete(user_delete))
+        .route("/scim/v2/Users/{id}", get(user_show).put(user_change).patch(user_change).delete(user_delete))
         .route("/scim/v2/Groups", get(group_list).post(group_create))
-        .route("/scim/v2/Groups/{id}", get(group_show).put(group_put).patch(group_patch).delete(group_delete))
+        .route("/scim/v2/Groups/{id}", get(group_show).put(group_change).patch(group_change).delete(group_delete))
         .route("/scim/v2/ServiceProviderConfig", get(config))
         .route("/scim/v2/ResourceTypes", get(resource_types))
         .route("/scim/v2/ResourceTypes/{id}", get(resource_type))
@@ -271,31 +271,19 @@ async fn user_show(
     Ok(resource(StatusCode::OK, &ask.project(resource::user(&state, &row))))
 }
 
-async fn user_put(
+/// PUT with a whole user, PATCH with what changes of it.
+async fn user_change(
     State(state): State<ApiState>,
     caller: Provider,
     Path(user): Path<String>,
+    method: Method,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Answer {
     let before = state.store.scim_user_show(caller.row.id, id(&user)?).await?;
     check_version(&headers, before.version)?;
-    let new = resource::parse_user(&body)?;
-    let row = state.store.scim_user_put(&caller.ctx, &caller.row, before.user, &new, before.version).await?;
-    Ok(resource(StatusCode::OK, &resource::user(&state, &row)))
-}
-
-async fn user_patch(
-    State(state): State<ApiState>,
-    caller: Provider,
-    Path(user): Path<String>,
-    headers: HeaderMap,
-    Body(body): Body,
-) -> Answer {
-    let before = state.store.scim_user_show(caller.row.id, id(&user)?).await?;
-    check_version(&headers, before.version)?;
-    let patched = patch::apply(resource::user(&state, &before), &body)?;
-    let new = resource::parse_user(&patched)?;
+    let whole = if method == Method::PATCH { patch::apply(resource::user(&state, &before), &body)? } else { body };
+    let new = resource::parse_user(&whole)?;
     let row = state.store.scim_user_put(&caller.ctx, &caller.row, before.user, &new, before.version).await?;
     Ok(resource(StatusCode::OK, &resource::user(&state, &row)))
 }
@@ -329,31 +317,19 @@ async fn group_show(
     Ok(resource(StatusCode::OK, &ask.project(resource::group(&state, &row))))
 }
 
-async fn group_put(
+/// PUT with a whole group, PATCH with what changes of it.
+async fn group_change(
     State(state): State<ApiState>,
     caller: Provider,
     Path(group): Path<String>,
+    method: Method,
     headers: HeaderMap,
     Body(body): Body,
 ) -> Answer {
     let before = state.store.scim_group_show(caller.row.id, id(&group)?).await?;
     check_version(&headers, before.version)?;
-    let new = resource::parse_group(&body)?;
-    let row = state.store.scim_group_put(&caller.ctx, &caller.row, before.id, &new, before.version).await?;
-    Ok(resource(StatusCode::OK, &resource::group(&state, &row)))
-}
-
-async fn group_patch(
-    State(state): State<ApiState>,
-    caller: Provider,
-    Path(group): Path<String>,
-    headers: HeaderMap,
-    Body(body): Body,
-) -> Answer {
-    let before = state.store.scim_group_show(caller.row.id, id(&group)?).await?;
-    check_version(&headers, before.version)?;
-    let patched = patch::apply(resource::group(&state, &before), &body)?;
-    let new = resource::parse_group(&patched)?;
+    let whole = if method == Method::PATCH { patch::apply(resource::group(&state, &before), &body)? } else { body };
+    let new = resource::parse_group(&whole)?;
     let row = state.store.scim_group_put(&caller.ctx, &caller.row, before.id, &new, before.version).await?;
     Ok(resource(StatusCode::OK, &resource::group(&state, &row)))
 }

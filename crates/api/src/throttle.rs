@@ -94,13 +94,17 @@ impl Slot {
     }
 }
 
-/// The counters.
-struct Table(Vec<[Slot; WAYS]>);
+/// The counters: a set takes memory from its first guess on.
+struct Table(Vec<Option<Box<[Slot; WAYS]>>>);
 
 impl Table {
+    fn new() -> Self {
+        Self(vec![None; SETS])
+    }
+
     fn set(&mut self, key: u64) -> &mut [Slot] {
         let at = usize::try_from(key % self.0.len().max(1) as u64).unwrap_or(0);
-        self.0.get_mut(at).map_or(&mut [], |set| set.as_mut_slice())
+        self.0.get_mut(at).map_or(&mut [], |set| set.get_or_insert_default().as_mut_slice())
     }
 
     /// The counter of a key as it is; one that is forgotten is a new one.
@@ -201,7 +205,7 @@ impl Throttle {
         rng.fill(&mut secret);
         Self {
             secret,
-            table: Mutex::new(Table(vec![[Slot::default(); WAYS]; SETS])),
+            table: Mutex::new(Table::new()),
             strangers: Arc::new(Semaphore::new((cores / 2).max(1))),
             strangers_waiting: Arc::new(Semaphore::new(STRANGERS_WAITING)),
             told_full_ms: Mutex::default(),

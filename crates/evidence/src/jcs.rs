@@ -3,53 +3,40 @@
 //! Members are sorted by their names' UTF-16 code units, numbers are written as ECMAScript writes them, strings escape only what they must.
 //! Where RFC 8785 would round a large integer to the nearest double, this refuses: a signed statement must not say another number.
 
+mod writer;
+
 use std::fmt::Write;
 
+use serde::Serialize;
 use serde_json::{Number, Value};
 
-/// A number that has no canonical form.
+/// A value that has no canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the number `{0}` cannot be written exactly as a JSON double: write it as a string")]
-pub struct JcsError(String);
+pub enum JcsError {
+    /// A number that a double would change, or that is none.
+    #[error("the number `{0}` cannot be written exactly as a JSON double: write it as a string")]
+    Number(String),
+    /// Anything else, such as an object with two members of one name.
+    #[error("it has no canonical JSON: {0}")]
+    Other(String),
+}
+
+impl serde::ser::Error for JcsError {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Self::Other(message.to_string())
+    }
+}
 
 /// The canonical text of a value.
 pub fn canonical(value: &Value) -> Result<Vec<u8>, JcsError> {
-    let mut out = String::new();
-    write_value(value, &mut out)?;
-    Ok(out.into_bytes())
+    of(value)
 }
 
-fn write_value(value: &Value, out: &mut String) -> Result<(), JcsError> {
-    match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Number(number) => out.push_str(&number_text(number)?),
-        Value::String(text) => write_string(text, out),
-        Value::Array(items) => {
-            let mut separator = '[';
-            for item in items {
-                out.push(separator);
-                write_value(item, out)?;
-                separator = ',';
-            }
-            out.push_str(if items.is_empty() { "[]" } else { "]" });
-        }
-        Value::Object(members) => {
-            let mut sorted: Vec<_> = members.iter().collect();
-            sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-            let mut separator = '{';
-            for (name, member) in sorted {
-                out.push(separator);
-                write_string(name, out);
-                out.push(':');
-                write_value(member, out)?;
-                separator = ',';
-            }
-            out.push_str(if members.is_empty() { "{}" } else { "}" });
-        }
-    }
-    Ok(())
+/// The canonical text of whatever can be serialized, without a tree of it in memory.
+pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, JcsError> {
+    let mut out = String::new();
+    value.serialize(writer::Writer(&mut out))?;
+    Ok(out.into_bytes())
 }
 
 fn write_string(text: &str, out: &mut String) {
@@ -72,8 +59,8 @@ fn write_string(text: &str, out: &mut String) {
 }
 
 fn number_text(number: &Number) -> Result<String, JcsError> {
-    let text = number.as_f64().and_then(ecmascript).ok_or_else(|| JcsError(number.to_string()))?;
-    if number.is_f64() || text == number.to_string() { Ok(text) } else { Err(JcsError(number.to_string())) }
+    let text = number.as_f64().and_then(ecmascript).ok_or_else(|| JcsError::Number(number.to_string()))?;
+    if number.is_f64() || text == number.to_string() { Ok(text) } else { Err(JcsError::Number(number.to_string())) }
 }
 
 /// `Number::toString` of ECMA-262, section 6.1.6.1.20; `None` for infinities and NaN.
@@ -226,6 +213,33 @@ mod tests {
             }
             scalar => scalar.to_string(),
         }
+    }
+
+    #[test]
+    fn what_is_serialized_without_a_tree_reads_as_with_one() {
+        #[derive(serde::Serialize)]
+        enum Kind {
+            Unit,
+            One(u8),
+            Two(u8, char),
+            Named { b: Option<u8>, a: () },
+        }
+        #[derive(serde::Serialize)]
+        struct All {
+            z: Vec<Kind>,
+            a: std::collections::BTreeMap<String, f32>,
+            #[serde(flatten)]
+            more: Value,
+        }
+        let z = vec![Kind::Unit, Kind::One(1), Kind::Two(2, 'x'), Kind::Named { b: None, a: () }];
+        let all = All { z, a: [("k".to_owned(), 0.5)].into(), more: json!({"m": {"y": 1, "x": [true]}}) };
+        let tree = serde_json::to_value(&all).unwrap();
+        assert_eq!(of(&all).unwrap(), oracle(&tree).into_bytes());
+        assert_eq!(of(&all).unwrap(), canonical(&tree).unwrap());
+
+        let twice = All { z: Vec::new(), a: [].into(), more: json!({"z": 1}) };
+        assert!(of(&twice).unwrap_err().to_string().contains("`z` is there twice"));
+        assert!(of(&f64::NAN).is_err(), "not null, as in JSON that nobody signs");
     }
 
     proptest! {

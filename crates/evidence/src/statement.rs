@@ -34,9 +34,9 @@ pub enum StatementError {
     /// The body is not a statement of a known type in canonical JSON.
     #[error("the statement is malformed: {0}")]
     Malformed(String),
-    /// A number has no canonical form.
+    /// It has no canonical form.
     #[error(transparent)]
-    Number(#[from] jcs::JcsError),
+    Canonical(#[from] jcs::JcsError),
 }
 
 /// A file that a statement is about.
@@ -393,14 +393,30 @@ pub enum Statement {
     Bundle(BundleStatement),
 }
 
+/// An in-toto statement.
 #[derive(Serialize, Deserialize)]
-struct Form {
+struct Form<S, P> {
     #[serde(rename = "_type")]
     statement_type: String,
-    subject: Vec<Subject>,
+    subject: S,
     #[serde(rename = "predicateType")]
     predicate_type: String,
-    predicate: Value,
+    predicate: P,
+}
+
+impl<P: Serialize> Form<&[Subject], P> {
+    fn of(predicate_type: &str, subject: &[Subject], predicate: P) -> Result<Vec<u8>, StatementError> {
+        let (statement_type, predicate_type) = (STATEMENT_TYPE.to_owned(), predicate_type.to_owned());
+        Ok(jcs::of(&Form { statement_type, subject, predicate_type, predicate })?)
+    }
+}
+
+/// A collection's predicate also says in one word whether it was complete.
+#[derive(Serialize)]
+struct Complete<'a> {
+    complete: bool,
+    #[serde(flatten)]
+    statement: &'a CollectionStatement,
 }
 
 fn malformed(error: impl std::fmt::Display) -> StatementError {
@@ -419,24 +435,14 @@ impl Statement {
 
     /// The canonical JSON that is to be signed.
     pub fn to_json(&self) -> Result<Vec<u8>, StatementError> {
-        let (predicate_type, subject, predicate) = match self {
+        match self {
             Self::Collection(it) => {
-                let mut predicate = serde_json::to_value(it).map_err(malformed)?;
-                if let Some(members) = predicate.as_object_mut() {
-                    members.insert("complete".to_owned(), it.coverage.may_close().into());
-                }
-                (COLLECTION_TYPE, &it.subjects, predicate)
+                let predicate = Complete { complete: it.coverage.may_close(), statement: it };
+                Form::of(COLLECTION_TYPE, &it.subjects, predicate)
             }
-            Self::Assessment(it) => (ASSESSMENT_TYPE, &it.subjects, serde_json::to_value(it).map_err(malformed)?),
-            Self::Bundle(it) => (BUNDLE_TYPE, &it.subjects, serde_json::to_value(it).map_err(malformed)?),
-        };
-        let form = Form {
-            statement_type: STATEMENT_TYPE.to_owned(),
-            subject: subject.clone(),
-            predicate_type: predicate_type.to_owned(),
-            predicate,
-        };
-        Ok(jcs::canonical(&serde_json::to_value(form).map_err(malformed)?)?)
+            Self::Assessment(it) => Form::of(ASSESSMENT_TYPE, &it.subjects, it),
+            Self::Bundle(it) => Form::of(BUNDLE_TYPE, &it.subjects, it),
+        }
     }
 
     /// Reads what [`Statement::to_json`] wrote. Reach it through [`crate::dsse::verify`]: unsigned JSON is no evidence.
@@ -445,7 +451,7 @@ impl Statement {
         if jcs::canonical(&value)? != json {
             return Err(malformed("its JSON is not canonical"));
         }
-        let Form { statement_type, subject, predicate_type, predicate } =
+        let Form::<Vec<Subject>, Value> { statement_type, subject, predicate_type, predicate } =
             serde_json::from_value(value).map_err(malformed)?;
         if statement_type != STATEMENT_TYPE {
             return Err(malformed("it is no in-toto statement of version 1"));

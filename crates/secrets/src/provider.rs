@@ -14,8 +14,8 @@ use crate::stores::Stores;
 use crate::{aws, vault};
 
 /// `[keys]` of the configuration.
-#[derive(Deserialize, Default, Clone)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Deserialize, Default, Clone, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ProviderSettings {
     /// `native`, `vault` or `awskms`; default `native`.
     pub provider: Option<String>,

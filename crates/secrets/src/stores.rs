@@ -13,7 +13,7 @@ use crate::error::{Result, SecretError};
 use crate::{aws, kubernetes, local, vault};
 
 /// A store as the configuration declares it: `[[secrets]]`.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Declaration {
     /// What references call it; default: its kind.
@@ -22,6 +22,7 @@ pub struct Declaration {
     pub kind: String,
     /// What the kind needs; `config` is another name for it.
     #[serde(default, alias = "config")]
+    #[schema(value_type = Object)]
     pub settings: Map<String, Value>,
 }
 

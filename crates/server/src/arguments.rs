@@ -93,4 +93,6 @@ pub(crate) struct Rotate {
 pub(crate) enum ConfigCommand {
     /// Check the configuration and the rule packs without starting.
     Check,
+    /// Print the JSON Schema of the configuration file.
+    Schema,
 }

@@ -4,6 +4,7 @@ mod database;
 mod discovery;
 mod identity;
 mod log;
+mod schema;
 mod server;
 mod session;
 
@@ -11,29 +12,41 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 pub(crate) use database::{DatabaseSection, jwt_secret, surroundings};
 pub(crate) use discovery::DiscoverySection;
 pub(crate) use identity::IdentitySection;
 pub(crate) use log::{AuditSection, ForwardKind, ForwardSection, LogSection};
+pub(crate) use schema::schema;
 pub(crate) use server::{AcmeSection, ServerSection};
 pub(crate) use session::SessionSection;
 
 /// The whole configuration. Unknown keys are refused.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Config {
+    #[serde(default)]
     pub(crate) server: ServerSection,
+    #[serde(default)]
     pub(crate) acme: AcmeSection,
+    #[serde(default)]
     pub(crate) database: DatabaseSection,
+    #[serde(default)]
     pub(crate) session: SessionSection,
+    #[serde(default)]
     pub(crate) discovery: DiscoverySection,
+    #[serde(default)]
     pub(crate) identity: IdentitySection,
+    #[serde(default)]
     pub(crate) log: LogSection,
+    #[serde(default)]
     pub(crate) audit: AuditSection,
     /// `[keys]`: what keeps the master key.
+    #[serde(default)]
     pub(crate) keys: secrets::ProviderSettings,
     /// `[[secrets]]`: the stores that references name.
+    #[serde(default)]
     pub(crate) secrets: Vec<secrets::Declaration>,
 }
 

@@ -75,6 +75,12 @@ fn say(text: &str) {
     eprintln!("{text}");
 }
 
+#[expect(clippy::print_stdout, reason = "what was asked for")]
+fn print_schema() -> anyhow::Result<()> {
+    println!("{:#}", config::schema()?);
+    Ok(())
+}
+
 fn configure(arguments: &Arguments) -> anyhow::Result<Config> {
     let mut config = config::load(arguments.config.as_deref(), &process_environment)?;
     if let Some(listen) = arguments.listen {
@@ -104,6 +110,10 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
     // Everything that the server makes is for its owner only, also what libraries make (the database's files).
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let file = arguments.config.as_deref();
+    if let Some(Command::Config { command: ConfigCommand::Schema }) = arguments.command {
+        print_schema()?;
+        return Ok(true);
+    }
     // Two threads serve; collecting and hashing run on the blocking pool.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let settled = configure(&arguments).and_then(|mut config| {

@@ -7,12 +7,13 @@ use anyhow::{Context as _, bail};
 use domain::{Clock, Secret};
 use secrets::Stores;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{As, Environment, Key, process_environment};
 
 /// `[database]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DatabaseSection {
     /// `postgres://user:password@host/database`; default: SQLite in the data directory.
     pub(crate) url: Option<String>,
@@ -21,6 +22,7 @@ pub(crate) struct DatabaseSection {
     /// PostgreSQL: the role that owns the tables. Without it `url` is that role, and connections become `cairn_app`.
     pub(crate) owner_url: Option<String>,
     /// The master key's file: 32 bytes as 64 hex digits, mode 0600; default `master.key` in the data directory, made on first start.
+    #[schema(value_type = Option<String>)]
     pub(crate) master_key_file: Option<PathBuf>,
 }
 

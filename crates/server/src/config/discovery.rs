@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{As, Key};
 
 /// `[discovery]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DiscoverySection {
     /// Tasks at work at a time; default 4.
@@ -22,10 +23,13 @@ pub(crate) struct DiscoverySection {
     /// Let `endpoint_url` settings name this machine, for test doubles; default false.
     pub(crate) loopback_targets: bool,
     /// A folder of rule packs to use instead of the built-in ones; read again when a file changes.
+    #[schema(value_type = Option<String>)]
     pub(crate) packs: Option<PathBuf>,
     /// A folder with a folder for each plugin of others, writable by nobody but root and the server's user; default none.
+    #[schema(value_type = Option<String>)]
     pub(crate) plugins_dir: Option<PathBuf>,
     /// Folders besides the system's that those plugins may read and run programs of, such as a Python environment; default none.
+    #[schema(value_type = Vec<String>)]
     pub(crate) plugin_runtimes: Vec<PathBuf>,
 }
 

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{As, Key};
 
 /// `[log]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogSection {
     /// `error`, `warn`, `info`, `debug` or `trace`, or directives by target; default `info`.
@@ -36,15 +37,16 @@ impl LogSection {
 }
 
 /// `[audit]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct AuditSection {
     /// Where audit records are sent, each as a `[[audit.forward]]`; default nowhere.
+    #[serde(default)]
     pub(crate) forward: Vec<ForwardSection>,
 }
 
 /// How records are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ForwardKind {
     /// RFC 5424 messages over TLS (RFC 5425).
@@ -54,7 +56,7 @@ pub(crate) enum ForwardKind {
 }
 
 /// `[[audit.forward]]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ForwardSection {
     /// Its name: under it the database keeps how far it has come, so a new name begins at the first record.
@@ -71,9 +73,11 @@ pub(crate) struct ForwardSection {
     pub(crate) logs: Vec<String>,
     /// PEM file of certificate authorities to trust beside the public ones.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub(crate) ca: Option<PathBuf>,
     /// Splunk: file (0600) that holds the token.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     pub(crate) token_file: Option<PathBuf>,
     /// Whether the destination may be this machine; default false.
     #[serde(default)]

@@ -4,25 +4,30 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use anyhow::bail;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{As, Key};
 
 /// `[server]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ServerSection {
     /// Where the API listens; default `127.0.0.1:8443`. Port 0 picks a free one.
+    #[schema(value_type = String)]
     pub(crate) listen: SocketAddr,
     /// Where `/metrics` listens, in plain HTTP for a scraper on the same host; default `127.0.0.1:9464`, empty for off.
     pub(crate) metrics_listen: String,
     /// Where everything that is kept lies; default `data`.
+    #[schema(value_type = String)]
     pub(crate) data_dir: PathBuf,
     /// DNS names and addresses besides `localhost`, `127.0.0.1`, `::1` and the host's name that the made certificate is good for.
     pub(crate) names: Vec<String>,
     /// PEM file of a certificate chain to use instead of a made one; read again when it changes.
+    #[schema(value_type = Option<String>)]
     pub(crate) certificate: Option<PathBuf>,
     /// PEM file of its key (PKCS #8).
+    #[schema(value_type = Option<String>)]
     pub(crate) certificate_key: Option<PathBuf>,
     /// How long requests and tasks at work may take to end after a stop was asked for, in seconds; default 10.
     pub(crate) drain_s: u64,
@@ -125,7 +130,7 @@ impl ServerSection {
 }
 
 /// `[acme]`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AcmeSection {
     /// The directory of an ACME server, such as `https://acme-v02.api.letsencrypt.org/directory`; default: none. The certificate is
@@ -138,8 +143,10 @@ pub(crate) struct AcmeSection {
     /// The key id that the ACME server gave for an account that exists there already (external account binding); default: none.
     pub(crate) eab_key_id: Option<String>,
     /// The file with that key in base64url, mode 0600.
+    #[schema(value_type = Option<String>)]
     pub(crate) eab_key_file: Option<PathBuf>,
     /// PEM file of certificate authorities to trust when talking to the ACME server, beside the public ones.
+    #[schema(value_type = Option<String>)]
     pub(crate) roots: Option<PathBuf>,
 }
 

@@ -1,12 +1,13 @@
 //! `[session]`: how long sessions live, and what a sign-in asks for.
 
 use anyhow::bail;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{As, Key};
 
 /// `[session]`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SessionSection {
     /// How long a session lives, in minutes; default 480 (8 h), at most 1,440.
