@@ -40,6 +40,8 @@ use system::System;
 
 /// Targets of one task. Large: two devices that claim to be one are noticed within a task.
 const BATCH: usize = 1_024;
+/// Most addresses of a name that are asked.
+const ADDRESSES: usize = 4;
 /// Events that wait for the sink.
 const WAITING: usize = 4;
 
@@ -155,7 +157,7 @@ async fn found(snmp: &dyn SnmpReach, target: &Target) -> Result<std::result::Res
         Err(error) => return Ok(Err(error)),
     };
     let mut last = CallError::Unreachable("the name has no address".to_owned());
-    for address in addresses {
+    for address in addresses.into_iter().take(ADDRESSES) {
         match System::read(snmp, address, &tag).await {
             Ok(system) => return Ok(Ok(Found { target: target.clone(), address, system })),
             Err(error) => last = error,

@@ -49,7 +49,7 @@ pub(super) async fn addresses(device: &Device<'_>, interfaces: &Interfaces) -> R
     let mut found = Vec::new();
     for (index, row) in &table.0 {
         let mut index = Index(index);
-        match index.inet() {
+        match index.inet().filter(|(_, address)| !address.is_empty()) {
             // 1: unicast; anycast and broadcast are no device's own.
             Some((_, address)) if row.number(4).is_none_or(|kind| kind == 1) => {
                 found.push((address, row.index(3), prefix_bits(row)));
@@ -101,8 +101,11 @@ fn neighbors(table: &Table, old: bool, problems: &mut usize) -> Vec<(u32, String
     for (index, row) in &table.0 {
         let mut index = Index(index);
         let number = index.number();
-        let address =
-            if old { index.bytes(4).and_then(|bytes| inet(1, &bytes)) } else { index.inet().map(|(_, text)| text) };
+        let address = if old {
+            index.bytes(4).and_then(|bytes| inet(1, &bytes))
+        } else {
+            index.inet().map(|(_, text)| text).filter(|text| !text.is_empty())
+        };
         let (Some(number), Some(address)) = (number, address) else {
             *problems += 1;
             continue;

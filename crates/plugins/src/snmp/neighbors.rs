@@ -22,6 +22,9 @@ const CDP: &[u32] = &[1, 3, 6, 1, 4, 1, 9, 9, 23, 1, 2, 1, 1];
 const CAPABILITIES: [&str; 8] =
     ["other", "repeater", "bridge", "access_point", "router", "telephone", "docsis_cable_device", "station"];
 
+/// Most addresses of a neighbour that are shown.
+const ADDRESSES: usize = 32;
+
 /// Somebody at the other end.
 struct Neighbor {
     interface: String,
@@ -72,7 +75,13 @@ async fn lldp(scope: &mut Scope<'_>, interfaces: &Interfaces) -> Vec<Neighbor> {
     for index in scope.table(MANAGEMENT, &[3]).await.0.keys() {
         let (key, rest) = index.split_at_checked(3).unwrap_or_default();
         match Index(rest).inet() {
-            Some((_, address)) => drop(addresses.entry(key.to_vec()).or_default().insert(address)),
+            Some((_, address)) if address.is_empty() => {}
+            Some((_, address)) => {
+                let known = addresses.entry(key.to_vec()).or_default();
+                if known.len() < ADDRESSES {
+                    known.insert(address);
+                }
+            }
             // Hardware addresses and the like.
             None if key.is_empty() => scope.problem(),
             None => {}

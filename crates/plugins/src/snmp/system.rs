@@ -64,7 +64,7 @@ impl ChassisId {
             4 => ("mac", mac(bytes)?),
             5 => {
                 let (family, address) = bytes.split_first()?;
-                ("address", super::device::inet(u32::from(*family), address)?)
+                ("address", super::device::inet(u32::from(*family), address).filter(|text| !text.is_empty())?)
             }
             6 => ("interface", label(bytes)?),
             7 => ("local", label(bytes)?),

@@ -38,7 +38,7 @@ pub struct SnmpConfig {
     pub wait_max: Duration,
     /// How often a request is sent before the device counts as silent.
     pub tries: u32,
-    /// How long one device may take in all.
+    /// How long we may wait for one device in all.
     pub device_time_max: Duration,
     /// How many bytes one device may answer in all.
     pub device_bytes_max: u64,
@@ -91,7 +91,7 @@ pub(super) struct Device {
     places: Semaphore,
     bytes: AtomicU64,
     pub(super) objects: AtomicUsize,
-    since: Instant,
+    waited_us: AtomicU64,
 }
 
 /// Many devices, one credential.
@@ -146,7 +146,7 @@ impl SnmpClient {
                 places: Semaphore::new(DEVICE_REQUESTS),
                 bytes: AtomicU64::new(0),
                 objects: AtomicUsize::new(0),
-                since: Instant::now(),
+                waited_us: AtomicU64::new(0),
             })
         });
         Ok(Arc::clone(device))
@@ -230,7 +230,7 @@ impl SnmpClient {
         Ok(Arc::clone(known.insert(Arc::new(engine))))
     }
 
-    /// One request and its answer.
+    /// One request and its answer, while the device has time left. Only waiting counts: a device may come late to its turn.
     pub(super) async fn ask(
         &self,
         device: &Device,
@@ -239,9 +239,24 @@ impl SnmpClient {
         tries: u32,
         retries: &mut u32,
     ) -> Result<Pdu, CallError> {
-        if device.since.elapsed() > self.config.device_time_max {
+        if u128::from(device.waited_us.load(Ordering::Relaxed)) > self.config.device_time_max.as_micros() {
             return Err(CallError::Timeout(self.config.device_time_max));
         }
+        let begun = Instant::now();
+        let outcome = self.asked(device, ask, oids, tries, retries).await;
+        let waited = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        device.waited_us.fetch_add(waited, Ordering::Relaxed);
+        outcome
+    }
+
+    async fn asked(
+        &self,
+        device: &Device,
+        ask: Ask,
+        oids: &[Oid],
+        tries: u32,
+        retries: &mut u32,
+    ) -> Result<Pdu, CallError> {
         let _place = device.places.acquire().await.map_err(|_| CallError::Cancelled)?;
         for _ in 0..=RESYNCS {
             let outcome = match &self.credentials.0 {

@@ -205,7 +205,7 @@ async fn a_device_without_end_stops_at_each_limit() {
         (|config| config.walk_objects_max = 500, "more than 500 objects"),
         (|config| config.device_objects_max = 700, "more than 700 objects"),
         (|config| config.device_bytes_max = 9_000, "larger than 9000 bytes"),
-        (|config| config.device_time_max = Duration::ZERO, "no answer within 0 s"),
+        (|config| config.device_time_max = Duration::from_millis(1), "no answer within 0 s"),
     ];
     for (limit, part) in limits {
         let (port, _) = device(|asked| vec![answer(asked.id, &rows(asked, u32::MAX - 1_000))]).await;
@@ -222,6 +222,17 @@ async fn a_device_without_end_stops_at_each_limit() {
             assert_eq!(first.status, 206);
         }
     }
+}
+
+#[tokio::test]
+async fn a_device_that_waited_for_its_turn_still_has_its_time() {
+    let (port, _) = device(|asked| vec![answer(asked.id, &[text(NAME, "patient")])]).await;
+    let made = quick(|config| config.device_time_max = Duration::from_secs(30));
+    assert_eq!(name(&made, port).await.unwrap(), "patient");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_hours(1)).await;
+    tokio::time::resume();
+    assert_eq!(name(&made, port).await.unwrap(), "patient");
 }
 
 #[tokio::test]
