@@ -16,9 +16,9 @@ const NODES: usize = 100_000;
 const TARGET_S: f64 = 2.0;
 
 /// Of each thousand nodes.
-const MIX: [(&str, usize); 27] = [
+const MIX: [(&str, usize); 28] = [
     ("aws.ec2.instance", 100),
-    ("aws.ec2.volume", 150),
+    ("aws.ec2.volume", 140),
     ("aws.ec2.security_group", 100),
     ("aws.ec2.snapshot", 100),
     ("aws.ec2.subnet", 30),
@@ -43,6 +43,7 @@ const MIX: [(&str, usize); 27] = [
     ("host.service", 30),
     ("host.listener", 15),
     ("host.mount", 14),
+    ("snmp.chassis", 10),
     ("aws.account", 1),
 ];
 
@@ -90,6 +91,7 @@ fn world(catalog: &Catalog, ruleset: &Ruleset) -> Result<Snapshot, Box<dyn std::
     for text in [
         include_str!("../../../packs/fixtures/cis-aws-foundations.yaml"),
         include_str!("../../../packs/fixtures/linux-host.yaml"),
+        include_str!("../../../packs/fixtures/network-devices.yaml"),
     ] {
         fixtures.extend(serde_saphyr::from_str::<Fixtures>(text)?);
     }

@@ -11,10 +11,11 @@ macro_rules! shipped {
 }
 
 /// Rule packs, as path and text.
-pub const PACKS: [(&str, &str); 2] = shipped!["cis-aws-foundations.yaml", "linux-host.yaml"];
+pub const PACKS: [(&str, &str); 3] = shipped!["cis-aws-foundations.yaml", "linux-host.yaml", "network-devices.yaml"];
 
 /// Schema files, as path and text.
-pub const SCHEMAS: [(&str, &str); 3] = shipped!["schema/aws.json", "schema/host.json", "schema/graph.json"];
+pub const SCHEMAS: [(&str, &str); 4] =
+    shipped!["schema/aws.json", "schema/host.json", "schema/snmp.json", "schema/graph.json"];
 
 /// Framework files, as path and text.
 pub const FRAMEWORKS: [(&str, &str); 2] =

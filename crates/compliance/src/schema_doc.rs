@@ -105,6 +105,20 @@ pub fn host(text: &str) -> Value {
     json!({ "source": "docs/schema/host.md", "types": types, "reading": reading, "scopes": scopes(text, "## ") })
 }
 
+/// The schema file for the SNMP types: `snmp.md`.
+pub fn snmp(text: &str) -> Value {
+    let mut types: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut current = None;
+    for line in text.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            current = heading.split_whitespace().next().filter(|word| word.starts_with("snmp."));
+        } else if let (Some(node_type), Some(inner)) = (current, line.strip_prefix("`{")) {
+            types.entry(node_type).or_default().extend(fields_of(inner.split('`').next().unwrap_or_default()));
+        }
+    }
+    json!({ "source": "docs/schema/snmp.md", "types": types, "reading": {}, "scopes": scopes(text, "## ") })
+}
+
 /// The properties of `host.machine` that a section of the same name tells about, and those that belong to one.
 fn sections(text: &str) -> Map<String, Value> {
     let row = text.lines().find(|line| line.starts_with("| sections |")).unwrap_or_default();

@@ -8,9 +8,10 @@ use compliance::{Reading, Ruleset, Snapshot, SnapshotBuilder, Verdict, builtin, 
 use domain::{Digest, Timestamp};
 use serde_json::{Value, json};
 
-const FIXTURES: [(&str, &str); 2] = [
+const FIXTURES: [(&str, &str); 3] = [
     ("cis-aws-foundations", include_str!("../../../packs/fixtures/cis-aws-foundations.yaml")),
     ("linux-host", include_str!("../../../packs/fixtures/linux-host.yaml")),
+    ("network-devices", include_str!("../../../packs/fixtures/network-devices.yaml")),
 ];
 
 fn ruleset() -> Ruleset {
@@ -298,6 +299,7 @@ fn the_schema_files_are_what_the_property_lists_say() {
     let expect = [
         ("schema/aws.json", schema_doc::aws(&doc("aws-properties.md"), &doc("aws-types.md"))),
         ("schema/host.json", schema_doc::host(&doc("host.md"))),
+        ("schema/snmp.json", schema_doc::snmp(&doc("snmp.md"))),
     ];
     for (path, expect) in expect {
         let (_, text) = builtin::SCHEMAS.iter().find(|(name, _)| *name == path).unwrap();
