@@ -45,6 +45,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "api", "--example", "bench_auth"],
     },
     Bench {
+        name: "snmp",
+        about: "interfaces of 100 net-snmp agents, against parallel snmpbulkwalk (CAIRN_BENCH_AGENTS, CAIRN_BENCH_INTERFACES, CAIRN_BENCH_PARALLEL)",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "transport", "--example", "bench_snmp"],
+    },
+    Bench {
         name: "idle",
         about: "how soon the server is ready, what memory it keeps, how soon the command line is there",
         command: &["python3", "-B", "benches/idle.py"],
