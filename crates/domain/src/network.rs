@@ -29,6 +29,22 @@ fn mask(prefix: u8) -> u128 {
 }
 
 impl Network {
+    /// The network of one address.
+    pub fn of(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self { address, prefix: bits(address).1 }
+    }
+
+    /// Its first address.
+    pub fn first(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits of its addresses are not fixed.
+    pub fn host_bits(&self) -> u8 {
+        bits(self.address).1 - self.prefix
+    }
+
     /// Whether the address lies inside. An IPv4 address that is written as IPv6 (`::ffff:a.b.c.d`) is that IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (own, own_bits) = bits(self.address);

@@ -9,12 +9,14 @@
 
 mod aws;
 mod host;
+mod network_scan;
 mod snmp;
 mod ssh_linux;
 mod targets;
 
 pub use aws::AwsPlugin;
 pub use host::HostPlugin;
+pub use network_scan::NetworkScanPlugin;
 pub use snmp::SnmpPlugin;
 pub use ssh_linux::SshLinuxPlugin;
 
@@ -26,7 +28,8 @@ use transport::Reach;
 
 /// The plugins that every build has, for servers and relays alike; [`SshLinuxPlugin`] is added where SSH is built in.
 pub fn all() -> Result<Vec<std::sync::Arc<dyn Plugin>>> {
-    Ok(vec![std::sync::Arc::new(HostPlugin), std::sync::Arc::new(AwsPlugin::new()?), std::sync::Arc::new(SnmpPlugin)])
+    use std::sync::Arc;
+    Ok(vec![Arc::new(HostPlugin), Arc::new(NetworkScanPlugin), Arc::new(SnmpPlugin), Arc::new(AwsPlugin::new()?)])
 }
 
 /// A job's settings (`--set k=v`), checked by the plugin.

@@ -173,7 +173,7 @@ fn kind(records: &[CallRecord], shown: &Shown, coverage: &Coverage) -> EvidenceK
     }
     match records.first().map(|record| record.request.system.as_str()) {
         Some("file") => EvidenceKind::Config,
-        Some("command" | "netlink") => EvidenceKind::Scan,
+        Some("command" | "netlink" | "scan") => EvidenceKind::Scan,
         _ => EvidenceKind::ApiResponse,
     }
 }

@@ -19,6 +19,7 @@ pub mod authenticator;
 pub mod cable;
 pub mod clock;
 pub mod golden;
+pub mod lab;
 pub mod logs;
 pub mod moto;
 pub mod oidc;
@@ -30,6 +31,7 @@ pub mod sshd;
 pub mod suite;
 
 pub use clock::TestClock;
+pub use lab::Lab;
 pub use moto::Moto;
 pub use oidc::OidcProvider;
 pub use postgres::{Postgres, TestDatabase};

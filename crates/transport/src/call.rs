@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{CredentialId, Digest, ScopeId};
 
+use crate::scan::ScanReach;
+
 /// Why a call brought nothing. Messages hold the target's words, cut to 500 characters and free of control characters, and never a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -286,6 +288,10 @@ pub trait Reach: Send + Sync {
     }
     /// HTTPS services.
     fn http(&self) -> Option<&dyn HttpReach> {
+        None
+    }
+    /// Looking at networks from outside.
+    fn scan(&self) -> Option<&dyn ScanReach> {
         None
     }
     /// The credential that is in use, for records; its value cannot be had.

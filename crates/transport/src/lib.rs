@@ -17,6 +17,7 @@ pub mod https;
 pub mod local;
 pub mod open;
 pub mod record;
+pub mod scan;
 pub mod snmp;
 #[cfg(feature = "ssh")]
 pub mod ssh;
@@ -33,5 +34,6 @@ pub use https::{HttpClient, HttpConfig, HttpCredential};
 pub use local::LocalHost;
 pub use open::{CREDENTIAL_TYPES, OpenCredential, Opening, TaskReach, open};
 pub use record::{CallRecord, Recorder, RequestRecord, ResponseRecord};
+pub use scan::{ScanReach, Scanner};
 pub use snmp::{Oid, SnmpClient, SnmpConfig, SnmpCredentials, SnmpReach, SnmpSecurity, SnmpValue, VarBind, Walked};
 pub use web::{WebClient, WebConfig, WebError, WebReply, WebRequest};

@@ -15,7 +15,7 @@ use crate::guard::Guard;
 use crate::ssh::{SshClient, SshConfig, SshCredentials};
 use crate::{
     AwsReach, CallError, HostReach, HttpClient, HttpConfig, HttpCredential, HttpReach, LocalHost, Reach, Recorder,
-    SnmpClient, SnmpConfig, SnmpCredentials, SnmpReach, SshReach,
+    ScanReach, Scanner, SnmpClient, SnmpConfig, SnmpCredentials, SnmpReach, SshReach,
 };
 
 /// The fields of a kind of credential. Their values make the JSON object that is sealed.
@@ -104,6 +104,7 @@ pub struct TaskReach {
     ssh: Option<Box<dyn SshReach>>,
     http: Option<HttpClient>,
     snmp: Option<SnmpClient>,
+    scan: Option<Scanner>,
     credential: Option<CredentialId>,
     cancelled: CancellationToken,
 }
@@ -116,6 +117,7 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
         ssh: None,
         http: None,
         snmp: None,
+        scan: None,
         credential: job.credential.as_ref().map(|credential| credential.id),
         cancelled: job.cancelled,
     };
@@ -155,6 +157,7 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
         None if job.plugin == "host" => {
             reach.host = Some(LocalHost::new(job.clock, job.recorder, "local".to_owned()));
         }
+        None if job.plugin == "network-scan" => reach.scan = Some(Scanner::new(job.guard, job.clock, job.recorder)),
         None => {
             let config = https(&job.guard, job.call_timeout);
             reach.http = Some(HttpClient::new(None, config, job.recorder, job.clock, job.rng)?);
@@ -186,6 +189,10 @@ impl Reach for TaskReach {
 
     fn snmp(&self) -> Option<&dyn SnmpReach> {
         self.snmp.as_ref().map(|client| client as &dyn SnmpReach)
+    }
+
+    fn scan(&self) -> Option<&dyn ScanReach> {
+        self.scan.as_ref().map(|scan| scan as &dyn ScanReach)
     }
 
     fn credential(&self) -> Option<CredentialId> {

@@ -49,6 +49,11 @@ const PACKAGES: &[Package] = &[
         why: "what we read by SNMP is compared with what snmpbulkwalk reads",
         present: || run::which("snmpbulkwalk").is_some(),
     },
+    Package {
+        name: "iproute2",
+        why: "networks to scan are namespaces with a cable between them",
+        present: || run::which("ip").is_some(),
+    },
     Package { name: "python3-venv", why: "moto, the AWS double, is a Python program", present: has_venv },
     Package {
         name: "nodejs",

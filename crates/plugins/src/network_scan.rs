@@ -1,0 +1,352 @@
+//! Networks, seen from outside: addresses that answer, open ports, what they say, their certificates. The schema is
+//! `docs/schema/network-scan.md`.
+//!
+//! **Not for** sockets ([`transport::ScanReach`] has them) and not for judging what is found.
+//!
+//! Invariants:
+//! - a scope is complete only when every probe of it was decided, and it names what was looked for: a narrower scan closes nothing;
+//! - nothing in a node changes by itself: a second scan of a quiet network shows the same;
+//! - a service that could not be looked at again keeps its node and says what is unread.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{
+    Coverage, EdgeObservation, Error, Network, NodeId, NodeObservation, Page, Properties, Result, ScopeId, Tags,
+};
+use serde_json::{Map, Value, json};
+use transport::scan::{ADDRESSES_MAX, Certificate, Greeted, SweepHow};
+use transport::{CallError, CallTag, Reach, ScanReach};
+
+use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+
+mod config;
+mod greeting;
+
+use config::Config;
+
+/// Live addresses whose ports are scanned at one time.
+const HOSTS: usize = 4_096;
+/// Observations per page.
+const PAGE: usize = 1_000;
+/// How often a scan looks whether its job was cancelled.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The `network-scan` plugin.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NetworkScanPlugin;
+
+/// Why a scope is not complete; the first reason decides the verdict.
+#[derive(Debug, Default)]
+struct Doubt(Option<Coverage>);
+
+impl Doubt {
+    fn partial(&mut self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.0.get_or_insert(Coverage::Partial { reason });
+    }
+
+    fn call(&mut self, error: CallError) {
+        self.0.get_or_insert(match error {
+            CallError::Denied(reason) => Coverage::Denied { reason },
+            other => Coverage::Failed { reason: other.to_string() },
+        });
+    }
+
+    fn coverage(self) -> Coverage {
+        self.0.unwrap_or(Coverage::Complete)
+    }
+}
+
+/// One target of a task.
+struct Scan<'a> {
+    config: &'a Config,
+    target: Network,
+    reach: &'a dyn Reach,
+    scan: &'a dyn ScanReach,
+    sink: &'a mut dyn Sink,
+}
+
+fn page(scope: &ScopeId) -> Page {
+    Page { scope: scope.clone(), nodes: Vec::new(), edges: Vec::new() }
+}
+
+/// A 64-bit FNV-1a hash: names what was looked for in a scope's id, nothing more.
+fn short(text: &str) -> String {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+/// The scope of one kind of things of a target. Colons of IPv6 addresses become dashes: they part the scope's words.
+fn scope(config: &Config, target: &Network, kind: &str) -> Result<ScopeId> {
+    let target = target.to_string().replace(':', "-");
+    format!("network-scan:{}:{target}:{kind}@{}", config.site, short(&config.extent(kind))).parse()
+}
+
+/// Waits for a call, and drops it when the job is cancelled.
+async fn unless_cancelled<T>(
+    reach: &dyn Reach,
+    call: impl Future<Output = Result<T, CallError>>,
+) -> Result<Result<T, CallError>> {
+    tokio::pin!(call);
+    loop {
+        match tokio::time::timeout(LOOK, &mut call).await {
+            Ok(result) => return Ok(result),
+            Err(_) if reach.is_cancelled() => return Err(Error::conflict("the job was cancelled")),
+            Err(_) => {}
+        }
+    }
+}
+
+impl Scan<'_> {
+    fn node(&self, kind: &str, resource: &str) -> Result<NodeId> {
+        NodeId::new("network", &self.config.site, &format!("network.{kind}"), resource)
+    }
+
+    fn tag(&self, scope: &ScopeId) -> CallTag {
+        CallTag { scope: scope.clone(), about: None, keep: true }
+    }
+
+    /// The addresses that answer, as nodes.
+    async fn addresses(&mut self, scope: &ScopeId) -> Result<(Vec<IpAddr>, Doubt)> {
+        let how = |echo: bool| SweepHow {
+            echo,
+            ports: if self.config.tcp { config::SWEEP.to_vec() } else { Vec::new() },
+            packets_per_s: self.config.rate,
+        };
+        let (mut alive, mut doubt, mut echo) = (Vec::new(), Doubt::default(), self.config.icmp);
+        let mut left = self.config.addresses(&self.target).peekable();
+        while left.peek().is_some() {
+            let some: Vec<IpAddr> = left.by_ref().take(ADDRESSES_MAX).collect();
+            let mut swept = unless_cancelled(self.reach, self.scan.sweep(&some, &how(echo), &self.tag(scope))).await?;
+            // Without ICMP the ports still find most, but not all.
+            if let (Err(CallError::Denied(_)), true, true) = (&swept, echo, self.config.tcp) {
+                if let Err(error) = swept {
+                    doubt.call(error);
+                }
+                echo = false;
+                swept = unless_cancelled(self.reach, self.scan.sweep(&some, &how(echo), &self.tag(scope))).await?;
+            }
+            match swept {
+                Ok(swept) => {
+                    if let Some(reason) = swept.doubt {
+                        doubt.partial(reason);
+                    }
+                    alive.extend(swept.alive);
+                }
+                Err(error) => {
+                    doubt.call(error);
+                    break;
+                }
+            }
+        }
+        for some in alive.chunks(PAGE) {
+            let mut page = page(scope);
+            for address in some {
+                let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+                page.nodes.push(NodeObservation {
+                    id: self.node("address", &address.to_string())?,
+                    name: address.to_string(),
+                    properties: properties(json!({ "address": address.to_string(), "family": family })),
+                    tags: Tags::new(),
+                });
+            }
+            self.sink.page(page).await?;
+        }
+        Ok((alive, doubt))
+    }
+
+    /// Open ports of some addresses, and what they show.
+    async fn services(
+        &mut self,
+        alive: &[IpAddr],
+        scopes: [&ScopeId; 2],
+        [doubt, certificate_doubt]: [&mut Doubt; 2],
+    ) -> Result<()> {
+        let [scope, certificates] = scopes;
+        let tag = self.tag(scope);
+        let ports = self.scan.ports(alive, &self.config.ports, self.config.rate, &tag);
+        let open = match unless_cancelled(self.reach, ports).await? {
+            Ok(scanned) => {
+                if let Some(reason) = scanned.doubt {
+                    doubt.partial(reason);
+                }
+                scanned.open
+            }
+            Err(error) => {
+                doubt.call(error);
+                return Ok(());
+            }
+        };
+        let asked: Vec<(SocketAddr, bool)> =
+            open.iter().map(|at| (*at, self.config.tls_ports.contains(&at.port()))).collect();
+        for some in asked.chunks(PAGE) {
+            let greeted = match unless_cancelled(self.reach, self.scan.greet(some, &self.tag(scope))).await? {
+                Ok(greeted) => greeted,
+                Err(error) => {
+                    doubt.call(error);
+                    return Ok(());
+                }
+            };
+            let (mut services, mut shown) = (page(scope), page(certificates));
+            let mut seen: BTreeMap<String, Certificate> = BTreeMap::new();
+            for greeted in greeted {
+                let address = self.node("address", &greeted.at.ip().to_string())?;
+                let service = self.node("service", &format!("{}/tcp", greeted.at))?;
+                if greeted.tls.is_err() {
+                    certificate_doubt.partial(format!("{}: its TLS could not be read", greeted.at));
+                }
+                if let Ok(Some(tls)) = &greeted.tls {
+                    match &tls.certificate {
+                        None => certificate_doubt.partial(format!("{}: its certificate could not be read", greeted.at)),
+                        Some(certificate) => {
+                            let digest = certificate.sha256.to_hex();
+                            shown.edges.push(edge(
+                                service.clone(),
+                                self.node("certificate", &digest)?,
+                                "associated_with",
+                            )?);
+                            seen.insert(digest, certificate.clone());
+                        }
+                    }
+                }
+                services.nodes.push(NodeObservation {
+                    name: format!("{} tcp", greeted.at),
+                    properties: service_facts(&greeted),
+                    id: service.clone(),
+                    tags: Tags::new(),
+                });
+                services.edges.push(edge(address, service, "contains")?);
+            }
+            for (digest, certificate) in &seen {
+                shown.nodes.push(NodeObservation {
+                    id: self.node("certificate", digest)?,
+                    name: if certificate.subject.is_empty() { digest.clone() } else { certificate.subject.clone() },
+                    properties: certificate_facts(certificate),
+                    tags: Tags::new(),
+                });
+            }
+            self.sink.page(services).await?;
+            self.sink.page(shown).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(mut self) -> Result<()> {
+        let [addresses, services, certificates] =
+            ["addresses", "services", "certificates"].map(|kind| scope(self.config, &self.target, kind));
+        let (addresses, services, certificates) = (addresses?, services?, certificates?);
+        self.sink.progress(0, 2, "looking for addresses");
+        let (alive, doubt) = self.addresses(&addresses).await?;
+        let (mut ports, mut leaves) = (Doubt::default(), Doubt::default());
+        if doubt.0.is_some() {
+            // An address that was not found may have ports.
+            ports.partial("not every address was decided");
+        }
+        self.sink.scope_done(addresses, doubt.coverage()).await?;
+        for (at, some) in alive.chunks(HOSTS).enumerate() {
+            self.sink.progress(1, 2, &format!("scanning ports: {} of {} addresses", at * HOSTS, alive.len()));
+            self.services(some, [&services, &certificates], [&mut ports, &mut leaves]).await?;
+        }
+        if ports.0.is_some() {
+            leaves.partial("not every port was decided");
+        }
+        self.sink.scope_done(services, ports.coverage()).await?;
+        self.sink.scope_done(certificates, leaves.coverage()).await?;
+        self.sink.progress(2, 2, "done");
+        Ok(())
+    }
+}
+
+fn properties(value: Value) -> Properties {
+    match value {
+        Value::Object(members) => members,
+        _ => Properties::new(),
+    }
+}
+
+fn edge(source: NodeId, target: NodeId, edge_type: &str) -> Result<EdgeObservation> {
+    let edge_type = edge_type.parse()?;
+    Ok(EdgeObservation { source, target, edge_type, discriminator: String::new(), properties: Properties::new() })
+}
+
+fn service_facts(greeted: &Greeted) -> Properties {
+    let (address, port) = (greeted.at.ip().to_string(), greeted.at.port());
+    let mut out = properties(json!({ "address": address, "port": port, "protocol": "tcp" }));
+    let mut unread = Vec::new();
+    match &greeted.greeting {
+        Ok(said) => out.extend(greeting::steady(said).map(|text| ("banner".to_owned(), text.into()))),
+        Err(_) => unread.push("banner"),
+    }
+    match &greeted.tls {
+        Ok(None) => {}
+        Ok(Some(tls)) => {
+            out.insert("tls_version".to_owned(), tls.negotiated.clone().into());
+            out.insert("tls_accepted".to_owned(), tls.accepted.iter().copied().collect::<Vec<_>>().into());
+        }
+        Err(_) => unread.extend(["tls_version", "tls_accepted"]),
+    }
+    if !unread.is_empty() {
+        out.insert("unread".to_owned(), unread.into());
+    }
+    out
+}
+
+fn certificate_facts(certificate: &Certificate) -> Properties {
+    let mut out = properties(json!({
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "serial": certificate.serial,
+        "self_signed": certificate.is_self_signed,
+        "names": certificate.names,
+        "not_before": certificate.not_before.to_string(),
+        "not_after": certificate.not_after.to_string(),
+        "key_type": certificate.key_type,
+        "signature": certificate.signature,
+        "sha256": certificate.sha256.to_hex(),
+    }));
+    out.extend(certificate.key_bits.map(|bits| ("key_bits".to_owned(), bits.into())));
+    out
+}
+
+#[async_trait]
+impl Plugin for NetworkScanPlugin {
+    fn manifest(&self) -> Manifest {
+        let settings: &'static [Setting] = config::SETTINGS;
+        Manifest {
+            name: "network-scan",
+            about: "private networks from outside: addresses that answer, open TCP ports, greetings, TLS certificates",
+            version: env!("CARGO_PKG_VERSION"),
+            credential_types: &[],
+            settings,
+            node_types: ["address", "service", "certificate"].map(|name| format!("network.{name}")).to_vec(),
+        }
+    }
+
+    fn check(&self, config: &JobConfig) -> Result<()> {
+        Config::read(config).map(drop)
+    }
+
+    async fn plan(&self, config: &JobConfig, _: &dyn Reach) -> Result<Vec<TaskSpec>> {
+        let checked = Config::read(config)?;
+        let task = |target: &Network| TaskSpec {
+            key: target.to_string(),
+            params: Map::from_iter([("config".to_owned(), config.clone().into())]),
+        };
+        Ok(checked.targets.iter().map(task).collect())
+    }
+
+    async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {
+        let empty = Map::new();
+        let config = Config::read(task.params.get("config").and_then(Value::as_object).unwrap_or(&empty))?;
+        let scan = reach.scan().ok_or_else(|| Error::Unavailable {
+            message: "this task cannot scan networks".into(),
+            detail: "Reach::scan is absent".into(),
+        })?;
+        Scan { target: task.key.parse()?, config: &config, reach, scan, sink }.run().await
+    }
+}

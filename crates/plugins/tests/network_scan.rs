@@ -1,0 +1,112 @@
+//! The `network-scan` plugin against hosts that are network namespaces. Needs root, as CI is.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::{Coverage, CredentialId, Page, Result, ScopeId};
+use plugins::{NetworkScanPlugin, Plugin as _, Sink};
+use serde_json::{Value, json};
+use testkit::{Lab, TestClock};
+use transport::{AwsReach, Guard, HostReach, Reach, Recorder, ScanReach, Scanner};
+
+struct Near(Scanner);
+
+impl Reach for Near {
+    fn aws(&self) -> Option<&dyn AwsReach> {
+        None
+    }
+    fn host(&self) -> Option<&dyn HostReach> {
+        None
+    }
+    fn scan(&self) -> Option<&dyn ScanReach> {
+        Some(&self.0)
+    }
+    fn credential(&self) -> Option<CredentialId> {
+        None
+    }
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Default, Debug, PartialEq)]
+struct Seen {
+    nodes: BTreeMap<String, Value>,
+    edges: Vec<String>,
+    verdicts: BTreeMap<String, String>,
+}
+
+#[async_trait]
+impl Sink for Seen {
+    async fn page(&mut self, page: Page) -> Result<()> {
+        for node in page.nodes {
+            self.nodes.insert(node.id.to_string(), node.properties.into());
+        }
+        self.edges.extend(page.edges.iter().map(|edge| format!("{} {} {}", edge.source, edge.edge_type, edge.target)));
+        Ok(())
+    }
+    async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()> {
+        self.verdicts.insert(scope.to_string(), coverage.as_str().to_owned());
+        Ok(())
+    }
+    fn progress(&mut self, _: u64, _: u64, _: &str) {}
+}
+
+fn scan(lab: &Lab, config: &Value) -> Seen {
+    let config = config.as_object().unwrap().clone();
+    let near = Near(Scanner::new(Guard::default(), Arc::new(TestClock::default()), Arc::new(Recorder::default())));
+    lab.here(|| {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut seen = Seen::default();
+            for task in NetworkScanPlugin.plan(&config, &near).await.unwrap() {
+                NetworkScanPlugin.run(&task, &near, &mut seen).await.unwrap();
+            }
+            seen
+        })
+    })
+}
+
+#[test]
+fn a_scan_shows_hosts_and_services_and_a_second_one_shows_the_same() {
+    let lab = Lab::new();
+    lab.hosts("ip route add local 10.60.0.8/30 dev lo; ip route add blackhole 10.60.0.0/24");
+    lab.there(|| {
+        let listener = TcpListener::bind("10.60.0.9:2121").unwrap();
+        std::thread::spawn(move || {
+            for (n, stream) in (0u64..).zip(listener.incoming()) {
+                let _ =
+                    stream.and_then(|mut stream| write!(stream, "220 ftp.example ready <{n}.17@ftp> 12:00:{n:02}\r\n"));
+            }
+        });
+    });
+    let config = json!({"targets": "10.60.0.0/24", "site": "lab", "ports": "2000-2200", "rate": 100_000});
+    let first = scan(&lab, &config);
+    let addresses: Vec<String> = (8..12).map(|n| format!("network:lab:network.address:10.60.0.{n}")).collect();
+    assert!(addresses.iter().all(|id| first.nodes.contains_key(id)), "{:?}", first.nodes);
+    assert_eq!(first.nodes.len(), 5);
+    assert_eq!(
+        first.nodes["network:lab:network.service:10.60.0.9:2121/tcp"],
+        json!({"address": "10.60.0.9", "port": 2121, "protocol": "tcp", "banner": "220 ftp.example ready *"})
+    );
+    assert_eq!(first.edges, [format!("{} contains network:lab:network.service:10.60.0.9:2121/tcp", addresses[1])]);
+    assert_eq!(first.verdicts.values().collect::<Vec<_>>(), ["complete"; 3]);
+    assert_eq!(scan(&lab, &config), first, "nothing in it changes by itself");
+
+    // A scan that looks for less has scopes of its own: it closes nothing of this one.
+    let narrow = scan(&lab, &json!({"targets": "10.60.0.0/24", "site": "lab", "ports": "80", "rate": 100_000}));
+    let services = |seen: &Seen| seen.verdicts.keys().find(|scope| scope.contains(":services@")).unwrap().clone();
+    assert_ne!(services(&narrow), services(&first));
+}
+
+#[test]
+fn what_must_not_be_scanned_is_denied_and_closes_nothing() {
+    let lab = Lab::new();
+    let seen = scan(&lab, &json!({"targets": "8.8.8.8", "ports": "80"}));
+    assert!(seen.nodes.is_empty());
+    let mut verdicts: Vec<_> = seen.verdicts.values().map(String::as_str).collect();
+    verdicts.sort_unstable();
+    assert_eq!(verdicts, ["denied", "partial", "partial"]);
+}
