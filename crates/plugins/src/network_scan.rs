@@ -17,7 +17,7 @@ use domain::{
     Coverage, EdgeObservation, Error, Network, NodeId, NodeObservation, Page, Properties, Result, ScopeId, Tags,
 };
 use serde_json::{Map, Value, json};
-use transport::scan::{ADDRESSES_MAX, Certificate, Greeted, SweepHow};
+use transport::scan::{Certificate, Greeted, SweepHow, addresses_at_once};
 use transport::{CallError, CallTag, Reach, ScanReach};
 
 use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
@@ -27,7 +27,7 @@ mod greeting;
 
 use config::Config;
 
-/// Live addresses whose ports are scanned at one time.
+/// Live addresses whose ports are scanned at one time, at most.
 const HOSTS: usize = 4_096;
 /// Observations per page.
 const PAGE: usize = 1_000;
@@ -61,7 +61,7 @@ impl Doubt {
 }
 
 /// One target of a task.
-struct Scan<'a> {
+struct Job<'a> {
     config: &'a Config,
     target: Network,
     reach: &'a dyn Reach,
@@ -71,6 +71,10 @@ struct Scan<'a> {
 
 fn page(scope: &ScopeId) -> Page {
     Page { scope: scope.clone(), nodes: Vec::new(), edges: Vec::new() }
+}
+
+fn tag(scope: &ScopeId) -> CallTag {
+    CallTag { scope: scope.clone(), about: None, keep: true }
 }
 
 /// A 64-bit FNV-1a hash: names what was looked for in a scope's id, nothing more.
@@ -102,34 +106,43 @@ async fn unless_cancelled<T>(
     }
 }
 
-impl Scan<'_> {
+impl Job<'_> {
     fn node(&self, kind: &str, resource: &str) -> Result<NodeId> {
         NodeId::new("network", &self.config.site, &format!("network.{kind}"), resource)
     }
 
-    fn tag(&self, scope: &ScopeId) -> CallTag {
-        CallTag { scope: scope.clone(), about: None, keep: true }
+    fn how(&self, echo: bool) -> SweepHow {
+        let ports = if self.config.tcp { config::SWEEP.to_vec() } else { Vec::new() };
+        SweepHow { echo, ports, packets_per_s: self.config.rate }
     }
 
-    /// The addresses that answer, as nodes.
-    async fn addresses(&mut self, scope: &ScopeId) -> Result<(Vec<IpAddr>, Doubt)> {
-        let how = |echo: bool| SweepHow {
-            echo,
-            ports: if self.config.tcp { config::SWEEP.to_vec() } else { Vec::new() },
-            packets_per_s: self.config.rate,
-        };
+    /// Whether addresses answer after a scan as they did before it: who blocks a scanner, or goes away meanwhile, has no silent ports.
+    async fn still_there(&mut self, alive: &[IpAddr], echo: bool, scope: &ScopeId, doubt: &mut Doubt) -> Result<()> {
+        match unless_cancelled(self.reach, self.scan.sweep(alive, &self.how(echo), &tag(scope))).await? {
+            Ok(swept) if swept.alive.len() < alive.len() => {
+                let gone = alive.len() - swept.alive.len();
+                doubt.partial(format!("{gone} of {} addresses stopped answering during the scan", alive.len()));
+            }
+            Ok(swept) => swept.doubt.into_iter().for_each(|reason| doubt.partial(reason)),
+            Err(error) => doubt.call(error),
+        }
+        Ok(())
+    }
+
+    /// The addresses that answer, as nodes; and whether ICMP was permitted.
+    async fn addresses(&mut self, scope: &ScopeId) -> Result<(Vec<IpAddr>, bool, Doubt)> {
         let (mut alive, mut doubt, mut echo) = (Vec::new(), Doubt::default(), self.config.icmp);
         let mut left = self.config.addresses(&self.target).peekable();
         while left.peek().is_some() {
-            let some: Vec<IpAddr> = left.by_ref().take(ADDRESSES_MAX).collect();
-            let mut swept = unless_cancelled(self.reach, self.scan.sweep(&some, &how(echo), &self.tag(scope))).await?;
+            let some: Vec<IpAddr> = left.by_ref().take(addresses_at_once(self.config.rate)).collect();
+            let mut swept = unless_cancelled(self.reach, self.scan.sweep(&some, &self.how(echo), &tag(scope))).await?;
             // Without ICMP the ports still find most, but not all.
             if let (Err(CallError::Denied(_)), true, true) = (&swept, echo, self.config.tcp) {
                 if let Err(error) = swept {
                     doubt.call(error);
                 }
                 echo = false;
-                swept = unless_cancelled(self.reach, self.scan.sweep(&some, &how(echo), &self.tag(scope))).await?;
+                swept = unless_cancelled(self.reach, self.scan.sweep(&some, &self.how(echo), &tag(scope))).await?;
             }
             match swept {
                 Ok(swept) => {
@@ -144,6 +157,10 @@ impl Scan<'_> {
                 }
             }
         }
+        if alive.is_empty() {
+            // Nothing tells a network without anybody from one that is cut off.
+            doubt.partial("nothing answered: a network that is cut off looks the same");
+        }
         for some in alive.chunks(PAGE) {
             let mut page = page(scope);
             for address in some {
@@ -157,7 +174,7 @@ impl Scan<'_> {
             }
             self.sink.page(page).await?;
         }
-        Ok((alive, doubt))
+        Ok((alive, echo, doubt))
     }
 
     /// Open ports of some addresses, and what they show.
@@ -168,8 +185,8 @@ impl Scan<'_> {
         [doubt, certificate_doubt]: [&mut Doubt; 2],
     ) -> Result<()> {
         let [scope, certificates] = scopes;
-        let tag = self.tag(scope);
-        let ports = self.scan.ports(alive, &self.config.ports, self.config.rate, &tag);
+        let asked = tag(scope);
+        let ports = self.scan.ports(alive, &self.config.ports, self.config.rate, &asked);
         let open = match unless_cancelled(self.reach, ports).await? {
             Ok(scanned) => {
                 if let Some(reason) = scanned.doubt {
@@ -185,7 +202,7 @@ impl Scan<'_> {
         let asked: Vec<(SocketAddr, bool)> =
             open.iter().map(|at| (*at, self.config.tls_ports.contains(&at.port()))).collect();
         for some in asked.chunks(PAGE) {
-            let greeted = match unless_cancelled(self.reach, self.scan.greet(some, &self.tag(scope))).await? {
+            let greeted = match unless_cancelled(self.reach, self.scan.greet(some, &tag(scope))).await? {
                 Ok(greeted) => greeted,
                 Err(error) => {
                     doubt.call(error);
@@ -241,19 +258,26 @@ impl Scan<'_> {
             ["addresses", "services", "certificates"].map(|kind| scope(self.config, &self.target, kind));
         let (addresses, services, certificates) = (addresses?, services?, certificates?);
         self.sink.progress(0, 2, "looking for addresses");
-        let (alive, doubt) = self.addresses(&addresses).await?;
+        let (alive, echo, doubt) = self.addresses(&addresses).await?;
         let (mut ports, mut leaves) = (Doubt::default(), Doubt::default());
-        if doubt.0.is_some() {
+        match &doubt.0 {
+            None => {}
+            // Nothing at all was seen, and the reason is the same for everything.
+            Some(all) if alive.is_empty() => ports.0 = Some(all.clone()),
             // An address that was not found may have ports.
-            ports.partial("not every address was decided");
+            Some(_) => ports.partial("not every address was decided"),
         }
         self.sink.scope_done(addresses, doubt.coverage()).await?;
-        for (at, some) in alive.chunks(HOSTS).enumerate() {
-            self.sink.progress(1, 2, &format!("scanning ports: {} of {} addresses", at * HOSTS, alive.len()));
+        let hosts = HOSTS.min(addresses_at_once(self.config.rate));
+        for (at, some) in alive.chunks(hosts).enumerate() {
+            self.sink.progress(1, 2, &format!("scanning ports: {} of {} addresses", at * hosts, alive.len()));
             self.services(some, [&services, &certificates], [&mut ports, &mut leaves]).await?;
+            self.still_there(some, echo, &services, &mut ports).await?;
         }
-        if ports.0.is_some() {
-            leaves.partial("not every port was decided");
+        match &ports.0 {
+            None => {}
+            Some(all) if alive.is_empty() => leaves.0 = Some(all.clone()),
+            Some(_) => leaves.partial("not every port was decided"),
         }
         self.sink.scope_done(services, ports.coverage()).await?;
         self.sink.scope_done(certificates, leaves.coverage()).await?;
@@ -347,6 +371,6 @@ impl Plugin for NetworkScanPlugin {
             message: "this task cannot scan networks".into(),
             detail: "Reach::scan is absent".into(),
         })?;
-        Scan { target: task.key.parse()?, config: &config, reach, scan, sink }.run().await
+        Job { target: task.key.parse()?, config: &config, reach, scan, sink }.run().await
     }
 }

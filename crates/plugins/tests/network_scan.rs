@@ -1,4 +1,5 @@
 //! The `network-scan` plugin against hosts that are network namespaces. Needs root, as CI is.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code outside of test functions")]
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -55,18 +56,38 @@ impl Sink for Seen {
     fn progress(&mut self, _: u64, _: u64, _: &str) {}
 }
 
-fn scan(lab: &Lab, config: &Value) -> Seen {
+fn scan_into<S: Sink>(lab: &Lab, config: &Value, mut sink: S) -> S {
     let config = config.as_object().unwrap().clone();
     let near = Near(Scanner::new(Guard::default(), Arc::new(TestClock::default()), Arc::new(Recorder::default())));
     lab.here(|| {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-            let mut seen = Seen::default();
             for task in NetworkScanPlugin.plan(&config, &near).await.unwrap() {
-                NetworkScanPlugin.run(&task, &near, &mut seen).await.unwrap();
+                NetworkScanPlugin.run(&task, &near, &mut sink).await.unwrap();
             }
-            seen
+            sink
         })
     })
+}
+
+fn scan(lab: &Lab, config: &Value) -> Seen {
+    scan_into(lab, config, Seen::default())
+}
+
+/// What blocks scanners: once a port is seen its host answers no more.
+struct Blocking<'a>(Seen, &'a Lab);
+
+#[async_trait]
+impl Sink for Blocking<'_> {
+    async fn page(&mut self, page: Page) -> Result<()> {
+        if page.nodes.iter().any(|node| node.id.node_type() == "network.service") {
+            self.1.hosts("ip route del local 10.60.0.9/32 dev lo");
+        }
+        self.0.page(page).await
+    }
+    async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()> {
+        self.0.scope_done(scope, coverage).await
+    }
+    fn progress(&mut self, _: u64, _: u64, _: &str) {}
 }
 
 #[test]
@@ -104,9 +125,25 @@ fn a_scan_shows_hosts_and_services_and_a_second_one_shows_the_same() {
 #[test]
 fn what_must_not_be_scanned_is_denied_and_closes_nothing() {
     let lab = Lab::new();
-    let seen = scan(&lab, &json!({"targets": "8.8.8.8", "ports": "80"}));
-    assert!(seen.nodes.is_empty());
-    let mut verdicts: Vec<_> = seen.verdicts.values().map(String::as_str).collect();
-    verdicts.sort_unstable();
-    assert_eq!(verdicts, ["denied", "partial", "partial"]);
+    for target in ["127.0.0.1", "169.254.169.254", "100.100.100.192/28"] {
+        let seen = scan(&lab, &json!({"targets": target, "ports": "80"}));
+        assert!(seen.nodes.is_empty());
+        assert_eq!(seen.verdicts.values().collect::<Vec<_>>(), ["denied"; 3], "{target}");
+    }
+}
+
+#[test]
+fn silence_of_all_closes_nothing_and_neither_does_one_that_stops_answering_during_the_scan() {
+    let lab = Lab::new();
+    lab.hosts("ip route add blackhole 10.60.0.0/24");
+    let seen = scan(&lab, &json!({"targets": "10.60.0.0/28", "ports": "80", "rate": 100_000}));
+    assert_eq!(seen.verdicts.values().collect::<Vec<_>>(), ["partial"; 3]);
+
+    lab.hosts("ip route add local 10.60.0.9/32 dev lo");
+    let listener = lab.there(|| TcpListener::bind("10.60.0.9:2121").unwrap());
+    let config = json!({"targets": "10.60.0.0/28", "ports": "2121", "rate": 100_000, "discovery": "icmp"});
+    let Blocking(seen, _) = scan_into(&lab, &config, Blocking(Seen::default(), &lab));
+    drop(listener);
+    let verdict = |kind: &str| seen.verdicts.iter().find(|(scope, _)| scope.contains(kind)).unwrap().1.as_str();
+    assert_eq!((verdict(":addresses@"), verdict(":services@")), ("complete", "partial"));
 }

@@ -82,6 +82,11 @@ impl Lab {
         self.there.run(command);
     }
 
+    /// Runs shell commands on the near side: routes that lead nowhere, say.
+    pub fn near(&self, command: &str) {
+        self.here.run(command);
+    }
+
     /// Does something on the far side: listens, say. Threads that it starts are there too.
     pub fn there<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.there.enter(work)

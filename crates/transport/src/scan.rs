@@ -12,8 +12,8 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,8 +49,17 @@ use syn::{Keys, Syn};
 
 /// Most addresses of one call.
 pub const ADDRESSES_MAX: usize = 1 << 16;
+
+/// How many addresses one sweep asks at most, so that no scan keeps others waiting for long.
+pub fn addresses_at_once(packets_per_s: u32) -> usize {
+    usize::try_from(packets_per_s).map_or(ADDRESSES_MAX, |rate| (rate * PASS_S).min(ADDRESSES_MAX))
+}
 /// Most probes of one port scan that are held at one time: half a mebibyte of bits for each of two maps.
 const PROBES: usize = 1 << 22;
+/// How long one pass may keep other scans of this process waiting, at the rate of its job.
+const PASS_S: usize = 60;
+/// Most open ports of one call: some machines in the way accept every connection for everybody behind them.
+const OPEN_MAX: usize = 1 << 18;
 /// Ports that are looked at at one time.
 const GREETED_AT_ONCE: usize = 64;
 /// How long a port may take to accept, and then to say something by itself.
@@ -65,6 +74,17 @@ fn printable(text: &str, max: usize) -> String {
 
 /// Networks that may be scanned: RFC 1918, RFC 6598, RFC 4193. Others are somebody else's until proved otherwise.
 const PRIVATE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+static PRIVATE_NETWORKS: LazyLock<Vec<Network>> =
+    LazyLock::new(|| PRIVATE.iter().filter_map(|text| text.parse().ok()).collect());
+
+/// Whether a network may be scanned wherever it is: whether all of it is private.
+pub fn is_private(network: &Network) -> bool {
+    PRIVATE_NETWORKS.iter().any(|all| all.contains(network.first()) && all.host_bits() >= network.host_bits())
+}
+
+/// Why others are not.
+pub const ONLY_PRIVATE: &str =
+    "only private networks are scanned (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, fc00::/7)";
 /// Most probes per second of this process.
 pub const PACKETS_PER_S_MAX: u32 = 1_000_000;
 /// One scan at a time in this process, so that its rate is the process's rate.
@@ -130,7 +150,6 @@ pub trait ScanReach: Send + Sync {
 /// Looks at networks from this machine.
 pub struct Scanner {
     guard: Guard,
-    networks: Vec<Network>,
     clock: Arc<dyn Clock>,
     recorder: Arc<Recorder>,
 }
@@ -154,6 +173,21 @@ fn families(addresses: &[IpAddr]) -> [(bool, Vec<IpAddr>); 2] {
     })
 }
 
+/// Addresses and ports in turns of so many probes.
+fn turns<'a>(
+    families: &'a [(bool, Vec<IpAddr>); 2],
+    ports: &'a [u16],
+    probes: usize,
+) -> Vec<(bool, &'a [IpAddr], &'a [u16])> {
+    let mut turns = Vec::new();
+    for (is_v6, family) in families {
+        for ports in ports.chunks(probes.max(1)) {
+            turns.extend(family.chunks((probes / ports.len()).max(1)).map(|some| (*is_v6, some, ports)));
+        }
+    }
+    turns
+}
+
 /// Puts one more reason to the others.
 fn doubted(doubt: &mut Option<String>, more: Option<String>) {
     if let Some(more) = more {
@@ -174,8 +208,7 @@ struct Scanned {
 impl Scanner {
     /// A scanner within limits.
     pub fn new(guard: Guard, clock: Arc<dyn Clock>, recorder: Arc<Recorder>) -> Self {
-        let networks = PRIVATE.iter().filter_map(|network| network.parse().ok()).collect();
-        Self { guard, networks, clock, recorder }
+        Self { guard, clock, recorder }
     }
 
     /// The rate, and no address among them that must not be scanned.
@@ -184,14 +217,12 @@ impl Scanner {
             return Err(CallError::TooLarge { max: ADDRESSES_MAX });
         }
         for address in addresses {
-            let refused = |error: crate::guard::Refused| CallError::Denied(format!("`{address}`: {error}"));
+            let refused =
+                |error: crate::guard::Refused| CallError::Denied(format!("{error}: leave it out by `exclude`"));
             self.guard.check(*address).map_err(refused)?;
-            let is_private = self.networks.iter().any(|network| network.contains(*address));
-            if !is_private && special(*address).is_none() {
-                return Err(CallError::Denied(format!(
-                    "`{address}` is a public address: only private networks are scanned ({})",
-                    PRIVATE.join(", ")
-                )));
+            // What is special and passed the guard was allowed by name.
+            if !is_private(&Network::of(*address)) && special(*address).is_none() {
+                return Err(CallError::Denied(format!("`{address}` is not private: {ONLY_PRIVATE}")));
             }
         }
         Ok(packets_per_s.clamp(1, PACKETS_PER_S_MAX))
@@ -290,17 +321,25 @@ impl Scanner {
     ) -> Result<ScannedPorts, CallError> {
         let rate = self.check(addresses, packets_per_s)?;
         let (mut open, mut doubt) = (Vec::new(), None);
-        let wanted: Arc<[u16]> = ports.into();
-        for (is_v6, family) in families(addresses) {
-            for targets in family.chunks((PROBES / ports.len().max(1)).max(1)) {
-                let targets: Arc<[IpAddr]> = targets.into();
-                let Scanned { outcome, method } = self.tcp(is_v6, Keys::Ports, &targets, &wanted, rate).await?;
-                said.pass(method, targets.len() * ports.len(), &outcome);
-                doubted(&mut doubt, outcome.doubt);
-                open.extend(outcome.yes.iter().filter_map(|key| {
-                    let address = targets.get(key % targets.len().max(1))?;
-                    Some(SocketAddr::new(*address, *ports.get(key / targets.len().max(1))?))
-                }));
+        let probes = usize::try_from(rate).map_or(PROBES, |rate| PROBES.min(rate * PASS_S));
+        let both = families(addresses);
+        for (is_v6, targets, ports) in turns(&both, ports, probes) {
+            let wanted: Arc<[u16]> = ports.into();
+            let targets: Arc<[IpAddr]> = targets.into();
+            let Scanned { outcome, method } = self.tcp(is_v6, Keys::Ports, &targets, &wanted, rate).await?;
+            said.pass(method, targets.len() * ports.len(), &outcome);
+            doubted(&mut doubt, outcome.doubt);
+            open.extend(outcome.yes.iter().filter_map(|key| {
+                let address = targets.get(key % targets.len().max(1))?;
+                Some(SocketAddr::new(*address, *ports.get(key / targets.len().max(1))?))
+            }));
+            if open.len() > OPEN_MAX {
+                open.truncate(OPEN_MAX);
+                doubted(
+                    &mut doubt,
+                    Some(format!("more than {OPEN_MAX} open ports: something accepts every connection")),
+                );
+                break;
             }
         }
         open.sort_unstable();
@@ -394,8 +433,9 @@ impl ScanReach for Scanner {
     async fn greet(&self, at: &[(SocketAddr, bool)], tag: &CallTag) -> Result<Vec<Greeted>, CallError> {
         let addresses: Vec<IpAddr> = at.iter().map(|(at, _)| at.ip()).collect();
         let asked = report::Asked::greet(at, self.clock.now());
-        for some in addresses.chunks(ADDRESSES_MAX) {
-            self.check(some, 1)?;
+        if let Err(error) = addresses.chunks(ADDRESSES_MAX).try_for_each(|some| self.check(some, 1).map(drop)) {
+            self.record(tag, asked, Err(&error));
+            return Err(error);
         }
         let looking = futures::stream::iter(at.iter().copied()).map(|(at, is_tls)| async move {
             // A port of TLS waits for its client and would only let the time pass.

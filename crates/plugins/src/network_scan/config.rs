@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use domain::{Error, Network, Result};
 use serde_json::Value;
+use transport::guard::special;
+use transport::scan::{ONLY_PRIVATE, is_private};
 
 use crate::{JobConfig, Setting};
 
@@ -190,6 +192,10 @@ impl Config {
             if target.host_bits() > HOST_BITS {
                 return Err(wrong("targets", format!("has `{target}`, more than 1048576 addresses: split it")));
             }
+            // Whether a special address may be a target is decided where the scan runs.
+            if !is_private(target) && special(target.first()).is_none() {
+                return Err(wrong("targets", format!("has `{target}`, which is not private: {ONLY_PRIVATE}")));
+            }
             let overlaps = |other: &Network| target.contains(other.first()) || other.contains(target.first());
             if let Some(other) = out.targets.iter().skip(at + 1).find(|other| overlaps(other)) {
                 return Err(wrong("targets", format!("has `{target}` and `{other}`, which overlap: leave one out")));
@@ -215,11 +221,11 @@ impl Config {
 
     /// What decides which nodes a complete scan of a target shows, beside the target: a scan that looks for less closes nothing of another.
     pub(super) fn extent(&self, kind: &str) -> String {
-        let mut out = format!("{:?} {} {}", self.exclude, self.icmp, self.tcp);
-        if kind != "addresses" {
-            out += &format!(" {:?} {:?}", self.ports, self.tls_ports);
+        let addresses = format!("{:?} {} {}", self.exclude, self.icmp, self.tcp);
+        match kind {
+            "addresses" => addresses,
+            _ => format!("{addresses} {:?} {:?}", self.ports, self.tls_ports),
         }
-        out
     }
 }
 
@@ -241,6 +247,8 @@ mod tests {
             (json!({"targets": "10.0.0.1/8"}), "the bits behind the prefix must be zero"),
             (json!({"targets": "10.0.0.0/8"}), "more than 1048576 addresses: split it"),
             (json!({"targets": "fd00::/64"}), "more than 1048576 addresses"),
+            (json!({"targets": "8.8.8.8"}), "`8.8.8.8/32`, which is not private: only private networks are scanned"),
+            (json!({"targets": "172.0.0.0/12"}), "only private networks"),
             (json!({"targets": "10.0.0.0/16,10.0.7.0/24"}), "which overlap: leave one out"),
             (json!({"targets": "10.0.0.0/16", "ports": "0"}), "port numbers from 1 to 65535"),
             (json!({"targets": "10.0.0.0/16", "ports": "90-80"}), "`90-80`"),

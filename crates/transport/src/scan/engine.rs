@@ -228,6 +228,8 @@ pub(super) fn run<P: Prober>(
     let (stride, mut first, mut tries, mut doubt) = (stride(keys), 0, 0, None);
     while tries < TRIES && run.answered.ones() < keys && !stop.load(Ordering::Relaxed) {
         tries += 1;
+        // Of a key that is asked again nobody knows which probe its answer is for (Karn's algorithm, RFC 6298).
+        run.round_trip.open.clear();
         let before = run.answered.ones();
         let unsendable = pass(&mut run, keys, variants, stride, tries == 1, pace, stop);
         let end = Instant::now() + run.round_trip.wait();

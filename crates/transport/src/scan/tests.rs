@@ -1,3 +1,5 @@
+//! Scans of networks that are made for it: on the near side of a cable this program, on the far side as many hosts as it takes.
+
 use std::io::Write as _;
 use std::net::TcpListener;
 
@@ -66,11 +68,34 @@ fn ports_are_found_open_over_both_families_and_a_host_without_icmp_by_tcp() {
 }
 
 #[test]
+fn no_turn_is_longer_than_its_probes_and_every_port_of_every_address_has_one() {
+    let both = families(&ips(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1"]));
+    let ports: Vec<u16> = (1..=5).collect();
+    for probes in [1, 2, 3, 7, 10, 100] {
+        let turns = turns(&both, &ports, probes);
+        assert!(turns.iter().all(|(_, some, ports)| some.len() * ports.len() <= probes), "{probes}: {turns:?}");
+        let mut all: Vec<SocketAddr> = turns
+            .iter()
+            .flat_map(|(_, some, ports)| {
+                some.iter().flat_map(|at| ports.iter().map(|port| SocketAddr::new(*at, *port)))
+            })
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 20, "{probes}");
+    }
+    assert_eq!((addresses_at_once(10), addresses_at_once(1_000_000)), (600, ADDRESSES_MAX));
+}
+
+#[test]
 fn public_and_special_addresses_get_no_packet() {
     let (scanner, _) = scanner(Guard::default());
     for (address, why) in [
         ("8.8.8.8", "only private networks are scanned"),
         ("2001:4860:4860::8888", "only private networks"),
+        ("::ffff:127.0.0.1", "this machine"),
+        ("::ffff:8.8.8.8", "only private networks"),
+        ("64:ff9b::a00:1", "only private networks"),
         ("127.0.0.1", "this machine"),
         ("169.254.169.254", "metadata"),
         ("224.0.0.1", "multicast"),
@@ -97,7 +122,7 @@ async fn a_greeting_is_bounded_and_a_certificate_is_read_whoever_made_it() {
     let at = talker.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in talker.incoming() {
-            let _ = stream.and_then(|mut stream| stream.write_all(&[b'x'; 100_000]));
+            let _ = stream.and_then(|mut stream| stream.write_all(&vec![b'x'; 100_000]));
         }
     });
     let (scanner, _) = scanner(Guard::loopback(true));

@@ -17,6 +17,9 @@ use super::hello::{self, Heard};
 /// How long one handshake may take, its connection included.
 const WAIT: Duration = Duration::from_secs(4);
 
+/// Longest certificate that is looked at: a thousand ports of one host may show one each.
+const LEAF_BYTES: usize = 16 << 10;
+
 /// What was shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsShown {
@@ -120,6 +123,6 @@ pub(super) async fn look(at: SocketAddr) -> Result<Option<TlsShown>, String> {
         return Err(doubt);
     }
     let Some(negotiated) = version.or(accepted.last().copied()) else { return Ok(None) };
-    let leaf = leaf.unwrap_or_default();
+    let leaf = leaf.filter(|leaf| leaf.len() <= LEAF_BYTES).unwrap_or_default();
     Ok(Some(TlsShown { negotiated: negotiated.to_owned(), accepted, certificate: facts(&leaf), leaf }))
 }
