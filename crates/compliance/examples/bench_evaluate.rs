@@ -16,9 +16,9 @@ const NODES: usize = 100_000;
 const TARGET_S: f64 = 2.0;
 
 /// Of each thousand nodes.
-const MIX: [(&str, usize); 28] = [
+const MIX: [(&str, usize); 30] = [
     ("aws.ec2.instance", 100),
-    ("aws.ec2.volume", 140),
+    ("aws.ec2.volume", 120),
     ("aws.ec2.security_group", 100),
     ("aws.ec2.snapshot", 100),
     ("aws.ec2.subnet", 30),
@@ -44,6 +44,8 @@ const MIX: [(&str, usize); 28] = [
     ("host.listener", 15),
     ("host.mount", 14),
     ("snmp.chassis", 10),
+    ("network.service", 15),
+    ("network.certificate", 5),
     ("aws.account", 1),
 ];
 
@@ -92,6 +94,7 @@ fn world(catalog: &Catalog, ruleset: &Ruleset) -> Result<Snapshot, Box<dyn std::
         include_str!("../../../packs/fixtures/cis-aws-foundations.yaml"),
         include_str!("../../../packs/fixtures/linux-host.yaml"),
         include_str!("../../../packs/fixtures/network-devices.yaml"),
+        include_str!("../../../packs/fixtures/network.yaml"),
     ] {
         fixtures.extend(serde_saphyr::from_str::<Fixtures>(text)?);
     }

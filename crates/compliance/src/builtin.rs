@@ -11,11 +11,12 @@ macro_rules! shipped {
 }
 
 /// Rule packs, as path and text.
-pub const PACKS: [(&str, &str); 3] = shipped!["cis-aws-foundations.yaml", "linux-host.yaml", "network-devices.yaml"];
+pub const PACKS: [(&str, &str); 4] =
+    shipped!["cis-aws-foundations.yaml", "linux-host.yaml", "network-devices.yaml", "network.yaml"];
 
 /// Schema files, as path and text.
-pub const SCHEMAS: [(&str, &str); 4] =
-    shipped!["schema/aws.json", "schema/host.json", "schema/snmp.json", "schema/graph.json"];
+pub const SCHEMAS: [(&str, &str); 5] =
+    shipped!["schema/aws.json", "schema/host.json", "schema/network.json", "schema/snmp.json", "schema/graph.json"];
 
 /// Framework files, as path and text.
 pub const FRAMEWORKS: [(&str, &str); 2] =

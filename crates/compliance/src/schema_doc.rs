@@ -62,15 +62,20 @@ fn added(table: &str) -> Value {
     json!(out)
 }
 
-/// The schema file for the host types: `host.md`.
-pub fn host(text: &str) -> Value {
+/// The schema file for the types of `network-scan.md`. Its scopes are made of what was asked for, so none is known here by name.
+pub fn network_scan(text: &str) -> Value {
+    json!({ "source": "docs/schema/network-scan.md", "types": types(text, "network.") })
+}
+
+/// The types whose names begin so, and their properties: tables, and shapes such as `{name: type, ...}`.
+fn types(text: &str, prefix: &str) -> BTreeMap<String, Map<String, Value>> {
     let mut types: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     let mut current: Option<String> = None;
     for line in text.lines() {
         if let Some(heading) = line.strip_prefix("## ") {
             let word = heading.split_whitespace().next().unwrap_or_default();
             current = Some(word.to_owned());
-            if word.starts_with("host.") {
+            if word.starts_with(prefix) {
                 types.entry(word.to_owned()).or_default();
             }
             continue;
@@ -94,6 +99,12 @@ pub fn host(text: &str) -> Value {
             }
         }
     }
+    types
+}
+
+/// The schema file for the host types: `host.md`.
+pub fn host(text: &str) -> Value {
+    let types = types(text, "host.");
     let mut reading = BTreeMap::from([("host.machine", sections(text))]);
     for line in text.lines().filter(|line| line.starts_with("| `host.")) {
         let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();

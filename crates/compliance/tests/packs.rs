@@ -8,10 +8,11 @@ use compliance::{Reading, Ruleset, Snapshot, SnapshotBuilder, Verdict, builtin, 
 use domain::{Digest, Timestamp};
 use serde_json::{Value, json};
 
-const FIXTURES: [(&str, &str); 3] = [
+const FIXTURES: [(&str, &str); 4] = [
     ("cis-aws-foundations", include_str!("../../../packs/fixtures/cis-aws-foundations.yaml")),
     ("linux-host", include_str!("../../../packs/fixtures/linux-host.yaml")),
     ("network-devices", include_str!("../../../packs/fixtures/network-devices.yaml")),
+    ("network", include_str!("../../../packs/fixtures/network.yaml")),
 ];
 
 fn ruleset() -> Ruleset {
@@ -284,7 +285,7 @@ fn the_packs_hold_a_hundred_rules_and_each_is_mapped_to_nist() {
     let ruleset = ruleset();
     assert!(ruleset.rules().len() >= 100, "{}", ruleset.rules().len());
     let in_pack = |pack: &str| ruleset.rules().iter().filter(|rule| rule.pack == pack).count();
-    assert!(in_pack("cis-aws-foundations") >= 60 && in_pack("linux-host") >= 45);
+    assert!(in_pack("cis-aws-foundations") >= 60 && in_pack("linux-host") >= 45 && in_pack("network") >= 20);
     for rule in ruleset.rules() {
         assert!(rule.controls.get("nist-800-53-r5").is_some_and(|ids| !ids.is_empty()), "{}", rule.id);
         assert!(!rule.remediation.is_empty() && !rule.rationale.is_empty(), "{}", rule.id);
@@ -300,6 +301,7 @@ fn the_schema_files_are_what_the_property_lists_say() {
         ("schema/aws.json", schema_doc::aws(&doc("aws-properties.md"), &doc("aws-types.md"))),
         ("schema/host.json", schema_doc::host(&doc("host.md"))),
         ("schema/snmp.json", schema_doc::snmp(&doc("snmp.md"))),
+        ("schema/network.json", schema_doc::network_scan(&doc("network-scan.md"))),
     ];
     for (path, expect) in expect {
         let (_, text) = builtin::SCHEMAS.iter().find(|(name, _)| *name == path).unwrap();
