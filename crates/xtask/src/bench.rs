@@ -55,6 +55,11 @@ const BENCHES: &[Bench] = &[
         command: &["python3", "-B", "benches/idle.py"],
     },
     Bench {
+        name: "scan",
+        about: "a sweep of a /16 and a scan of 257,024 ports, against nmap and masscan; as root",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "transport", "--example", "bench_scan"],
+    },
+    Bench {
         name: "account",
         about: "an AWS account read and judged, against Prowler (its program in CAIRN_PROWLER)",
         command: &["python3", "-B", "benches/account.py"],
