@@ -1,7 +1,8 @@
 //! Scans of networks that are made for it: on the near side of a cable this program, on the far side as many hosts as it takes.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use domain::Timestamp;
 use testkit::{Lab, TestClock};
@@ -156,4 +157,59 @@ async fn a_greeting_is_bounded_and_a_certificate_is_read_whoever_made_it() {
         (vec!["web.example".to_owned()], "ec", Some(256))
     );
     assert!(facts.is_self_signed && facts.sha256 == crypto::sha256(certificate.der()));
+}
+
+/// OpenSSL's server with old versions allowed.
+struct OldTls {
+    child: Child,
+    at: SocketAddr,
+    /// It ends when nobody takes what it says.
+    _said: BufReader<ChildStdout>,
+}
+
+impl OldTls {
+    fn start(folder: &std::path::Path, version: &str) -> Self {
+        let mut child = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "cert.pem", "-key", "key.pem", version])
+            .args(["-cipher", "ALL:@SECLEVEL=0"])
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("`cargo xtask setup` installs openssl");
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let at = said.by_ref().lines().find_map(|line| line.unwrap().strip_prefix("ACCEPT ")?.parse().ok());
+        let at = at.expect("`openssl s_server` says where it listens");
+        Self { child, at, _said: said }
+    }
+}
+
+impl Drop for OldTls {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_of_yesterday_is_seen_to_take_tls_1_0_and_1_1_and_its_certificate_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["old.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    std::fs::write(folder.path().join("cert.pem"), certificate.pem()).unwrap();
+    let (scanner, _) = scanner(Guard::loopback(true));
+    for (version, negotiated, accepted) in [
+        ("-tls1", "1.0", vec!["1.0"]),
+        ("-tls1_1", "1.1", vec!["1.1"]),
+        ("-no_tls1_3", "1.2", vec!["1.0", "1.1", "1.2"]),
+        ("-tls1_3", "1.3", vec!["1.3"]),
+    ] {
+        let server = OldTls::start(folder.path(), version);
+        let shown = block(scanner.greet(&[(server.at, true)], &tag())).unwrap().remove(0).tls.unwrap().unwrap();
+        assert_eq!((shown.negotiated.as_str(), shown.accepted.into_iter().collect::<Vec<_>>()), (negotiated, accepted));
+        // Of TLS 1.3 it is read too, since that handshake is brought to its end.
+        assert_eq!(shown.certificate.unwrap().names, ["old.example"], "{version}");
+    }
 }
