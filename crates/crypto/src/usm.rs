@@ -221,6 +221,7 @@ pub struct PrivacyKey {
 
 impl PrivacyKey {
     /// Encrypts in place (DES pads with zeros first). `salt` must never repeat under this key. Returns the privacy parameters of the message.
+    #[cfg_attr(not(feature = "legacy"), expect(clippy::ptr_arg, reason = "DES makes it longer"))]
     pub fn seal(&self, boots: u32, time: u32, salt: u64, data: &mut Vec<u8>) -> Result<[u8; 8], CryptoError> {
         let Some(aes) = self.privacy.aes() else {
             #[cfg(all(feature = "legacy", not(feature = "fips")))]

@@ -175,7 +175,7 @@ impl<'key, W: Write> BundleWriter<'key, W> {
         }
         self.file(&format!("{path}.pae"), &signed.pae)?;
         self.file(&format!("{path}.sig"), &signed.sig)?;
-        self.file(&format!("{path}.dsse.json"), &signed.dsse_json)?;
+        self.file(&format!("{path}.dsse.json"), &signed.envelope())?;
         if let Statement::Collection(it) = statement {
             let missing = it.subjects.into_iter().filter(|subject| !self.files.contains_key(&subject.name));
             self.wanted.extend(missing.map(|subject| (subject.name, path.clone())));

@@ -16,26 +16,39 @@ pub fn pae(payload_type: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// A signed statement in the three forms that a bundle holds.
+/// A signed statement. A bundle holds it in three forms: these two, and [`SignedStatement::envelope`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedStatement {
     /// The bytes that were signed.
     pub pae: Vec<u8>,
     /// Ed25519 over `pae`.
     pub sig: [u8; 64],
-    /// The same as a DSSE envelope in canonical JSON.
-    pub dsse_json: Vec<u8>,
     /// The key's fingerprint.
     pub keyid: Digest,
 }
 
 impl SignedStatement {
-    /// A statement that was signed earlier, in the three forms again. Checks the signature.
+    /// A statement that was signed earlier. Checks the signature.
     pub fn stored(pae: Vec<u8>, sig: [u8; 64], key: &PublicKey) -> Result<Self, StatementError> {
         key.verify(&pae, &sig).map_err(|_| StatementError::Signature)?;
-        let keyid = key.fingerprint();
-        let dsse_json = envelope(body(&pae).ok_or(StatementError::Encoding)?, &sig, &keyid);
-        Ok(Self { pae, sig, dsse_json, keyid })
+        body(&pae).ok_or(StatementError::Encoding)?;
+        Ok(Self { pae, sig, keyid: key.fingerprint() })
+    }
+
+    /// The same as a DSSE envelope in canonical JSON. Every part is plain ASCII that needs no escape.
+    pub fn envelope(&self) -> Vec<u8> {
+        // Nothing makes one of these from bytes that have no body.
+        let payload = STANDARD.encode(body(&self.pae).unwrap_or_default());
+        let (keyid, sig) = (self.keyid, STANDARD.encode(self.sig));
+        format!(
+            r#"{{"payload":"{payload}","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"keyid":"{keyid}","sig":"{sig}"}}]}}"#
+        )
+        .into_bytes()
+    }
+
+    /// What it says.
+    pub(crate) fn statement(&self) -> Result<Statement, StatementError> {
+        Statement::from_json(body(&self.pae).ok_or(StatementError::Encoding)?)
     }
 
     /// SHA-256 of the signed bytes: how other statements refer to this one.
@@ -48,7 +61,7 @@ impl SignedStatement {
 pub fn sign(statement_json: &[u8], key: &SigningKey) -> SignedStatement {
     let pae = pae(PAYLOAD_TYPE, statement_json);
     let (sig, keyid) = (key.sign(&pae), key.public().fingerprint());
-    SignedStatement { dsse_json: envelope(statement_json, &sig, &keyid), pae, sig, keyid }
+    SignedStatement { pae, sig, keyid }
 }
 
 /// Checks the signature over `pae` and reads the statement out of those same bytes.
@@ -64,15 +77,6 @@ pub(crate) fn body(bytes: &[u8]) -> Option<&[u8]> {
     let space = rest.iter().position(|byte| *byte == b' ')?;
     let (length, body) = (rest.get(..space)?, rest.get(space + 1..)?);
     (length == body.len().to_string().as_bytes()).then_some(body)
-}
-
-/// The envelope as canonical JSON. Every part is plain ASCII that needs no escape.
-pub(crate) fn envelope(body: &[u8], sig: &[u8], keyid: &Digest) -> Vec<u8> {
-    let (payload, sig) = (STANDARD.encode(body), STANDARD.encode(sig));
-    format!(
-        r#"{{"payload":"{payload}","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"keyid":"{keyid}","sig":"{sig}"}}]}}"#
-    )
-    .into_bytes()
 }
 
 #[cfg(test)]
@@ -92,8 +96,8 @@ mod tests {
     #[test]
     fn the_envelope_is_canonical_json() {
         let signed = sign(b"{}", &SigningKey::generate().unwrap());
-        let value = serde_json::from_slice(&signed.dsse_json).unwrap();
-        assert_eq!(crate::jcs::canonical(&value).unwrap(), signed.dsse_json);
+        let value = serde_json::from_slice(&signed.envelope()).unwrap();
+        assert_eq!(crate::jcs::canonical(&value).unwrap(), signed.envelope());
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::bundle::{
 };
 use crate::checkpoint::{CheckpointError, LogProof, statement_entry};
 use crate::container::{self, CONTAINER, Entry, copy_hashed};
-use crate::dsse::{self, PAYLOAD_TYPE, body, envelope};
-use crate::statement::{BundleStatement, Judged, Statement, Verdict};
+use crate::dsse::{self, PAYLOAD_TYPE, SignedStatement, body};
+use crate::statement::{BundleStatement, Judged, Statement, StatementError, Verdict};
 
 /// Files up to this size may be compressed as far as they go (a reply is at most 64 MiB); larger ones at most [`RATIO_MAX`] to one.
 const RATIO_FREE_BYTES: u64 = 64 << 20;
@@ -362,9 +362,12 @@ fn check_statements<R: Read + Seek>(
         let refuse = |problem: &str| BundleError::refused(&path, problem);
         let (pae, sig) = (files.read(&path)?, files.read(&format!("ev/{id}.sig"))?);
         let key = signer(keys, &pae, &sig);
-        let statement = dsse::verify(&pae, &sig, &key).map_err(|error| refuse(&error.to_string()))?;
+        let refused = |error: StatementError| refuse(&error.to_string());
+        let sig = sig.try_into().map_err(|_| refused(StatementError::Signature))?;
+        let signed = SignedStatement::stored(pae, sig, &key).map_err(refused)?;
+        let statement = signed.statement().map_err(refused)?;
         let dsse_file = format!("ev/{id}.dsse.json");
-        if files.read(&dsse_file)? != envelope(body(&pae).unwrap_or_default(), &sig, &key.fingerprint()) {
+        if files.read(&dsse_file)? != signed.envelope() {
             return Err(BundleError::refused(dsse_file, "is not the envelope of the signed statement beside it"));
         }
         let (tenant, mut line, subjects) = match statement {
@@ -419,7 +422,7 @@ fn check_statements<R: Read + Seek>(
         if tenant != report.tenant {
             return Err(refuse("belongs to another tenant than the bundle"));
         }
-        line.log_index = check_logged(files, &line, &crypto::sha256(&pae), report)?;
+        line.log_index = check_logged(files, &line, &signed.digest(), report)?;
         for subject in subjects {
             let is_elsewhere = subject.name.starts_with("ev/") && !digests.contains_key(&subject.name);
             if !is_elsewhere && digests.get(&subject.name) != Some(&subject.digest) {

@@ -253,7 +253,7 @@ fn attack_62_what_the_files_say_is_checked_behind_a_valid_manifest() {
     let put = |files: &mut FileMap, path: &str, signed: &SignedStatement| {
         files.insert(format!("{path}.pae"), signed.pae.clone());
         files.insert(format!("{path}.sig"), signed.sig.to_vec());
-        files.insert(format!("{path}.dsse.json"), signed.dsse_json.clone());
+        files.insert(format!("{path}.dsse.json"), signed.envelope());
         files.remove(&format!("{path}.tlog-proof"));
     };
     // A proof that another statement is in the log, and one of a log that another key signs.
