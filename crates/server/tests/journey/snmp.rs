@@ -74,6 +74,20 @@ fn devices_over_snmp_are_collected_and_judged_and_a_second_run_writes_nothing() 
     run(&world, "secure", &target).ok();
     assert_eq!(nodes(&world), before, "the second run wrote something");
 
+    // The same device by a community that everybody knows is the same node, and a finding until it is read with v3 again.
+    let open = |world: &World| -> Vec<String> {
+        let findings = list(world, &["findings", "list", "--status", "open"]);
+        findings.iter().map(|finding| finding["rule"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(!open(&world).contains(&"snmp-version-3".to_owned()));
+    run(&world, "plain", &target).ok();
+    for rule in ["snmp-version-3", "snmp-default-community"] {
+        assert!(open(&world).contains(&rule.to_owned()), "{rule} is not in {:?}", open(&world));
+    }
+    run(&world, "secure", &target).ok();
+    assert!(!open(&world).contains(&"snmp-version-3".to_owned()));
+    assert_eq!(list(&world, &["nodes", "list", "--type", "snmp.chassis"]).len(), 1);
+
     // What the device no longer shows is closed by a walk that came to its end, and by nothing else.
     let id = chassis[0]["id"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
     device.restart(config.split("override").next());
