@@ -476,9 +476,26 @@ async fn a_socket_is_the_kernels_only_where_no_process_can_have_it() {
 }
 
 #[tokio::test]
+async fn what_a_sandbox_of_the_reader_mounted_is_no_fact_about_the_host() {
+    // As a unit with `ProtectSystem=strict` and `PrivateTmp=yes` has it.
+    let own = b"1 1 0:1 / / ro,nodev - ext4 /dev/sda1 ro\n2 1 0:1 /tmp/private /tmp rw,nosuid - ext4 /dev/sda1 rw\n";
+    let (expected, mut host) = (run(debian(), json!({})).await, debian());
+    host.contents.insert("/proc/self/mountinfo".into(), own.to_vec());
+    let seen = run(host, json!({})).await;
+    assert_eq!(seen.of("host.mount"), expected.of("host.mount"));
+    assert_eq!(seen.reason("mounts"), expected.reason("mounts"));
+    // Where the host's cannot be read, what is read is not called complete.
+    let mut host = debian();
+    host.contents.insert("/proc/self/mountinfo".into(), own.to_vec());
+    host.denied.push("/proc/1/mountinfo".to_owned());
+    let seen = run(host, json!({})).await;
+    assert_eq!((seen.state("mounts"), seen.of("host.mount").len()), ("partial", 2));
+}
+
+#[tokio::test]
 async fn refused_files_make_a_scope_denied_or_partial_never_complete() {
     let mut host = debian();
-    host.denied = ["/etc/sudoers", "/proc/self/mountinfo", "/etc/ssh/sshd_config", "/var/lib/dpkg/status"]
+    host.denied = ["/etc/sudoers", "/proc/1/mountinfo", "/etc/ssh/sshd_config", "/var/lib/dpkg/status"]
         .map(str::to_owned)
         .to_vec();
     let seen = run(host, json!({})).await;
@@ -507,7 +524,7 @@ async fn hostile_content_ends_in_a_bounded_partial_result() {
             "/etc/ssh/sshd_config",
             "/etc/login.defs",
             "/etc/fstab",
-            "/proc/self/mountinfo",
+            "/proc/1/mountinfo",
             "/var/lib/dpkg/status",
             "/etc/os-release",
             "/usr/lib/systemd/system/ssh.service",

@@ -124,4 +124,23 @@ mod tests {
             assert!(unit.lines().any(|it| it == line), "{line}");
         }
     }
+
+    #[test]
+    fn systemd_finds_the_unit_hardened_and_has_nothing_to_say_against_it() {
+        let workspace = Workspace::find().unwrap();
+        let unit = workspace.root.join("crates/agent/package/cairn-agent.service");
+        let asked = |words: &[&str]| {
+            let output = Command::new("systemd-analyze").args(words).arg(&unit).output();
+            output.expect("install `systemd` for its `systemd-analyze`: `cargo xtask setup`")
+        };
+        // Of 100, where 0 is best and what has no hardening has 96.
+        let judged = asked(&["security", "--offline=true", "--no-pager", "--threshold=22"]);
+        assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stdout));
+        // The program is not installed here; nothing else is said about the unit.
+        let verified = asked(&["verify", "--man=no"]);
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        let about = said.lines().filter(|line| line.contains("cairn-agent.service"));
+        let about: Vec<&str> = about.filter(|line| !line.contains("/usr/bin/cairn-agent is not executable")).collect();
+        assert!(about.is_empty(), "{about:?}");
+    }
 }

@@ -81,6 +81,11 @@ const PACKAGES: &[Package] = &[
         why: "an agent runs by a clock that is an hour off",
         present: || run::which("faketime").is_some(),
     },
+    Package {
+        name: "systemd",
+        why: "its `systemd-analyze` judges the agent's unit",
+        present: || run::which("systemd-analyze").is_some(),
+    },
     Package { name: "util-linux", why: "`setpriv` and `flock` run the private PostgreSQL", present: has_util_linux },
 ];
 

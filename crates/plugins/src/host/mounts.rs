@@ -94,17 +94,23 @@ fn fstab(text: &str) -> BTreeMap<String, Vec<String>> {
     .collect()
 }
 
+const HOSTS: &str = "/proc/1/mountinfo";
+const OWN: &str = "/proc/self/mountinfo";
+
 /// One node per mount point; what is mounted last on it counts.
 pub(super) async fn collect(scope: &mut Scope<'_>) -> Result<Option<String>> {
-    let Some(info) = scope.source.config("/proc/self/mountinfo").await else {
-        return Ok(Some("there is no /proc/self/mountinfo".into()));
-    };
+    // The host's, as its first process has it: whoever reads may be in a namespace of its own, where a unit made all read-only or /tmp private.
+    let (mut path, mut info) = (HOSTS, scope.source.config(HOSTS).await);
+    if info.is_none() {
+        (path, info) = (OWN, scope.source.config(OWN).await);
+    }
+    let Some(info) = info else { return Ok(Some(format!("there is no {HOSTS}"))) };
     let fstab = fstab(&scope.source.config("/etc/fstab").await.unwrap_or_default());
     let mut mounts = BTreeMap::new();
     for (number, line) in text::lines(&info).take(MOUNTS) {
         match parse(line) {
             Some(mount) => _ = mounts.insert(mount.point.clone(), mount),
-            None => scope.source.problem(format!("/proc/self/mountinfo:{number}: not a mount")),
+            None => scope.source.problem(format!("{path}:{number}: not a mount")),
         }
     }
     for mount in mounts.into_values() {
