@@ -60,6 +60,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "transport", "--example", "bench_scan"],
     },
     Bench {
+        name: "agent",
+        about: "reports of many agents into one server, and what an agent costs its host (CAIRN_BENCH_AGENTS, CAIRN_BENCH_SECONDS, CAIRN_BENCH_CYCLES)",
+        command: &["python3", "-B", "benches/agent.py"],
+    },
+    Bench {
         name: "account",
         about: "an AWS account read and judged, against Prowler (its program in CAIRN_PROWLER)",
         command: &["python3", "-B", "benches/account.py"],
