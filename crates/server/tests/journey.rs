@@ -36,6 +36,8 @@ mod keys;
 mod relay;
 #[path = "journey/relay_world.rs"]
 mod relay_world;
+#[path = "journey/scan.rs"]
+mod scan;
 #[path = "journey/scarce.rs"]
 mod scarce;
 #[path = "journey/second_factor.rs"]
