@@ -147,6 +147,7 @@ operations! {
     RelayList "relay_list" tenant Read FleetManage;
     RelayLabel "relay_label" tenant Write FleetManage;
     RelayRevoke "relay_revoke" tenant Write FleetManage;
+    RelayFollow "relay_follow" tenant Write FleetManage;
     EnrollmentTokenList "enrollment_token_list" tenant Read FleetManage;
     EnrollmentTokenCreate "enrollment_token_create" tenant Write FleetManage fresh;
     EnrollmentTokenRevoke "enrollment_token_revoke" tenant Write FleetManage;

@@ -6,11 +6,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use crypto::ed25519::PublicKey;
 use crypto::possession;
-use domain::{Error, FleetKind, Labels, Timestamp};
+use domain::{Error, FleetId, FleetKind, Labels, Timestamp};
 use serde::Deserialize;
-use store::{UnitRow, UnitState};
+use store::{RelayTaskRow, UnitRow, UnitState};
 use wire::List;
-use wire::fleet::{FleetUnit, LabelsPut, Renew, Renewed};
+use wire::fleet::{FleetUnit, LabelsPut, RelayDetail, RelayTask, Renew, Renewed};
 
 use crate::caller::Caller;
 use crate::enrollment::version;
@@ -49,6 +49,21 @@ fn document(row: UnitRow, now: Timestamp) -> FleetUnit {
         last_seen_ip: row.last_seen_ip,
         revoked_at: row.revoked_at,
         cloned_at: row.cloned_at,
+        running_tasks: None,
+    }
+}
+
+fn task(row: RelayTaskRow) -> RelayTask {
+    RelayTask {
+        id: row.id,
+        job: row.job,
+        plugin: row.plugin,
+        key: row.key,
+        attempt: row.attempt,
+        done: row.done,
+        total: row.total,
+        message: row.message,
+        started_at: row.started_at,
     }
 }
 
@@ -149,22 +164,33 @@ pub(crate) async fn relay_list(
     let permit = caller.permit::<ops::RelayList>(&tenant).await?;
     let (after, limit) = (page::after(listed.page.as_deref())?, page::limit(listed.limit.as_deref())?);
     let (label, now) = (listed.label()?, state.store.clock().now());
-    let units = state.store.read(permit).await?.relay_list(label.as_ref(), after, limit).await?;
-    Ok(page::list(units, |row| document(row, now)))
+    let mut read = state.store.read(permit).await?;
+    let units = read.relay_list(label.as_ref(), after, limit).await?;
+    let counts = read.relay_task_counts().await?;
+    let count = |id: FleetId| match id {
+        FleetId::Relay(relay) => counts.get(&relay).copied().unwrap_or(0),
+        FleetId::Agent(_) => 0,
+    };
+    Ok(page::list(units, |row| FleetUnit { running_tasks: Some(count(row.id)), ..document(row, now) }))
 }
 
-/// One relay.
+/// One relay, with the server that it hangs on and what it works on.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/relays/{relay}", tag = "fleet",
     params(("tenant" = String, Path, description = "id or slug"), ("relay" = String, Path, description = "the relay's id")),
-    responses((status = 200, description = "relay", body = FleetUnit)))]
+    responses((status = 200, description = "relay", body = RelayDetail)))]
 pub(crate) async fn relay_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, id)): Path<(String, String)>,
-) -> Answer<Json<FleetUnit>> {
+) -> Answer<Json<RelayDetail>> {
     let permit = caller.permit::<ops::RelayList>(&tenant).await?;
-    let row = state.store.read(permit).await?.relay_show(page::id(&id, "relay")?).await?;
-    Ok(Json(document(row, state.store.clock().now())))
+    let (relay, mut read) = (page::id(&id, "relay")?, state.store.read(permit).await?);
+    let unit = document(read.relay_show(relay).await?, state.store.clock().now());
+    let link = read.relay_place(relay).await?;
+    let tasks: Vec<_> = read.relay_tasks(relay).await?.into_iter().map(task).collect();
+    let unit = FleetUnit { running_tasks: Some(tasks.len() as u64), ..unit };
+    let (server, connected_at) = link.map(|link| (link.place, link.linked_at)).unzip();
+    Ok(Json(RelayDetail { unit, server, connected_at, tasks }))
 }
 
 /// Replaces a relay's labels.

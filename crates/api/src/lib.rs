@@ -44,6 +44,7 @@ pub mod ports;
 mod problem;
 mod provider;
 mod relay_channel;
+mod relay_log;
 mod report;
 mod role;
 mod schedule;
@@ -203,6 +204,7 @@ fn fleet_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(fleet::relay_list))
         .routes(routes!(fleet::relay_show, fleet::relay_revoke))
         .routes(routes!(fleet::relay_label))
+        .routes(routes!(relay_log::relay_follow))
         .routes(routes!(fleet::relay_renew))
 }
 

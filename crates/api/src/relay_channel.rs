@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::fleet_caller::{FleetCaller, FleetFailure};
 use crate::page::Path;
+use crate::relay_log::Followers;
 use crate::state::ApiState;
 
 /// How long another server has to say that a relay hangs on it and is alive.
@@ -30,14 +31,18 @@ pub struct Relays {
     pub hub: Hub<RelayId>,
     /// This process among the servers of one database.
     pub server: Uuid,
+    /// How people call it: its host and port.
+    place: String,
+    /// How many follow the log of each.
+    pub(crate) followers: Followers,
 }
 
 impl Relays {
     /// Nobody hangs here yet.
-    pub fn new(settings: HubSettings, rng: Arc<dyn domain::Rng>) -> Self {
+    pub fn new(settings: HubSettings, rng: Arc<dyn domain::Rng>, place: String) -> Self {
         let mut bits = [0; 16];
         rng.fill(&mut bits);
-        Self { hub: Hub::new(settings, rng), server: Uuid::from_bytes(bits) }
+        Self { hub: Hub::new(settings, rng), server: Uuid::from_bytes(bits), place, followers: Followers::default() }
     }
 }
 
@@ -140,7 +145,7 @@ where
         });
         let change = Change::to(Category::Access, "relay", relay).detail(detail);
         state.store.record(ctx, Some(tenant), "relay_connect", &change).await.map_err(unavailable)?;
-        state.store.relay_linked(tenant, relay, relays.server).await.map_err(unavailable)
+        state.store.relay_linked(tenant, relay, relays.server, &relays.place).await.map_err(unavailable)
     };
     match relays.hub.serve(relay, socket, admitted).await {
         Ok((admitted, connected)) => {

@@ -66,7 +66,7 @@ enum Command {
     Agents(fleet::Command),
     /// Relays, which reach networks that the server does not
     #[command(subcommand)]
-    Relays(fleet::Command),
+    Relays(fleet::RelayCommand),
     /// Credentials for discovery
     #[command(subcommand)]
     Creds(credential::Command),
@@ -180,7 +180,7 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Groups(command) => wait(command.run(cx)),
         Command::Providers(command) => wait(command.run(cx)),
         Command::Agents(command) => wait(command.run(cx, domain::FleetKind::Agent)),
-        Command::Relays(command) => wait(command.run(cx, domain::FleetKind::Relay)),
+        Command::Relays(command) => wait(command.run(cx)),
         Command::Creds(command) => wait(command.run(cx)),
         Command::Plugins(plugin::Command::Check(check)) => wait(check.run(out)),
         Command::Plugins(plugin::Command::Online(command)) => wait(command.run(cx)),

@@ -8,7 +8,8 @@ use wire::fleet::{EnrollmentToken, EnrollmentTokenCreate, FleetUnit, LabelsPut};
 
 use crate::api::{Api, Context, Paging};
 use crate::doc::Doc;
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
+use crate::relay_log;
 use crate::table::Table;
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +48,21 @@ pub(crate) enum Command {
     Tokens(TokenCommand),
 }
 
+/// What relays have besides.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RelayCommand {
+    #[command(flatten)]
+    Fleet(Command),
+    /// Show the log of one, as far as it still has it
+    Logs {
+        /// Its name or id
+        name: String,
+        /// Go on with the lines that follow, until it goes or you interrupt
+        #[arg(long, short)]
+        follow: bool,
+    },
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// List enrollment tokens, also those that are no longer good
@@ -80,6 +96,23 @@ impl Table for FleetUnit {
         ("NAME", "name"),
         ("STATE", "state"),
         ("HEALTH", "health"),
+        ("LAST SEEN", "last_seen_at"),
+        ("FROM", "last_seen_ip"),
+        ("VERSION", "version"),
+        ("LABELS", "labels"),
+        ("ID", "id"),
+    ];
+}
+
+/// Relays in a list.
+struct Relays;
+
+impl Table for Relays {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("NAME", "name"),
+        ("STATE", "state"),
+        ("HEALTH", "health"),
+        ("TASKS", "running_tasks"),
         ("LAST SEEN", "last_seen_at"),
         ("FROM", "last_seen_ip"),
         ("VERSION", "version"),
@@ -127,7 +160,11 @@ impl Command {
         };
         match self {
             Self::List { label, paging } => {
-                api.show_list::<FleetUnit>(&[path], &[("label", label.as_deref())], paging).await
+                let query = [("label", label.as_deref())];
+                match kind {
+                    FleetKind::Agent => api.show_list::<FleetUnit>(&[path], &query, paging).await,
+                    FleetKind::Relay => api.show_list::<Relays>(&[path], &query, paging).await,
+                }
             }
             Self::Show { name } => api.out.one(&api.get(&[path, &id(&api, kind, path, &name).await?]).await?),
             Self::Labels { name, set, remove } => {
@@ -147,6 +184,22 @@ impl Command {
                 Ok(())
             }
             Self::Tokens(command) => command.run(&api, kind).await,
+        }
+    }
+}
+
+impl RelayCommand {
+    pub(crate) async fn run(self, cx: &Context) -> Result {
+        match self {
+            Self::Fleet(command) => command.run(cx, FleetKind::Relay).await,
+            Self::Logs { name, follow } => {
+                let api = cx.tenant()?;
+                let id = id(&api, FleetKind::Relay, "relays", &name).await?;
+                tokio::select! {
+                    ended = relay_log::show(&api, &id, &name, follow) => ended,
+                    _ = tokio::signal::ctrl_c() => Err(Failure::new("").exit(Exit::Interrupted)),
+                }
+            }
         }
     }
 }

@@ -33,6 +33,7 @@ mod output;
 mod plugin;
 mod prompt;
 mod provider;
+mod relay_log;
 mod role;
 mod server;
 mod session;

@@ -11,6 +11,7 @@ mod allocator;
 mod config;
 mod dial;
 mod link;
+mod log;
 mod sink;
 mod task;
 
@@ -59,10 +60,10 @@ fn run() -> anyhow::Result<()> {
     crypto::tls::install();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let settings = Settings::read(&process_environment)?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log).context("RELAY_LOG")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let log = log::start(&settings.log, &clock)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, log, clock))
 }
 
 /// Opens the identity of the folder, or enrolls where there is none yet.
@@ -99,16 +100,15 @@ async fn identity(
     Ok(identity)
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
     let tls = settings.tls()?;
     let connection = Connection::new(&settings.server, &tls, PROGRAM)?;
     let identity = Arc::new(identity(&settings, &connection, &clock, &rng).await?);
     say(&format!("  Relay:   {}\n  Server:  {}\n", identity.id(), connection.server()));
     let client = Client::new(connection, Arc::clone(&identity));
-    let worker = Arc::new(task::Worker::new(&settings, &clock, &rng)?);
+    let worker = Arc::new(task::Worker::new(&settings, log, &clock, &rng)?);
     let stop = CancellationToken::new();
     let linked = link::Link::new(&settings, client, &tls, worker, Arc::clone(&rng))?;
     let linking = tokio::spawn(linked.run(stop.clone()));

@@ -18,6 +18,7 @@ use wire::frame::{MessageKind, Reason};
 use wire::relay::{Ended, PlannedTask, SealedCredential, TaskStart, Work};
 
 use crate::config::Settings;
+use crate::log::Log;
 use crate::sink::RelaySink;
 
 /// How long the server may take to say what a stream is for.
@@ -29,12 +30,18 @@ pub(crate) struct Worker {
     recipient: Recipient,
     pacer: Arc<Pacer>,
     networks: Vec<Network>,
+    log: Log,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
 
 impl Worker {
-    pub(crate) fn new(settings: &Settings, clock: &Arc<dyn Clock>, rng: &Arc<dyn Rng>) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        settings: &Settings,
+        log: Log,
+        clock: &Arc<dyn Clock>,
+        rng: &Arc<dyn Rng>,
+    ) -> anyhow::Result<Self> {
         #[cfg_attr(not(feature = "ssh"), expect(unused_mut, reason = "nothing is added in a build without SSH"))]
         let mut all = plugins::all()?;
         #[cfg(feature = "ssh")]
@@ -45,6 +52,7 @@ impl Worker {
             recipient: Recipient::generate().context("no key can be made")?,
             pacer: Arc::default(),
             networks: settings.networks.clone(),
+            log,
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
         })
@@ -66,6 +74,7 @@ impl Worker {
             Ok(Ok(message)) if message.kind == MessageKind::Start => {
                 serde_json::from_slice::<TaskStart>(&message.bytes)
             }
+            Ok(Ok(message)) if message.kind == MessageKind::Follow => return self.log.send(stream, &message.bytes).await,
             _ => return stream.close(Reason::Protocol, "the stream does not begin with what is to be done"),
         };
         let start = match start {

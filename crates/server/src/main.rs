@@ -29,7 +29,6 @@ mod metrics;
 mod names;
 mod posture;
 mod reach;
-mod redact;
 mod relays;
 mod remote;
 mod report;

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use transport::{CallRecord, OpenCredential, Recorder};
 use wire::frame::MessageKind;
-use wire::relay::{Ended, LogLine, PlannedTask, Progress, ScopeDone, SealedCredential, TaskStart};
+use wire::relay::{Ended, PlannedTask, Progress, ScopeDone, SealedCredential, TaskStart};
 
 use crate::sink::StoreSink;
 
@@ -106,7 +106,6 @@ pub(crate) async fn plan(connected: &Connected, start: &TaskStart, over: &Cancel
         let message = begun.next().await?;
         match message.kind {
             MessageKind::Planned if planned.is_none() => planned = Some(document::<Vec<PlannedTask>>(&message.bytes)?),
-            MessageKind::Log => log(connected, &message.bytes)?,
             MessageKind::Ended => {
                 ended(&message.bytes)?;
                 let planned = planned.ok_or_else(|| broken("it planned nothing"))?;
@@ -155,7 +154,6 @@ pub(crate) async fn run(
                 let news: Progress = document(&message.bytes)?;
                 sink.progress(news.done, news.total, &news.what);
             }
-            MessageKind::Log => log(connected, &message.bytes)?,
             MessageKind::Ended => return ended(&message.bytes),
             _ => return Err(broken("a message that has no place in a task")),
         }
@@ -178,13 +176,6 @@ fn record(done: &ScopeDone<CallRecord>, artifacts: &HashMap<Digest, Bytes>, reco
     for record in records {
         recorder.push(record);
     }
-    Ok(())
-}
-
-fn log(connected: &Connected, bytes: &[u8]) -> Result<()> {
-    let line: LogLine = document(bytes)?;
-    let text: String = line.text.chars().take(1_000).flat_map(char::escape_debug).collect();
-    tracing::info!(host = connected.hello.host.escape_debug().to_string(), level = line.level, text, "a relay says");
     Ok(())
 }
 

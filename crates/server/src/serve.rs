@@ -98,7 +98,8 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
         ..api::Settings::default()
     };
-    let relays = Arc::new(api::Relays::new(relay_settings(config.discovery.lease_s), Arc::clone(&rng)));
+    let place = format!("{}:{}", signer.host(), address.port());
+    let relays = Arc::new(api::Relays::new(relay_settings(config.discovery.lease_s), Arc::clone(&rng), place));
     let state = api::ApiState::new(
         store.clone(),
         settings,

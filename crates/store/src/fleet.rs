@@ -106,7 +106,7 @@ fn unit_row(row: &Row, now: Timestamp) -> Result<UnitRow> {
     })
 }
 
-async fn unit_show(tx: &mut Tx, tenant: TenantId, id: FleetId, now: Timestamp) -> Result<UnitRow> {
+pub(crate) async fn unit_show(tx: &mut Tx, tenant: TenantId, id: FleetId, now: Timestamp) -> Result<UnitRow> {
     let sql = format!("SELECT {COLUMNS} WHERE tenant_id = $1 AND id = $2 AND kind = $3");
     let rows = tx.rows_built(sql, args![tenant, id, id.kind().as_str()]).await?;
     unit_row(rows.first().ok_or(Error::NotFound { what: id.kind().as_str() })?, now)

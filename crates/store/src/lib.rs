@@ -98,7 +98,7 @@ pub use migrate::Schema;
 pub use open::OpenOptions;
 pub use prove::{Attempt, FactorProof, PasskeyAnswer};
 pub use provider::{NewProvider, ProviderChange, ProviderRow};
-pub use relay::RelayLink;
+pub use relay::{RelayLink, RelayTaskRow};
 pub use report::{ReportBegun, ReportLease, ReportPermit, ReportState};
 pub use restore::{Restore, Restored};
 pub use run::{Begun, NewTask, TaskOutcome, TaskRun};

@@ -2,19 +2,27 @@
 //!
 //! A relay hangs on one server at a time. Placed work is claimed only there, and a server that takes a relay over asks the one before first.
 
+use std::collections::HashMap;
+
 use access::ops;
-use domain::{Error, RelayId, Result, TenantId, Timestamp};
+use domain::{Error, JobId, RelayId, Result, TaskId, TenantId, Timestamp};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::Store;
-use crate::db::{Engine, Tx, args};
-use crate::unit::{Read, enter};
+use crate::audit::{Category, Change};
+use crate::db::{Engine, Row, Tx, args};
+use crate::unit::{Read, Write, enter};
+use crate::{Store, fleet};
 
 /// Where a relay hangs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayLink {
     /// The server's process.
     pub server: Uuid,
+    /// How people call that server.
+    pub place: String,
+    /// Since when.
+    pub linked_at: Timestamp,
     /// When that server last knew it alive.
     pub seen_at: Timestamp,
 }
@@ -54,22 +62,115 @@ impl Read<ops::JobList> {
     }
 }
 
+/// A task that a relay works on.
+#[derive(Debug, Clone)]
+pub struct RelayTaskRow {
+    /// Its id.
+    pub id: TaskId,
+    /// Its job.
+    pub job: JobId,
+    /// The plugin.
+    pub plugin: String,
+    /// Its name within the job.
+    pub key: String,
+    /// Tries so far.
+    pub attempt: u32,
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all; 0 when not known.
+    pub total: u64,
+    /// What is going on.
+    pub message: String,
+    /// When this try began.
+    pub started_at: Option<Timestamp>,
+}
+
+impl Read<ops::RelayList> {
+    /// What a relay works on, the oldest first.
+    pub async fn relay_tasks(&mut self, relay: RelayId) -> Result<Vec<RelayTaskRow>> {
+        let tenant = self.tenant();
+        let rows = self
+            .tx
+            .rows(
+                "SELECT t.id, t.job_id, j.plugin, t.key, t.attempt, t.done, t.total, t.message, t.started_at \
+                 FROM job j JOIN task t ON t.tenant_id = j.tenant_id AND t.job_id = j.id \
+                 WHERE j.tenant_id = $1 AND j.relay_id = $2 AND j.status = 'running' AND t.status = 'running' \
+                 ORDER BY t.started_at, t.id LIMIT 200",
+                args![tenant, relay.as_uuid()],
+            )
+            .await?;
+        let task = |row: &Row| {
+            Ok(RelayTaskRow {
+                id: TaskId::from_uuid(row.uuid(0)?),
+                job: JobId::from_uuid(row.uuid(1)?),
+                plugin: row.text(2)?,
+                key: row.text(3)?,
+                attempt: u32::try_from(row.i64(4)?).unwrap_or(u32::MAX),
+                done: row.i64(5)?.unsigned_abs(),
+                total: row.i64(6)?.unsigned_abs(),
+                message: row.text(7)?,
+                started_at: row.opt_time(8)?,
+            })
+        };
+        rows.iter().map(task).collect()
+    }
+
+    /// On how many tasks each relay works; those that work on none are not in it.
+    pub async fn relay_task_counts(&mut self) -> Result<HashMap<RelayId, u64>> {
+        let tenant = self.tenant();
+        let rows = self
+            .tx
+            .rows(
+                "SELECT j.relay_id, COUNT(*) FROM job j JOIN task t ON t.tenant_id = j.tenant_id AND t.job_id = j.id \
+                 WHERE j.tenant_id = $1 AND j.relay_id IS NOT NULL AND j.status = 'running' AND t.status = 'running' \
+                 GROUP BY j.relay_id",
+                args![tenant],
+            )
+            .await?;
+        rows.iter().map(|row| Ok((RelayId::from_uuid(row.uuid(0)?), row.i64(1)?.unsigned_abs()))).collect()
+    }
+
+    /// Where a relay of this tenant hangs, as far as is known.
+    pub async fn relay_place(&mut self, relay: RelayId) -> Result<Option<RelayLink>> {
+        self.relay_show(relay).await?;
+        link(&mut self.tx, relay).await
+    }
+}
+
+impl Write<ops::RelayFollow> {
+    /// Records that somebody follows a relay's log, before the first line.
+    pub async fn relay_follow(mut self, relay: RelayId) -> Result<()> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let row = fleet::unit_show(&mut self.tx, tenant, relay.into(), now).await?;
+        self.commit(Change::to(Category::Access, "relay", relay).detail(json!({"name": row.name}))).await.map(drop)
+    }
+}
+
+async fn link(tx: &mut Tx, relay: RelayId) -> Result<Option<RelayLink>> {
+    let sql = "SELECT server, place, linked_at, seen_at FROM relay_link WHERE relay_id = $1";
+    let row = tx.row(sql, args![relay.as_uuid()]).await?;
+    let link = |row: Row| {
+        Ok(RelayLink { server: row.uuid(0)?, place: row.text(1)?, linked_at: row.time(2)?, seen_at: row.time(3)? })
+    };
+    row.map(link).transpose()
+}
+
 impl Store {
     /// Where a relay hangs, as far as is known.
     pub async fn relay_link(&self, relay: RelayId) -> Result<Option<RelayLink>> {
         let mut tx = self.db().read().await?;
-        let row = tx.row("SELECT server, seen_at FROM relay_link WHERE relay_id = $1", args![relay.as_uuid()]).await?;
-        row.map(|row| Ok(RelayLink { server: row.uuid(0)?, seen_at: row.time(1)? })).transpose()
+        link(&mut tx, relay).await
     }
 
     /// Notes that a relay hangs on this server now, and wakes whoever waits for its work.
-    pub async fn relay_linked(&self, tenant: TenantId, relay: RelayId, server: Uuid) -> Result<()> {
+    pub async fn relay_linked(&self, tenant: TenantId, relay: RelayId, server: Uuid, place: &str) -> Result<()> {
         let mut tx = self.db().write().await?;
         let now = self.clock().now();
         tx.execute(
-            "INSERT INTO relay_link (relay_id, owner_tenant, server, linked_at, seen_at) VALUES ($1, $2, $3, $4, $4) \
-             ON CONFLICT (relay_id) DO UPDATE SET server = excluded.server, linked_at = excluded.linked_at, seen_at = excluded.seen_at",
-            args![relay.as_uuid(), tenant, server, now],
+            "INSERT INTO relay_link (relay_id, owner_tenant, server, linked_at, seen_at, place) VALUES ($1, $2, $3, $4, $4, $5) \
+             ON CONFLICT (relay_id) DO UPDATE SET server = excluded.server, linked_at = excluded.linked_at, seen_at = excluded.seen_at, \
+             place = excluded.place",
+            args![relay.as_uuid(), tenant, server, now, place],
         )
         .await?;
         enter(&mut tx, tenant).await?;

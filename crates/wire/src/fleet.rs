@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{EnrollmentTokenId, FleetId, TenantId, Timestamp};
+use domain::{EnrollmentTokenId, FleetId, JobId, TaskId, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -185,6 +185,50 @@ pub struct FleetUnit {
     /// When it was noticed that its key is used by somebody else too.
     #[schema(value_type = Option<String>)]
     pub cloned_at: Option<Timestamp>,
+    /// How many tasks it works on; relays only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running_tasks: Option<u64>,
+}
+
+/// A relay with what it does.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct RelayDetail {
+    /// The relay.
+    #[serde(flatten)]
+    pub unit: FleetUnit,
+    /// The server that it hangs on, as far as is known.
+    pub server: Option<String>,
+    /// Since when.
+    #[schema(value_type = Option<String>)]
+    pub connected_at: Option<Timestamp>,
+    /// What it works on, the oldest first; at most 200.
+    pub tasks: Vec<RelayTask>,
+}
+
+/// A task that a relay works on.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct RelayTask {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: TaskId,
+    /// Its job.
+    #[schema(value_type = String)]
+    pub job: JobId,
+    /// The plugin.
+    pub plugin: String,
+    /// What it is, e.g. `us-east-1`.
+    pub key: String,
+    /// How often it was begun.
+    pub attempt: u32,
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all; 0 when not known.
+    pub total: u64,
+    /// What is going on.
+    pub message: String,
+    /// Since when.
+    #[schema(value_type = Option<String>)]
+    pub started_at: Option<Timestamp>,
 }
 
 /// Replaces the labels of an agent or a relay.

@@ -37,6 +37,8 @@ pub enum MessageKind {
     Start,
     /// To the relay: stop soon.
     Cancel,
+    /// To the relay: send your log on this stream ([`crate::relay::FollowLog`]).
+    Follow,
     /// To the server: a job's tasks.
     Planned,
     /// To the server: a page of observations.
@@ -47,7 +49,7 @@ pub enum MessageKind {
     ScopeDone,
     /// To the server: how far it is.
     Progress,
-    /// To the server: a line for people.
+    /// To the server: a line of the log ([`crate::relay::LogLine`]), while somebody follows.
     Log,
     /// To the server: how it ended. The last message of its stream.
     Ended,
@@ -55,9 +57,10 @@ pub enum MessageKind {
 
 impl MessageKind {
     /// Every kind with its byte and its longest message, in bytes.
-    const ALL: [(Self, u8, usize); 9] = [
+    const ALL: [(Self, u8, usize); 10] = [
         (Self::Start, 1, 2 * 1_024 * 1_024),
         (Self::Cancel, 2, 16),
+        (Self::Follow, 3, 64),
         (Self::Planned, 16, 8 * 1_024 * 1_024),
         (Self::Page, 17, 16 * 1_024 * 1_024),
         (Self::Artifact, 18, 64 * 1_024 * 1_024),

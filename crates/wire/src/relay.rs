@@ -2,9 +2,12 @@
 //!
 //! A document is JSON and refuses unknown fields. What a later version adds is negotiated by [`Hello::versions`], not smuggled in.
 
+use std::collections::BTreeMap;
+
 use domain::{Coverage, CredentialId, Digest, JobId, Network, ScopeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// The WebSocket subprotocol (RFC 6455, section 1.9) of the channel.
 pub const SUBPROTOCOL: &str = "cairn-relay.v1";
@@ -181,16 +184,38 @@ pub struct Progress {
     pub what: String,
 }
 
-/// A line that a relay wrote about a task.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+/// Asks for the relay's log: the lines that it still has, and with `keep` those that follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FollowLog {
+    /// Go on until the stream is closed.
+    pub keep: bool,
+}
+
+/// A line of a relay's log.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogLine {
     /// When, by the relay's clock.
+    #[schema(value_type = String)]
     pub at: Timestamp,
-    /// `info`, `warn` or `error`.
+    /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
-    /// The line.
+    /// The part of the program that wrote it.
+    pub target: String,
+    /// What it says.
     pub text: String,
+    /// What it says it about.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
+    /// Lines that were dropped before this one, since they came faster than they were taken.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How a piece of work ended.

@@ -7,6 +7,7 @@ const CORE: &[&str] = &["domain"];
 /// The allowed edges. Links point downward only: a crate names crates of earlier rows.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("redact", &[]),
     ("crypto", CORE),
     ("access", CORE),
     ("webauthn", &["domain", "crypto"]),
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transport",
             "store",
             "gateway",
+            "redact",
         ],
     ),
     (
@@ -54,11 +56,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "guest",
             "store",
             "gateway",
+            "redact",
             "api",
         ],
     ),
     ("fleet", &["domain", "crypto", "wire"]),
-    ("relay", &["domain", "crypto", "wire", "transport", "plugins", "gateway", "fleet"]),
+    ("relay", &["domain", "crypto", "wire", "transport", "plugins", "gateway", "fleet", "redact"]),
     ("agent", &["domain", "crypto", "wire", "inventory", "transport", "plugins", "fleet"]),
     ("cli", &["domain", "crypto", "wire", "evidence", "guest"]),
     // Dev only; in `[dev-dependencies]` every crate may name `testkit`.
