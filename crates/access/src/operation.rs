@@ -148,6 +148,8 @@ operations! {
     RelayLabel "relay_label" tenant Write FleetManage;
     RelayRevoke "relay_revoke" tenant Write FleetManage;
     RelayFollow "relay_follow" tenant Write FleetManage;
+    RelayPolicyShow "relay_policy_show" tenant Read FleetManage;
+    RelayPolicyPut "relay_policy_put" tenant Write FleetManage fresh;
     EnrollmentTokenList "enrollment_token_list" tenant Read FleetManage;
     EnrollmentTokenCreate "enrollment_token_create" tenant Write FleetManage fresh;
     EnrollmentTokenRevoke "enrollment_token_revoke" tenant Write FleetManage;

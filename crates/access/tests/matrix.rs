@@ -31,7 +31,7 @@ decisions! {
     tenant [
         MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
         GroupRoleList GroupRolePut GroupRoleDelete
-        AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke RelayFollow EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
+        AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke RelayFollow RelayPolicyShow RelayPolicyPut EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest CoverageList FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign

@@ -45,6 +45,7 @@ mod problem;
 mod provider;
 mod relay_channel;
 mod relay_log;
+mod relay_policy;
 mod report;
 mod role;
 mod schedule;
@@ -69,6 +70,7 @@ pub use finding::finding_document;
 pub use layers::refusal;
 pub use login::recheck;
 pub use relay_channel::Relays;
+pub use relay_policy::ClientCertificates;
 pub use session::{hash_one_time_password, one_time_password};
 pub use state::{ApiState, Settings};
 
@@ -205,6 +207,7 @@ fn fleet_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(fleet::relay_show, fleet::relay_revoke))
         .routes(routes!(fleet::relay_label))
         .routes(routes!(relay_log::relay_follow))
+        .routes(routes!(relay_policy::relay_policy_show, relay_policy::relay_policy_put))
         .routes(routes!(fleet::relay_renew))
 }
 

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use access::{OpCtx, fleet_ops};
+use access::{FleetPermit, fleet_ops};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use domain::{Error, RelayId, TenantId};
+use domain::{Error, RelayId};
 use gateway::{Hub, HubSettings, Refused};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use store::{Category, Change, Outcome};
+use store::{Category, Change, Outcome, RelayPolicy};
 use uuid::Uuid;
 
 use crate::fleet_caller::{FleetCaller, FleetFailure};
 use crate::page::Path;
 use crate::relay_log::Followers;
+use crate::relay_policy::{self, Shown};
 use crate::state::ApiState;
 
 /// How long another server has to say that a relay hangs on it and is alive.
@@ -84,12 +85,13 @@ pub(crate) async fn relay_connect(
     let permit = caller.permit::<fleet_ops::RelayConnect>(&id, b"").await?;
     let relay: RelayId = id.parse().map_err(|_| Error::NotFound { what: "relay" })?;
     let key = key_of(request.headers())?;
+    let (policy, shown) = relay_policy::check(&state, &permit, request.extensions()).await?;
     let upgrade = hyper::upgrade::on(&mut request);
-    let (tenant, ctx) = (permit.tenant(), permit.ctx().clone());
     let relays = Arc::clone(state.relays()?);
+    let coming = Coming { relay, permit, policy, shown };
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => serve(&state, &relays, tenant, relay, &ctx, TokioIo::new(upgraded)).await,
+            Ok(upgraded) => serve(&state, &relays, &coming, TokioIo::new(upgraded)).await,
             Err(error) => tracing::debug!(%error, %relay, "the channel was not opened"),
         }
     });
@@ -123,10 +125,20 @@ async fn is_held_elsewhere(state: &ApiState, relays: &Relays, relay: RelayId) ->
     Ok(false)
 }
 
-async fn serve<S>(state: &ApiState, relays: &Relays, tenant: TenantId, relay: RelayId, ctx: &OpCtx, socket: S)
+/// A relay that proved who it is.
+struct Coming {
+    relay: RelayId,
+    permit: FleetPermit<fleet_ops::RelayConnect>,
+    /// The terms that it fulfils.
+    policy: RelayPolicy,
+    shown: Shown,
+}
+
+async fn serve<S>(state: &ApiState, relays: &Relays, coming: &Coming, socket: S)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
+    let (relay, tenant, ctx) = (coming.relay, coming.permit.tenant(), coming.permit.ctx());
     let record = async |change: Change| {
         if let Err(error) = state.store.record(ctx, Some(tenant), "relay_connect", &change).await {
             tracing::warn!(%error, %relay, "what became of a relay's connection is not in the audit log");
@@ -142,9 +154,15 @@ where
             "version": hello.version,
             "host": hello.host.chars().take(255).collect::<String>(),
             "program_sha256": hello.program,
+            "certificate_sha256": coming.shown.sha256,
+            "certificate_vouched_for": coming.shown.vouched_for,
         });
         let change = Change::to(Category::Access, "relay", relay).detail(detail);
         state.store.record(ctx, Some(tenant), "relay_connect", &change).await.map_err(unavailable)?;
+        // Both once more: what changed since the request is not heard of where the relay has no place yet.
+        if state.store.relay_policy(&coming.permit).await.map_err(unavailable)? != coming.policy {
+            return Err(Refused::Ended);
+        }
         state.store.relay_linked(tenant, relay, relays.server, &relays.place).await.map_err(unavailable)
     };
     match relays.hub.serve(relay, socket, admitted).await {

@@ -122,14 +122,18 @@ async fn begin(state: &ApiState, relay: RelayId, keep: bool) -> Result<Result<Li
         let ours = state.relays().ok().map(|relays| relays.server);
         let link = state.store.relay_link(relay).await?.filter(|link| Some(link.server) != ours);
         return Ok(Err(match link {
-            Some(link) => {
-                End("elsewhere", format!("the relay hangs on another server, `{}`: ask that one for its log", link.place))
-            }
+            Some(link) => End(
+                "elsewhere",
+                format!("the relay hangs on another server, `{}`: ask that one for its log", link.place),
+            ),
             None => End("not_connected", "the relay is not connected".to_owned()),
         }));
     };
     let Some(place) = relays.followers.enter(relay) else {
-        return Ok(Err(End("limit", format!("{FOLLOWERS_MAX} follow this relay already: try again when one has ended"))));
+        return Ok(Err(End(
+            "limit",
+            format!("{FOLLOWERS_MAX} follow this relay already: try again when one has ended"),
+        )));
     };
     let question = serde_json::to_vec(&FollowLog { keep }).map_err(Error::internal)?;
     let stream = match connected.channel.open() {
@@ -218,7 +222,9 @@ mod tests {
         let line = line(sent.to_string().as_bytes()).unwrap();
         assert_eq!((line.level.as_str(), line.text.as_str(), line.dropped), ("info", "password=[redacted]", 7));
         assert!(!line.fields["header"].contains("abcdefghijkl"));
-        for bad in ["", "{}", "[]", r#"{"at":"2026-01-01T00:00:00.000Z","level":"info","target":"","text":"","more":1}"#] {
+        for bad in
+            ["", "{}", "[]", r#"{"at":"2026-01-01T00:00:00.000Z","level":"info","target":"","text":"","more":1}"#]
+        {
             assert!(super::line(bad.as_bytes()).is_none(), "{bad}");
         }
     }

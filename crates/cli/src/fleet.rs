@@ -1,10 +1,11 @@
 //! Agents and relays: the same commands for both, and the tokens that enroll them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use domain::FleetKind;
-use wire::fleet::{EnrollmentToken, EnrollmentTokenCreate, FleetUnit, LabelsPut};
+use wire::fleet::{EnrollmentToken, EnrollmentTokenCreate, FleetUnit, LabelsPut, RelayPolicy};
 
 use crate::api::{Api, Context, Paging};
 use crate::doc::Doc;
@@ -60,6 +61,18 @@ pub(crate) enum RelayCommand {
         /// Go on with the lines that follow, until it goes or you interrupt
         #[arg(long, short)]
         follow: bool,
+    },
+    /// Show which client certificates relays have to show, or change it: every relay is cut off and comes back under the new terms
+    Policy {
+        /// A PEM file with the authorities that vouch for them
+        #[arg(long, value_name = "FILE", conflicts_with = "no_authorities")]
+        authorities: Option<PathBuf>,
+        /// Ask for no certificate any more
+        #[arg(long)]
+        no_authorities: bool,
+        /// Whether a relay without one of theirs is refused
+        #[arg(long, value_name = "BOOL")]
+        certificate_required: Option<bool>,
     },
 }
 
@@ -192,6 +205,26 @@ impl RelayCommand {
     pub(crate) async fn run(self, cx: &Context) -> Result {
         match self {
             Self::Fleet(command) => command.run(cx, FleetKind::Relay).await,
+            Self::Policy { authorities, no_authorities, certificate_required } => {
+                let api = cx.tenant()?;
+                let path = &["relay-policy"];
+                let now = api.get(path).await?;
+                if authorities.is_none() && !no_authorities && certificate_required.is_none() {
+                    return api.out.one(&now);
+                }
+                let mut policy: RelayPolicy = now
+                    .parse()
+                    .map_err(|error| Failure::new(format!("the server's policy is not as expected: {error}")))?;
+                if let Some(file) = authorities {
+                    policy.authorities = std::fs::read_to_string(&file)
+                        .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", file.display())))?;
+                }
+                if no_authorities {
+                    policy = RelayPolicy { authorities: String::new(), certificate_required: false };
+                }
+                policy.certificate_required = certificate_required.unwrap_or(policy.certificate_required);
+                api.out.one(&api.put(path, &policy).await?)
+            }
             Self::Logs { name, follow } => {
                 let api = cx.tenant()?;
                 let id = id(&api, FleetKind::Relay, "relays", &name).await?;

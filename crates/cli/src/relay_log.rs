@@ -71,7 +71,10 @@ mod tests {
         }))
         .unwrap();
         let shown = clean(&text(&line)).into_owned();
-        assert!(shown.starts_with("2026-01-01T00:00:00.000Z WARN  cairn_relay::link: no link error=refused"), "{shown}");
+        assert!(
+            shown.starts_with("2026-01-01T00:00:00.000Z WARN  cairn_relay::link: no link error=refused"),
+            "{shown}"
+        );
         assert!(!shown.contains('\u{1b}'));
     }
 }

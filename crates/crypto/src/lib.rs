@@ -15,6 +15,7 @@ pub mod aead;
 pub mod api_key;
 mod checked;
 pub mod cli_session;
+pub mod client_certificate;
 pub mod device;
 pub mod ed25519;
 pub mod enrollment;

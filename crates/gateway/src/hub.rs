@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use domain::Rng;
@@ -20,6 +20,9 @@ use wire::relay::{Hello, SessionKey, Welcome};
 use crate::channel::{self, Channel, LinkEnd};
 use crate::session::{Broken, Session, Timing};
 use crate::websocket::Side;
+
+/// For how long it is remembered who was ended: longer than letting one in takes.
+const REMEMBERED: Duration = Duration::from_mins(2);
 
 /// How a hub behaves.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +66,9 @@ pub struct Connected {
 /// Why a connection is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
+    /// It was ended while it was being let in.
+    #[error("the relay is let in no more")]
+    Ended,
     /// Another one has this identity and answers.
     #[error("another connection with this identity is alive")]
     Taken,
@@ -93,6 +99,8 @@ pub struct Admitted {
 pub struct Hub<K> {
     settings: HubSettings,
     relays: Mutex<HashMap<K, Connected>>,
+    /// Who was ended lately, and when: one that is being let in meanwhile is not.
+    ended: Mutex<HashMap<K, Instant>>,
     /// How many there are; changes with each that comes and goes.
     count: watch::Sender<usize>,
     rng: Arc<dyn Rng>,
@@ -101,7 +109,7 @@ pub struct Hub<K> {
 impl<K: Copy + Eq + Hash> Hub<K> {
     /// Nobody is here yet.
     pub fn new(settings: HubSettings, rng: Arc<dyn Rng>) -> Self {
-        Self { settings, relays: Mutex::new(HashMap::new()), count: watch::channel(0).0, rng }
+        Self { settings, relays: Mutex::new(HashMap::new()), ended: Mutex::default(), count: watch::channel(0).0, rng }
     }
 
     fn relays(&self) -> MutexGuard<'_, HashMap<K, Connected>> {
@@ -131,8 +139,13 @@ impl<K: Copy + Eq + Hash> Hub<K> {
         self.count.send_replace(relays.len());
     }
 
-    /// Ends a relay's session and its connection. False: it was not here.
+    /// Ends a relay's session and its connection, and a connection that is being let in. False: it was not here.
     pub fn end(&self, key: K, reason: Reason, text: &str) -> bool {
+        // Before the look: whoever is let in looks here after it has a place.
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.retain(|_, at| at.elapsed() < REMEMBERED);
+        ended.insert(key, Instant::now());
+        drop(ended);
         let Some(connected) = self.relays().remove(&key) else { return false };
         connected.channel.end(reason, text);
         self.count.send_replace(self.relays().len());
@@ -157,7 +170,8 @@ impl<K: Copy + Eq + Hash> Hub<K> {
     }
 
     /// Takes a connection of an authenticated relay: greets it, refuses it or drives it to its end. `admitted` is told when it begins, and
-    /// may refuse it (another server holds the relay) with [`Refused::Taken`]. A session whose link broke stays for a while after this
+    /// may refuse it (another server holds the relay) with [`Refused::Taken`]; it looks whether the relay is still let in: one that is ended
+    /// between that look and its place here is refused. A session whose link broke stays for a while after this
     /// returns: call [`Hub::expire`] then.
     pub async fn serve<S, F>(&self, key: K, mut socket: S, admitted: F) -> Result<(Admitted, Connected), Refused>
     where
@@ -176,6 +190,7 @@ impl<K: Copy + Eq + Hash> Hub<K> {
             Ok(greeted) => greeted,
             Err(refused) => {
                 let reason = match refused {
+                    Refused::Ended => Reason::Revoked,
                     Refused::Taken => Reason::Taken,
                     Refused::Full => Reason::Limit,
                     Refused::Version(_) => Reason::Version,
@@ -239,8 +254,13 @@ impl<K: Copy + Eq + Hash> Hub<K> {
             }
             first.link.cancel();
         }
+        let asked = Instant::now();
         admitted(&hello).await?;
         let mut relays = self.relays();
+        // `admitted` saw who had ended before it looked; here are those since.
+        if self.ended.lock().unwrap_or_else(PoisonError::into_inner).get(&key).is_some_and(|at| *at >= asked) {
+            return Err(Refused::Ended);
+        }
         // Nobody else may have come while we asked.
         let known = relays.get(&key).cloned();
         if known.as_ref().is_some_and(|known| known.channel.is_linked() && !known.link.is_cancelled()) {

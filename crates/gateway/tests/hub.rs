@@ -201,6 +201,30 @@ async fn a_relay_that_is_ended_is_told_why_and_its_connection_closes() {
 }
 
 #[tokio::test]
+async fn a_relay_that_is_ended_while_it_is_being_let_in_gets_no_place() {
+    let hub = hub();
+    let (ours, theirs) = tokio::io::duplex(4_096);
+    let serving = Arc::clone(&hub);
+    let served = tokio::spawn(async move {
+        // It is revoked after the look whether it is let in, and before it has a place.
+        let admitted = async |_: &Hello| {
+            assert!(!serving.end(7, Reason::Revoked, "the relay was revoked"), "it has no place yet");
+            Ok(())
+        };
+        serving.serve(7, ours, admitted).await
+    });
+    assert_eq!(Relay::new().connect(theirs).await.unwrap_err(), Reason::Revoked);
+    assert!(matches!(served.await.unwrap(), Err(Refused::Ended)));
+    assert!(hub.keys().is_empty());
+
+    // What happened before does not count: one whose terms changed comes back at once.
+    let (ours, theirs) = tokio::io::duplex(4_096);
+    let again = serve(&hub, 7, ours);
+    assert!(Relay::new().connect(theirs).await.is_ok());
+    drop(again);
+}
+
+#[tokio::test]
 async fn a_silent_peer_and_one_that_speaks_otherwise_are_sent_away() {
     let hub = hub();
     let send = async |frame: Vec<u8>| {

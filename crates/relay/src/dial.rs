@@ -135,13 +135,34 @@ pub(crate) async fn channel(
                 {
                     identity.adjust(time);
                 }
-                return Err(error.into());
+                let why = reason(&mut socket, buffer).await;
+                return Err(
+                    anyhow::Error::new(error).context(why.unwrap_or_else(|| "the channel was not opened".to_owned()))
+                );
             }
         }
         if within("the server does not answer", socket.read_buf(&mut buffer)).await? == 0 {
             bail!("the server closed the connection instead of answering");
         }
     }
+}
+
+/// What the server says about a refusal, as far as it comes soon and is short.
+async fn reason(socket: &mut TlsStream<TcpStream>, mut buffer: BytesMut) -> Option<String> {
+    const ANSWER_BYTES: usize = 16 * 1_024;
+    let read = async {
+        loop {
+            let body = buffer.windows(4).position(|window| window == b"\r\n\r\n").and_then(|at| buffer.get(at + 4..));
+            if let Some(problem) = body.and_then(|body| serde_json::from_slice::<serde_json::Value>(body).ok()) {
+                return problem.get("message").and_then(|message| message.as_str().map(str::to_owned));
+            }
+            if buffer.len() > ANSWER_BYTES || !matches!(socket.read_buf(&mut buffer).await, Ok(1..)) {
+                return None;
+            }
+        }
+    };
+    let message = tokio::time::timeout(Duration::from_secs(2), read).await.ok().flatten()?;
+    Some(message.chars().take(500).flat_map(char::escape_debug).collect())
 }
 
 #[cfg(test)]

@@ -74,11 +74,14 @@ impl Link {
         worker: Arc<Worker>,
         rng: Arc<dyn Rng>,
     ) -> anyhow::Result<Self> {
+        // With a certificate of its own it asks to be asked for it; a proxy in between picks what it knows.
+        let protocols: &[&[u8]] =
+            if tls.certificate.is_some() { &[wire::relay::TLS_PROTOCOL, b"http/1.1"] } else { &[b"http/1.1"] };
         Ok(Self {
             server: settings.server.clone(),
             host: settings.host.clone(),
             proxy: settings.proxy.clone(),
-            tls: Arc::new(tls.client_config(&[b"http/1.1"])?),
+            tls: Arc::new(tls.client_config(protocols)?),
             client,
             worker,
             program: program()?,

@@ -74,7 +74,9 @@ impl Worker {
             Ok(Ok(message)) if message.kind == MessageKind::Start => {
                 serde_json::from_slice::<TaskStart>(&message.bytes)
             }
-            Ok(Ok(message)) if message.kind == MessageKind::Follow => return self.log.send(stream, &message.bytes).await,
+            Ok(Ok(message)) if message.kind == MessageKind::Follow => {
+                return self.log.send(stream, &message.bytes).await;
+            }
             _ => return stream.close(Reason::Protocol, "the stream does not begin with what is to be done"),
         };
         let start = match start {

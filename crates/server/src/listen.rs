@@ -14,7 +14,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Admission;
+use api::{Admission, ClientCertificates};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -26,7 +26,8 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -35,6 +36,7 @@ use self::guard::{Guard, Refuse};
 use self::stall::Stall;
 use self::watch::{Watch, Watched};
 use crate::config::ServerSection;
+use crate::tls::Configs;
 
 /// How often a connection is looked at for silence and for answers that are not taken.
 const LOOK: Duration = Duration::from_secs(1);
@@ -82,7 +84,7 @@ impl Limits {
 
 /// What every connection of a listener shares.
 struct Front {
-    tls: Option<TlsAcceptor>,
+    tls: Option<Configs>,
     router: Router,
     limits: Limits,
     http1: http1::Builder,
@@ -138,7 +140,7 @@ fn refuse(clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Refuse {
 #[expect(clippy::too_many_arguments, reason = "each is a different part of the server")]
 pub(crate) async fn serve(
     listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Configs>,
     router: Router,
     limits: Limits,
     clock: Arc<dyn Clock>,
@@ -148,7 +150,7 @@ pub(crate) async fn serve(
 ) {
     let admission = Admission::new("connections", limits.connections, limits.connections_per_address);
     let front = Arc::new(Front {
-        tls: tls.map(TlsAcceptor::from),
+        tls,
         router,
         limits,
         http1: http1(limits),
@@ -185,35 +187,53 @@ pub(crate) async fn serve(
     }
 }
 
+/// The handshake, by the configuration that fits what the client offers.
+async fn shake_hands(stream: Stall<TcpStream>, configs: &Configs) -> std::io::Result<TlsStream<Stall<TcpStream>>> {
+    let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let config = configs.of(&begun.client_hello());
+    begun.into_stream(config).await
+}
+
 impl Front {
     async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let stream = Stall::new(stream, self.limits.stall);
-        let Some(acceptor) = &self.tls else { return self.http(stream, peer, false).await };
+        let Some(configs) = &self.tls else { return self.http(stream, peer, false, None).await };
         let handshake = tokio::select! {
             () = self.stop.cancelled() => return,
-            handshake = tokio::time::timeout(self.limits.handshake, acceptor.accept(stream)) => handshake,
+            handshake = tokio::time::timeout(self.limits.handshake, shake_hands(stream, configs)) => handshake,
         };
         match handshake {
             Ok(Ok(stream)) => {
                 // Told by the handshake, and not by the first bytes: there is no time in which neither protocol's limits hold.
-                let protocol = stream.get_ref().1.alpn_protocol();
+                let session = stream.get_ref().1;
+                let protocol = session.alpn_protocol();
                 if protocol == Some(crate::tls::ACME_PROTOCOL) {
                     return;
                 }
                 let is_http2 = protocol == Some(b"h2");
-                self.http(stream, peer, is_http2).await;
+                let shown = session.peer_certificates().map(|chain| chain.iter().map(|der| der.to_vec()).collect());
+                self.http(stream, peer, is_http2, shown.map(ClientCertificates)).await;
             }
             Ok(Err(error)) => tracing::debug!(%peer, %error, "handshake failed"),
             Err(_) => tracing::debug!(%peer, "handshake took too long"),
         }
     }
 
-    async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, peer: SocketAddr, h2: bool) {
+    async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        h2: bool,
+        shown: Option<ClientCertificates>,
+    ) {
         let watch = Watch::new();
         let (router, requests) = (self.router.clone(), Arc::clone(&watch));
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
+            if let Some(shown) = &shown {
+                request.extensions_mut().insert(shown.clone());
+            }
             let (answer, work) = (router.clone().oneshot(request.map(Body::new)), requests.request());
             let watch = Arc::clone(&requests);
             async move {

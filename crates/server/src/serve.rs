@@ -57,7 +57,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     let data = Arc::new(DataDir::open(&config.server.data_dir)?);
     let certificates = certificate::Certificates::open(&config.server, Arc::clone(&data), Arc::clone(&clock))?;
     let acme = acme::Acme::open(&config, Arc::clone(&data), Arc::clone(&certificates), Arc::clone(&clock))?;
-    let tls = tls::server_config(Arc::clone(&certificates), acme.is_some())?;
+    let tls = tls::server_configs(Arc::clone(&certificates), acme.is_some())?;
     let installed =
         Arc::new(catalog::Installed::load(runner::plugins(&config.discovery)?, config.discovery.packs.clone())?);
     let listener = listen::bind(config.server.listen, "server.listen").await?;

@@ -34,6 +34,8 @@ mod key_provider;
 mod keys;
 #[path = "journey/relay.rs"]
 mod relay;
+#[path = "journey/relay_certificate.rs"]
+mod relay_certificate;
 #[path = "journey/relay_log.rs"]
 mod relay_log;
 #[path = "journey/relay_world.rs"]

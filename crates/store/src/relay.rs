@@ -162,7 +162,7 @@ impl Store {
         link(&mut tx, relay).await
     }
 
-    /// Notes that a relay hangs on this server now, and wakes whoever waits for its work.
+    /// Notes that a relay hangs on this server now, and wakes whoever waits for its work; refuses one that was revoked since it proved who it is.
     pub async fn relay_linked(&self, tenant: TenantId, relay: RelayId, server: Uuid, place: &str) -> Result<()> {
         let mut tx = self.db().write().await?;
         let now = self.clock().now();
@@ -174,7 +174,9 @@ impl Store {
         )
         .await?;
         enter(&mut tx, tenant).await?;
-        seen(&mut tx, tenant, relay, now).await?;
+        if !seen(&mut tx, tenant, relay, now).await? {
+            return Err(Error::Unauthenticated);
+        }
         tx.commit().await?;
         self.say_work_queued();
         Ok(())
@@ -188,7 +190,7 @@ impl Store {
         tx.commit().await
     }
 
-    /// Notes that a relay is alive; false when it hangs on another server by now.
+    /// Notes that a relay is alive; false when it hangs on another server by now, or is let in no more.
     pub async fn relay_seen(&self, relay: RelayId, server: Uuid) -> Result<bool> {
         let mut tx = self.db().write().await?;
         let now = self.clock().now();
@@ -201,9 +203,9 @@ impl Store {
         let Some(row) = row else { return Ok(false) };
         let tenant = TenantId::from_uuid(row.uuid(0)?);
         enter(&mut tx, tenant).await?;
-        seen(&mut tx, tenant, relay, now).await?;
+        let is_let_in = seen(&mut tx, tenant, relay, now).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(is_let_in)
     }
 
     /// Asks the server on which a relay hangs to look whether it is alive (PostgreSQL; on SQLite there is no other server).
@@ -217,11 +219,13 @@ impl Store {
     }
 }
 
-async fn seen(tx: &mut Tx, tenant: TenantId, relay: RelayId, now: Timestamp) -> Result<()> {
-    tx.execute(
-        "UPDATE fleet_unit SET last_seen_at = $3 WHERE tenant_id = $1 AND id = $2",
-        args![tenant, relay.as_uuid(), now],
-    )
-    .await
-    .map(drop)
+/// Notes when a relay was seen; false when it is let in no more.
+async fn seen(tx: &mut Tx, tenant: TenantId, relay: RelayId, now: Timestamp) -> Result<bool> {
+    let rows = tx
+        .execute(
+            "UPDATE fleet_unit SET last_seen_at = $3 WHERE tenant_id = $1 AND id = $2 AND revoked_at IS NULL AND cloned_at IS NULL",
+            args![tenant, relay.as_uuid(), now],
+        )
+        .await?;
+    Ok(rows == 1)
 }

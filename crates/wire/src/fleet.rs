@@ -190,6 +190,16 @@ pub struct FleetUnit {
     pub running_tasks: Option<u64>,
 }
 
+/// What a tenant asks of its relays besides their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RelayPolicy {
+    /// Who vouches for the client certificates of relays: certificates in PEM, 64 KiB and 16 at most; empty: nobody is asked for one.
+    pub authorities: String,
+    /// Whether a relay is refused that shows none of theirs.
+    pub certificate_required: bool,
+}
+
 /// A relay with what it does.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub struct RelayDetail {

@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 /// The WebSocket subprotocol (RFC 6455, section 1.9) of the channel.
 pub const SUBPROTOCOL: &str = "cairn-relay.v1";
 
+/// The protocol (ALPN) of a relay with a client certificate: only who offers it first is asked for one, so that no browser ever is. HTTP/1.1.
+pub const TLS_PROTOCOL: &[u8] = b"cairn-relay.v1";
+
 /// What a credential is sealed for (HPKE's `info`).
 pub const SEALING_USE: &[u8] = b"cairn relay: credential of a task, version 1";
 

@@ -241,6 +241,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "enroll" => Machine::new(world).enroll_body("et_none", FleetKind::Agent, "web-01"),
         "agent_renew" | "relay_renew" => json!({"version": "1.0.0"}),
         "agent_label" | "relay_label" => json!({"labels": {"site": "berlin"}}),
+        "relay_policy_put" => json!({"authorities": "", "certificate_required": false}),
         "cli_session_create" | "device_code_create" => json!({"client": "test"}),
         "device_token_create" => json!({"device_code": "a".repeat(43)}),
         "credential_create" => {

@@ -33,7 +33,7 @@ impl World {
         config.server.names = NAMES.map(str::to_owned).to_vec();
         config.server.names.push("192.0.2.1".to_owned());
         let certificates = Certificates::open(&config.server, Arc::clone(&data), clock.clone()).unwrap();
-        let tls = crate::tls::server_config(Arc::clone(&certificates), true).unwrap();
+        let tls = crate::tls::server_configs(Arc::clone(&certificates), true).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         tokio::spawn(crate::listen::serve(

@@ -26,7 +26,7 @@ impl World {
         let data = Arc::new(DataDir::open(&dir.path().join("data")).unwrap());
         let clock = Arc::new(TestClock::default());
         let certificates = Certificates::open(&section, data, clock.clone()).unwrap();
-        let tls = crate::tls::server_config(Arc::clone(&certificates), false).unwrap();
+        let tls = crate::tls::server_configs(Arc::clone(&certificates), false).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         tokio::spawn(crate::listen::serve(

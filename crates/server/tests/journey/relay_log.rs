@@ -37,7 +37,10 @@ impl Follower {
     /// The first line from here on that says this.
     fn hears(&self, text: &str) -> Value {
         until(&format!("the log saying `{text}`"), || {
-            self.lines.try_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap()).find(|line| line["text"] == text)
+            self.lines
+                .try_iter()
+                .map(|line| serde_json::from_str::<Value>(&line).unwrap())
+                .find(|line| line["text"] == text)
         })
     }
 

@@ -63,6 +63,16 @@ pub(crate) fn api(world: &World, server: &Server, method: &str, path: &str, body
 impl Relay {
     /// Starts a relay that enrolls itself if it did not before, and waits until it is connected.
     pub(crate) fn start(world: &World, server: &Server, cable: &Cable, extra: &[(&str, &str)]) -> Self {
+        let mut relay = Self::begin(world, server, cable, extra);
+        relay.says("connected");
+        let identity: Value =
+            serde_json::from_slice(&fs::read(world.path("relay").join("identity.json")).unwrap()).unwrap();
+        identity["id"].as_str().unwrap().clone_into(&mut relay.id);
+        relay
+    }
+
+    /// Starts one and waits for nothing.
+    pub(crate) fn begin(world: &World, server: &Server, cable: &Cable, extra: &[(&str, &str)]) -> Self {
         let folder = world.path("relay");
         let mut command = Command::new(program());
         command
@@ -79,7 +89,7 @@ impl Relay {
         for folder in ["relay-home", "relay-tmp"] {
             fs::create_dir_all(world.path(folder)).unwrap();
         }
-        if !folder.join("identity.json").exists() {
+        if !folder.join("identity.json").exists() && extra.iter().all(|(name, _)| *name != "RELAY_TOKEN") {
             let body = serde_json::json!({"kind": "relay"});
             let (status, made) = api(world, server, "POST", "enrollment-tokens", Some(&body));
             assert_eq!(status, 201, "{made}");
@@ -98,11 +108,7 @@ impl Relay {
                 kept.push('\n');
             }
         });
-        let mut relay = Self { child, said, reader: Some(reader), id: String::new() };
-        relay.says("connected");
-        let identity: Value = serde_json::from_slice(&fs::read(folder.join("identity.json")).unwrap()).unwrap();
-        identity["id"].as_str().unwrap().clone_into(&mut relay.id);
-        relay
+        Self { child, said, reader: Some(reader), id: String::new() }
     }
 
     pub(crate) fn said(&self) -> String {
