@@ -162,7 +162,7 @@ async fn reason(socket: &mut TlsStream<TcpStream>, mut buffer: BytesMut) -> Opti
         }
     };
     let message = tokio::time::timeout(Duration::from_secs(2), read).await.ok().flatten()?;
-    Some(message.chars().take(500).flat_map(char::escape_debug).collect())
+    Some(message.chars().take(500).map(|character| if character.is_control() { ' ' } else { character }).collect())
 }
 
 #[cfg(test)]

@@ -61,6 +61,8 @@ pub(crate) struct Runner {
     lease_ms: i64,
     name: String,
     relays: Arc<api::Relays>,
+    /// Held by the one worker that looks for the work of relays: the others wait for their turn, and ask the database nothing.
+    turn: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
@@ -105,6 +107,7 @@ impl Runner {
             lease_ms: i64::from(section.lease_s) * 1_000,
             name,
             relays,
+            turn: tokio::sync::Mutex::default(),
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
         }
@@ -125,7 +128,11 @@ impl Runner {
     /// `placed`: does the work of relays that hang here, and no other.
     async fn worker(self: Arc<Self>, stop: CancellationToken, placed: bool) {
         let mut relays = self.relays.hub.count();
+        let mut turn = None;
         while !stop.is_cancelled() {
+            if placed && turn.is_none() {
+                turn = Some(self.turn.lock().await);
+            }
             let claimed = if placed {
                 tokio::select! {
                     () = stop.cancelled() => break,
@@ -136,7 +143,10 @@ impl Runner {
                 self.store.work_claim(&self.name, self.lease_ms).await
             };
             match claimed {
-                Ok(Some(claim)) => self.hold(claim, &stop).await,
+                Ok(Some(claim)) => {
+                    turn = None;
+                    self.hold(claim, &stop).await;
+                }
                 Ok(None) => {
                     tokio::select! {
                         () = stop.cancelled() => {}

@@ -19,7 +19,7 @@ const ID_QUERIES: [(&str, &str, &str); 8] = [
     ("log_proof", "evidence", "evidence"),
 ];
 /// Query parameters that name nothing of a tenant's.
-const PLAIN_QUERIES: [&str; 31] = [
+const PLAIN_QUERIES: [&str; 32] = [
     "action",
     "actor",
     "as_of",
@@ -27,6 +27,7 @@ const PLAIN_QUERIES: [&str; 31] = [
     "closed",
     "control",
     "direction",
+    "follow",
     "format",
     "framework",
     "from",

@@ -179,7 +179,7 @@ fn attack_59_a_credential_that_a_relay_used_is_neither_on_its_disk_nor_in_its_me
     let server = world.start();
     world.first_login(&server);
     let (cable, moto) = (Cable::to(port(&server)), Moto::start());
-    let mut relay = Relay::start(&world, &server, &cable, &[]);
+    let mut relay = Relay::start_read_only(&world, &server, &cable);
     let secret = logs::plant("relay-aws-secret");
     let job = aws_job(&world, &secret, &moto.url, "prod");
     relay.says_times("a task ended", 2);
@@ -197,8 +197,40 @@ fn attack_59_a_credential_that_a_relay_used_is_neither_on_its_disk_nor_in_its_me
         assert!(file.starts_with(world.path("relay")), "{} was written", file.display());
         assert!(logs::scan(fs::read(&file).unwrap()).iter().all(|leak| leak.name != "relay-aws-secret"));
     }
+    assert!(!relay.said().contains(&secret));
     relay.stop();
     server.stop();
+}
+
+/// What of a running relay or agent still answers after it was revoked.
+fn revoked_within(world: &World, server: &crate::world::Server, relay: &mut Relay, path: &str) -> std::time::Duration {
+    let began = std::time::Instant::now();
+    assert_eq!(api(world, server, "DELETE", path, None).0, 204);
+    relay.says("let in no more");
+    began.elapsed()
+}
+
+#[test]
+fn attack_23_a_relay_that_is_revoked_at_another_server_loses_its_connection_and_is_refused() {
+    let first = world(Engine::postgres());
+    let one = first.start();
+    first.first_login(&one);
+    let second = first.beside();
+    let two = second.start();
+    trust_also(&first, &second);
+    second.login(&two);
+    let cable = Cable::to(port(&one));
+    let mut relay = Relay::start(&first, &one, &cable, &[]);
+    // Where it does not hang: the other server hears of it in the database.
+    let path = format!("relays/{}", relay.id);
+    let took = revoked_within(&second, &two, &mut relay, &path);
+    println!("revoked at another server, cut after {took:?}");
+    relay.says("HTTP 401");
+    let shown = first.cairn(["relays", "show", &relay.id, "-o", "json"]).ok().json();
+    assert_eq!((&shown["state"], &shown["server"]), (&"revoked".into(), &Value::Null), "{shown}");
+    relay.stop();
+    two.stop();
+    one.stop();
 }
 
 #[test]

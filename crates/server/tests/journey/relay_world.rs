@@ -64,19 +64,55 @@ impl Relay {
     /// Starts a relay that enrolls itself if it did not before, and waits until it is connected.
     pub(crate) fn start(world: &World, server: &Server, cable: &Cable, extra: &[(&str, &str)]) -> Self {
         let mut relay = Self::begin(world, server, cable, extra);
-        relay.says("connected");
-        let identity: Value =
-            serde_json::from_slice(&fs::read(world.path("relay").join("identity.json")).unwrap()).unwrap();
-        identity["id"].as_str().unwrap().clone_into(&mut relay.id);
+        relay.connects(world);
+        relay
+    }
+
+    /// The same on a machine whose only writable place is the relay's folder.
+    pub(crate) fn start_read_only(world: &World, server: &Server, cable: &Cable) -> Self {
+        let folder = world.path("relay");
+        let mut made = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut made, 0o700).create(&folder).unwrap();
+        // In a namespace of its own: nobody else's mounts change.
+        let script = "mount --bind \"$1\" \"$1\"
+            while read -r _ place _; do
+                case \"$place\" in \"$1\"|/proc*|/sys*) ;; *) mount -o remount,bind,ro \"$place\" ;; esac
+            done </proc/self/mounts
+            for place in / /tmp /var/tmp /dev/shm /run \"$HOME\" \"$TMPDIR\"; do
+                if [ -d \"$place\" ] && touch \"$place/written\" 2>/dev/null; then echo \"$place can be written\" >&2; exit 9; fi
+            done
+            touch \"$1/written\" && rm \"$1/written\" && shift && exec \"$@\"";
+        let folder = folder.to_str().unwrap();
+        let wrapper = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", folder];
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test mounts the root file system read-only: run it as root"
+        );
+        let mut relay = Self::begin_under(&wrapper, world, server, cable, &[]);
+        relay.connects(world);
         relay
     }
 
     /// Starts one and waits for nothing.
     pub(crate) fn begin(world: &World, server: &Server, cable: &Cable, extra: &[(&str, &str)]) -> Self {
+        Self::begin_under(&[], world, server, cable, extra)
+    }
+
+    fn connects(&mut self, world: &World) {
+        self.says("connected");
+        let identity: Value =
+            serde_json::from_slice(&fs::read(world.path("relay").join("identity.json")).unwrap()).unwrap();
+        identity["id"].as_str().unwrap().clone_into(&mut self.id);
+    }
+
+    fn begin_under(wrapper: &[&str], world: &World, server: &Server, cable: &Cable, extra: &[(&str, &str)]) -> Self {
         let folder = world.path("relay");
-        let mut command = Command::new(program());
+        let mut words = wrapper.iter().map(std::ffi::OsString::from).chain([program().into()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         command
             .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", world.path("relay-home"))
             .env("TMPDIR", world.path("relay-tmp"))
             .env("RELAY_SERVER", format!("https://127.0.0.1:{}", cable.port()))
