@@ -202,7 +202,7 @@ fn attack_59_a_credential_that_a_relay_used_is_neither_on_its_disk_nor_in_its_me
     server.stop();
 }
 
-/// What of a running relay or agent still answers after it was revoked.
+/// Revokes a relay, and says how long its connection was still there.
 fn revoked_within(world: &World, server: &crate::world::Server, relay: &mut Relay, path: &str) -> std::time::Duration {
     let began = std::time::Instant::now();
     assert_eq!(api(world, server, "DELETE", path, None).0, 204);
