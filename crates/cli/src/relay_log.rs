@@ -55,8 +55,11 @@ pub(crate) async fn show(api: &Api, id: &str, name: &str, follow: bool) -> Resul
 }
 
 fn text(line: &LogLine) -> String {
-    let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
-    format!("{} {:5} {}: {}{fields}", line.at, line.level.to_uppercase(), line.target, line.text)
+    let mut text = format!("{} {:5} {}: {}", line.at, line.level.to_uppercase(), line.target, line.text);
+    for (name, value) in &line.fields {
+        text.extend([" ", name, "=", value]);
+    }
+    text
 }
 
 #[cfg(test)]

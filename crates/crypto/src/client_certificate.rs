@@ -87,7 +87,7 @@ impl Authorities {
             return Err("there is no certificate in PEM".to_owned());
         }
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), tls::provider()).build();
-        verifier.map(|verifier| Self(verifier)).map_err(|error| error.to_string())
+        verifier.map(Self).map_err(|error| error.to_string())
     }
 
     /// Whether they vouch for a chain (DER, the client's own first) at a time in seconds since 1970, or why not.

@@ -110,14 +110,16 @@ impl Log {
                 return;
             }
         }
-        while keep {
-            tokio::select! {
-                line = lines.recv() => match line {
-                    Some(line) if send(&stream, &line).await.is_ok() => {}
-                    _ => return,
-                },
-                // Nothing else comes: it is the end.
-                _ = stream.recv() => return,
+        if keep {
+            loop {
+                tokio::select! {
+                    line = lines.recv() => match line {
+                        Some(line) if send(&stream, &line).await.is_ok() => {}
+                        _ => return,
+                    },
+                    // Nothing else comes: it is the end.
+                    _ = stream.recv() => return,
+                }
             }
         }
         let ended = serde_json::to_vec(&Ended::Completed {}).unwrap_or_default();

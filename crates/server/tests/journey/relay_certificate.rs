@@ -12,7 +12,7 @@ use crate::world::{Engine, World};
 
 /// An authority, and a certificate of it with its key, as files.
 struct Authority {
-    authority: PathBuf,
+    root: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
 }
@@ -27,7 +27,7 @@ fn authority(world: &World, name: &str) -> Authority {
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let leaf = leaf.signed_by(&own, &Issuer::new(params, &key)).unwrap();
     Authority {
-        authority: world.private(&format!("{name}-ca.pem"), &made.pem()),
+        root: world.private(&format!("{name}-ca.pem"), &made.pem()),
         certificate: world.private(&format!("{name}.pem"), &leaf.pem()),
         key: world.private(&format!("{name}.key"), &own.serialize_pem()),
     }
@@ -54,7 +54,7 @@ fn a_tenant_requires_certificates_of_its_authority_and_those_of_another_tenants_
     let key = ours.key.to_str().unwrap();
     let wrong = world.cairn(["relays", "policy", "--authorities", key]);
     assert!(wrong.code != 0 && wrong.err.contains("no certificate in PEM"), "{}", wrong.err);
-    let file = ours.authority.to_str().unwrap();
+    let file = ours.root.to_str().unwrap();
     world.cairn(["relays", "policy", "--authorities", file, "--certificate-required", "true"]).ok();
     relay.says("set RELAY_CLIENT_CERT and RELAY_CLIENT_KEY");
     relay.stop();
@@ -68,15 +68,8 @@ fn a_tenant_requires_certificates_of_its_authority_and_those_of_another_tenants_
     // The other tenant, whose authority that is, on the same listener.
     world.cairn(["tenants", "create", "other", "--admin", "admin@localhost"]).ok();
     let elsewhere = |words: &[&str]| world.cairn(["--tenant", "other"].iter().chain(words));
-    elsewhere(&[
-        "relays",
-        "policy",
-        "--authorities",
-        theirs.authority.to_str().unwrap(),
-        "--certificate-required",
-        "true",
-    ])
-    .ok();
+    elsewhere(&["relays", "policy", "--authorities", theirs.root.to_str().unwrap(), "--certificate-required", "true"])
+        .ok();
     let made = world.cairn_secretly(["--tenant", "other", "relays", "tokens", "create", "-o", "json"], "token");
     let token = world.private("other-token", made["token"].as_str().unwrap());
     let token = format!("file:{}", token.display());
