@@ -5,6 +5,7 @@ use domain::TenantId;
 
 /// Columns of bytes that hold no secret. A column that does hold one belongs into `COLUMNS` of `vault/cell.rs` instead.
 const NOT_SEALED: &[&str] = &[
+    "agent_scope.digest",
     "artifact.digest",
     "artifact.signature",
     "audit_checkpoint.root",
