@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use crypto::system::{SystemClock, SystemRng};
 use domain::{FleetKind, Secret};
 use fleet::{Enrolling, Folder};
+use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, Uid, chownat};
 
 use crate::config::{self, AgentSection, Config, process_environment};
 use crate::status::Status;
@@ -89,17 +90,27 @@ async fn enroll(agent: &AgentSection, token_file: &Path, name: Option<String>) -
     Ok(())
 }
 
-/// Whoever enrolls as root does so for the user whose state directory it is.
-fn give_to_owner(state: &Path, identity: &Path) -> std::io::Result<()> {
+/// Whoever enrolls as root does so for the user whose state directory it is. That user may put anything in the identity's place meanwhile: only
+/// what root itself made is given away, and no link is followed.
+fn give_to_owner(state: &Path, identity: &Path) -> anyhow::Result<()> {
     let owner = std::fs::metadata(state)?;
     if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
         return Ok(());
     }
-    let (uid, gid) = (Some(owner.uid()), Some(owner.gid()));
-    for entry in std::fs::read_dir(identity)? {
-        std::os::unix::fs::lchown(entry?.path(), uid, gid)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(identity, flags, Mode::empty())?;
+    if rustix::fs::fstat(&folder)?.st_uid != 0 {
+        anyhow::bail!("`{}` is not the folder that was made for it", identity.display());
     }
-    std::os::unix::fs::lchown(identity, uid, gid)
+    let (uid, gid) = (Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())));
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            chownat(&folder, entry.file_name(), uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+    }
+    rustix::fs::fchown(&folder, uid, gid)?;
+    Ok(())
 }
 
 async fn execute(command: Command, config: Config) -> anyhow::Result<()> {
@@ -160,5 +171,48 @@ pub(crate) fn main() -> u8 {
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             1
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{chown, symlink};
+
+    use super::*;
+
+    fn owner(path: &Path) -> u32 {
+        std::fs::symlink_metadata(path).unwrap().uid()
+    }
+
+    #[test]
+    fn the_identity_goes_to_the_user_of_the_state_directory_and_nothing_in_its_place_does() {
+        assert!(rustix::process::geteuid().is_root(), "run this test as root: it gives files to another user");
+        let dir = tempfile::tempdir().unwrap();
+        let (state, elsewhere) = (dir.path().join("state"), dir.path().join("elsewhere"));
+        let identity = state.join("identity");
+        for folder in [&state, &elsewhere, &identity] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        for folder in [&elsewhere, &identity] {
+            std::fs::write(folder.join("identity.json"), "{}").unwrap();
+        }
+        symlink(elsewhere.join("identity.json"), identity.join("link")).unwrap();
+        chown(&state, Some(65_534), Some(65_534)).unwrap();
+        give_to_owner(&state, &identity).unwrap();
+        for given in [identity.clone(), identity.join("identity.json"), identity.join("link")] {
+            assert_eq!(owner(&given), 65_534, "{}", given.display());
+        }
+        assert_eq!(owner(&elsewhere.join("identity.json")), 0, "no link is followed");
+
+        // What the user put there instead: a link to a folder of root's, or a folder of its own with something in it.
+        let link = state.join("to-root");
+        symlink(&elsewhere, &link).unwrap();
+        assert!(give_to_owner(&state, &link).is_err());
+        let own = state.join("own");
+        std::fs::create_dir(&own).unwrap();
+        chown(&own, Some(65_534), None).unwrap();
+        std::fs::hard_link(elsewhere.join("identity.json"), own.join("identity.json")).unwrap();
+        assert!(give_to_owner(&state, &own).is_err());
+        assert_eq!((owner(&elsewhere), owner(&elsewhere.join("identity.json"))), (0, 0));
     }
 }

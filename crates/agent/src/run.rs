@@ -129,7 +129,9 @@ fn next_epoch(state: &Path, least: u64) -> u64 {
 impl Agent {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let settings = config.agent.clone();
-        let folder = Folder::open(&identity_folder(&settings))?;
+        let folder = identity_folder(&settings);
+        anyhow::ensure!(folder.exists(), "this host is not enrolled: run `cairn-agent enroll`");
+        let folder = Folder::open(&folder)?;
         let identity = Identity::open(folder, Arc::new(SystemClock), Arc::new(SystemRng))?;
         let client = Client::new(connection(&settings)?, Arc::new(identity));
         let source = LinuxHost::open(config.host.settings()).await?;
