@@ -18,7 +18,6 @@ use async_trait::async_trait;
 use domain::{Coverage, Error, Result};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use serde_json::{Map, Value, json};
 use transport::{CallError, CallTag, Reach, SnmpReach};
 
 use crate::targets::{self, Target};
@@ -268,21 +267,11 @@ impl Plugin for SnmpPlugin {
     async fn plan(&self, config: &JobConfig, reach: &dyn Reach) -> Result<Vec<TaskSpec>> {
         let read = settings(config)?;
         snmp(reach)?;
-        let tasks = read.targets.chunks(BATCH).enumerate().map(|(at, targets)| {
-            let names: Vec<Value> = targets.iter().map(|target| target.to_string().into()).collect();
-            // The key is stable while the list is: a task that is run again is the same task.
-            TaskSpec {
-                key: format!("targets-{at}"),
-                params: Map::from_iter([("targets".to_owned(), names.into()), ("config".to_owned(), json!(config))]),
-            }
-        });
-        Ok(tasks.collect())
+        Ok(targets::tasks(&read.targets, BATCH, config))
     }
 
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {
-        let mut config = task.params.get("config").and_then(Value::as_object).cloned().unwrap_or_default();
-        config.insert("targets".to_owned(), task.params.get("targets").cloned().unwrap_or_default());
-        let read = settings(&config)?;
+        let read = settings(&targets::settings_of(task))?;
         let (snmp, total) = (snmp(reach)?, read.targets.len() as u64);
         let (out, mut events) = Out::channel(WAITING);
         let work = work(snmp, &read, reach, out);
@@ -344,6 +333,8 @@ async fn work(snmp: &dyn SnmpReach, read: &Settings, reach: &dyn Reach, mut out:
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn check(config: Value) -> String {

@@ -15,7 +15,6 @@ use async_trait::async_trait;
 use domain::{Coverage, Error, Page, Result, ScopeId};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
-use serde_json::{Map, Value, json};
 use transport::{CallError, CallTag, Reach, RemoteHost, SshReach};
 
 use crate::host::{self, Identity};
@@ -219,21 +218,11 @@ impl Plugin for SshLinuxPlugin {
     async fn plan(&self, config: &JobConfig, reach: &dyn Reach) -> Result<Vec<TaskSpec>> {
         let read = settings(config)?;
         ssh(reach)?;
-        let tasks = read.targets.chunks(BATCH).enumerate().map(|(at, targets)| {
-            let names: Vec<Value> = targets.iter().map(|target| target.to_string().into()).collect();
-            // The key is stable while the list is: a task that is run again is the same task.
-            TaskSpec {
-                key: format!("targets-{at}"),
-                params: Map::from_iter([("targets".to_owned(), names.into()), ("config".to_owned(), json!(config))]),
-            }
-        });
-        Ok(tasks.collect())
+        Ok(targets::tasks(&read.targets, BATCH, config))
     }
 
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {
-        let mut config = task.params.get("config").and_then(Value::as_object).cloned().unwrap_or_default();
-        config.insert("targets".to_owned(), task.params.get("targets").cloned().unwrap_or_default());
-        let read = settings(&config)?;
+        let read = settings(&targets::settings_of(task))?;
         let ssh = ssh(reach)?;
         let (config, total) = (&read.host, read.targets.len() as u64);
         let mut work = Vec::new();
@@ -280,6 +269,8 @@ impl Plugin for SshLinuxPlugin {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn check(config: Value) -> String {

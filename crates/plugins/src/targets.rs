@@ -5,8 +5,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use domain::{Error, Network, Result, ScopeId};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use transport::guard::host_and_port;
+
+use crate::{JobConfig, TaskSpec};
 
 /// Most targets of a job.
 const TARGETS: usize = 4_096;
@@ -69,6 +71,29 @@ pub(crate) fn read(value: Option<&Value>, default_port: u16) -> Result<Vec<Targe
         }
     }
     if out.is_empty() { Err(none()) } else { Ok(out.into_iter().collect()) }
+}
+
+/// A task for each so many targets, with the job's settings.
+pub(crate) fn tasks(targets: &[Target], batch: usize, config: &JobConfig) -> Vec<TaskSpec> {
+    let tasks = targets.chunks(batch.max(1)).enumerate().map(|(at, targets)| {
+        let names: Vec<Value> = targets.iter().map(|target| target.to_string().into()).collect();
+        // The key is stable while the list is: a task that is run again is the same task.
+        TaskSpec {
+            key: format!("targets-{at}"),
+            params: Map::from_iter([
+                ("targets".to_owned(), names.into()),
+                ("config".to_owned(), Value::Object(config.clone())),
+            ]),
+        }
+    });
+    tasks.collect()
+}
+
+/// The settings of a task: the job's, with the task's own targets.
+pub(crate) fn settings_of(task: &TaskSpec) -> JobConfig {
+    let mut config = task.params.get("config").and_then(Value::as_object).cloned().unwrap_or_default();
+    config.insert("targets".to_owned(), task.params.get("targets").cloned().unwrap_or_default());
+    config
 }
 
 /// Every address of a network that a host can have.

@@ -1,47 +1,16 @@
 //! The plugin `snmp` against real net-snmp agents.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "support/open.rs"]
+mod open;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use domain::{Coverage, Page, Result, ScopeId, Secret};
-use plugins::{Plugin, Sink, SnmpPlugin};
-use serde_json::{Map, Value, json};
-use testkit::{Snmpd, TestClock, TestRng};
-use tokio_util::sync::CancellationToken;
-use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
-
-#[derive(Debug, Default, PartialEq)]
-struct Kept {
-    nodes: BTreeMap<String, Value>,
-    edges: BTreeSet<String>,
-    scopes: BTreeMap<String, Coverage>,
-}
-
-#[async_trait]
-impl Sink for Kept {
-    async fn page(&mut self, page: Page) -> Result<()> {
-        assert!(!self.scopes.contains_key(page.scope.as_str()), "a page behind the end of {}", page.scope);
-        let nodes = page.nodes.into_iter();
-        self.nodes.extend(nodes.map(|node| (node.id.to_string(), Value::Object(node.properties))));
-        let edges = page.edges.into_iter();
-        self.edges.extend(edges.map(|edge| {
-            let properties =
-                if edge.properties.is_empty() { String::new() } else { json!(edge.properties).to_string() };
-            format!("{} {} {}{properties}", edge.source, edge.edge_type, edge.target)
-        }));
-        Ok(())
-    }
-
-    async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()> {
-        assert!(self.scopes.insert(scope.to_string(), coverage).is_none(), "{scope} ended twice");
-        Ok(())
-    }
-
-    fn progress(&mut self, _: u64, _: u64, _: &str) {}
-}
+use domain::{Coverage, ScopeId};
+use open::{Kept, collected, map, reach};
+use plugins::SnmpPlugin;
+use serde_json::{Value, json};
+use testkit::Snmpd;
 
 impl Kept {
     fn of(&self, kind: &str) -> Vec<&Value> {
@@ -52,40 +21,6 @@ impl Kept {
     fn verdict(&self, scope: &str) -> &'static str {
         self.scopes.get(scope).map_or("not tried", Coverage::as_str)
     }
-}
-
-fn map(value: Value) -> Map<String, Value> {
-    let Value::Object(map) = value else { panic!("an object") };
-    map
-}
-
-fn reach(config: &Map<String, Value>, kind: &str, secret: &Value) -> (TaskReach, Arc<Recorder>) {
-    let recorder = Arc::new(Recorder::default());
-    let opened = transport::open(Opening {
-        plugin: "snmp",
-        config,
-        credential: Some(OpenCredential {
-            id: domain::CredentialId::generate(&TestClock::default(), &TestRng::default()),
-            kind: kind.to_owned(),
-            secret: Secret::new(secret.to_string()),
-        }),
-        guard: Guard::loopback(true),
-        call_timeout: Duration::from_secs(20),
-        pacer: Arc::default(),
-        recorder: Arc::clone(&recorder),
-        clock: Arc::new(crypto::system::SystemClock),
-        rng: Arc::new(crypto::system::SystemRng),
-        cancelled: CancellationToken::new(),
-    });
-    (opened.map_err(|error| error.to_string()).unwrap(), recorder)
-}
-
-async fn collected(config: &Map<String, Value>, reach: &TaskReach) -> Result<Kept> {
-    let mut kept = Kept::default();
-    for task in SnmpPlugin.plan(config, reach).await? {
-        SnmpPlugin.run(&task, reach, &mut kept).await?;
-    }
-    Ok(kept)
 }
 
 fn reader() -> (&'static str, Value) {
@@ -146,8 +81,8 @@ async fn a_device_is_read_with_its_interfaces_neighbours_vlans_and_parts_and_aga
     let device = agent("dut", "a-switch-of-the-lab", SWITCH);
     let config = map(json!({ "targets": format!("127.0.0.1:{}", device.port), "site": "lab" }));
     let (kind, secret) = reader();
-    let (reach, recorder) = reach(&config, kind, &secret);
-    let kept = collected(&config, &reach).await.unwrap();
+    let (reach, recorder) = reach("snmp", &config, Some((kind, secret.clone())));
+    let kept = collected(&SnmpPlugin, &config, &reach).await.unwrap();
 
     let [chassis] = kept.of("chassis")[..] else { panic!("{:?}", kept.nodes.keys()) };
     assert_eq!((&chassis["name"], &chassis["location"]), (&json!("dut"), &json!("row 7 <b>")));
@@ -216,7 +151,7 @@ async fn a_device_is_read_with_its_interfaces_neighbours_vlans_and_parts_and_aga
     let records = recorder.take(&system);
     assert!(records.iter().any(|record| record.kept.is_some()), "evidence of the device is kept");
 
-    let again = collected(&config, &reach).await.unwrap();
+    let again = collected(&SnmpPlugin, &config, &reach).await.unwrap();
     // Programs and neighbours of the machine that runs the tests may change meanwhile.
     let quiet = |kept: &Kept| {
         let nodes = kept.nodes.iter().filter(|(id, _)| !id.contains("snmp.arp") && !id.contains("snmp.package"));
@@ -239,8 +174,8 @@ async fn a_device_at_two_addresses_is_read_once_and_two_devices_with_one_identit
     ];
     let config = map(json!({ "targets": targets, "collectors": "interfaces", "wait_s": 1 }));
     let (kind, secret) = reader();
-    let (reach, _) = reach(&config, kind, &secret);
-    let kept = collected(&config, &reach).await.unwrap();
+    let (reach, _) = reach("snmp", &config, Some((kind, secret.clone())));
+    let kept = collected(&SnmpPlugin, &config, &reach).await.unwrap();
     let verdict = |at: usize| kept.verdict(&format!("snmp-target:{}", targets[at]));
     assert_eq!((verdict(0), verdict(1)), ("complete", "complete"));
     assert_eq!((verdict(2), verdict(3), verdict(4)), ("failed", "failed", "failed"));
@@ -260,7 +195,8 @@ async fn the_same_device_is_the_same_node_over_every_version_and_what_protects_t
         ("snmp-community", json!({ "community": "public" }), "v2c", json!(true)),
         ("snmp-community", json!({ "community": "public", "version": "v1" }), "v1", json!(true)),
     ] {
-        let kept = collected(&config, &reach(&config, kind, &secret).0).await.unwrap();
+        let kept =
+            collected(&SnmpPlugin, &config, &reach("snmp", &config, Some((kind, secret.clone()))).0).await.unwrap();
         let [chassis] = kept.of("chassis")[..] else { panic!("{version}: {:?}", kept.scopes) };
         assert_eq!(
             (&chassis["read_with"]["version"], &chassis["read_with"]["default_community"]),
@@ -276,7 +212,13 @@ async fn a_table_that_the_agent_does_not_show_is_absent_and_a_refused_user_is_de
     let view = "view systemonly included .1.3.6.1.2.1.1\nrocommunity lab default -V systemonly\n";
     let device = agent("dut", "engine-of-views", view);
     let config = map(json!({ "targets": format!("127.0.0.1:{}", device.port) }));
-    let kept = collected(&config, &reach(&config, "snmp-community", &json!({ "community": "lab" })).0).await.unwrap();
+    let kept = collected(
+        &SnmpPlugin,
+        &config,
+        &reach("snmp", &config, Some(("snmp-community", json!({ "community": "lab" })))).0,
+    )
+    .await
+    .unwrap();
     // Without engine id, hardware address and serial number only the address is left.
     let id = format!("ip-127.0.0.1_{}", device.port);
     assert_eq!(kept.verdict(&format!("snmp:{id}:system")), "complete", "{:?}", kept.scopes);
@@ -284,7 +226,7 @@ async fn a_table_that_the_agent_does_not_show_is_absent_and_a_refused_user_is_de
 
     let (kind, mut secret) = reader();
     secret["auth_password"] = "another-password".into();
-    let kept = collected(&config, &reach(&config, kind, &secret).0).await.unwrap();
+    let kept = collected(&SnmpPlugin, &config, &reach("snmp", &config, Some((kind, secret.clone()))).0).await.unwrap();
     assert_eq!(kept.verdict(&format!("snmp-target:127.0.0.1:{}", device.port)), "denied");
     assert_eq!(kept.scopes.len(), 1, "{:?}", kept.scopes);
 }

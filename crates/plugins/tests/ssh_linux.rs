@@ -1,74 +1,16 @@
 //! The plugin `ssh-linux` over a real OpenSSH server, beside the plugin `host` on the same machine.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::Duration;
+#[path = "support/open.rs"]
+mod open;
 
-use async_trait::async_trait;
-use domain::{Coverage, Page, Result, ScopeId, Secret};
-use plugins::{HostPlugin, Plugin, Sink, SshLinuxPlugin};
-use serde_json::{Map, Value, json};
-use testkit::{Sshd, TestClock, TestRng};
-use tokio_util::sync::CancellationToken;
-use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
+use std::collections::BTreeSet;
 
-#[derive(Default)]
-struct Kept {
-    nodes: BTreeMap<String, Value>,
-    scopes: BTreeMap<String, Coverage>,
-}
-
-#[async_trait]
-impl Sink for Kept {
-    async fn page(&mut self, page: Page) -> Result<()> {
-        assert!(!self.scopes.contains_key(page.scope.as_str()), "a page behind the end of {}", page.scope);
-        let nodes = page.nodes.into_iter();
-        self.nodes.extend(nodes.map(|node| (node.id.to_string(), Value::Object(node.properties))));
-        Ok(())
-    }
-
-    async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()> {
-        self.scopes.insert(scope.to_string(), coverage);
-        Ok(())
-    }
-
-    fn progress(&mut self, _: u64, _: u64, _: &str) {}
-}
-
-fn map(value: Value) -> Map<String, Value> {
-    let Value::Object(map) = value else { panic!("an object") };
-    map
-}
-
-fn reach(plugin: &str, config: &Map<String, Value>, credential: Option<(&str, Value)>) -> (TaskReach, Arc<Recorder>) {
-    let recorder = Arc::new(Recorder::default());
-    let opened = transport::open(Opening {
-        plugin,
-        config,
-        credential: credential.map(|(kind, secret)| OpenCredential {
-            id: domain::CredentialId::generate(&TestClock::default(), &TestRng::default()),
-            kind: kind.to_owned(),
-            secret: Secret::new(secret.to_string()),
-        }),
-        guard: Guard::loopback(true),
-        call_timeout: Duration::from_secs(20),
-        pacer: Arc::default(),
-        recorder: Arc::clone(&recorder),
-        clock: Arc::new(crypto::system::SystemClock),
-        rng: Arc::new(crypto::system::SystemRng),
-        cancelled: CancellationToken::new(),
-    });
-    (opened.map_err(|error| error.to_string()).unwrap(), recorder)
-}
-
-async fn collected(plugin: &dyn Plugin, config: &Map<String, Value>, reach: &TaskReach) -> Result<Kept> {
-    let mut kept = Kept::default();
-    for task in plugin.plan(config, reach).await? {
-        plugin.run(&task, reach, &mut kept).await?;
-    }
-    Ok(kept)
-}
+use domain::{Coverage, ScopeId};
+use open::{Kept, collected, map, reach};
+use plugins::{HostPlugin, SshLinuxPlugin};
+use serde_json::{Value, json};
+use testkit::Sshd;
 
 fn credential(server: &Sshd) -> (&'static str, Value) {
     ("ssh-key", json!({ "username": server.user(), "private_key": server.read("user") }))
