@@ -86,7 +86,7 @@ impl Freshness {
         }
     }
 
-    fn gives(self, proof: Proof) -> Result<(), Denied> {
+    pub(crate) fn gives(self, proof: Proof) -> Result<(), Denied> {
         match (proof, self) {
             (Proof::Fresh, Self::Stale) => Err(Denied::Stale),
             (Proof::Session, _) | (Proof::Fresh, Self::Fresh | Self::Exempt) => Ok(()),

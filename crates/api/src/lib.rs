@@ -55,6 +55,7 @@ mod session;
 mod state;
 mod tenant;
 mod throttle;
+mod token_key;
 mod user;
 
 use axum::Router;
@@ -112,6 +113,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::health_show))
         .routes(routes!(health::ready_show))
         .routes(routes!(health::openapi_show))
+        .routes(routes!(token_key::jwks_show))
         .routes(routes!(session::session_create))
         .routes(routes!(login::login_list))
         .routes(routes!(login::login_begin))

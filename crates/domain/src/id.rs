@@ -157,7 +157,7 @@ ids! {
     BackupId "bkp_";
     /// An identity provider.
     ProviderId "idp_";
-    /// A group that a provider provisioned.
+    /// A group: one that a provider provisioned, or a tenant's own.
     GroupId "grp_";
     /// A role that a provider's group gives.
     GroupRoleId "gro_";
@@ -169,6 +169,14 @@ ids! {
     EnrollmentTokenId "enr_";
     /// A credential of an agent or a relay.
     FleetCredentialId "fcr_";
+    /// A cluster or host that is reached through Cairn.
+    DestinationId "dst_";
+    /// Who may reach what.
+    GrantId "grt_";
+    /// A question for access.
+    AccessRequestId "arq_";
+    /// One destination token.
+    DestinationTokenId "dtk_";
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@
 //! - nothing here reads a clock, a random source, an environment variable or a file.
 #![warn(missing_docs)]
 
+mod destination;
 mod digest;
 mod error;
 mod fleet;
+mod grant;
 mod id;
 mod limit;
 mod name;
@@ -22,14 +24,16 @@ mod sign_in;
 mod state;
 mod time;
 
+pub use destination::{DestinationKind, DestinationRole};
 pub use digest::Digest;
 pub use error::{Error, Result};
 pub use fleet::{FleetId, FleetKind, Labels};
+pub use grant::{Grant, Hours, Subject, Target};
 pub use id::{
-    AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId, CredentialId,
-    DeviceLoginId, EnrollmentTokenId, EvidenceId, FactorId, FindingId, FleetCredentialId, GroupId, GroupRoleId,
-    IdParseError, InvitationId, JobId, ProviderId, RelayId, RequestId, Rng, ScheduleId, SessionId, SignInId, TaskId,
-    TenantId, UserId,
+    AccessRequestId, AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId,
+    CredentialId, DestinationId, DestinationTokenId, DeviceLoginId, EnrollmentTokenId, EvidenceId, FactorId, FindingId,
+    FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId, ProviderId, RelayId,
+    RequestId, Rng, ScheduleId, SessionId, SignInId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

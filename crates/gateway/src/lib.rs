@@ -14,10 +14,12 @@
 //! - nothing here can open a credential: it passes as ciphertext.
 
 pub mod channel;
+pub mod destination_token;
 pub mod hub;
 pub mod session;
 pub mod websocket;
 
 pub use channel::{Channel, ChannelEnded, LinkEnd, Message, StreamHandle};
+pub use destination_token::{Admission, Admit, Refusal, Verifier};
 pub use hub::{Admitted, Connected, Hub, HubSettings, Refused};
 pub use session::{Broken, Incoming, Session, Timing};

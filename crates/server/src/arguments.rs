@@ -87,6 +87,12 @@ pub(crate) struct Rotate {
     /// The key that signs evidence.
     #[arg(long)]
     pub(crate) evidence: bool,
+    /// The key that signs destination tokens. The new one signs ten minutes later, when everybody knows it.
+    #[arg(long)]
+    pub(crate) tokens: bool,
+    /// With `--tokens`, when somebody else may have the key: the new one signs at once, and what was signed before is refused.
+    #[arg(long, requires = "tokens")]
+    pub(crate) withdraw: bool,
 }
 
 #[derive(Debug, Subcommand)]

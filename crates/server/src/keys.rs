@@ -253,10 +253,23 @@ impl Resealer {
         Ok(values)
     }
 
+    /// Follows an old key of destination tokens with a new one, and takes the private half of one that was followed.
+    async fn tend_token_keys(&self) -> domain::Result<()> {
+        if !self.store.token_key_is_due().await? {
+            return Ok(());
+        }
+        let platform = OpCtx::system_platform("keys", Arc::clone(&self.clock), Arc::clone(&self.rng));
+        let permit = platform.authorize_platform::<ops::SigningKeyRotate>()?;
+        self.store.write_platform(permit).await?.token_key_tend().await
+    }
+
     /// Until the server stops.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut checked = tokio::time::Instant::now();
         while !stop.is_cancelled() {
+            if let Err(error) = self.tend_token_keys().await {
+                tracing::warn!(?error, "the keys of destination tokens cannot be seen to now: it is tried again");
+            }
             if let Err(error) = self.run_once().await {
                 tracing::warn!(?error, "values cannot be sealed anew now: it is tried again");
             }
@@ -309,7 +322,13 @@ pub(crate) async fn rotate(config: &Config, stores: &Stores, what: Rotate) -> an
             .await?;
         say(&format!("evidence is signed with the key {} from now on", key.fingerprint()));
     }
-    if what.data || what.tenant.is_some() || !(what.master || what.evidence) {
+    if what.tokens {
+        let permit = ctx.authorize_platform::<ops::SigningKeyRotate>()?;
+        let key = store.write_platform(permit).await?.token_key_rotate(what.withdraw).await?;
+        let when = if what.withdraw { "now on; what was signed before is refused" } else { "ten minutes from now on" };
+        say(&format!("destination tokens are signed with the key {} from {when}", key.kid()));
+    }
+    if what.data || what.tenant.is_some() || !(what.master || what.evidence || what.tokens) {
         let of = what.tenant.map_or(store::RotationOf::All, store::RotationOf::Tenant);
         let unit = store.write_platform(ctx.authorize_platform::<ops::DataKeyRotate>()?).await?;
         let keys = unit.data_key_rotate(of).await?;

@@ -81,6 +81,9 @@ from! {
     domain::FleetId => Uuid |v: domain::FleetId| v.as_uuid();
     domain::EnrollmentTokenId => Uuid |v: domain::EnrollmentTokenId| v.as_uuid();
     domain::FleetCredentialId => Uuid |v: domain::FleetCredentialId| v.as_uuid();
+    domain::DestinationId => Uuid |v: domain::DestinationId| v.as_uuid();
+    domain::GrantId => Uuid |v: domain::GrantId| v.as_uuid();
+    domain::AccessRequestId => Uuid |v: domain::AccessRequestId| v.as_uuid();
 }
 
 /// Binds values of any kind: `args![id, "text", 7]`.

@@ -113,7 +113,7 @@ pub use tenant::{MemberRow, Placed, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};
 pub use user::{LoginUser, Membership, NewUser, UserRow};
 pub use vault::{
-    CredentialRow, DataKeyRow, DataKeys, Resealed, RotationOf, SigningKeyRow, VaultOptions, key_fingerprint,
+    CredentialRow, DataKeyRow, DataKeys, Resealed, RotationOf, SigningKeyRow, TokenKeys, VaultOptions, key_fingerprint,
     sealed_columns,
 };
 pub use witness::WitnessRow;

@@ -12,6 +12,7 @@ mod place;
 mod rotate;
 mod signing;
 mod start;
+mod token_key;
 mod witness;
 
 use access::ops;
@@ -32,6 +33,7 @@ pub use rotate::{DataKeys, Resealed, RotationOf};
 pub use signing::SigningKeyRow;
 pub use start::VaultOptions;
 pub(crate) use start::{Slot, Vault, open};
+pub use token_key::TokenKeys;
 pub(crate) use witness::Raised;
 
 /// Every column that holds sealed values, as `table.column`.

@@ -18,6 +18,7 @@ pub mod control;
 pub mod coverage;
 pub mod credential;
 pub mod data_key;
+pub mod destination_token;
 pub mod evidence;
 pub mod factor;
 pub mod finding;

@@ -16,10 +16,11 @@ use crate::world::{
 };
 
 /// Operations that need no session.
-const PUBLIC: [&str; 10] = [
+const PUBLIC: [&str; 11] = [
     "device_code_create",
     "device_token_create",
     "health_show",
+    "jwks_show",
     "login_begin",
     "login_callback",
     "login_list",

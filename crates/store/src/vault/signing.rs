@@ -1,4 +1,4 @@
-//! Keys that sign, one series of versions for each role: `evidence`, `log`. The newest has its private half; older ones keep their public half
+//! Keys that sign, one series of versions for each role: `evidence`, `log`, `fleet`; those of `tokens` are in `token_key.rs`. The newest has its private half; older ones keep their public half
 //! for ever, so that what they signed still verifies.
 
 use access::ops;
@@ -27,7 +27,7 @@ pub struct SigningKeyRow {
     pub retired_at: Option<Timestamp>,
 }
 
-fn row_key(role: &str, version: i64) -> cell::RowKey {
+pub(super) fn row_key(role: &str, version: i64) -> cell::RowKey {
     cell::RowKey::Text(format!("{role}/{version}"))
 }
 

@@ -1,6 +1,7 @@
 //! Rotation of keys: nothing is ever unreadable, wherever it is cut off.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use access::ops;
 use crypto::aead::AeadKey;
@@ -323,6 +324,65 @@ async fn a_replaced_signing_key_leaves_its_public_half_and_nothing_else() {
         let platform = TenantId::from_uuid(uuid::Uuid::nil());
         let left = world.raw(platform, "SELECT role FROM signing_key WHERE sealed IS NOT NULL").await.unwrap();
         assert_eq!(left.lines().filter(|line| *line == "evidence").count(), 1);
+        world.store.vault_check().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_tokens_is_known_before_it_signs_and_for_as_long_as_what_it_signed_is_good() {
+    const MINUTE: Duration = Duration::from_mins(1);
+    each_engine(async |world| {
+        let kids = |keys: &store::TokenKeys| keys.published.iter().map(|key| key.kid().to_owned()).collect::<Vec<_>>();
+        let rotate = async |withdraw| {
+            let unit = world.store.write_platform(world.platform::<ops::SigningKeyRotate>()).await.unwrap();
+            unit.token_key_rotate(withdraw).await
+        };
+        let tend = async || {
+            let unit = world.store.write_platform(world.platform::<ops::SigningKeyRotate>()).await.unwrap();
+            unit.token_key_tend().await.unwrap();
+        };
+        let sealed = async || {
+            let sql = "SELECT version FROM signing_key WHERE role = 'tokens' AND sealed IS NOT NULL ORDER BY version";
+            world.raw(TenantId::from_uuid(uuid::Uuid::nil()), sql).await.unwrap().lines().count()
+        };
+        assert_eq!(rotate(false).await.unwrap_err().code(), "conflict");
+        let first = world.store.token_keys().await.unwrap();
+        let other = world.another_server().await;
+        assert_eq!(other.token_keys().await.unwrap().signing.public(), first.signing.public());
+        assert_eq!(kids(&first), [first.signing.public().kid()], "the first one signs at once");
+
+        // Published at once, on every server; it signs ten minutes later.
+        let second = rotate(false).await.unwrap();
+        assert_eq!(rotate(false).await.unwrap_err().code(), "conflict");
+        let both = other.token_keys().await.unwrap();
+        assert_eq!(both.signing.public(), first.signing.public());
+        assert_eq!(kids(&both), [first.signing.public().kid(), second.kid()]);
+        assert!(!world.store.token_key_is_due().await.unwrap());
+        world.clock.advance(10 * MINUTE);
+        assert_eq!(other.token_keys().await.unwrap().signing.public(), &second);
+        assert!(world.store.token_key_is_due().await.unwrap());
+        assert_eq!(sealed().await, 2);
+        tend().await;
+        tend().await;
+        assert!(!world.store.token_key_is_due().await.unwrap());
+        assert_eq!(sealed().await, 1);
+        assert_eq!(kids(&world.store.token_keys().await.unwrap()).len(), 2, "what it signed is still good");
+        world.clock.advance(10 * MINUTE);
+        assert_eq!(kids(&world.store.token_keys().await.unwrap()), [second.kid()]);
+
+        // A key that may be somebody else's is gone at once.
+        let third = rotate(true).await.unwrap();
+        let keys = other.token_keys().await.unwrap();
+        assert_eq!((keys.signing.public(), kids(&keys)), (&third, vec![third.kid().to_owned()]));
+        assert_eq!(sealed().await, 1);
+
+        // An old one is followed by itself.
+        world.clock.advance(90 * 24 * 60 * MINUTE);
+        assert!(world.store.token_key_is_due().await.unwrap());
+        tend().await;
+        assert_eq!(kids(&world.store.token_keys().await.unwrap()).len(), 2);
+        assert!(!world.store.token_key_is_due().await.unwrap());
         world.store.vault_check().await.unwrap();
     })
     .await;

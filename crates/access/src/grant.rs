@@ -1,0 +1,112 @@
+//! Who reaches what: the decision about grants, as a function of its inputs.
+//!
+//! Nothing is reached without a grant that names the user or one of their groups, and that covers the destination, the moment and, in a cluster,
+//! the namespace. No role in the tenant gives anything here; who is no member of it reaches nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{
+    DestinationId, DestinationKind, DestinationRole, Grant, GrantId, GroupId, Labels, Slug, Subject, Target, Timestamp,
+    UserId,
+};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The user.
+    pub user: UserId,
+    /// The tenant's groups that they are in.
+    pub groups: &'a BTreeSet<GroupId>,
+    /// Whether they are a member of the tenant at this moment, with an account that is not disabled.
+    pub is_member: bool,
+}
+
+/// Where to.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The destination.
+    pub id: DestinationId,
+    /// What it is.
+    pub kind: DestinationKind,
+    /// Its labels.
+    pub labels: &'a Labels,
+}
+
+/// What one role gives at a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Only in these namespaces; none: everywhere.
+    pub namespaces: Option<BTreeSet<Slug>>,
+    /// Until when all of this holds without another grant, not included; none: for good.
+    pub until: Option<Timestamp>,
+    /// The grants that it comes from.
+    pub grants: BTreeSet<GrantId>,
+}
+
+/// An end that never comes.
+const FOR_GOOD: Timestamp = Timestamp::from_millis(i64::MAX);
+
+/// Until when a grant holds, if it does now.
+fn holds(grant: &Grant, now: Timestamp) -> Option<Timestamp> {
+    let expires = grant.expires_at.unwrap_or(FOR_GOOD);
+    let closes = grant.hours.as_ref().map_or(Some(FOR_GOOD), |hours| hours.until(now))?;
+    (expires > now).then_some(expires.min(closes))
+}
+
+fn is_for(grant: &Grant, asker: Asker<'_>) -> bool {
+    match grant.subject {
+        Subject::User(user) => user == asker.user,
+        Subject::Group(group) => asker.groups.contains(&group),
+    }
+}
+
+/// Whether a target covers a destination.
+pub fn covers(target: &Target, place: Place<'_>) -> bool {
+    match target {
+        Target::Destination(id) => *id == place.id,
+        Target::Labels(wanted) => {
+            let has = place.labels.as_map();
+            !wanted.as_map().is_empty() && wanted.as_map().iter().all(|(name, value)| has.get(name) == Some(value))
+        }
+    }
+}
+
+/// What some grants give: until when, and which they are.
+type Given = (Timestamp, BTreeSet<GrantId>);
+
+/// What the asker reaches at a place at a moment, by role. Empty: nothing.
+pub fn decide(asker: Asker<'_>, place: Place<'_>, grants: &[Grant], now: Timestamp) -> BTreeMap<DestinationRole, Held> {
+    // By role and namespace (none: everywhere): until when, and from which grants.
+    let mut given: BTreeMap<(&DestinationRole, Option<&Slug>), Given> = BTreeMap::new();
+    for grant in grants {
+        // A host has no namespaces: a grant for one gives nothing there.
+        let fits = place.kind == DestinationKind::Kubernetes || grant.namespace.is_none();
+        if !asker.is_member || !fits || !is_for(grant, asker) || !covers(&grant.target, place) {
+            continue;
+        }
+        let Some(until) = holds(grant, now) else { continue };
+        given
+            .entry((&grant.role, grant.namespace.as_ref()))
+            .and_modify(|(known, ids)| {
+                *known = until.max(*known);
+                ids.insert(grant.id);
+            })
+            .or_insert_with(|| (until, BTreeSet::from([grant.id])));
+    }
+    let mut held: BTreeMap<DestinationRole, Held> = BTreeMap::new();
+    // In the order of the keys "everywhere" comes before any namespace of the same role.
+    for ((role, namespace), (until, ids)) in given {
+        let namespaces = namespace.map(|name| BTreeSet::from([name.clone()]));
+        let until = (until != FOR_GOOD).then_some(until);
+        match held.get_mut(role) {
+            None => drop(held.insert(role.clone(), Held { namespaces, until, grants: ids })),
+            Some(Held { namespaces: None, .. }) => {}
+            Some(Held { namespaces: Some(known), until: end, grants }) => {
+                known.extend(namespace.cloned());
+                *end = [*end, until].into_iter().flatten().min();
+                grants.extend(ids);
+            }
+        }
+    }
+    held
+}

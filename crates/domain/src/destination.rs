@@ -1,0 +1,119 @@
+//! Destinations: what is reached through Cairn, and as what.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::Error;
+
+/// What a destination is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DestinationKind {
+    /// A Kubernetes cluster.
+    Kubernetes,
+    /// A host that is reached by SSH.
+    Ssh,
+}
+
+impl DestinationKind {
+    /// Both kinds.
+    pub const ALL: [Self; 2] = [Self::Kubernetes, Self::Ssh];
+
+    /// The one spelling.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Ssh => "ssh",
+        }
+    }
+}
+
+impl fmt::Display for DestinationKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for DestinationKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        known.ok_or_else(|| {
+            Error::invalid("kind", format!("`{}` is neither `kubernetes` nor `ssh`", text.escape_debug()))
+        })
+    }
+}
+
+/// As what somebody reaches a destination: the name of a cluster role, or of a role on a host. 1 to 128 of letters, digits, `.`, `_`, `:` and
+/// `-`. Names that begin with `system:` are the cluster's own and no role that is given to people.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct DestinationRole(String);
+
+impl DestinationRole {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DestinationRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for DestinationRole {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let inside = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-');
+        let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        if text.len() > 128 || !begins || !text.bytes().all(inside) {
+            return Err(Error::invalid(
+                "role",
+                "use 1 to 128 of letters, digits, `.`, `_`, `:` and `-`, beginning with a letter or a digit",
+            ));
+        }
+        if text.get(..7).is_some_and(|prefix| prefix.eq_ignore_ascii_case("system:")) {
+            return Err(Error::invalid(
+                "role",
+                "roles that begin with `system:` are the cluster's own: use another one",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for DestinationRole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_plain_names_and_none_of_the_cluster_itself() {
+        for good in ["view", "cluster-admin", "team:deploy", "Ops_1.2", &"a".repeat(128), "systematic"] {
+            assert_eq!(good.parse::<DestinationRole>().unwrap().as_str(), good);
+        }
+        for bad in ["", " ", "a b", "a/b", "..", ":a", "-a", "a,b", "a\n", "system:masters", "System:x", "\u{e4}"] {
+            assert!(bad.parse::<DestinationRole>().is_err(), "{bad}");
+        }
+        assert!("a".repeat(129).parse::<DestinationRole>().is_err());
+        assert!(serde_json::from_str::<DestinationRole>("\"system:masters\"").is_err());
+    }
+
+    #[test]
+    fn a_kind_has_one_spelling() {
+        for kind in DestinationKind::ALL {
+            assert_eq!(kind.to_string().parse::<DestinationKind>().unwrap(), kind);
+        }
+        assert!("Kubernetes".parse::<DestinationKind>().is_err());
+    }
+}
