@@ -132,6 +132,8 @@ operations! {
     InvitationDelete "invitation_delete" tenant Write UsersManage;
     SignInPolicyShow "sign_in_policy_show" tenant Read UsersManage;
     SignInPolicyPut "sign_in_policy_put" tenant Write UsersManage fresh;
+    TargetPolicyShow "target_policy_show" tenant Read JobsManage;
+    TargetPolicyPut "target_policy_put" tenant Write UsersManage fresh;
     GroupRoleList "group_role_list" tenant Read UsersManage;
     GroupRolePut "group_role_put" tenant Write UsersManage fresh;
     GroupRoleDelete "group_role_delete" tenant Write UsersManage fresh;

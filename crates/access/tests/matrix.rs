@@ -29,7 +29,7 @@ macro_rules! decisions {
 
 decisions! {
     tenant [
-        MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
+        MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut TargetPolicyShow TargetPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
         GroupRoleList GroupRolePut GroupRoleDelete
         AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke RelayFollow RelayPolicyShow RelayPolicyPut EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate

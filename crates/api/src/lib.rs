@@ -53,6 +53,7 @@ mod scim;
 mod second_step;
 mod session;
 mod state;
+mod target_policy;
 mod tenant;
 mod throttle;
 mod token_key;
@@ -156,6 +157,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(member::member_list, member::member_put))
         .routes(routes!(member::member_delete))
         .routes(routes!(factor::sign_in_policy_show, factor::sign_in_policy_put))
+        .routes(routes!(target_policy::target_policy_show, target_policy::target_policy_put))
         .routes(routes!(member::invitation_list))
         .routes(routes!(member::invitation_delete))
         .routes(routes!(role::role_list))

@@ -47,6 +47,8 @@ mod scim;
 mod second_factor;
 #[path = "api/session.rs"]
 mod session;
+#[path = "api/target_policy.rs"]
+mod target_policy;
 #[path = "api/tenants_apart.rs"]
 mod tenants_apart;
 #[path = "api/things.rs"]

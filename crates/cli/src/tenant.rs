@@ -1,9 +1,10 @@
 //! Tenants.
 
 use clap::Subcommand;
+use domain::Network;
 use wire::factor::SignInPolicy;
 use wire::session::MyTenant;
-use wire::tenant::{Tenant, TenantCreate};
+use wire::tenant::{TargetPolicy, Tenant, TenantCreate};
 
 use crate::api::{Context, Paging};
 use crate::doc::Doc;
@@ -34,6 +35,15 @@ pub(crate) enum Command {
         /// Whether it is closed to sessions without a second factor
         #[arg(long, value_name = "true|false")]
         second_factor_required: Option<bool>,
+    },
+    /// Show which special addresses (127.0.0.0/8, link-local, metadata services) jobs may reach, or change it
+    TargetPolicy {
+        /// A network or an address to allow; may be given more than once. A metadata service only by its one address
+        #[arg(long, value_name = "NETWORK")]
+        allow: Vec<Network>,
+        /// One to allow no more, as it was named; may be given more than once
+        #[arg(long, value_name = "NETWORK")]
+        refuse: Vec<Network>,
     },
     /// Delete a tenant with everything in it
     Delete {
@@ -80,6 +90,29 @@ impl Command {
                     }
                 };
                 api.out.one(&policy)
+            }
+            Self::TargetPolicy { allow, refuse } => {
+                let api = cx.tenant()?;
+                let path = &["target-policy"];
+                let now = api.get(path).await?;
+                if allow.is_empty() && refuse.is_empty() {
+                    return api.out.one(&now);
+                }
+                let mut policy: TargetPolicy = now
+                    .parse()
+                    .map_err(|error| Failure::new(format!("the server's policy is not as expected: {error}")))?;
+                let mut names = policy.special_networks;
+                for network in refuse.iter().map(Network::to_string) {
+                    if !names.contains(&network) {
+                        let named = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                        let hint = format!("it names {named}");
+                        return Err(Failure::new(format!("the policy does not name `{network}`")).hint(hint));
+                    }
+                    names.retain(|name| *name != network);
+                }
+                names.extend(allow.iter().map(Network::to_string));
+                policy.special_networks = names;
+                api.out.one(&api.put(path, &policy).await?)
             }
             Self::Delete { target, yes } => {
                 let question = format!("Delete tenant `{target}` with its assets, findings and evidence?");

@@ -31,6 +31,8 @@ impl Limits {
     pub const NAME_CHARS: usize = 128;
     /// Most networks that an API key is limited to.
     pub const KEY_NETWORKS: usize = 32;
+    /// Most networks of a tenant's target policy.
+    pub const TARGET_NETWORKS: usize = 64;
     /// Most API keys of a tenant that are not revoked.
     pub const TENANT_KEYS: usize = 1_000;
     /// Most invitations of a tenant that wait.

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use transport::aws::Pacer;
 use transport::{
-    AwsClient, AwsConfig, AwsCredentials, AwsReach, HostReach, HttpClient, HttpConfig, HttpCredential, HttpReach,
-    Reach, Recorder,
+    AwsClient, AwsConfig, AwsCredentials, AwsReach, Guard, HostReach, HttpClient, HttpConfig, HttpCredential,
+    HttpReach, Reach, Recorder,
 };
 
 use crate::folder::Folder;
@@ -193,7 +193,7 @@ impl Live {
         let recorder = Arc::new(Recorder::default());
         let aws = options.credential.as_ref().and_then(|secret| AwsCredentials::from_secret_json(secret).ok());
         let aws = aws.map(|keys| {
-            let config = AwsConfig::from_settings(settings, options.loopback)?;
+            let config = AwsConfig::from_settings(settings, Guard::loopback(options.loopback))?;
             let pacer = Arc::new(Pacer::default());
             AwsClient::new(keys, config, pacer, Arc::clone(&recorder), Arc::clone(clock), Arc::clone(rng))
         });
@@ -202,7 +202,7 @@ impl Live {
             Some(secret) if aws.is_none() => Some(HttpCredential::from_secret_json(secret)?),
             _ => None,
         };
-        let config = HttpConfig { loopback: options.loopback, ..HttpConfig::default() };
+        let config = HttpConfig { guard: Guard::loopback(options.loopback), ..HttpConfig::default() };
         let http = HttpClient::new(http, config, recorder, Arc::clone(clock), Arc::clone(rng))?;
         Ok(Self { http, aws, credential })
     }

@@ -118,7 +118,7 @@ impl AwsPlugin {
                 url.as_str().ok_or_else(|| Error::invalid("endpoint_url", "use a URL such as `https://host:port`"))?;
             // Whether this machine may be called is the server's decision, made when the client is made.
             let check = Map::from_iter([("endpoint_url".to_owned(), Value::String(url.to_owned()))]);
-            transport::AwsConfig::from_settings(&check, true)
+            transport::AwsConfig::from_settings(&check, transport::Guard::widest())
                 .map_err(|error| Error::invalid("endpoint_url", error.to_string()))?;
         }
         Ok(Settings { regions, services, home, concurrency })

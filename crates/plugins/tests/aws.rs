@@ -20,7 +20,7 @@ use domain::{Coverage, CredentialId, Page, Result, ScopeId, Secret};
 use plugins::{AwsPlugin, JobConfig, Plugin, Sink};
 use serde_json::{Value, json};
 use testkit::{Moto, TestClock, TestRng};
-use transport::{AwsClient, AwsConfig, AwsCredentials, AwsReach, HostReach, Pacer, Reach, Recorder};
+use transport::{AwsClient, AwsConfig, AwsCredentials, AwsReach, Guard, HostReach, Pacer, Reach, Recorder};
 
 const SECRET_KEY: &str = "planted-signing-key-9999";
 const SESSION_TOKEN: &str = "planted-session-token-9998";
@@ -55,7 +55,7 @@ fn reach(url: &str, credentials: AwsCredentials, change: impl FnOnce(&mut AwsCon
     let recorder = Arc::new(Recorder::default());
     let mut config = AwsConfig {
         endpoint_url: Some(url.to_owned()),
-        loopback: true,
+        guard: Guard::loopback(true),
         backoff: Duration::from_millis(1),
         ..AwsConfig::default()
     };

@@ -20,7 +20,7 @@ use domain::{Coverage, CredentialId, Page, Result, ScopeId, Secret, Timestamp};
 use plugins::{AwsPlugin, HostPlugin, Plugin, Sink};
 use serde_json::{Value, json};
 use testkit::{Moto, TestClock, TestRng};
-use transport::{AwsClient, AwsConfig, AwsCredentials, AwsReach, HostReach, LocalHost, Pacer, Reach, Recorder};
+use transport::{AwsClient, AwsConfig, AwsCredentials, AwsReach, Guard, HostReach, LocalHost, Pacer, Reach, Recorder};
 
 #[derive(Default)]
 struct Reached {
@@ -75,7 +75,7 @@ async fn account(moto: &Moto) -> Vec<Page> {
     let credentials = AwsCredentials::from_secret_json(&Secret::new(keys.to_string())).unwrap();
     let config = AwsConfig {
         endpoint_url: Some(moto.url.clone()),
-        loopback: true,
+        guard: Guard::loopback(true),
         backoff: Duration::from_millis(1),
         ..AwsConfig::default()
     };

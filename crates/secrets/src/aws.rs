@@ -12,6 +12,7 @@ use domain::{Clock, Secret};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
+use transport::Guard;
 use transport::aws::credentials::SigningKeys;
 use transport::aws::{endpoint, sign};
 use transport::web::{WebClient, WebConfig};
@@ -75,7 +76,7 @@ impl Aws {
                 ));
             }
         };
-        let client = WebClient::new(WebConfig { loopback: it.loopback, ..WebConfig::default() })
+        let client = WebClient::new(WebConfig { guard: Guard::loopback(it.loopback), ..WebConfig::default() })
             .map_err(|error| SecretError::new(name, error.to_string()))?;
         let clock = Arc::clone(&around.clock);
         Ok(Self { name: name.to_owned(), endpoint: it.endpoint, region, source, client, clock, keys: Mutex::new(None) })

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use transport::Guard;
 use transport::web::{WebClient, WebConfig, WebRequest};
 
 use crate::error::{Result, SecretError};
@@ -115,8 +116,9 @@ impl Store for Kubernetes {
         let token = account_token(&self.name, &self.account.join("token"))?;
         let ca = self.account.join("ca.crt");
         let extra_roots = if ca.exists() || !self.loopback { authorities(&self.name, &ca)? } else { Vec::new() };
-        let client = WebClient::new(WebConfig { loopback: self.loopback, extra_roots, ..WebConfig::default() })
-            .map_err(|error| self.no(error.to_string()))?;
+        let client =
+            WebClient::new(WebConfig { guard: Guard::loopback(self.loopback), extra_roots, ..WebConfig::default() })
+                .map_err(|error| self.no(error.to_string()))?;
         let url = format!("{}/api/v1/namespaces/{namespace}/secrets/{secret}", address.trim_end_matches('/'));
         let request = WebRequest::new(Method::GET, &url)
             .map_err(|error| self.no(error.to_string()))?

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
+use transport::Guard;
 use transport::web::{WebClient, WebConfig, WebReply, WebRequest};
 
 use crate::error::{Result, SecretError};
@@ -143,8 +144,9 @@ impl Vault {
             return Err(no("`kv_version` is 1 or 2"));
         }
         let extra_roots = it.ca_file.map_or(Ok(Vec::new()), |path| authorities(name, &path))?;
-        let client = WebClient::new(WebConfig { loopback: it.loopback, extra_roots, ..WebConfig::default() })
-            .map_err(|error| no(&error.to_string()))?;
+        let client =
+            WebClient::new(WebConfig { guard: Guard::loopback(it.loopback), extra_roots, ..WebConfig::default() })
+                .map_err(|error| no(&error.to_string()))?;
         let mount = |text: String| text.trim_matches('/').to_owned();
         Ok(Self {
             name: name.to_owned(),

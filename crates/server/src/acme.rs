@@ -35,6 +35,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+use transport::Guard;
 use transport::web::{WebClient, WebConfig, WebRequest};
 use zeroize::Zeroizing;
 
@@ -130,7 +131,7 @@ impl Acme {
         // Only an ACME server that was configured to be on this machine may be on this machine.
         let loopback = is_loopback(&directory);
         let web = WebClient::new(WebConfig {
-            loopback,
+            guard: Guard::loopback(loopback),
             extra_roots,
             timeout: Duration::from_secs(30),
             ..WebConfig::default()

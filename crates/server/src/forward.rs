@@ -17,6 +17,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 use store::{AuditRecord, Store};
 use tokio_util::sync::CancellationToken;
+use transport::Guard;
 use transport::syslog::SyslogClient;
 use transport::web::{WebClient, WebConfig, WebRequest};
 use wire::siem::{Format, syslog};
@@ -70,7 +71,8 @@ impl Forward {
                     .ok()
                     .filter(|_| !token.is_empty())
                     .with_context(|| format!("{}: token_file holds no token", name()))?;
-                let config = WebConfig { loopback: section.loopback, extra_roots: roots, ..WebConfig::default() };
+                let config =
+                    WebConfig { guard: Guard::loopback(section.loopback), extra_roots: roots, ..WebConfig::default() };
                 WebRequest::new(Method::POST, &section.url).with_context(name)?;
                 let client = WebClient::new(config).with_context(name)?;
                 Way::Hec { client, url: section.url.clone(), token: Secret::new(token.as_bytes().to_vec()) }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio_util::sync::CancellationToken;
-use transport::{WebClient, WebConfig};
+use transport::{Guard, WebClient, WebConfig};
 
 use crate::config::IdentitySection;
 
@@ -25,7 +25,7 @@ pub(crate) fn client(config: &IdentitySection) -> anyhow::Result<WebClient> {
             all
         }
     };
-    Ok(WebClient::new(WebConfig { loopback: config.loopback, extra_roots, ..WebConfig::default() })?)
+    Ok(WebClient::new(WebConfig { guard: Guard::loopback(config.loopback), extra_roots, ..WebConfig::default() })?)
 }
 
 /// Asks the providers until the server stops. A failure is logged, and tried again a minute later.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{OpCtx, ops};
-use domain::{Clock, Error, Result, Rng, Secret, TenantId};
+use domain::{Clock, Error, Network, Result, Rng, Secret, TenantId};
 use store::{JobRow, Store};
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
@@ -15,6 +15,8 @@ pub(crate) struct Opener {
     pub(crate) store: Store,
     pub(crate) pacer: Arc<Pacer>,
     pub(crate) loopback_targets: bool,
+    /// What tenants may allow of this server's own surroundings.
+    pub(crate) special_targets: Vec<Network>,
     pub(crate) call_timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
@@ -30,8 +32,19 @@ impl Opener {
         recorder: Arc<Recorder>,
         cancelled: CancellationToken,
     ) -> Result<TaskReach> {
+        let guard = self.guard(&self.policy(ctx, tenant).await?).up_to(&self.special_targets);
         let credential = self.credential(ctx, tenant, job).await?;
-        self.opened(job, credential, recorder, cancelled)
+        self.opened(job, credential, guard, recorder, cancelled)
+    }
+
+    /// The special networks that a tenant's target policy names.
+    pub(crate) async fn policy(&self, ctx: &OpCtx, tenant: TenantId) -> Result<Vec<Network>> {
+        let permit = ctx.authorize::<ops::TargetPolicyShow>(tenant)?;
+        self.store.read(permit).await?.target_policy_show().await
+    }
+
+    fn guard(&self, policy: &[Network]) -> Guard {
+        Guard::loopback(self.loopback_targets).allowing(policy.iter().copied())
     }
 
     /// The job's credential, whose use is in the audit log before it is here.
@@ -57,20 +70,21 @@ impl Opener {
         }
     }
 
-    /// Refuses what a task of this server would not reach, for tasks that run elsewhere.
-    pub(crate) fn check(&self, job: &JobRow, credential: Option<&OpenCredential>) -> Result<()> {
+    /// Refuses what is no target by the tenant's policy, for tasks that run elsewhere: what is special there is the tenant's own.
+    pub(crate) fn check(&self, job: &JobRow, credential: Option<&OpenCredential>, policy: &[Network]) -> Result<()> {
         let copy = credential.map(|credential| OpenCredential {
             id: credential.id,
             kind: credential.kind.clone(),
             secret: Secret::new(credential.secret.expose()),
         });
-        self.opened(job, copy, Arc::default(), CancellationToken::new()).map(drop)
+        self.opened(job, copy, self.guard(policy), Arc::default(), CancellationToken::new()).map(drop)
     }
 
     fn opened(
         &self,
         job: &JobRow,
         credential: Option<OpenCredential>,
+        guard: Guard,
         recorder: Arc<Recorder>,
         cancelled: CancellationToken,
     ) -> Result<TaskReach> {
@@ -78,7 +92,7 @@ impl Opener {
             plugin: &job.plugin,
             config: &job.config,
             credential,
-            guard: Guard::loopback(self.loopback_targets),
+            guard,
             call_timeout: self.call_timeout,
             pacer: Arc::clone(&self.pacer),
             recorder,

@@ -92,6 +92,7 @@ impl Runner {
             store: store.clone(),
             pacer: Arc::new(Pacer::default()),
             loopback_targets: section.loopback_targets,
+            special_targets: section.special_targets.clone(),
             call_timeout: Duration::from_secs(u64::from(section.call_timeout_s)),
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
@@ -283,7 +284,8 @@ impl Runner {
     /// refused here already.
     async fn start(&self, claim: &Claim, job: &store::JobRow, connected: &Connected, work: Work) -> Result<TaskStart> {
         let opened = self.opener.credential(&self.ctx(claim), claim.tenant, job).await?;
-        self.opener.check(job, opened.as_ref())?;
+        let special_networks = self.opener.policy(&self.ctx(claim), claim.tenant).await?;
+        self.opener.check(job, opened.as_ref(), &special_networks)?;
         let mut start = TaskStart {
             job: job.id,
             work,
@@ -291,7 +293,7 @@ impl Runner {
             config: job.config.clone(),
             credential: None,
             call_timeout_ms: u64::try_from(self.opener.call_timeout.as_millis()).unwrap_or(u64::MAX),
-            special_networks: Vec::new(),
+            special_networks,
             loopback_targets: self.opener.loopback_targets,
         };
         start.credential = opened.map(|credential| remote::seal(connected, &start, &credential)).transpose()?;

@@ -50,6 +50,8 @@ mod second_factor;
 mod snmp;
 #[path = "journey/ssh.rs"]
 mod ssh;
+#[path = "journey/target_policy.rs"]
+mod target_policy;
 #[path = "journey/world.rs"]
 mod world;
 #[path = "journey/wrong_turns.rs"]

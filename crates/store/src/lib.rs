@@ -56,6 +56,7 @@ mod sign_in;
 mod signal;
 mod statement;
 mod table;
+mod target_policy;
 mod tenant;
 mod unit;
 mod user;

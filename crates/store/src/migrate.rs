@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (10, include_str!("../migrations/0010_fleet.sql")),
     (11, include_str!("../migrations/0011_relay.sql")),
     (12, include_str!("../migrations/0012_report.sql")),
+    (13, include_str!("../migrations/0013_target_policy.sql")),
     (14, include_str!("../migrations/0014_relay_policy.sql")),
     (15, include_str!("../migrations/0015_restored_user.sql")),
     (16, include_str!("../migrations/0016_coverage.sql")),

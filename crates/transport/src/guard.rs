@@ -1,10 +1,12 @@
 //! Which addresses a target may have. Every transport asks here about the address that it connects to, never about a name.
 //!
 //! Special addresses lead to the machine that makes the call, to its platform's secrets or to nobody in particular. A tenant's target
-//! policy may allow some of them; what is neither one machine's nor one service's address is never a target.
+//! policy may allow some of them, on a server as far as the installation lets it; what is neither one machine's nor one service's address
+//! is never a target.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use domain::Network;
@@ -95,14 +97,55 @@ pub fn special(address: IpAddr) -> Option<Special> {
     }
 }
 
+/// Networks of which a tenant's policy may allow all or a part; besides them each metadata service, by its one address.
+const ALLOWABLE: [&str; 4] = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"];
+static ALLOWABLE_NETWORKS: LazyLock<Vec<Network>> =
+    LazyLock::new(|| ALLOWABLE.iter().filter_map(|text| text.parse().ok()).collect());
+
+/// Whether a policy may name a network; why not, as words behind it.
+pub fn allowable(network: &Network) -> Result<(), &'static str> {
+    let (first, is_one) = (network.first(), network.is_one_address());
+    if matches!(first, IpAddr::V6(ip) if is_one && embedded(ip).is_some()) {
+        return Err("is an IPv4 address in another form: name the IPv4 address");
+    }
+    let all = |range: &Network| range.contains(first) && range.host_bits() >= network.host_bits();
+    let is_service = is_one && special(first) == Some(Special::Metadata);
+    if is_service || ALLOWABLE_NETWORKS.iter().any(all) {
+        return Ok(());
+    }
+    Err(match special(first) {
+        Some(Special::Unspecified | Special::Multicast | Special::Broadcast) => "is never a target",
+        _ => {
+            "holds addresses that are not special, which are targets anyhow: name 127.0.0.0/8, ::1/128, 169.254.0.0/16, fe80::/10, parts of \
+             them, or the one address of a metadata service"
+        }
+    })
+}
+
 /// An address that may not be connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is {special}, which may not be a target here")]
+#[error("{address} is {special}, which may not be a target here{}", self.hint())]
 pub struct Refused {
     /// The address.
     pub address: IpAddr,
     /// What is special about it.
     pub special: Special,
+    /// Whether the tenant's policy allows it, and only the installation does not.
+    pub by_installation: bool,
+}
+
+impl Refused {
+    /// What to change, where something can be.
+    fn hint(&self) -> &'static str {
+        match self.special {
+            _ if self.by_installation => {
+                ": the tenant's target policy allows it, the server's `discovery.special_targets` does not (a relay is the tenant's own)"
+            }
+            Special::Loopback | Special::LinkLocal => ": the tenant's target policy does not name it",
+            Special::Metadata => ": the tenant's target policy does not name exactly this address",
+            Special::Unspecified | Special::Multicast | Special::Broadcast | Special::Outside => "",
+        }
+    }
 }
 
 impl From<Refused> for CallError {
@@ -116,13 +159,24 @@ impl From<Refused> for CallError {
 pub struct Guard {
     loopback: bool,
     allowed: Vec<Network>,
+    up_to: Option<Vec<Network>>,
     within: Vec<Network>,
+}
+
+/// Whether one of these networks names an address; `exactly`: and no other beside it.
+fn named(networks: &[Network], address: IpAddr, exactly: bool) -> bool {
+    networks.iter().any(|network| network.contains(address) && (!exactly || network.is_one_address()))
 }
 
 impl Guard {
     /// Whether this machine may be a target: the installation's decision.
     pub fn loopback(loopback: bool) -> Self {
-        Self { loopback, allowed: Vec::new(), within: Vec::new() }
+        Self { loopback, ..Self::default() }
+    }
+
+    /// What a policy can allow at most, but for metadata services: to look at settings where it is not known yet which policy counts.
+    pub fn widest() -> Self {
+        Self::default().allowing(ALLOWABLE_NETWORKS.iter().copied())
     }
 
     /// Also the special addresses inside these networks: the tenant's target policy. A metadata service is allowed only by a network that is
@@ -133,6 +187,14 @@ impl Guard {
         self
     }
 
+    /// Of what [`Guard::allowing`] says only what these networks name too, in the same way: what the installation lets tenants allow
+    /// of its own machine. Not said: no such limit.
+    #[must_use]
+    pub fn up_to(mut self, networks: &[Network]) -> Self {
+        self.up_to = Some(networks.to_vec());
+        self
+    }
+
     /// Only addresses inside these networks, whatever else is allowed; none named: no such limit.
     #[must_use]
     pub fn within(mut self, networks: &[Network]) -> Self {
@@ -140,14 +202,16 @@ impl Guard {
         self
     }
 
-    /// The networks of [`Guard::within`].
-    pub fn networks(&self) -> &[Network] {
-        &self.within
-    }
-
     /// Whether the installation lets this machine be a target.
     pub fn allows_loopback(&self) -> bool {
         self.loopback
+    }
+
+    /// Whether a URL may name this host, as far as that can be told before its name is resolved.
+    pub(crate) fn check_host(&self, host: &str) -> Result<(), Refused> {
+        let host = host.trim_matches(['[', ']']);
+        let local = || host.eq_ignore_ascii_case("localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        host.parse().ok().or_else(local).map_or(Ok(()), |address| self.check(address))
     }
 
     /// Whether an address may be connected to.
@@ -157,19 +221,23 @@ impl Guard {
             IpAddr::V4(_) => address,
         };
         if !self.within.is_empty() && !self.within.iter().any(|network| network.contains(real)) {
-            return Err(Refused { address, special: Special::Outside });
+            return Err(Refused { address, special: Special::Outside, by_installation: false });
         }
         let Some(special) = special(address) else { return Ok(()) };
-        let named = |exactly: bool| {
-            self.allowed.iter().any(|network| network.contains(real) && (!exactly || network.is_one_address()))
+        let exactly = match special {
+            Special::Loopback if self.loopback => return Ok(()),
+            Special::Loopback | Special::LinkLocal => false,
+            Special::Metadata => true,
+            Special::Unspecified | Special::Multicast | Special::Broadcast | Special::Outside => {
+                return Err(Refused { address, special, by_installation: false });
+            }
         };
-        let allowed = match special {
-            Special::Unspecified | Special::Multicast | Special::Broadcast | Special::Outside => false,
-            Special::Loopback => self.loopback || named(false),
-            Special::LinkLocal => named(false),
-            Special::Metadata => named(true),
-        };
-        if allowed { Ok(()) } else { Err(Refused { address, special }) }
+        let by_tenant = named(&self.allowed, real, exactly);
+        let by_installation = self.up_to.as_ref().is_none_or(|networks| named(networks, real, exactly));
+        if by_tenant && by_installation {
+            return Ok(());
+        }
+        Err(Refused { address, special, by_installation: by_tenant })
     }
 
     /// The addresses of a name or an address in text. Where one of them is refused all are: a name that changes its mind is no target.
@@ -310,6 +378,64 @@ mod tests {
         assert!(
             Guard::loopback(true).check(ip("127.0.0.1")).is_ok() && Guard::loopback(true).check(ip("fe80::1")).is_err()
         );
+    }
+
+    #[test]
+    fn attack_64_on_a_server_a_tenant_allows_no_more_than_the_installation_does() {
+        let networks = |texts: &[&str]| -> Vec<Network> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let guard =
+            |tenant: &[&str], server: &[&str]| Guard::default().allowing(networks(tenant)).up_to(&networks(server));
+        for (tenant, server, address, allowed) in [
+            (&["127.0.0.0/8"][..], &["127.0.0.0/8"][..], "127.0.0.1", true),
+            (&["127.0.0.1"], &["127.0.0.0/8"], "127.0.0.1", true),
+            (&["127.0.0.0/8"], &["127.0.0.9"], "127.0.0.9", true),
+            (&["127.0.0.0/8"], &["127.0.0.9"], "127.0.0.1", false),
+            (&["127.0.0.0/8"], &[], "127.0.0.1", false),
+            (&[], &["127.0.0.0/8"], "127.0.0.1", false),
+            (&["169.254.169.254"], &["169.254.0.0/16"], "169.254.169.254", false),
+            (&["169.254.0.0/16"], &["169.254.169.254"], "169.254.169.254", false),
+            (&["169.254.169.254"], &["169.254.169.254"], "::ffff:169.254.169.254", true),
+        ] {
+            let checked = guard(tenant, server).check(ip(address));
+            assert_eq!(checked.is_ok(), allowed, "{tenant:?} {server:?} {address}: {checked:?}");
+        }
+        let says = |tenant: &[&str]| guard(tenant, &[]).check(ip("127.0.0.1")).unwrap_err().to_string();
+        assert!(says(&["127.0.0.1"]).contains("`discovery.special_targets` does not"));
+        assert!(says(&[]).contains("the tenant's target policy does not name it"));
+    }
+
+    #[test]
+    fn a_policy_names_special_networks_and_nothing_by_the_way() {
+        let checked = |text: &str| allowable(&text.parse().unwrap());
+        for good in [
+            "127.0.0.1",
+            "127.0.0.0/8",
+            "127.8.0.0/16",
+            "::1",
+            "169.254.0.0/16",
+            "169.254.169.254",
+            "fe80::/10",
+            "fe80::1",
+            "fd00:ec2::254",
+            "168.63.129.16",
+        ] {
+            assert_eq!(checked(good), Ok(()), "{good}");
+        }
+        for (bad, part) in [
+            ("0.0.0.0/0", "never a target"),
+            ("::/0", "never a target"),
+            ("224.0.0.1", "never a target"),
+            ("255.255.255.255", "never a target"),
+            ("10.0.0.0/8", "not special"),
+            ("126.0.0.0/7", "not special"),
+            ("168.63.129.16/31", "not special"),
+            ("fd00:ec2::/32", "not special"),
+            ("192.0.2.1", "not special"),
+            ("64:ff9b::7f00:1", "name the IPv4 address"),
+            ("2002:7f00:1::", "name the IPv4 address"),
+        ] {
+            assert!(checked(bad).is_err_and(|why| why.contains(part)), "{bad}: {:?}", checked(bad));
+        }
     }
 
     #[tokio::test]

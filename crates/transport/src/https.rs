@@ -22,6 +22,7 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
 use crate::aws::error::clean;
+use crate::guard::Guard;
 use crate::web::{WebClient, WebConfig, WebError, WebReply, WebRequest};
 use crate::{CallError, CallRecord, CallTag, HttpCall, HttpReach, Recorder, Reply, RequestRecord, ResponseRecord};
 
@@ -179,8 +180,8 @@ fn is_reserved(header: &str) -> bool {
 /// How to call.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// Whether the service may be this machine: for test doubles.
-    pub loopback: bool,
+    /// Which addresses the service may have.
+    pub guard: Guard,
     /// Longest time for one try, from connecting to the reply's last byte.
     pub call_timeout: Duration,
     /// Longest reply, in bytes.
@@ -192,7 +193,7 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            loopback: false,
+            guard: Guard::default(),
             call_timeout: Duration::from_secs(30),
             reply_bytes_max: 2 * 1_024 * 1_024,
             backoff: Duration::from_millis(250),
@@ -271,7 +272,7 @@ impl HttpClient {
         rng: Arc<dyn Rng>,
     ) -> Result<Self, CallError> {
         let web = WebClient::new(WebConfig {
-            loopback: config.loopback,
+            guard: config.guard.clone(),
             timeout: config.call_timeout,
             reply_bytes_max: config.reply_bytes_max,
             extra_roots: credential.as_ref().map(|found| found.authorities.clone()).unwrap_or_default(),

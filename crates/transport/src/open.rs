@@ -125,9 +125,8 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
         Some(OpenCredential { kind, secret, .. }) => match kind.as_str() {
             "aws-keys" | "aws-assume-role" => {
                 let credentials = AwsCredentials::from_secret_json(secret)?;
-                let mut config = AwsConfig::from_settings(job.config, job.guard.allows_loopback())?;
+                let mut config = AwsConfig::from_settings(job.config, job.guard)?;
                 config.call_timeout = job.call_timeout;
-                config.networks = job.guard.networks().to_vec();
                 let client = AwsClient::new(credentials, config, job.pacer, job.recorder, job.clock, job.rng)?;
                 reach.aws = Some(client);
             }
@@ -145,7 +144,7 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
                 reach.snmp = Some(client);
             }
             "http-bearer" | "http-basic" | "http-header" => {
-                let config = https(&job.guard, job.call_timeout);
+                let config = HttpConfig { guard: job.guard, call_timeout: job.call_timeout, ..HttpConfig::default() };
                 let credential = Some(HttpCredential::from_secret_json(secret)?);
                 reach.http = Some(HttpClient::new(credential, config, job.recorder, job.clock, job.rng)?);
             }
@@ -159,15 +158,11 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
         }
         None if job.plugin == "network-scan" => reach.scan = Some(Scanner::new(job.guard, job.clock, job.recorder)),
         None => {
-            let config = https(&job.guard, job.call_timeout);
+            let config = HttpConfig { guard: job.guard, call_timeout: job.call_timeout, ..HttpConfig::default() };
             reach.http = Some(HttpClient::new(None, config, job.recorder, job.clock, job.rng)?);
         }
     }
     Ok(reach)
-}
-
-fn https(guard: &Guard, call_timeout: Duration) -> HttpConfig {
-    HttpConfig { loopback: guard.allows_loopback(), call_timeout, ..HttpConfig::default() }
 }
 
 impl Reach for TaskReach {

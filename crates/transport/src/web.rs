@@ -21,10 +21,8 @@ use crate::guard::Guard;
 /// What a client may do.
 #[derive(Debug, Clone)]
 pub struct WebConfig {
-    /// Whether the service may be this machine, and then also speak plain HTTP.
-    pub loopback: bool,
-    /// The only networks that may be connected to; none named: no such limit.
-    pub networks: Vec<domain::Network>,
+    /// Which addresses the service may have. Where it is this machine and may be, it may also speak plain HTTP.
+    pub guard: Guard,
     /// Services of the machine's own platform (instance metadata, a container's credential endpoint) that may be called although their
     /// addresses are refused otherwise, in plain HTTP: each by its exact address and port. No name leads to them.
     pub local_services: Vec<SocketAddr>,
@@ -43,8 +41,7 @@ pub struct WebConfig {
 impl Default for WebConfig {
     fn default() -> Self {
         Self {
-            loopback: false,
-            networks: Vec::new(),
+            guard: Guard::default(),
             local_services: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(15),
@@ -179,12 +176,12 @@ impl WebClient {
 
     /// Whether the service may be this machine.
     pub fn allows_loopback(&self) -> bool {
-        self.config.loopback
+        self.config.guard.allows_loopback()
     }
 
     /// Sends it once and reads the whole reply.
     pub async fn send(&self, request: WebRequest) -> Result<WebReply, WebError> {
-        check_url(&request.url, self.config.loopback, &self.config.local_services)?;
+        check_url(&request.url, &self.config.guard, &self.config.local_services)?;
         let host = place(&request.url);
         let exchange = async {
             let WebRequest { method, url, headers, body } = request;
@@ -216,9 +213,10 @@ fn place(url: &Url) -> String {
 }
 
 /// HTTPS anywhere that is not forbidden; plain HTTP only to this machine where that is allowed; no user name.
-fn check_url(url: &Url, loopback: bool, local_services: &[SocketAddr]) -> Result<(), WebError> {
+fn check_url(url: &Url, guard: &Guard, local_services: &[SocketAddr]) -> Result<(), WebError> {
     let wrong = |why| Err(WebError::Url { url: place(url), why });
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_refused = guard.check_host(host).is_err();
     let address = host.parse::<IpAddr>().ok();
     let local = address.is_some_and(|ip| ip.is_loopback()) || host.eq_ignore_ascii_case("localhost");
     let is_local_service = address
@@ -229,15 +227,17 @@ fn check_url(url: &Url, loopback: bool, local_services: &[SocketAddr]) -> Result
     }
     match url.scheme() {
         "https" => {}
-        "http" if local && loopback => {}
+        "http" if local && !is_refused => {}
         "http" => return wrong("uses plain http: use https"),
         _ => return wrong("is not https"),
     }
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("holds a user name: remove it");
     }
-    if address.is_some_and(|ip| Guard::loopback(loopback).check(ip).is_err()) || (local && !loopback) {
-        return wrong("points at this machine or at a link-local address, which is refused");
+    if is_refused {
+        return wrong(
+            "points at this machine, at a link-local address or outside of the allowed networks, which is refused",
+        );
     }
     Ok(())
 }
@@ -294,7 +294,7 @@ pub(crate) fn connector(config: &WebConfig) -> Result<reqwest::Client, String> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .dns_resolver(Resolver(Guard::loopback(config.loopback).within(&config.networks)))
+        .dns_resolver(Resolver(config.guard.clone()))
         .connect_timeout(config.connect_timeout)
         .pool_max_idle_per_host(config.idle_connections)
         .user_agent(concat!("cairn/", env!("CARGO_PKG_VERSION")))
@@ -310,7 +310,8 @@ mod tests {
     use super::*;
 
     fn client(change: impl FnOnce(&mut WebConfig)) -> WebClient {
-        let mut config = WebConfig { loopback: true, timeout: Duration::from_secs(5), ..WebConfig::default() };
+        let mut config =
+            WebConfig { guard: Guard::loopback(true), timeout: Duration::from_secs(5), ..WebConfig::default() };
         change(&mut config);
         WebClient::new(config).unwrap()
     }
@@ -365,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn attack_64_this_machine_and_metadata_services_are_refused_however_they_are_spelled() {
-        let strict = client(|config| config.loopback = false);
+        let strict = client(|config| config.guard = Guard::default());
         for url in [
             "https://127.0.0.1/",
             "https://localhost/",
@@ -388,7 +389,7 @@ mod tests {
         }
         // The exception for one service is for exactly that: not its neighbour, not another port, not a name, not a user.
         let config = WebConfig { local_services: vec!["169.254.170.2:80".parse().unwrap()], ..WebConfig::default() };
-        let check = |url: &str| check_url(&Url::parse(url).unwrap(), false, &config.local_services);
+        let check = |url: &str| check_url(&Url::parse(url).unwrap(), &config.guard, &config.local_services);
         assert!(check("http://169.254.170.2/v2/credentials").is_ok());
         for url in [
             "http://169.254.170.2:8080/",
@@ -398,6 +399,20 @@ mod tests {
             "http://127.0.0.1/",
         ] {
             assert!(check(url).is_err(), "{url}");
+        }
+        // A tenant's policy allows what it names here too, and the limits of a relay hold for what is written as an address.
+        let named = |text: &str| Guard::default().allowing([text.parse().unwrap()]);
+        for (guard, url, allowed) in [
+            (named("127.0.0.1"), "http://127.0.0.1:9/", true),
+            (named("127.0.0.1"), "http://localhost:9/", true),
+            (named("127.0.0.2"), "https://127.0.0.1/", false),
+            (named("169.254.169.254"), "https://169.254.169.254/", true),
+            (named("169.254.0.0/16"), "https://169.254.169.254/", false),
+            (named("169.254.169.254"), "http://169.254.169.254/", false),
+            (Guard::default().within(&["10.0.0.0/8".parse().unwrap()]), "https://10.0.0.1/", true),
+            (Guard::default().within(&["10.0.0.0/8".parse().unwrap()]), "https://192.0.2.1/", false),
+        ] {
+            assert_eq!(check_url(&Url::parse(url).unwrap(), &guard, &[]).is_ok(), allowed, "{url} {guard:?}");
         }
         let error = get(&strict, "https://localhost.:9/").await.unwrap_err();
         assert!(matches!(error, WebError::Unreachable { .. }), "a name that resolves to this machine: {error}");

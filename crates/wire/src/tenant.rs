@@ -32,3 +32,11 @@ pub struct Tenant {
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
+
+/// Which special addresses (this machine's own, link-local ones, metadata services) the tenant's jobs may reach. All others need no naming.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetPolicy {
+    /// Networks such as `169.254.10.0/24` or `127.0.0.1`, 64 at most; a metadata service only by its one address.
+    pub special_networks: Vec<String>,
+}

@@ -242,6 +242,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "enroll" => Machine::new(world).enroll_body("et_none", FleetKind::Agent, "web-01"),
         "agent_renew" | "relay_renew" => json!({"version": "1.0.0"}),
         "agent_label" | "relay_label" => json!({"labels": {"site": "berlin"}}),
+        "target_policy_put" => json!({"special_networks": ["127.0.0.1"]}),
         "relay_policy_put" => json!({"authorities": "", "certificate_required": false}),
         "cli_session_create" | "device_code_create" => json!({"client": "test"}),
         "device_token_create" => json!({"device_code": "a".repeat(43)}),

@@ -17,7 +17,7 @@ use domain::{Clock as _, Digest, Secret, TenantId};
 use http::{Method, Request};
 use serde_json::{Value, json};
 use store::NewProvider;
-use transport::{WebClient, WebConfig, WebRequest};
+use transport::{Guard, WebClient, WebConfig, WebRequest};
 
 use crate::world::{Answer, World, plant_once, planted};
 
@@ -204,7 +204,7 @@ impl Double {
 
 /// A client for providers on this machine.
 pub(crate) fn client() -> WebClient {
-    let config = WebConfig { loopback: true, timeout: Duration::from_secs(10), ..WebConfig::default() };
+    let config = WebConfig { guard: Guard::loopback(true), timeout: Duration::from_secs(10), ..WebConfig::default() };
     WebClient::new(config).unwrap()
 }
 

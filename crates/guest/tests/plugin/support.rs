@@ -15,7 +15,7 @@ use guest::{Folder, GuestPlugin, Surroundings};
 use plugins::{Plugin as _, Sink};
 use serde_json::{Map, Value, json};
 use testkit::{TestClock, TestRng, python_plugin};
-use transport::{AwsReach, HostReach, HttpClient, HttpConfig, HttpCredential, HttpReach, Reach, Recorder};
+use transport::{AwsReach, Guard, HostReach, HttpClient, HttpConfig, HttpCredential, HttpReach, Reach, Recorder};
 
 pub(crate) fn surroundings() -> Surroundings {
     Surroundings { launcher: env!("CARGO_BIN_EXE_plugin-launch").into(), runtimes: python_plugin::runtimes() }
@@ -84,7 +84,7 @@ impl TestReach {
         let id = credential.as_ref().map(|_| CredentialId::generate(&*clock, &*rng));
         let credential = credential
             .map(|fields| HttpCredential::from_secret_json(&Secret::new(fields.to_string().into_bytes())).unwrap());
-        let config = HttpConfig { loopback: true, ..HttpConfig::default() };
+        let config = HttpConfig { guard: Guard::loopback(true), ..HttpConfig::default() };
         let http = HttpClient::new(credential, config, Arc::new(Recorder::default()), clock, rng).unwrap();
         Self { http, credential: id, cancelled: AtomicBool::new(false) }
     }

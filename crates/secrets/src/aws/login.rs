@@ -8,6 +8,7 @@ use std::time::Duration;
 use domain::{Secret, Timestamp};
 use http::{HeaderName, HeaderValue, Method, header};
 use serde::Deserialize;
+use transport::Guard;
 use transport::aws::credentials::SigningKeys;
 use transport::aws::{endpoint, sigv4};
 use transport::web::{WebClient, WebConfig, WebReply, WebRequest};
@@ -42,7 +43,7 @@ struct Answer {
 fn client(name: &str, local: &[&str], loopback: bool) -> Result<WebClient> {
     let local_services = local.iter().filter_map(|address| address.parse::<SocketAddr>().ok()).collect();
     let config = WebConfig {
-        loopback,
+        guard: Guard::loopback(loopback),
         local_services,
         connect_timeout: Duration::from_secs(2),
         timeout: Duration::from_secs(5),

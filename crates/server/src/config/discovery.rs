@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
+use domain::Network;
 use serde::{Deserialize, Serialize};
+use transport::guard::allowable;
 use utoipa::ToSchema;
 
 use super::{As, Key};
@@ -22,6 +24,10 @@ pub(crate) struct DiscoverySection {
     pub(crate) call_timeout_s: u32,
     /// Let `endpoint_url` settings name this machine, for test doubles; default false.
     pub(crate) loopback_targets: bool,
+    /// Special networks (this machine's own, link-local ones, a metadata service by its one address) that tenants may let this server's own
+    /// calls reach by their target policies, such as `169.254.10.0/24`; default none.
+    #[schema(value_type = Vec<String>)]
+    pub(crate) special_targets: Vec<Network>,
     /// A folder of rule packs to use instead of the built-in ones; read again when a file changes.
     #[schema(value_type = Option<String>)]
     pub(crate) packs: Option<PathBuf>,
@@ -41,6 +47,7 @@ impl Default for DiscoverySection {
             call_timeout_s: 30,
             own_host: true,
             loopback_targets: false,
+            special_targets: Vec::new(),
             packs: None,
             plugins_dir: None,
             plugin_runtimes: Vec::new(),
@@ -55,6 +62,7 @@ pub(super) const KEYS: &[Key] = &[
     ("call_timeout_s", As::Bare),
     ("own_host", As::Bare),
     ("loopback_targets", As::Bare),
+    ("special_targets", As::List),
     ("packs", As::Text),
     ("plugins_dir", As::Text),
     ("plugin_runtimes", As::List),
@@ -70,6 +78,11 @@ impl DiscoverySection {
         }
         if !(1..=600).contains(&self.call_timeout_s) {
             bail!("discovery.call_timeout_s is {}: use 1 to 600 seconds", self.call_timeout_s);
+        }
+        for network in &self.special_targets {
+            if let Err(why) = allowable(network) {
+                bail!("discovery.special_targets: `{network}` {why}");
+            }
         }
         if let Some(relative) = self.plugin_runtimes.iter().find(|path| !path.is_absolute()) {
             bail!("discovery.plugin_runtimes holds `{}`: use absolute paths", relative.display());

@@ -250,10 +250,14 @@ fn attack_25_a_target_that_is_refused_is_refused_at_the_server_and_at_the_relay(
     // At the server: an address of the machine that makes the call. The relay is not even asked.
     let relay = Relay::start(&world, &server, &cable, &[("RELAY_NETWORKS", "192.0.2.0/24")]);
     let said = refused(&world, "http://127.0.0.1:9", "one");
-    assert!(said.contains("this server's configuration does not allow"), "{said}");
+    assert!(said.contains("the tenant's target policy does not name it"), "{said}");
     assert!(!relay.said().contains("a task begins"), "{}", relay.said());
     // At the relay: an address that the server has nothing against, outside of the relay's networks.
     let said = refused(&world, "https://198.51.100.7:9", "two");
+    assert!(said.contains("RELAY_NETWORKS"), "{said}");
+    // What the tenant's policy names is no longer refused at the server. The relay's own networks still are its limit.
+    world.cairn(["tenants", "target-policy", "--allow", "127.0.0.1"]).ok();
+    let said = refused(&world, "http://127.0.0.1:9", "three");
     assert!(said.contains("RELAY_NETWORKS"), "{said}");
     relay.stop();
     server.stop();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use domain::{Clock, Digest, Limits, Network, Rng, Timestamp};
+use domain::{Clock, Digest, Limits, Rng, Timestamp};
 use rustls_pki_types::CertificateDer;
 use serde_json::{Map, Value};
 use tokio::sync::{Mutex, Semaphore};
@@ -23,12 +23,10 @@ use crate::{AwsCall, AwsReach, CallError, CallRecord, CallTag, Recorder, Reply, 
 pub struct AwsConfig {
     /// Where every call goes instead of AWS (a test double, an interface endpoint, a gateway).
     pub endpoint_url: Option<String>,
-    /// Whether `endpoint_url` may be this machine: for test doubles.
-    pub loopback: bool,
+    /// Which addresses may be connected to.
+    pub guard: Guard,
     /// Most calls at once.
     pub concurrency: usize,
-    /// The only networks that may be connected to; none named: no such limit.
-    pub networks: Vec<Network>,
     /// Longest time to connect.
     pub connect_timeout: Duration,
     /// Longest time for one try, from connecting to the reply's last byte.
@@ -47,8 +45,7 @@ impl Default for AwsConfig {
     fn default() -> Self {
         Self {
             endpoint_url: None,
-            loopback: false,
-            networks: Vec::new(),
+            guard: Guard::default(),
             concurrency: 16,
             connect_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(30),
@@ -61,23 +58,17 @@ impl Default for AwsConfig {
 }
 
 impl AwsConfig {
-    /// The defaults changed by a job's settings `endpoint_url` and `concurrency`; `loopback` is the server's decision, not the job's.
-    pub fn from_settings(settings: &Map<String, Value>, loopback: bool) -> Result<Self, CallError> {
-        let mut config = Self { loopback, ..Self::default() };
+    /// The defaults changed by a job's settings `endpoint_url` and `concurrency`; `guard` is not the job's decision.
+    pub fn from_settings(settings: &Map<String, Value>, guard: Guard) -> Result<Self, CallError> {
+        let mut config = Self { guard, ..Self::default() };
         if let Some(url) = settings.get("endpoint_url").and_then(Value::as_str) {
-            endpoint::check_override(url, loopback)?;
+            endpoint::check_override(url, &config.guard)?;
             config.endpoint_url = Some(url.to_owned());
         }
         if let Some(count) = settings.get("concurrency").and_then(Value::as_u64) {
             config.concurrency = usize::try_from(count).unwrap_or(usize::MAX).clamp(1, 64);
         }
         Ok(config)
-    }
-}
-
-impl AwsConfig {
-    fn guard(&self) -> Guard {
-        Guard::loopback(self.loopback).within(&self.networks)
     }
 }
 
@@ -136,15 +127,11 @@ impl AwsClient {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Result<Self, CallError> {
-        let endpoint =
-            config.endpoint_url.as_deref().map(|url| endpoint::check_override(url, config.loopback)).transpose()?;
         // A name is asked about where it is resolved, and the connection once it is there.
-        if let Some(address) = endpoint.as_ref().and_then(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok()) {
-            config.guard().check(address)?;
-        }
+        let endpoint =
+            config.endpoint_url.as_deref().map(|url| endpoint::check_override(url, &config.guard)).transpose()?;
         let http = web::connector(&WebConfig {
-            loopback: config.loopback,
-            networks: config.networks.clone(),
+            guard: config.guard.clone(),
             connect_timeout: config.connect_timeout,
             idle_connections: config.concurrency,
             extra_roots: config.extra_roots.clone(),
@@ -314,8 +301,7 @@ impl AwsClient {
 
     /// Reads a reply up to the limit.
     async fn read(&self, mut response: reqwest::Response) -> Result<Answer, Failure> {
-        let guard = self.config.guard();
-        if response.remote_addr().is_some_and(|address| guard.check(address.ip()).is_err()) {
+        if response.remote_addr().is_some_and(|address| self.config.guard.check(address.ip()).is_err()) {
             return Err(Failure::Final(CallError::Unreachable(
                 "the connection went to an address that is refused".to_owned(),
             )));

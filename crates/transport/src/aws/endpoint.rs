@@ -59,7 +59,7 @@ pub(crate) fn host(call: &AwsCall) -> (String, String) {
 }
 
 /// Checks an `endpoint_url`: HTTPS anywhere that is not forbidden, plain HTTP only to this machine, no user, path, query or fragment.
-pub(crate) fn check_override(text: &str, loopback: bool) -> Result<reqwest::Url, CallError> {
+pub(crate) fn check_override(text: &str, guard: &Guard) -> Result<reqwest::Url, CallError> {
     let wrong = |why: &str| CallError::Unreachable(format!("`endpoint_url` {why}"));
     let url = reqwest::Url::parse(text).map_err(|_| wrong("is not a URL such as `https://host:port`"))?;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
@@ -77,12 +77,7 @@ pub(crate) fn check_override(text: &str, loopback: bool) -> Result<reqwest::Url,
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("holds more than scheme, host and port: remove the rest"));
     }
-    if local && !loopback {
-        return Err(wrong("points at this machine, which this server's configuration does not allow"));
-    }
-    if address.is_some_and(|ip| Guard::loopback(loopback).check(ip).is_err()) {
-        return Err(wrong("points at a link-local or metadata address, which is never an AWS endpoint"));
-    }
+    guard.check_host(host).map_err(|refused| CallError::Denied(format!("`endpoint_url`: {refused}")))?;
     Ok(url)
 }
 
@@ -141,7 +136,7 @@ mod tests {
             "https://example.com/?q",
             "nonsense",
         ] {
-            assert!(check_override(bad, true).is_err(), "{bad}");
+            assert!(check_override(bad, &Guard::loopback(true)).is_err(), "{bad}");
         }
         for local in [
             "http://127.0.0.1:5000",
@@ -150,9 +145,9 @@ mod tests {
             "http://2130706433",
             "https://[::1]",
         ] {
-            assert!(check_override(local, true).is_ok(), "{local}");
-            assert!(check_override(local, false).is_err(), "{local}");
+            assert!(check_override(local, &Guard::loopback(true)).is_ok(), "{local}");
+            assert!(check_override(local, &Guard::default()).is_err(), "{local}");
         }
-        assert!(check_override("https://vpce-1.ec2.eu-west-1.vpce.amazonaws.com", false).is_ok());
+        assert!(check_override("https://vpce-1.ec2.eu-west-1.vpce.amazonaws.com", &Guard::default()).is_ok());
     }
 }

@@ -48,7 +48,7 @@ fn credential(json: serde_json::Value) -> Result<HttpCredential, CallError> {
 }
 
 fn client(credential: Option<HttpCredential>, recorder: &Arc<Recorder>) -> HttpClient {
-    let config = HttpConfig { loopback: true, backoff: Duration::ZERO, ..HttpConfig::default() };
+    let config = HttpConfig { guard: Guard::loopback(true), backoff: Duration::ZERO, ..HttpConfig::default() };
     HttpClient::new(credential, config, Arc::clone(recorder), Arc::new(Fixed), Arc::new(Fixed)).unwrap()
 }
 
