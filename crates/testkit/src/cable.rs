@@ -27,7 +27,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Cable {
     /// A cable to a port of this machine.
     pub fn to(port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        Self::from(TcpListener::bind(("127.0.0.1", 0)).expect("a free port"), port)
+    }
+
+    /// A cable from a port that somebody listens on already, in another network namespace perhaps: the other end is where this is called.
+    pub fn from(listener: TcpListener, port: u16) -> Self {
         let own = listener.local_addr().expect("a bound port").port();
         let shared = Arc::new(Shared {
             target: Mutex::default(),

@@ -92,6 +92,11 @@ impl Lab {
         self.there.enter(work)
     }
 
+    /// What starts a program on the near side, before the program's own words.
+    pub fn here_words(&self) -> Vec<String> {
+        ["nsenter", "--net", "--target", &self.here.0.id().to_string()].map(str::to_owned).to_vec()
+    }
+
     /// Does something on the near side.
     pub fn here<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.here.enter(work)

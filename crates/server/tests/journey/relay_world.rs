@@ -93,6 +93,14 @@ impl Relay {
         relay
     }
 
+    /// The same behind other words that start it: in a network of its own, say.
+    pub(crate) fn start_under(wrapper: &[String], world: &World, server: &Server, cable: &Cable) -> Self {
+        let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+        let mut relay = Self::begin_under(&wrapper, world, server, cable, &[]);
+        relay.connects(world);
+        relay
+    }
+
     /// Starts one and waits for nothing.
     pub(crate) fn begin(world: &World, server: &Server, cable: &Cable, extra: &[(&str, &str)]) -> Self {
         Self::begin_under(&[], world, server, cable, extra)

@@ -1,4 +1,5 @@
-//! A network, scanned by the real server, which stands in a network namespace with a cable to it. Needs root, as CI is.
+//! A network, scanned by the real server, which stands in a network namespace with a cable to it, or by a relay there that a server sees only by
+//! another cable. Needs root, as CI is.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -6,7 +7,9 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 use testkit::Lab;
+use testkit::cable::Cable;
 
+use crate::relay_world::{Relay, port};
 use crate::world::{Engine, Ran, World, until};
 
 const FTP: &str = "10.61.0.9:2121";
@@ -22,8 +25,11 @@ fn run(world: &World, set: &[&str]) -> Ran {
     world.cairn(job)
 }
 
-fn scan(world: &World) -> Value {
-    run(world, &["targets=10.61.0.0/24", "ports=2121,2200-2300", "rate=100000"]).json()
+/// Scans the network of the tests; with `--relay NAME`, by a relay.
+fn scan(world: &World, by: &[&str]) -> Value {
+    let set = ["--set", "targets=10.61.0.0/24", "--set", "ports=2121,2200-2300", "--set", "rate=100000"];
+    let job = ["jobs", "run", "--plugin", "network-scan", "--wait", "-o", "json"];
+    world.cairn(job.iter().chain(&set).chain(by)).json()
 }
 
 /// The open nodes, without when their scope was last read: that is no fact of theirs.
@@ -45,8 +51,8 @@ fn reasons(job: &Value) -> String {
     coverage.filter_map(|scope| scope["reason"].as_str()).collect::<Vec<_>>().join("\n")
 }
 
-#[test]
-fn a_network_is_scanned_and_judged_and_only_what_is_proven_gone_is_closed() {
+/// A network with hosts `10.61.0.8` to `.11`, one of which greets as an FTP server.
+fn lab() -> Lab {
     let lab = Lab::new();
     lab.hosts("ip route add local 10.61.0.8/30 dev lo; ip route add blackhole 10.61.0.0/24");
     lab.there(|| {
@@ -57,53 +63,77 @@ fn a_network_is_scanned_and_judged_and_only_what_is_proven_gone_is_closed() {
             }
         });
     });
-    lab.here(|| walk(&lab));
+    lab
 }
 
-fn walk(lab: &Lab) {
-    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+fn world(engine: Engine) -> World {
+    World::new(engine).with("CAIRN_DISCOVERY_OWN_HOST", "false")
+}
+
+#[test]
+fn a_network_is_scanned_and_judged_and_only_what_is_proven_gone_is_closed() {
+    let lab = lab();
+    lab.here(|| {
+        let world = world(Engine::Sqlite);
+        let server = world.start();
+        world.first_login(&server);
+        walk(&lab, &world, &[]);
+        server.stop();
+    });
+}
+
+#[test]
+fn a_network_that_only_a_relay_reaches_is_scanned_and_judged_and_only_what_is_proven_gone_is_closed() {
+    let lab = lab();
+    let world = world(Engine::postgres());
     let server = world.start();
     world.first_login(&server);
+    let near = lab.here(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    let relay = Relay::start_under(&lab.here_words(), &world, &server, &Cable::from(near, port(&server)));
+    walk(&lab, &world, &["--relay", "rly-1"]);
+    relay.stop();
+    server.stop();
+}
 
-    let first = scan(&world);
+fn walk(lab: &Lab, world: &World, by: &[&str]) {
+    let first = scan(world, by);
     assert_eq!(first["status"], "completed", "{first:#}");
     let hosts = |from: u8, to: u8| (from..to).map(|n| format!("10.61.0.{n}")).collect::<BTreeSet<String>>();
-    assert_eq!(addresses(&world), hosts(8, 12));
-    let services = open(&world, "network.service");
+    assert_eq!(addresses(world), hosts(8, 12));
+    let services = open(world, "network.service");
     assert_eq!(services.len(), 1, "{services:?}");
     assert_eq!(services[0]["properties"]["banner"], "220 ftp.example ready *");
     until("the finding about FTP", || {
-        let findings = list(&world, &["findings", "list", "--status", "open"]);
+        let findings = list(world, &["findings", "list", "--status", "open"]);
         findings.into_iter().find(|finding| finding["rule"] == "network-ftp")
     });
 
     // The same once more: no version of a node is written.
-    let before = open(&world, "network.address");
-    assert_eq!(scan(&world)["status"], "completed");
-    assert_eq!((open(&world, "network.address"), open(&world, "network.service")), (before.clone(), services.clone()));
+    let before = open(world, "network.address");
+    assert_eq!(scan(world, by)["status"], "completed");
+    assert_eq!((open(world, "network.address"), open(world, "network.service")), (before.clone(), services.clone()));
 
     // All of it falls silent: that is how a cut cable looks too, and nothing is closed.
     lab.hosts("ip route del local 10.61.0.8/30 dev lo");
-    let cut = scan(&world);
+    let cut = scan(world, by);
     assert_eq!(cut["status"], "partial", "{cut:#}");
     assert!(reasons(&cut).contains("nothing answered"), "{cut:#}");
-    assert_eq!((open(&world, "network.address"), open(&world, "network.service")), (before.clone(), services.clone()));
+    assert_eq!((open(world, "network.address"), open(world, "network.service")), (before.clone(), services.clone()));
 
     // Half of it cannot be asked: nothing is closed there, nor elsewhere.
     lab.hosts("ip route add local 10.61.0.8/31 dev lo");
     lab.near("ip route add unreachable 10.61.0.10/31");
-    let half = scan(&world);
+    let half = scan(world, by);
     assert_eq!(half["status"], "partial", "{half:#}");
     assert!(reasons(&half).contains("could not be sent"), "{half:#}");
-    assert_eq!(addresses(&world), hosts(8, 12));
+    assert_eq!(addresses(world), hosts(8, 12));
     lab.near("ip route del unreachable 10.61.0.10/31");
 
     // Two hosts are gone while others answer: they are closed, and so is nothing else.
-    let gone = scan(&world);
+    let gone = scan(world, by);
     assert_eq!(gone["status"], "completed", "{gone:#}");
-    assert_eq!(addresses(&world), hosts(8, 10));
-    assert_eq!(open(&world, "network.service"), services);
-    server.stop();
+    assert_eq!(addresses(world), hosts(8, 10));
+    assert_eq!(open(world, "network.service"), services);
 }
 
 #[test]

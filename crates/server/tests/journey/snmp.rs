@@ -1,25 +1,44 @@
-//! Devices over SNMP: real net-snmp agents, from `creds add` to findings, and a second run that writes nothing.
+//! Devices over SNMP: real net-snmp agents, from `creds add` to findings, and a second run that writes nothing. By the server itself, and by
+//! a relay which alone may reach them.
 
 use serde_json::{Value, json};
+use testkit::cable::Cable;
 use testkit::{Snmpd, logs};
 
+use crate::relay_world::{Relay, port};
 use crate::world::{Engine, Ran, World};
+
+/// A server, and who makes its calls.
+struct Site {
+    world: World,
+    relay: Option<Relay>,
+}
+
+impl std::ops::Deref for Site {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
 
 fn list(world: &World, what: &[&str]) -> Vec<Value> {
     let listed = world.cairn(what.iter().copied().chain(["--all", "-o", "json"])).ok().json();
     listed.as_array().unwrap().clone()
 }
 
-fn run(world: &World, credential: &str, targets: &str) -> Ran {
+fn run(site: &Site, credential: &str, targets: &str) -> Ran {
     let targets = format!("targets={targets}");
     // What the machine that runs the tests does meanwhile is left out.
     let set = ["--set", &targets, "--set", "collectors=interfaces,addresses,neighbors,components", "--set", "wait_s=5"];
     let job = ["jobs", "run", "--plugin", "snmp", "--credential", credential, "--wait", "-o", "json"];
-    world.cairn(job.into_iter().chain(set))
+    let by: &[&str] = if site.relay.is_some() { &["--relay", "rly-1"] } else { &[] };
+    site.cairn(job.iter().chain(&set).chain(by))
 }
 
-fn verdict(world: &World, scope: &str) -> Option<String> {
-    let ledger = list(world, &["coverage", "--source", "snmp"]);
+fn verdict(site: &Site, scope: &str) -> Option<String> {
+    let source = site.relay.as_ref().map_or_else(|| "snmp".to_owned(), |relay| format!("snmp@{}", relay.id));
+    let ledger = list(site, &["coverage", "--source", &source]);
     let entry = ledger.iter().find(|entry| entry["scope"] == scope)?;
     entry["last_verdict"].as_str().map(str::to_owned)
 }
@@ -37,18 +56,38 @@ fn nodes(world: &World) -> Vec<Value> {
 }
 
 #[test]
-fn devices_over_snmp_are_collected_and_judged_and_a_second_run_writes_nothing() {
+fn devices_over_snmp_are_collected_and_judged_and_a_second_run_writes_nothing_on_sqlite() {
+    walk(Engine::Sqlite, false);
+}
+
+#[test]
+fn devices_over_snmp_are_collected_and_judged_and_a_second_run_writes_nothing_on_postgres() {
+    walk(Engine::postgres(), false);
+}
+
+#[test]
+fn devices_over_snmp_are_collected_and_judged_through_a_relay() {
+    walk(Engine::postgres(), true);
+}
+
+fn walk(engine: Engine, through_a_relay: bool) {
     let password = logs::plant("a password of an SNMP user");
     let config = format!(
         "engineID a-device-of-a-journey\nsysName dut\nrocommunity public\ncreateUser reader SHA-256 {password} AES {password}\nrouser reader priv\n\
          override .1.3.6.1.2.1.47.1.1.1.1.5.1 integer 3\noverride .1.3.6.1.2.1.47.1.1.1.1.7.1 octet_str \"Switch 1\"\n"
     );
     let mut device = Snmpd::start(&config);
-    let world = World::new(Engine::Sqlite)
+    let world = World::new(engine)
         .with("CAIRN_DISCOVERY_OWN_HOST", "false")
-        .with("CAIRN_DISCOVERY_LOOPBACK_TARGETS", "true");
+        .with("CAIRN_DISCOVERY_LOOPBACK_TARGETS", if through_a_relay { "false" } else { "true" });
     let server = world.start();
     world.first_login(&server);
+    let relay = through_a_relay.then(|| {
+        // The tenant's own machines are its own to name.
+        world.cairn(["tenants", "target-policy", "--allow", "127.0.0.0/8"]).ok();
+        Relay::start(&world, &server, &Cable::to(port(&server)), &[])
+    });
+    let world = Site { world, relay };
     let add = |name: &str, kind: &str, secret: &Value| {
         let add = ["creds", "add", "--plugin", "snmp", "--name", name, "--type", kind, "--secret-stdin"];
         world.cairn_with(add, &secret.to_string())
@@ -75,7 +114,7 @@ fn devices_over_snmp_are_collected_and_judged_and_a_second_run_writes_nothing() 
     assert_eq!(nodes(&world), before, "the second run wrote something");
 
     // The same device by a community that everybody knows is the same node, and a finding until it is read with v3 again.
-    let open = |world: &World| -> Vec<String> {
+    let open = |world: &Site| -> Vec<String> {
         let findings = list(world, &["findings", "list", "--status", "open"]);
         findings.iter().map(|finding| finding["rule"].as_str().unwrap().to_owned()).collect()
     };
@@ -102,5 +141,8 @@ fn devices_over_snmp_are_collected_and_judged_and_a_second_run_writes_nothing() 
         1,
         "a dead device is not a closed one"
     );
+    if let Some(relay) = world.relay {
+        relay.stop();
+    }
     server.stop();
 }
