@@ -430,6 +430,28 @@ async fn one_scope_in_trouble_harms_no_other() {
 }
 
 #[tokio::test]
+async fn a_service_that_fails_is_tried_less_often_than_one_that_asks_to_wait() {
+    use double::Answer;
+    let double = double::Double::start(|call| match call.service.as_str() {
+        "sqs" => Answer::Json(500, "{}"),
+        "kinesis" => Answer::Json(400, r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#),
+        _ => Answer::Default,
+    })
+    .await;
+    let (reach, recorder) = reach(&double.url, credentials(), |config| config.backoff = Duration::from_millis(1));
+    let found = collect(&reach, json!({"regions": "eu-west-1", "services": "sqs,kinesis"})).await;
+    for (scope, reason, retries) in
+        [("sqs.queues", "HTTP 500", 2), ("kinesis.streams", "ThrottlingException: Rate exceeded", 4)]
+    {
+        let scope = format!("aws:111122223333:eu-west-1:{scope}");
+        let said = found.coverage[&scope].reason().unwrap_or_default();
+        assert!(said.contains(reason), "{said}");
+        let calls = recorder.take(&scope.parse().unwrap());
+        assert_eq!((calls.len(), calls[0].retries), (1, retries), "{scope}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_not_read_of_a_resource_is_missing_and_listed() {
     use double::Answer;
     let double = double::Double::start(|call| match (call.service.as_str(), call.operation.as_str()) {

@@ -33,7 +33,8 @@ pub struct AwsConfig {
     pub call_timeout: Duration,
     /// Longest reply, in bytes.
     pub reply_bytes_max: usize,
-    /// Most tries of one call.
+    /// Most tries of one call that is throttled or cannot be sent. One that a service answers with its own failure is tried at most three
+    /// times, as by AWS's own clients in their standard mode (AWS SDKs and Tools Reference Guide, Retry behavior).
     pub tries: u32,
     /// The wait before the second try is up to this; it doubles with each try.
     pub backoff: Duration,
@@ -72,6 +73,8 @@ impl AwsConfig {
     }
 }
 
+/// Most tries of a call that the service answers with a failure of its own.
+const FAILED_TRIES: u32 = 3;
 /// Longest wait before another try.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 /// An assumed role's keys are renewed this long before they end.
@@ -363,7 +366,8 @@ impl AwsClient {
                     Err(failure) => failure,
                 }
             };
-            let last = *retries + 1 >= self.config.tries;
+            let tried = *retries + 1;
+            let last = tried >= self.config.tries;
             let most = self.config.backoff.saturating_mul(1 << (*retries).min(16)).min(WAIT_MAX);
             let wait = match failure {
                 Failure::Final(error) => return Err(self.redacted(error, Some(&keys))),
@@ -382,7 +386,7 @@ impl AwsClient {
                             || self.jitter(most),
                             |after| after.min(WAIT_MAX) + self.jitter(self.config.backoff),
                         )
-                    } else if error.is_transient() && !last {
+                    } else if error.is_transient() && tried < self.config.tries.min(FAILED_TRIES) {
                         after.map_or_else(|| self.jitter(most), |after| after.min(WAIT_MAX))
                     } else if let Some(region) = error.other_region(&call.region)
                         && call.service == "s3"
