@@ -90,7 +90,8 @@ def main():
     agent, load = programs()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        server = measure.Server(folder / "server")
+        # Each of few stands for very many.
+        server = measure.Server(folder / "server", CAIRN_DISCOVERY_REPORTS_PER_MIN="1000000")
         server.start()
         server.login(first=True)
         one_agent(agent, server, folder)

@@ -8,43 +8,34 @@
 //! - two who use one key are noticed by the numbers of their proofs, and neither is let in any more;
 //! - the credential's hash is paid once per credential and process, but the rows are read at every request.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use access::{Actor, FleetOperation, FleetPermit, Grants, OpCtx};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use crypto::ed25519::{PublicKey, SigningKey};
+use crypto::ed25519::PublicKey;
 use crypto::jwt::Claims;
+use crypto::password;
 use crypto::possession::{self, Statement};
-use crypto::{hmac_sha256, password};
-use domain::{Error, FleetCredentialId, FleetId, FleetKind, RequestId, Rng, TenantId, Timestamp};
+use domain::{Error, FleetCredentialId, FleetId, FleetKind, RequestId, TenantId, Timestamp};
 use serde_json::json;
 use store::{CloneSign, FoundUnit, LiveUnit, Seen};
-use tokio::sync::RwLock;
 
 use crate::caller;
+use crate::fleet_memory::{Keys, Mac, Named, Verdict, Verified};
 use crate::problem::{self, Failure};
 use crate::session::hashing;
 use crate::state::ApiState;
 
 /// How far a proof's time may be from ours, in seconds.
 const SKEW_S: i64 = 60;
-/// How far behind the one that was written down a number may be and count as late; beyond, it is a copy's.
-const LATE: i64 = 32;
 /// Once a number is so far ahead, it is written down before the request goes on.
-const AHEAD: i64 = 16;
+pub(crate) const AHEAD: i64 = 16;
 /// Who is seen is written down at least so often.
 const SEEN_MS: i64 = 60_000;
-/// How many of a signer's last proofs this process remembers.
-const REMEMBERED: usize = 64;
-/// How many signers each of two generations remembers.
-const GENERATION: usize = 8_192;
-/// A refusal of one of the fleet is recorded at most this often by one process.
-const REFUSAL_MS: i64 = 60_000;
 /// How long a credential lives: a year.
 const CREDENTIAL_S: i64 = 365 * 24 * 3_600;
 /// bcrypt's cost for credentials. A cost makes guessing dear; nobody guesses a signature, and ten thousand agents that come back at once have
@@ -114,120 +105,6 @@ impl IntoResponse for FleetFailure {
     }
 }
 
-type Mac = [u8; 32];
-
-/// What a process remembers under a key: the newer generation is filled; when it is full it becomes the older one, whose members are then
-/// forgotten unless they are used.
-struct Generations<K, V> {
-    newer: HashMap<K, V>,
-    older: HashMap<K, V>,
-}
-
-impl<K, V> Default for Generations<K, V> {
-    fn default() -> Self {
-        Self { newer: HashMap::new(), older: HashMap::new() }
-    }
-}
-
-impl<K: std::hash::Hash + Eq + Copy, V: Default> Generations<K, V> {
-    fn entry(&mut self, key: K) -> &mut V {
-        if !self.newer.contains_key(&key) {
-            let kept = self.older.remove(&key).unwrap_or_default();
-            if self.newer.len() >= GENERATION {
-                self.older = std::mem::take(&mut self.newer);
-            }
-            self.newer.insert(key, kept);
-        }
-        self.newer.entry(key).or_default()
-    }
-}
-
-/// The last proofs of one signer: numbers and ids.
-#[derive(Debug, Default)]
-struct Recent(VecDeque<(i64, String)>);
-
-/// What a proof is, by what was before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Fresh,
-    Replayed,
-    Cloned(CloneSign),
-}
-
-impl Recent {
-    /// Judges a proof, and remembers it if it is fresh. `written`: the number and the id of the last one that was written down.
-    fn judge(&mut self, written: (i64, &str), number: i64, id: &str) -> Verdict {
-        let same = |seen: &(i64, String)| seen.0 == number && seen.1 == id;
-        if self.0.iter().any(same) || written == (number, id) {
-            return Verdict::Replayed;
-        }
-        if number == written.0 || self.0.iter().any(|seen| seen.0 == number) {
-            return Verdict::Cloned(CloneSign::SameNumber);
-        }
-        match written.0.checked_sub(number) {
-            Some(behind) if behind >= LATE => return Verdict::Cloned(CloneSign::OldNumber),
-            Some(behind) if behind > 0 => return Verdict::Replayed,
-            _ => {}
-        }
-        if self.0.len() >= REMEMBERED {
-            self.0.pop_front();
-        }
-        self.0.push_back((number, id.to_owned()));
-        Verdict::Fresh
-    }
-}
-
-/// What a process remembers of agents and relays.
-pub(crate) struct Fleet {
-    mac_key: [u8; 32],
-    /// Verified credentials: the MAC of one, with the MAC of it and of the hash that it was verified against.
-    verified: Mutex<Generations<Mac, Mac>>,
-    recent: Mutex<Generations<FleetId, Recent>>,
-    refused: Mutex<HashMap<u128, Timestamp>>,
-    keys: RwLock<Option<Keys>>,
-}
-
-/// The keys that sign credentials.
-#[derive(Clone)]
-struct Keys {
-    newest: Arc<SigningKey>,
-    all: Arc<[PublicKey]>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Fleet {
-    /// Nothing remembered yet.
-    pub(crate) fn new(rng: &dyn Rng) -> Self {
-        let mut mac_key = [0; 32];
-        rng.fill(&mut mac_key);
-        Self {
-            mac_key,
-            verified: Mutex::default(),
-            recent: Mutex::default(),
-            refused: Mutex::default(),
-            keys: RwLock::default(),
-        }
-    }
-
-    fn mac(&self, credential: &str) -> Mac {
-        hmac_sha256(&self.mac_key, credential.as_bytes())
-    }
-
-    fn verdict(&self, credential: &str, stored: &str) -> Mac {
-        hmac_sha256(&self.mac_key, [credential, "\0", stored].concat().as_bytes())
-    }
-
-    /// Whether a refusal is to be recorded now.
-    pub(crate) fn is_new(&self, id: u128, now: Timestamp) -> bool {
-        let mut refused = lock(&self.refused);
-        refused.retain(|_, at| now.millis_since(*at) < REFUSAL_MS);
-        refused.len() < GENERATION && refused.insert(id, now).is_none()
-    }
-}
-
 async fn keys(state: &ApiState) -> Result<Keys, Error> {
     if let Some(keys) = &*state.fleet.keys.read().await {
         return Ok(keys.clone());
@@ -271,29 +148,36 @@ pub(crate) async fn make(state: &ApiState, id: FleetId, tenant: TenantId, key: &
     Ok(Made { credential: text, stored })
 }
 
-/// Whom a credential names, as this installation signed it.
-struct Named {
-    id: FleetId,
-    tenant: TenantId,
-    credential: FleetCredentialId,
+/// Reads a credential that is ours, in its time, and bound to this key. Its signature is verified once per process: a credential that is remembered
+/// says what it said then. What was not signed by us is not remembered.
+async fn named(state: &ApiState, credential: &str, mac: Mac, key: &PublicKey) -> Result<Named, Error> {
+    let verified = match state.fleet.recall(mac) {
+        Some(verified) => verified,
+        None => {
+            let verified = verify(state, credential, key).await?.ok_or(Error::Unauthenticated)?;
+            state.fleet.remember(mac, verified);
+            verified
+        }
+    };
+    let in_time = verified.times.check(state.store.clock().now().as_seconds()).is_ok();
+    if in_time && verified.key == *key { Ok(verified.named) } else { Err(Error::Unauthenticated) }
 }
 
-/// Reads a credential that is ours, in its time, and bound to this key.
-async fn named(state: &ApiState, credential: &str, key: &PublicKey) -> Result<Named, Error> {
-    let claims =
-        possession::verify_credential(credential, &keys(state).await?.all).map_err(|_| Error::Unauthenticated)?;
+/// A credential whose signature is ours, and that is bound to this key.
+async fn verify(state: &ApiState, credential: &str, key: &PublicKey) -> Result<Option<Verified>, Error> {
+    let Ok(claims) = possession::verify_credential(credential, &keys(state).await?.all) else { return Ok(None) };
     let bound = possession::is_bound_to(&claims, key);
     let claims = Claims::new(&claims);
-    let in_time = claims.check_times(state.store.clock().now().as_seconds()).is_ok();
     let ours = claims.text("iss") == Some(state.settings.installation.as_str());
-    let named = || {
+    let verified = || {
         let id: FleetId = claims.text("sub")?.parse().ok()?;
         let for_kind = claims.text("aud") == Some(audience(id.kind()));
         let tenant = claims.text("ten")?.parse().ok()?;
         let credential = claims.text("jti")?.parse().ok()?;
-        for_kind.then_some(Named { id, tenant, credential })
+        let named = Named { id, tenant, credential };
+        for_kind.then_some(Verified::new(named, *key, claims.times()?))
     };
-    if bound && in_time && ours { named().ok_or(Error::Unauthenticated) } else { Err(Error::Unauthenticated) }
+    Ok(if bound && ours { verified() } else { None })
 }
 
 /// The one value of a header.
@@ -351,15 +235,21 @@ impl FromRequestParts<ApiState> for FleetCaller {
         let credential = one(&parts.headers, &header::AUTHORIZATION).and_then(|value| value.strip_prefix("DPoP "));
         let credential = credential.ok_or(Error::Unauthenticated)?.to_owned();
         let (key, statement) = proof(parts)?;
-        let named = named(state, &credential, &key).await?;
+        let digest = crypto::sha256(credential.as_bytes());
         let for_us = statement.audience.as_deref() == Some(state.settings.installation.as_str());
-        if !for_us || statement.token != crypto::sha256(credential.as_bytes()) {
+        if !for_us || statement.token != digest {
             return Err(Error::Unauthenticated.into());
         }
+        let mac = state.fleet.mac(&digest);
+        let named = named(state, &credential, mac, &key).await?;
         check_time(state, &statement)?;
         let version = version(&parts.headers);
         let (request, ip) = (caller::request(state), caller::address(parts));
-        Self::judge(state, credential, named, (key, statement), version, (request, ip)).await
+        let caller = Self::judge(state, (credential, mac), named, (key, statement), version, (request, ip)).await;
+        if matches!(&caller, Err(FleetFailure::Failure(Failure(Error::Unauthenticated)))) {
+            state.fleet.forget(mac);
+        }
+        caller
     }
 }
 
@@ -371,7 +261,7 @@ impl FleetCaller {
     /// What comes after everything that needs no database.
     async fn judge(
         state: &ApiState,
-        credential: String,
+        (credential, mac): (String, Mac),
         named: Named,
         (key, statement): (PublicKey, Statement),
         version: Option<String>,
@@ -396,15 +286,14 @@ impl FleetCaller {
             // Signed by us and not there: a database that was restored, or a key that somebody else has.
             FoundUnit::Unknown => return Err(Error::Unauthenticated.into()),
         };
-        if unit.public_key != key.as_bytes() || !is_stored(state, credential, &unit.hash).await? {
+        if unit.public_key != key.as_bytes() || !is_stored(state, credential, mac, &unit.hash).await? {
             return refuse("not what is stored").await;
         }
         let ctx = context(state, unit.actor(), request, ip);
         let verdict = if superseded {
             Verdict::Cloned(CloneSign::OldCredential)
         } else {
-            let mut recent = lock(&state.fleet.recent);
-            recent.entry(unit.id).judge((unit.number, &unit.proof_id), statement.number, &statement.id)
+            state.fleet.judge(unit.id, (unit.number, &unit.proof_id), statement.number, &statement.id)
         };
         match verdict {
             Verdict::Fresh => {}
@@ -492,86 +381,27 @@ impl FleetCaller {
 }
 
 /// Whether a credential is the one whose hash is stored, from memory or by hashing.
-async fn is_stored(state: &ApiState, credential: String, stored: &str) -> Result<bool, Error> {
-    let (mac, verdict) = (state.fleet.mac(&credential), state.fleet.verdict(&credential, stored));
-    if *lock(&state.fleet.verified).entry(mac) == verdict {
+async fn is_stored(state: &ApiState, credential: String, mac: Mac, stored: &str) -> Result<bool, Error> {
+    if state.fleet.is_stored(mac, stored) {
         return Ok(true);
     }
-    let stored = stored.to_owned();
-    let matches = hashing(state, move || password::verify_password(&credential, &stored)).await?;
+    let hash = stored.to_owned();
+    let matches = hashing(state, move || password::verify_password(&credential, &hash)).await?;
     if matches {
-        *lock(&state.fleet.verified).entry(mac) = verdict;
+        state.fleet.note_stored(mac, stored);
     }
     Ok(matches)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// An agent that proved who it is and has not sent too many reports: asked before any of the report is read.
+pub(crate) struct Reporter(pub(crate) FleetCaller);
 
-    const WRITTEN: (i64, &str) = (100, "written");
+impl FromRequestParts<ApiState> for Reporter {
+    type Rejection = FleetFailure;
 
-    #[test]
-    fn attack_24_numbers_tell_a_copy_from_a_late_or_repeated_proof() {
-        let late = 100 - LATE + 1;
-        for (number, id, expect) in [
-            (101, "a", Verdict::Fresh),
-            (101 + (1 << 20), "a", Verdict::Fresh),
-            (100, "written", Verdict::Replayed),
-            (100, "other", Verdict::Cloned(CloneSign::SameNumber)),
-            (99, "a", Verdict::Replayed),
-            (late, "a", Verdict::Replayed),
-            (late - 1, "a", Verdict::Cloned(CloneSign::OldNumber)),
-            (0, "a", Verdict::Cloned(CloneSign::OldNumber)),
-        ] {
-            assert_eq!(Recent::default().judge(WRITTEN, number, id), expect, "{number} {id}");
-        }
-        let mut recent = Recent::default();
-        assert_eq!(recent.judge(WRITTEN, 105, "a"), Verdict::Fresh);
-        assert_eq!(recent.judge(WRITTEN, 105, "a"), Verdict::Replayed);
-        assert_eq!(recent.judge(WRITTEN, 105, "b"), Verdict::Cloned(CloneSign::SameNumber));
-        // One that was signed before and comes after is not held against anybody.
-        assert_eq!(recent.judge(WRITTEN, 104, "c"), Verdict::Fresh);
-        // Also one that is repeated long after is no copy's.
-        assert_eq!(recent.judge((100_000, "later"), 104, "c"), Verdict::Replayed);
-    }
-
-    #[test]
-    fn two_who_use_one_key_are_told_apart_within_the_late_ones_whatever_numbers_the_copy_chooses() {
-        // The copy may know where its original is, and stays ahead of it by any step.
-        for ahead in 1..=LATE * 2 {
-            let (mut recent, mut written) = (Recent::default(), (0, "0".to_owned()));
-            let mut noticed = None;
-            let (mut original, mut copy) = (0, 0);
-            for round in 0..=LATE {
-                copy = (original + ahead).max(copy + 1);
-                original += 1;
-                for (number, who) in [(copy, "copy"), (original, "original")] {
-                    let id = format!("{who} {round}");
-                    match recent.judge((written.0, &written.1), number, &id) {
-                        Verdict::Fresh if number - written.0 >= AHEAD => written = (number, id),
-                        Verdict::Fresh | Verdict::Replayed => {}
-                        Verdict::Cloned(_) => noticed = noticed.or(Some(round)),
-                    }
-                }
-            }
-            assert!(noticed.is_some(), "{ahead}");
-        }
-    }
-
-    #[test]
-    fn memory_is_bounded_and_keeps_what_is_used() {
-        let mut known = Generations::<usize, usize>::default();
-        *known.entry(0) = 7;
-        for n in 1..GENERATION * 3 {
-            *known.entry(n) = n;
-            assert_eq!(*known.entry(0), 7, "{n}");
-        }
-        assert!(known.newer.len() + known.older.len() <= 2 * GENERATION);
-        let mut recent = Recent::default();
-        for number in 1..1_000 {
-            recent.judge((0, "0"), number, "x");
-        }
-        assert_eq!(recent.0.len(), REMEMBERED);
+    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, FleetFailure> {
+        let caller = FleetCaller::from_request_parts(parts, state).await?;
+        state.fleet.report(caller.unit.id, state.store.clock().now(), state.settings.reports_per_min)?;
+        Ok(Self(caller))
     }
 }

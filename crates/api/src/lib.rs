@@ -27,6 +27,7 @@ mod factor;
 mod finding;
 mod fleet;
 mod fleet_caller;
+mod fleet_memory;
 mod group_role;
 mod health;
 mod job;

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 use domain::{Error, Limits};
 use wire::report::{Answer, MEDIA_TYPE};
 
-use crate::fleet_caller::{FleetCaller, FleetFailure};
+use crate::fleet_caller::{FleetFailure, Reporter};
 use crate::state::ApiState;
 
 /// Takes in what an agent saw of its host: lines of JSON, packed by gzip. Only the agent itself, with its credential
@@ -20,7 +20,7 @@ use crate::state::ApiState;
     responses((status = 200, description = "what became of it", body = Answer)))]
 pub(crate) async fn agent_report(
     State(state): State<ApiState>,
-    caller: FleetCaller,
+    Reporter(caller): Reporter,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,

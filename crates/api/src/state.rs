@@ -11,7 +11,7 @@ use transport::WebClient;
 
 use crate::api_key::Keys;
 use crate::device::Guesses;
-use crate::fleet_caller::Fleet;
+use crate::fleet_memory::Fleet;
 use crate::oidc::Oidc;
 use crate::ports::{Catalog, Evaluate, Export, Report};
 use crate::relay_channel::Relays;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub requests_max: usize,
     /// Of these, from one IPv4 address or IPv6 network; default 128.
     pub requests_per_address: usize,
+    /// Reports that one agent may send in a minute, which may come at once; default 120. More are answered with 429.
+    pub reports_per_min: u32,
     /// Where browsers and identity providers reach this server: `https://` and the host, no slash at its end.
     pub public_url: String,
 }
@@ -61,6 +63,7 @@ impl Default for Settings {
             request_ms: 30_000,
             requests_max: 512,
             requests_per_address: 128,
+            reports_per_min: 120,
             public_url: String::new(),
         }
     }

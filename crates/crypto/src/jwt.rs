@@ -80,13 +80,32 @@ impl<'a> Claims<'a> {
         self.0.get(name)?.as_i64()
     }
 
+    /// When it is good; none where `exp` or `iat` is missing, or one of them or `nbf` is no whole number.
+    pub fn times(&self) -> Option<Times> {
+        let not_before_s = if self.0.get("nbf").is_some() { Some(self.seconds("nbf")?) } else { None };
+        Some(Times { expires_s: self.seconds("exp")?, issued_s: self.seconds("iat")?, not_before_s })
+    }
+
     /// Requires `exp` after `now_seconds`, and `iat` (and `nbf`, where present) at most a minute ahead of it. All are whole numbers.
     pub fn check_times(&self, now_seconds: i64) -> Result<(), CryptoError> {
-        let (exp, iat) = (self.seconds("exp"), self.seconds("iat"));
+        self.times().ok_or(CryptoError::TokenTime)?.check(now_seconds)
+    }
+}
+
+/// When a token is good, in seconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    expires_s: i64,
+    issued_s: i64,
+    not_before_s: Option<i64>,
+}
+
+impl Times {
+    /// As [`Claims::check_times`].
+    pub fn check(&self, now_seconds: i64) -> Result<(), CryptoError> {
         let latest = now_seconds.saturating_add(CLOCK_SKEW_SECONDS);
-        let not_before = self.0.get("nbf").is_none() || self.seconds("nbf").is_some_and(|nbf| nbf <= latest);
-        let valid = exp.is_some_and(|exp| now_seconds < exp) && iat.is_some_and(|iat| iat <= latest) && not_before;
-        if valid { Ok(()) } else { Err(CryptoError::TokenTime) }
+        let began = self.issued_s <= latest && self.not_before_s.is_none_or(|nbf| nbf <= latest);
+        if began && now_seconds < self.expires_s { Ok(()) } else { Err(CryptoError::TokenTime) }
     }
 }
 

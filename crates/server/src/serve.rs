@@ -95,6 +95,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         bcrypt_cost: config.session.bcrypt_cost,
         pbkdf2: config.session.password_hash == "pbkdf2",
         request_ms: config.server.request_s.saturating_mul(1_000),
+        reports_per_min: config.discovery.reports_per_min,
         public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
         ..api::Settings::default()
     };

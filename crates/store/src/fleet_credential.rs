@@ -4,13 +4,15 @@
 //! proof: a server writes it down before the next ones are more than a few ahead, so that every server knows about where its signer is
 //! (ADR 0029). A credential that was replaced by one that was used since is a copy's, if it comes back.
 
+use std::collections::BTreeMap;
+
 use access::{Actor, FleetOperation, FleetPermit, OpCtx};
 use domain::{DisplayName, Error, FleetCredentialId, FleetId, Result, TenantId, Timestamp};
 use serde_json::json;
 
 use crate::Store;
 use crate::audit::{self, Category, Change, Outcome};
-use crate::db::{Tx, args};
+use crate::db::{Row, Tx, Value, args};
 use crate::enrollment::NewFleetCredential;
 use crate::fleet::{self, UnitState};
 use crate::unit::enter;
@@ -108,6 +110,29 @@ impl CloneSign {
     }
 }
 
+/// What is written down of somebody who was seen before, from the same address.
+#[derive(Debug, Clone)]
+pub(crate) struct SeenAgain {
+    tenant: TenantId,
+    id: FleetId,
+    number: i64,
+    proof_id: String,
+    ip: Option<String>,
+    version: String,
+}
+
+impl SeenAgain {
+    /// Within the tenant. False: a later one was there before, or it ended.
+    async fn write(&self, tx: &mut Tx, now: Timestamp) -> Result<bool> {
+        let sql = "UPDATE fleet_unit SET number = $3, proof_id = $4, last_seen_at = $5, last_seen_ip = $6, version = $7 \
+             WHERE tenant_id = $1 AND id = $2 AND number < $3 AND revoked_at IS NULL AND cloned_at IS NULL";
+        let (proof, version) = (self.proof_id.as_str(), self.version.as_str());
+        tx.execute(sql, args![self.tenant, self.id, self.number, proof, now, self.ip.clone(), version])
+            .await
+            .map(|changed| changed > 0)
+    }
+}
+
 pub(crate) async fn insert(
     tx: &mut Tx,
     tenant: TenantId,
@@ -123,66 +148,122 @@ pub(crate) async fn insert(
     .map(drop)
 }
 
+/// A credential that is looked up: its tenant, whose it is, its id.
+pub(crate) type Question = (TenantId, FleetId, FleetCredentialId);
+
+const FOUND: &str = "SELECT u.name, u.version, u.public_key, u.revoked_at, u.cloned_at, u.number, u.proof_id, u.last_seen_at, \
+     u.last_seen_ip, c.hash, c.expires_at, c.first_used_at, c.superseded_at, t.deleted_at, c.id, u.id, u.kind \
+     FROM fleet_credential c JOIN fleet_unit u ON u.tenant_id = c.tenant_id AND u.id = c.unit_id JOIN tenant t ON t.id = c.tenant_id \
+     WHERE c.tenant_id = $1 AND c.id IN ";
+
+fn found(row: &Row, (tenant, id, credential): Question, now: Timestamp) -> Result<FoundUnit> {
+    let superseded_at = row.opt_time(12)?;
+    let (cloned, revoked) = (row.opt_time(4)?.is_some(), row.opt_time(3)?.is_some());
+    let state = UnitState::of(now, row.time(10)?, cloned, revoked);
+    let reason = match state {
+        UnitState::Revoked => "revoked",
+        UnitState::Cloned => "cloned",
+        UnitState::Expired => "expired",
+        UnitState::Active if row.opt_time(13)?.is_some() => "tenant closed",
+        UnitState::Active => {
+            let live = Box::new(LiveUnit {
+                id,
+                tenant,
+                name: row.parse(0)?,
+                version: row.text(1)?,
+                public_key: row.bytes(2)?,
+                credential,
+                hash: row.text(9)?,
+                used_before: row.opt_time(11)?.is_some(),
+                number: row.i64(5)?,
+                proof_id: row.text(6)?,
+                last_seen_at: row.opt_time(7)?,
+                last_seen_ip: row.opt_text(8)?,
+            });
+            let replaced = superseded_at.is_some_and(|at| now.millis_since(at) >= OVERLAP_MS);
+            return Ok(if replaced { FoundUnit::Superseded(live) } else { FoundUnit::Live(live) });
+        }
+    };
+    Ok(FoundUnit::Refused { reason })
+}
+
+/// The places of those who ask, by their tenants.
+pub(crate) fn by_tenant(tenants: impl Iterator<Item = TenantId>) -> BTreeMap<TenantId, Vec<usize>> {
+    let mut places: BTreeMap<TenantId, Vec<usize>> = BTreeMap::new();
+    for (place, tenant) in tenants.enumerate() {
+        places.entry(tenant).or_default().push(place);
+    }
+    places
+}
+
+/// `($2, $3, …)` for so many ids, as one of few texts: engines keep what they made of a text.
+pub(crate) fn ids(values: &mut Vec<Value>) -> String {
+    if let (true, Some(last)) = (values.len() > 1, values.last().cloned()) {
+        values.resize((values.len() - 1).next_power_of_two() + 1, last);
+    }
+    let numbers: Vec<String> = (2..=values.len()).map(|number| format!("${number}")).collect();
+    format!("({})", numbers.join(", "))
+}
+
 impl Store {
-    /// Whom a credential names that this installation signed for this tenant. The caller still has to check the secret and the proof.
+    /// Whom a credential names that this installation signed for this tenant. The caller still has to check the secret and the proof. Those who ask
+    /// at the same moment are answered by one look, which is not older than any of their questions.
     pub async fn fleet_find(&self, tenant: TenantId, id: FleetId, credential: FleetCredentialId) -> Result<FoundUnit> {
+        self.inner.finds.ask((tenant, id, credential), |questions| self.find_all(questions)).await
+    }
+
+    async fn find_all(&self, questions: Vec<Question>) -> Result<Vec<FoundUnit>> {
         let now = self.clock().now();
+        let mut answers = vec![FoundUnit::Unknown; questions.len()];
         let mut tx = self.db().read().await?;
-        enter(&mut tx, tenant).await?;
-        let row = tx
-            .row(
-                "SELECT u.name, u.version, u.public_key, u.revoked_at, u.cloned_at, u.number, u.proof_id, u.last_seen_at, u.last_seen_ip, \
-                 c.hash, c.expires_at, c.first_used_at, c.superseded_at, t.deleted_at \
-                 FROM fleet_credential c JOIN fleet_unit u ON u.tenant_id = c.tenant_id AND u.id = c.unit_id JOIN tenant t ON t.id = c.tenant_id \
-                 WHERE c.tenant_id = $1 AND c.id = $2 AND c.unit_id = $3 AND u.kind = $4",
-                args![tenant, credential, id, id.kind().as_str()],
-            )
-            .await?;
-        let Some(row) = row else { return Ok(FoundUnit::Unknown) };
-        let superseded_at = row.opt_time(12)?;
-        let (cloned, revoked) = (row.opt_time(4)?.is_some(), row.opt_time(3)?.is_some());
-        let state = UnitState::of(now, row.time(10)?, cloned, revoked);
-        let reason = match state {
-            UnitState::Revoked => "revoked",
-            UnitState::Cloned => "cloned",
-            UnitState::Expired => "expired",
-            UnitState::Active if row.opt_time(13)?.is_some() => "tenant closed",
-            UnitState::Active => {
-                let live = Box::new(LiveUnit {
-                    id,
-                    tenant,
-                    name: row.parse(0)?,
-                    version: row.text(1)?,
-                    public_key: row.bytes(2)?,
-                    credential,
-                    hash: row.text(9)?,
-                    used_before: row.opt_time(11)?.is_some(),
-                    number: row.i64(5)?,
-                    proof_id: row.text(6)?,
-                    last_seen_at: row.opt_time(7)?,
-                    last_seen_ip: row.opt_text(8)?,
-                });
-                let replaced = superseded_at.is_some_and(|at| now.millis_since(at) >= OVERLAP_MS);
-                return Ok(if replaced { FoundUnit::Superseded(live) } else { FoundUnit::Live(live) });
+        for (tenant, places) in by_tenant(questions.iter().map(|question| question.0)) {
+            enter(&mut tx, tenant).await?;
+            let asked = |place: &usize| questions.get(*place).copied();
+            let mut values = vec![Value::from(tenant)];
+            values.extend(places.iter().filter_map(asked).map(|(_, _, credential)| Value::from(credential)));
+            let sql = [FOUND, &ids(&mut values)].concat();
+            for row in tx.rows_built(sql, &values).await? {
+                let whose = (FleetId::of(row.parse(16)?, row.uuid(15)?), FleetCredentialId::from_uuid(row.uuid(14)?));
+                for place in &places {
+                    if let (Some(question), Some(answer)) = (asked(place), answers.get_mut(*place))
+                        && (question.1, question.2) == whose
+                    {
+                        *answer = found(&row, question, now)?;
+                    }
+                }
             }
-        };
-        Ok(FoundUnit::Refused { reason })
+        }
+        Ok(answers)
     }
 
     /// Writes down that a proof was used, with where its signer is seen and what it runs; `false` where one with this number or a greater one was before, on
-    /// whichever server. The first use of a credential ends those before it; a use from another address is in the audit log.
+    /// whichever server. The first use of a credential ends those before it; a use from another address is in the audit log. Those who are only
+    /// seen again at the same moment are written down in one transaction; each waits for it.
     pub async fn fleet_seen(&self, ctx: &OpCtx, unit: &LiveUnit, seen: &Seen<'_>) -> Result<bool> {
-        let (now, ip) = (self.clock().now(), ctx.ip().map(|ip| ip.to_canonical().to_string()));
+        let ip = ctx.ip().map(|ip| ip.to_canonical().to_string());
+        if unit.used_before && unit.last_seen_ip == ip {
+            let again = SeenAgain {
+                tenant: unit.tenant,
+                id: unit.id,
+                number: seen.number,
+                proof_id: seen.proof_id.to_owned(),
+                ip,
+                version: seen.version.to_owned(),
+            };
+            return self.inner.sightings.ask(again, |seen| self.seen_again(seen)).await;
+        }
+        let now = self.clock().now();
         let mut tx = self.db().write().await?;
         enter(&mut tx, unit.tenant).await?;
-        let written = tx
-            .execute(
-                "UPDATE fleet_unit SET number = $3, proof_id = $4, last_seen_at = $5, last_seen_ip = $6, version = $7 \
-                 WHERE tenant_id = $1 AND id = $2 AND number < $3 AND revoked_at IS NULL AND cloned_at IS NULL",
-                args![unit.tenant, unit.id, seen.number, seen.proof_id, now, ip.clone(), seen.version],
-            )
-            .await?;
-        if written == 0 {
+        let seen = SeenAgain {
+            tenant: unit.tenant,
+            id: unit.id,
+            number: seen.number,
+            proof_id: seen.proof_id.to_owned(),
+            ip: ip.clone(),
+            version: seen.version.to_owned(),
+        };
+        if !seen.write(&mut tx, now).await? {
             return Ok(false);
         }
         if !unit.used_before {
@@ -211,6 +292,25 @@ impl Store {
             self.say_log_grew(unit.tenant);
         }
         Ok(true)
+    }
+
+    async fn seen_again(&self, all: Vec<SeenAgain>) -> Result<Vec<bool>> {
+        let (now, mut written) = (self.clock().now(), vec![false; all.len()]);
+        // In the order of their ids, as on every server: two of them never wait for each other.
+        let mut order: Vec<(usize, &SeenAgain)> = all.iter().enumerate().collect();
+        order.sort_by_key(|(_, seen)| (seen.tenant, seen.id, seen.number));
+        let (mut tx, mut inside) = (self.db().write().await?, None);
+        for (place, seen) in order {
+            if inside != Some(seen.tenant) {
+                enter(&mut tx, seen.tenant).await?;
+                inside = Some(seen.tenant);
+            }
+            if let Some(written) = written.get_mut(place) {
+                *written = seen.write(&mut tx, now).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(written)
     }
 
     /// Lets in neither of two who use one key, and says so in the audit log: once, whichever server sees it.

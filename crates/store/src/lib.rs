@@ -28,6 +28,7 @@ mod finding;
 mod fleet;
 mod fleet_credential;
 mod forward;
+mod gather;
 mod graph;
 mod group_role;
 mod identity;
@@ -134,6 +135,10 @@ struct Inner {
     log: std::sync::OnceLock<log_sign::LogKey>,
     signals: work::Signals,
     endings: fleet::Endings,
+    /// Those who ask at the same moment about agents and relays, and what they are told.
+    finds: gather::Gather<fleet_credential::Question, FoundUnit>,
+    sightings: gather::Gather<fleet_credential::SeenAgain, bool>,
+    reports: gather::Gather<report::Question, ReportState>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
@@ -160,6 +165,11 @@ impl Store {
     #[expect(clippy::expect_used, reason = "`open` sets it before it hands the store out")]
     pub(crate) fn log_signing(&self) -> &log_sign::LogKey {
         self.inner.log.get().expect("the log key is there once the store is open")
+    }
+
+    /// Whether other servers may use the same database: SQLite is for one.
+    pub fn is_shared(&self) -> bool {
+        self.inner.db.engine() == db::Engine::Pg
     }
 
     /// The clock that it was opened with.

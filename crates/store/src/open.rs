@@ -7,6 +7,7 @@ use crypto::ed25519::SigningKey;
 use domain::{Clock, Error, Result, Rng};
 
 use crate::db::{Db, Engine, WriterCache, args};
+use crate::gather::Gather;
 use crate::log_sign::LogKey;
 use crate::vault::VaultOptions;
 use crate::{Inner, Store, migrate, vault};
@@ -30,6 +31,8 @@ pub struct OpenOptions {
     pub rng: Arc<dyn Rng>,
 }
 
+/// How many who ask the same of the database share their turns at a time: one is at work while the next begins.
+const TURNS: usize = 2;
 /// The role that owns nothing, for installations with one database user.
 pub(crate) const APP_ROLE: &str = "cairn_app";
 
@@ -109,7 +112,20 @@ impl Store {
         let heads = blobs.with_file_name("log-heads");
         let (vault, signals, log) = (vault::Slot::default(), crate::work::Signals::default(), OnceLock::new());
         let endings = crate::fleet::Endings::default();
-        let store = Self { inner: Arc::new(Inner { db, vault, blobs, log, signals, endings, clock, rng }) };
+        let inner = Inner {
+            db,
+            vault,
+            blobs,
+            log,
+            signals,
+            endings,
+            finds: Gather::new(TURNS),
+            sightings: Gather::new(TURNS),
+            reports: Gather::new(TURNS),
+            clock,
+            rng,
+        };
+        let store = Self { inner: Arc::new(inner) };
         vault::open(&store, master, vault_options).await?;
         let make = || SigningKey::generate().map(|key| key.to_pkcs8()).map_err(Error::internal);
         let key = store.installation_secret("log_key", make).await?;

@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::blob::Blobs;
 use crate::collection::{About, Collection, artifact_insert, statement_insert};
-use crate::db::{Tx, args};
+use crate::db::{Tx, Value, args};
+use crate::fleet_credential::{by_tenant, ids};
 use crate::job::stored;
 use crate::unit::enter;
 use crate::work::{self, WorkKind};
@@ -27,6 +28,9 @@ const BUSY_MS: i64 = 120_000;
 const NUDGE_MS: i64 = 5_000;
 /// Most scopes of a machine.
 const SCOPES: usize = 64;
+
+/// An agent that is asked about.
+pub(crate) type Question = (TenantId, AgentId);
 
 /// The right to take in an agent's report.
 pub type ReportPermit = FleetPermit<fleet_ops::AgentReport>;
@@ -102,12 +106,99 @@ async fn is_live(tx: &mut Tx, tenant: TenantId, agent: Uuid, now: domain::Timest
     Ok(row.is_some())
 }
 
+/// Makes sure that the agent is the one that speaks for the machine; what is to be recorded if it was not before.
+async fn claim(
+    tx: &mut Tx,
+    (tenant, agent): (TenantId, AgentId),
+    machine: &str,
+    now: domain::Timestamp,
+) -> Result<Option<Change>> {
+    // Another one may take it between the look and the claim: then it is looked at once more.
+    for _ in 0..2 {
+        let row = tx
+            .row("SELECT agent_id FROM agent_machine WHERE tenant_id = $1 AND machine = $2", args![tenant, machine])
+            .await?;
+        let holder = row.map(|row| row.uuid(0)).transpose()?;
+        if holder == Some(agent.as_uuid()) {
+            return Ok(None);
+        }
+        if let Some(other) = holder
+            && is_live(tx, tenant, other, now).await?
+        {
+            return Err(Error::conflict(format!(
+                "another agent ({}) reports this machine: revoke it first, or give this machine an id of its own \
+                 (`systemd-machine-id-setup` after removing /etc/machine-id)",
+                AgentId::from_uuid(other)
+            )));
+        }
+        let own = state(tx, tenant, agent).await?;
+        if !own.machine.is_empty() {
+            return Err(Error::conflict(format!(
+                "this agent speaks for the machine `{}`: enroll anew on another one",
+                own.machine
+            )));
+        }
+        let taken = match holder {
+            None => {
+                let sql = "INSERT INTO agent_machine (tenant_id, machine, agent_id, epoch, sequence) VALUES ($1, $2, $3, 0, 0) \
+                           ON CONFLICT (tenant_id, machine) DO NOTHING";
+                tx.execute(sql, args![tenant, machine, agent.as_uuid()]).await?
+            }
+            Some(before) => {
+                let sql = "UPDATE agent_machine SET agent_id = $3, epoch = 0, sequence = 0, busy_id = NULL, busy_until = NULL \
+                           WHERE tenant_id = $1 AND machine = $2 AND agent_id = $4";
+                tx.execute(sql, args![tenant, machine, agent.as_uuid(), before]).await?
+            }
+        };
+        if taken > 0 {
+            let sql = "UPDATE agent_scope SET digest = NULL WHERE tenant_id = $1 AND machine = $2";
+            tx.execute(sql, args![tenant, machine]).await?;
+            return Ok(Some(Change::to(Category::Discovery, "agent", agent).detail(json!({"machine": machine}))));
+        }
+    }
+    Err(Error::Throttled { wait_s: 1 })
+}
+
 impl Store {
-    /// What is known of the agent's reports.
+    /// What is known of the agent's reports. Those who ask at the same moment are answered by one look.
     pub async fn report_state(&self, permit: &ReportPermit) -> Result<ReportState> {
+        let question = (permit.tenant(), agent(permit));
+        self.inner.reports.ask(question, |questions| self.report_states(questions)).await
+    }
+
+    async fn report_states(&self, questions: Vec<Question>) -> Result<Vec<ReportState>> {
+        let mut answers = vec![ReportState::default(); questions.len()];
         let mut tx = self.db().read().await?;
-        enter(&mut tx, permit.tenant()).await?;
-        state(&mut tx, permit.tenant(), agent(permit)).await
+        for (tenant, places) in by_tenant(questions.iter().map(|question| question.0)) {
+            enter(&mut tx, tenant).await?;
+            let mut values = vec![Value::from(tenant)];
+            let asked = |place: &usize| questions.get(*place).map(|(_, agent)| agent.as_uuid());
+            values.extend(places.iter().filter_map(asked).map(Value::from));
+            let sql = format!(
+                "SELECT m.agent_id, m.machine, m.epoch, m.sequence, s.name, s.digest FROM agent_machine m \
+                 LEFT JOIN agent_scope s ON s.tenant_id = m.tenant_id AND s.machine = m.machine AND s.digest IS NOT NULL \
+                 WHERE m.tenant_id = $1 AND m.agent_id IN {}",
+                ids(&mut values)
+            );
+            let mut states: BTreeMap<Uuid, ReportState> = BTreeMap::new();
+            for row in tx.rows_built(sql, &values).await? {
+                let state = states.entry(row.uuid(0)?).or_default();
+                if state.machine.is_empty() {
+                    state.machine = row.text(1)?;
+                    (state.epoch, state.sequence) = (number(row.i64(2)?), number(row.i64(3)?));
+                }
+                if let Some(name) = row.opt_text(4)? {
+                    state.scopes.insert(name, row.digest(5)?);
+                }
+            }
+            for place in &places {
+                let state = asked(place).and_then(|agent| states.get(&agent));
+                if let (Some(answer), Some(state)) = (answers.get_mut(*place), state) {
+                    answer.clone_from(state);
+                }
+            }
+        }
+        Ok(answers)
     }
 
     /// Begins to take in a report that touches these scopes.
@@ -121,45 +212,7 @@ impl Store {
         let (tenant, agent) = (permit.tenant(), agent(permit));
         let mut unit = self.write(permit.ingest()).await?;
         let now = self.clock().now();
-        let mut change = None;
-        let row = unit
-            .tx
-            .row("SELECT agent_id FROM agent_machine WHERE tenant_id = $1 AND machine = $2", args![tenant, machine])
-            .await?;
-        let holder = row.map(|row| row.uuid(0)).transpose()?;
-        if holder != Some(agent.as_uuid()) {
-            if let Some(other) = holder
-                && is_live(&mut unit.tx, tenant, other, now).await?
-            {
-                return Err(Error::conflict(format!(
-                    "another agent ({}) reports this machine: revoke it first, or give this machine an id of its own \
-                     (`systemd-machine-id-setup` after removing /etc/machine-id)",
-                    AgentId::from_uuid(other)
-                )));
-            }
-            let own = state(&mut unit.tx, tenant, agent).await?;
-            if !own.machine.is_empty() {
-                return Err(Error::conflict(format!(
-                    "this agent speaks for the machine `{}`: enroll anew on another one",
-                    own.machine
-                )));
-            }
-            unit.tx
-                .execute(
-                    "INSERT INTO agent_machine (tenant_id, machine, agent_id, epoch, sequence) VALUES ($1, $2, $3, 0, 0) \
-                     ON CONFLICT (tenant_id, machine) DO UPDATE SET agent_id = excluded.agent_id, epoch = 0, sequence = 0, \
-                       busy_id = NULL, busy_until = NULL",
-                    args![tenant, machine, agent.as_uuid()],
-                )
-                .await?;
-            unit.tx
-                .execute(
-                    "UPDATE agent_scope SET digest = NULL WHERE tenant_id = $1 AND machine = $2",
-                    args![tenant, machine],
-                )
-                .await?;
-            change = Some(Change::to(Category::Discovery, "agent", agent).detail(json!({"machine": machine})));
-        }
+        let change = claim(&mut unit.tx, (tenant, agent), machine, now).await?;
         let before = state(&mut unit.tx, tenant, agent).await?;
         if (epoch, sequence) <= (before.epoch, before.sequence) {
             return Ok(ReportBegun::Known(before));

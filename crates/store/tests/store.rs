@@ -31,6 +31,8 @@ mod job;
 mod log;
 #[path = "store/pair.rs"]
 mod pair;
+#[path = "store/report.rs"]
+mod report;
 #[path = "store/rollback.rs"]
 mod rollback;
 #[path = "store/rotation.rs"]

@@ -565,6 +565,28 @@ fn attack_23_a_revoked_agent_is_refused_on_every_server_at_once_and_its_servers_
 }
 
 #[test]
+fn a_credential_that_a_server_has_verified_is_good_for_its_own_key_and_in_its_own_time_only() {
+    each_engine(|world| async move {
+        let mut agent = Machine::enrolled(&world, world.a, FleetKind::Agent).await;
+        agent.call(&world).await.is(200);
+        agent.call(&world).await.is(200);
+        // Somebody else's key, and one character more or other.
+        let mut thief = agent.copy();
+        thief.key = SigningKey::generate().unwrap();
+        thief.call(&world).await.is(401);
+        for change in [|text: &str| format!("{text}A"), |text: &str| text.replacen('A', "B", 1)] {
+            let mut other = agent.copy();
+            other.credential = change(&agent.credential);
+            other.call(&world).await.is(401);
+        }
+        agent.call(&world).await.is(200);
+        // Its time is over, whatever is remembered.
+        world.clock.advance(Duration::from_hours(365 * 24));
+        agent.call(&world).await.is(401);
+    });
+}
+
+#[test]
 fn attack_24_a_copy_of_a_relay_is_noticed_and_neither_is_let_in_any_more() {
     each_engine(|world| async move {
         let other = world.server(|_| ());

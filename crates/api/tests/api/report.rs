@@ -132,3 +132,42 @@ fn attack_26_of_a_report_without_end_no_more_is_read_than_a_report_may_have() {
         assert!(taken.0.lock().unwrap().is_empty());
     });
 }
+
+#[test]
+fn an_agent_that_reports_too_often_is_told_how_long_to_wait_and_holds_up_nobody_else() {
+    each_engine(|world| async move {
+        let (taken, router) = taking(&world);
+        let mut agent = Machine::enrolled(&world, world.a, FleetKind::Agent).await;
+        let mut neighbour = Machine::enrolled(&world, world.a, FleetKind::Agent).await;
+        let (id, next) = (agent.id.clone(), neighbour.id.clone());
+        for _ in 0..120 {
+            let request = report(&world, &mut agent, &id, "a report");
+            world.send_to(&router, request).await.is(200);
+        }
+        // Nothing of one too many is read.
+        let (asked, body) = endless();
+        let head = report(&world, &mut agent, &id, "").into_parts().0;
+        let refused = world.send_to(&router, Request::from_parts(head, body)).await.is(429);
+        assert_eq!((refused.header("retry-after"), asked.load(Ordering::SeqCst)), ("1", 0));
+        let request = report(&world, &mut neighbour, &next, "another's");
+        world.send_to(&router, request).await.is(200);
+        // Its own credential it may renew meanwhile, and a while later it reports again.
+        agent.call(&world).await.is(200);
+        world.clock.advance(std::time::Duration::from_millis(500));
+        let request = report(&world, &mut agent, &id, "later");
+        world.send_to(&router, request).await.is(200);
+        let request = report(&world, &mut agent, &id, "at once again");
+        world.send_to(&router, request).await.is(429);
+        // Whoever has somebody's credential and no key takes nothing from them.
+        world.clock.advance(std::time::Duration::from_mins(2));
+        for _ in 0..130 {
+            let mut stolen = report(&world, &mut neighbour, &id, "");
+            let credential = format!("DPoP {}", agent.credential);
+            stolen.headers_mut().insert("authorization", credential.parse().unwrap());
+            world.send_to(&router, stolen).await.is(401);
+        }
+        let request = report(&world, &mut agent, &id, "still");
+        world.send_to(&router, request).await.is(200);
+        assert_eq!(taken.0.lock().unwrap().len(), 123);
+    });
+}

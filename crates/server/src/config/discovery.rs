@@ -28,6 +28,8 @@ pub(crate) struct DiscoverySection {
     /// calls reach by their target policies, such as `169.254.10.0/24`; default none.
     #[schema(value_type = Vec<String>)]
     pub(crate) special_targets: Vec<Network>,
+    /// Reports that one agent may send in a minute; more are told to wait; default 120.
+    pub(crate) reports_per_min: u32,
     /// A folder of rule packs to use instead of the built-in ones; read again when a file changes.
     #[schema(value_type = Option<String>)]
     pub(crate) packs: Option<PathBuf>,
@@ -48,6 +50,7 @@ impl Default for DiscoverySection {
             own_host: true,
             loopback_targets: false,
             special_targets: Vec::new(),
+            reports_per_min: 120,
             packs: None,
             plugins_dir: None,
             plugin_runtimes: Vec::new(),
@@ -63,6 +66,7 @@ pub(super) const KEYS: &[Key] = &[
     ("own_host", As::Bare),
     ("loopback_targets", As::Bare),
     ("special_targets", As::List),
+    ("reports_per_min", As::Bare),
     ("packs", As::Text),
     ("plugins_dir", As::Text),
     ("plugin_runtimes", As::List),
@@ -83,6 +87,9 @@ impl DiscoverySection {
             if let Err(why) = allowable(network) {
                 bail!("discovery.special_targets: `{network}` {why}");
             }
+        }
+        if !(1..=1_000_000).contains(&self.reports_per_min) {
+            bail!("discovery.reports_per_min is {}: use 1 to 1,000,000", self.reports_per_min);
         }
         if let Some(relative) = self.plugin_runtimes.iter().find(|path| !path.is_absolute()) {
             bail!("discovery.plugin_runtimes holds `{}`: use absolute paths", relative.display());
