@@ -38,7 +38,7 @@ struct Arguments {
 enum Command {
     /// Exchange an enrollment token for an identity of this host.
     Enroll {
-        /// File with the token (`et_...`), 0600; `-` for the standard input, which is where it comes from otherwise.
+        /// File with the token (`et_...`), which nobody else may be able to read (0600); `-` for the standard input, which is where it comes from otherwise.
         #[arg(long, value_name = "FILE", default_value = "-")]
         token_file: PathBuf,
         /// What the agent is called [default: the host's name].
@@ -67,15 +67,13 @@ const TOKEN_BYTES: u64 = 1_024;
 
 async fn enroll(agent: &AgentSection, token_file: &Path, name: Option<String>) -> anyhow::Result<()> {
     let connection = run::connection(agent)?;
-    let mut token = Vec::new();
-    if token_file == Path::new("-") {
+    let token = if token_file == Path::new("-") {
+        let mut token = Vec::new();
         std::io::stdin().lock().take(TOKEN_BYTES).read_to_end(&mut token)?;
+        Secret::new(token)
     } else {
-        let file = std::fs::File::open(token_file)
-            .with_context(|| format!("cannot read the token from `{}`", token_file.display()))?;
-        file.take(TOKEN_BYTES).read_to_end(&mut token)?;
-    }
-    let token = Secret::new(token);
+        fleet::read_token(token_file)?
+    };
     disk::make_folder(&agent.state_dir)
         .with_context(|| format!("cannot make the state directory `{}`", agent.state_dir.display()))?;
     let path = run::identity_folder(agent);

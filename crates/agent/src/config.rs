@@ -23,8 +23,10 @@ pub(crate) struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AgentSection {
-    /// The server or a relay's listener, e.g. `https://cairn.example.com:8443`; needed to enroll and to report.
+    /// The server, e.g. `https://cairn.example.com:8443`; needed to enroll and to report.
     pub(crate) server: Option<String>,
+    /// The listener of a relay through which the server is reached, `host:port`; default none.
+    pub(crate) relay: Option<String>,
     /// PEM file of the certificate authorities to trust instead of the system's.
     pub(crate) ca_file: Option<PathBuf>,
     /// Where the identity, the spool and what was reported last are kept; default `/var/lib/cairn-agent`.
@@ -45,6 +47,7 @@ impl Default for AgentSection {
     fn default() -> Self {
         Self {
             server: None,
+            relay: None,
             ca_file: None,
             state_dir: PathBuf::from(STATE),
             interval_s: 300,
@@ -103,6 +106,7 @@ enum Kind {
 /// Every key that the environment may set.
 const KEYS: &[(&str, &str, Kind)] = &[
     ("agent", "server", Kind::Text),
+    ("agent", "relay", Kind::Text),
     ("agent", "ca_file", Kind::Text),
     ("agent", "state_dir", Kind::Text),
     ("agent", "interval_s", Kind::Number),
@@ -240,7 +244,7 @@ mod tests {
         let names: Vec<String> = KEYS.iter().map(|(section, key, _)| format!("{section}.{key}")).collect();
         assert_eq!(
             names.join(" "),
-            "agent.server agent.ca_file agent.state_dir agent.interval_s agent.spool_bytes_max agent.cpu_percent_max agent.watch \
+            "agent.server agent.relay agent.ca_file agent.state_dir agent.interval_s agent.spool_bytes_max agent.cpu_percent_max agent.watch \
              agent.quiet host.site host.collectors host.package_managers host.integrity_paths"
         );
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use domain::Rng;
+use fleet::between;
 
 /// However costly, a collector runs about once a day.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -34,29 +35,9 @@ pub(crate) fn periods(costs: &BTreeMap<String, f64>, interval: Duration, percent
     periods
 }
 
-/// A number from 0 to 1.
-fn fraction(rng: &dyn Rng) -> f64 {
-    let mut bytes = [0u8; 4];
-    rng.fill(&mut bytes);
-    f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
-}
-
-/// A duration between two others.
-pub(crate) fn between(rng: &dyn Rng, least: Duration, most: Duration) -> Duration {
-    least + most.saturating_sub(least).mul_f64(fraction(rng))
-}
-
 /// A tenth less to a tenth more.
 pub(crate) fn jittered(rng: &dyn Rng, around: Duration) -> Duration {
     between(rng, around.mul_f64(0.9), around.mul_f64(1.1))
-}
-
-/// How long to wait before the next try after so many failures: anything up to a bound that doubles, and never less than the server asked
-/// for, to which up to half is added so that those whom it told the same do not come back at once.
-pub(crate) fn backoff(rng: &dyn Rng, failures: u32, asked: Option<Duration>, most: Duration) -> Duration {
-    let bound = Duration::from_secs(1).saturating_mul(1 << failures.min(16)).min(most);
-    let own = between(rng, Duration::from_millis(500).min(bound), bound);
-    asked.map_or(own, |asked| between(rng, asked, asked.mul_f64(1.5)).max(own).min(LONGEST))
 }
 
 /// Seconds of a core that this process and its children have used so far.
@@ -79,8 +60,6 @@ pub(crate) fn resident_bytes() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use testkit::TestRng;
-
     use super::*;
 
     const FIVE: Duration = Duration::from_mins(5);
@@ -106,22 +85,6 @@ mod tests {
         let used: f64 = costs.iter().map(|(name, cost)| cost / periods[*name].as_secs_f64()).sum();
         assert!(used <= 0.004 * 1.000_001, "{used}");
         assert!(paced(&[("never", 1e12)], 0.4)["never"] == LONGEST);
-    }
-
-    #[test]
-    fn waits_grow_are_spread_and_are_as_long_as_the_server_asked() {
-        let rng = TestRng::seeded(3);
-        let most = Duration::from_mins(5);
-        for failures in 0..40 {
-            let bound = Duration::from_secs(1 << failures.min(16)).min(most);
-            let waits: Vec<_> = (0..50).map(|_| backoff(&rng, failures, None, most)).collect();
-            assert!(waits.iter().all(|wait| *wait <= bound && *wait >= Duration::from_millis(500)));
-            assert!(waits.iter().max() > waits.iter().min());
-        }
-        let asked = Duration::from_secs(40);
-        let waits: Vec<_> = (0..50).map(|_| backoff(&rng, 0, Some(asked), most)).collect();
-        assert!(waits.iter().all(|wait| (asked..=Duration::from_mins(1)).contains(wait)), "{waits:?}");
-        assert!(waits.iter().max().unwrap().abs_diff(*waits.iter().min().unwrap()) > Duration::from_secs(5));
     }
 
     #[test]

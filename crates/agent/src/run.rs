@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use crypto::system::{SystemClock, SystemRng};
 use domain::{Clock as _, Timestamp};
-use fleet::{Client, Connection, Folder, Identity, Tls, Trust};
+use fleet::{Backoff, Client, Connection, Folder, Identity, Tls, Trust};
 use http::Method;
 use inventory::state_digest;
 use plugins::HostPlugin;
@@ -48,7 +48,8 @@ pub(crate) fn connection(agent: &AgentSection) -> anyhow::Result<Connection> {
         Some(path) => Trust::of_file(path)?,
         None => Trust::System,
     };
-    Ok(Connection::new(server, &Tls::new(trust), concat!("cairn-agent/", env!("CARGO_PKG_VERSION")))?)
+    let program = concat!("cairn-agent/", env!("CARGO_PKG_VERSION"));
+    Ok(Connection::through(server, agent.relay.as_deref(), &Tls::new(trust), program)?)
 }
 
 fn program(source: &dyn Source) -> anyhow::Result<Program> {
@@ -370,7 +371,8 @@ impl Agent {
         };
         let most = if error.has_ended() { ENDED } else { self.interval() };
         let asked = if error.has_ended() { Some(ENDED) } else { asked };
-        let wait = pace::backoff(&SystemRng, self.failures, asked, most);
+        let backoff = Backoff { least: Duration::from_millis(500), first: Duration::from_secs(1), most };
+        let wait = backoff.wait(&SystemRng, self.failures, asked);
         self.failures = self.failures.saturating_add(1);
         self.retry = Some(Instant::now() + wait);
         let text = if error.has_ended() {
@@ -467,7 +469,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<()> {
     talk::info(format!("cairn-agent {VERSION} reports to {}", agent.client.connection().server()));
     // Agents that were updated together do not begin together.
     let first =
-        Instant::now() + pace::between(&SystemRng, Duration::ZERO, agent.interval().min(Duration::from_secs(30)) / 10);
+        Instant::now() + fleet::between(&SystemRng, Duration::ZERO, agent.interval().min(Duration::from_secs(30)) / 10);
     agent.due.values_mut().for_each(|due| due.at = first);
     let mut looked: Option<Instant> = None;
     loop {

@@ -162,11 +162,16 @@ pub(crate) fn apply(router: Router<ApiState>, state: ApiState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), bounded))
         .layer(middleware::from_fn(move |request: Request, next: Next| {
             let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-            let admitted = requests.admit(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+            // Whoever restarts a server that does not answer must not do so because it is busy: this question takes no place and no work.
+            let is_alive = request.uri().path() == "/healthz";
+            let admitted = (!is_alive).then(|| requests.admit(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))));
             async move {
                 match admitted {
-                    Some(_admitted) => next.run(request).await,
-                    None => problem::Failure(domain::Error::Unavailable {
+                    None | Some(Some(_)) => {
+                        let _admitted = admitted;
+                        next.run(request).await
+                    }
+                    Some(None) => problem::Failure(domain::Error::Unavailable {
                         message: "too many requests are at work: try again in a second".to_owned(),
                         detail: "request limit".to_owned(),
                     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::{Clock, FleetId, FleetKind, Rng, Secret, Timestamp};
 use http::{HeaderMap, HeaderValue, Method, header};
 use reqwest::Url;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use wire::fleet::{Enroll, Enrolled, Jwk, Renew, Renewed};
 use wire::problem::Problem;
 
@@ -39,6 +40,25 @@ pub struct Answer {
 pub struct Connection {
     http: reqwest::Client,
     server: Url,
+    /// As it is dialed: through a relay, the relay's port.
+    dialed: Url,
+    /// The server, and through whom, for people.
+    shown: String,
+}
+
+/// Resolves the server's name to a relay's addresses: who is connected to changes, and whom TLS has to prove does not.
+struct ByRelay {
+    host: String,
+}
+
+impl Resolve for ByRelay {
+    fn resolve(&self, _server: Name) -> Resolving {
+        let host = self.host.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((host, 0)).await?;
+            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs)
+        })
+    }
 }
 
 /// Who enrolls.
@@ -55,6 +75,12 @@ pub struct Enrolling<'a> {
 impl Connection {
     /// To the server at `https://host` or `https://host:port`. `program`: what calls, such as `cairn-agent/1.2.3`.
     pub fn new(server: &str, tls: &Tls, program: &str) -> Result<Self> {
+        Self::through(server, None, tls, program)
+    }
+
+    /// The same through a relay's listener, `host:port`: TLS is with the server, whose name and certificate stay what they are, and the relay
+    /// passes it on. No proxy is used.
+    pub fn through(server: &str, relay: Option<&str>, tls: &Tls, program: &str) -> Result<Self> {
         let wrong = || Error::Setting(format!("`{server}` is not the address of a server: use `https://host:port`"));
         let url = Url::parse(server).map_err(|_| wrong())?;
         let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
@@ -68,11 +94,27 @@ impl Connection {
             .timeout(ANSWER)
             .user_agent(program)
             .tls_backend_preconfigured(tls.client_config(&[b"h2", b"http/1.1"])?);
+        let (mut dialed, mut shown) = (url.clone(), url.to_string());
+        if let Some(relay) = relay {
+            let wrong =
+                || Error::Setting(format!("`{relay}` is not the address of a relay's listener: use `host:port`"));
+            let (host, port) = relay.rsplit_once(':').ok_or_else(wrong)?;
+            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            let port = port.parse::<u16>().ok().filter(|port| *port > 0 && !host.is_empty()).ok_or_else(wrong)?;
+            if url.domain().is_none() {
+                return Err(Error::Setting(format!(
+                    "`{server}` is an address: through a relay the server needs its name, which its certificate proves"
+                )));
+            }
+            dialed.set_port(Some(port)).map_err(|()| wrong())?;
+            shown = format!("{url} (through the relay at `{relay}`)");
+            builder = builder.dns_resolver(Arc::new(ByRelay { host: host.to_owned() })).no_proxy();
+        }
         if matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|error| Error::Setting(format!("no client can be made: {error}")))?;
-        Ok(Self { http, server: url })
+        Ok(Self { http, server: url, dialed, shown })
     }
 
     /// The server's address.
@@ -120,7 +162,7 @@ impl Connection {
     }
 
     fn nonsense(&self) -> Error {
-        Error::Nonsense { server: self.server.to_string() }
+        Error::Nonsense { server: self.shown.clone() }
     }
 
     /// Sends a request, and once more where the refusal says what to do better.
@@ -157,7 +199,7 @@ impl Connection {
         (media, body): (&'static str, &[u8]),
         headers: HeaderMap,
     ) -> Result<Result<Answer, (Error, Option<Timestamp>)>> {
-        let url = self.server.join(target).map_err(|_| Error::Setting(format!("`{target}` is no path")))?;
+        let url = self.dialed.join(target).map_err(|_| Error::Setting(format!("`{target}` is no path")))?;
         let mut request = self.http.request(method.clone(), url).headers(headers);
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, media).body(body.to_vec());
@@ -188,7 +230,7 @@ impl Connection {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
-        let server = self.server.to_string();
+        let server = self.shown.clone();
         let mut innermost: &(dyn std::error::Error + 'static) = error;
         let mut untrusted = false;
         loop {

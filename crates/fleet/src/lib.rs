@@ -10,15 +10,19 @@
 //! - there is no way to a connection without a verified certificate: the system's roots, or the authorities that were named instead.
 #![warn(missing_docs)]
 
+mod backoff;
 mod client;
 mod error;
 mod folder;
 mod identity;
 mod numbers;
 mod tls;
+mod token;
 
+pub use backoff::{Backoff, between};
 pub use client::{Answer, Client, Connection, Enrolling, SERVER_TIME};
 pub use error::{Error, Result};
 pub use folder::Folder;
 pub use identity::{Identity, Signed};
 pub use tls::{ClientCertificate, Tls, Trust};
+pub use token::read_token;

@@ -1,6 +1,7 @@
 //! The settings of a relay: environment variables, read once, here. A value may be `file:PATH`.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use domain::{Network, RelayId, Secret};
@@ -29,6 +30,10 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// `RELAY_NETWORKS`: the only networks that its tasks may connect to, between commas; default all.
     pub(crate) networks: Vec<Network>,
+    /// `RELAY_LISTEN`: where agents that do not reach the server connect to, `address:port`; default nowhere.
+    pub(crate) listen: Option<SocketAddr>,
+    /// `RELAY_LISTEN_CONNECTIONS`: connections of agents at a time; default 1,024.
+    pub(crate) listen_connections: usize,
     /// `RELAY_LOG`: `error`, `warn`, `info`, `debug`; default `info`.
     pub(crate) log: String,
     /// `HTTPS_PROXY`, unless `NO_PROXY` names the server.
@@ -48,6 +53,8 @@ impl Settings {
         let id = environment("RELAY_ID").map(|id| id.parse()).transpose();
         let networks = environment("RELAY_NETWORKS").unwrap_or_default();
         let networks = networks.split(',').map(str::trim).filter(|text| !text.is_empty());
+        let listen = environment("RELAY_LISTEN").map(|text| text.parse());
+        let connections = environment("RELAY_LISTEN_CONNECTIONS").map(|text| text.parse());
         let path = |name| environment(name).map(PathBuf::from);
         let certificate = match (path("RELAY_CLIENT_CERT"), path("RELAY_CLIENT_KEY")) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -61,6 +68,11 @@ impl Settings {
             id: id.context("RELAY_ID")?,
             data_dir: path("RELAY_DATA_DIR").unwrap_or_else(|| PathBuf::from("/var/lib/cairn-relay")),
             networks: networks.map(str::parse).collect::<Result<_, _>>().context("RELAY_NETWORKS")?,
+            listen: listen.transpose().context("RELAY_LISTEN is `address:port`, such as `10.0.0.7:8444`")?,
+            listen_connections: connections
+                .transpose()
+                .context("RELAY_LISTEN_CONNECTIONS is a number")?
+                .unwrap_or(1_024),
             log: environment("RELAY_LOG").unwrap_or_else(|| "info".to_owned()),
             host,
             token: environment("RELAY_TOKEN"),
@@ -74,10 +86,7 @@ impl Settings {
         let Some(token) = &self.token else { return Ok(None) };
         match token.strip_prefix("file:") {
             None => Ok(Some(Secret::new(token.clone()))),
-            Some(path) => {
-                let text = std::fs::read(path).with_context(|| format!("RELAY_TOKEN: cannot read `{path}`"))?;
-                Ok(Some(Secret::new(text)))
-            }
+            Some(path) => fleet::read_token(Path::new(path)).context("RELAY_TOKEN").map(Some),
         }
     }
 
@@ -111,12 +120,15 @@ mod tests {
     fn what_is_missing_or_wrong_is_named() {
         let server = ("RELAY_SERVER", "https://cairn.example:8443");
         let settings = read(&[server]).unwrap();
+        assert!(settings.listen.is_none(), "there is no listener unless it is asked for");
         assert!(settings.token().unwrap().is_none() && settings.networks.is_empty() && settings.proxy.is_none());
         for (pairs, expect) in [
             (&[][..], "RELAY_SERVER"),
             (&[server, ("RELAY_ID", "agt_x")], "RELAY_ID"),
             (&[server, ("RELAY_NETWORKS", "10.0.0.1/8")], "RELAY_NETWORKS"),
             (&[server, ("RELAY_CLIENT_CERT", "x.pem")], "RELAY_CLIENT_KEY"),
+            (&[server, ("RELAY_LISTEN", "8444")], "RELAY_LISTEN"),
+            (&[server, ("RELAY_LISTEN_CONNECTIONS", "many")], "RELAY_LISTEN_CONNECTIONS"),
             (&[server, ("HTTPS_PROXY", "socks5://proxy")], "HTTPS_PROXY"),
         ] {
             let error = format!("{:#}", read(pairs).err().unwrap());

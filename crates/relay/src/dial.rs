@@ -30,7 +30,7 @@ pub(crate) struct Proxy {
 }
 
 /// `host:port` of an address with a scheme.
-fn authority(url: &str, scheme: &str, port: u16) -> Option<String> {
+pub(crate) fn authority(url: &str, scheme: &str, port: u16) -> Option<String> {
     let rest = url.strip_prefix(scheme)?.strip_suffix('/').unwrap_or(url.strip_prefix(scheme)?);
     if rest.is_empty() || rest.contains(['/', '?', '#', '\r', '\n', ' ']) {
         return None;
@@ -76,7 +76,8 @@ async fn within<T>(what: &str, step: impl Future<Output = std::io::Result<T>>) -
     }
 }
 
-async fn tcp(authority: &str, proxy: Option<&Proxy>) -> anyhow::Result<TcpStream> {
+/// Connects, by the proxy where there is one.
+pub(crate) async fn tcp(authority: &str, proxy: Option<&Proxy>) -> anyhow::Result<TcpStream> {
     let Some(proxy) = proxy else {
         return within(&format!("`{authority}` cannot be reached"), TcpStream::connect(authority)).await;
     };
@@ -99,6 +100,11 @@ async fn tcp(authority: &str, proxy: Option<&Proxy>) -> anyhow::Result<TcpStream
         _ => bail!("the proxy does not connect: {}", line.escape_debug()),
     }
 }
+
+/// The server does not know the credential any more: only enrolling anew helps.
+#[derive(Debug, thiserror::Error)]
+#[error("it was revoked, its credential expired, or a copy of its key is in use")]
+pub(crate) struct Ended;
 
 /// The channel's socket, and what came with the answer.
 pub(crate) type Socket = (TlsStream<TcpStream>, BytesMut);
@@ -135,10 +141,11 @@ pub(crate) async fn channel(
                 {
                     identity.adjust(time);
                 }
-                let why = reason(&mut socket, buffer).await;
-                return Err(
-                    anyhow::Error::new(error).context(why.unwrap_or_else(|| "the channel was not opened".to_owned()))
-                );
+                let said = reason(&mut socket, buffer).await;
+                let ended = said.as_ref().is_some_and(|(code, _)| code == "unauthenticated");
+                let text = said.map_or_else(|| "the channel was not opened".to_owned(), |(_, message)| message);
+                let error = anyhow::Error::new(error).context(text);
+                return Err(if ended { error.context(Ended) } else { error });
             }
         }
         if within("the server does not answer", socket.read_buf(&mut buffer)).await? == 0 {
@@ -147,22 +154,24 @@ pub(crate) async fn channel(
     }
 }
 
-/// What the server says about a refusal, as far as it comes soon and is short.
-async fn reason(socket: &mut TlsStream<TcpStream>, mut buffer: BytesMut) -> Option<String> {
+/// What the server says about a refusal, as a code and a message, as far as it comes soon and is short.
+async fn reason(socket: &mut TlsStream<TcpStream>, mut buffer: BytesMut) -> Option<(String, String)> {
     const ANSWER_BYTES: usize = 16 * 1_024;
     let read = async {
         loop {
             let body = buffer.windows(4).position(|window| window == b"\r\n\r\n").and_then(|at| buffer.get(at + 4..));
             if let Some(problem) = body.and_then(|body| serde_json::from_slice::<serde_json::Value>(body).ok()) {
-                return problem.get("message").and_then(|message| message.as_str().map(str::to_owned));
+                let text = |name: &str| Some(problem.get(name)?.as_str()?.to_owned());
+                return Some((text("code")?, text("message")?));
             }
             if buffer.len() > ANSWER_BYTES || !matches!(socket.read_buf(&mut buffer).await, Ok(1..)) {
                 return None;
             }
         }
     };
-    let message = tokio::time::timeout(Duration::from_secs(2), read).await.ok().flatten()?;
-    Some(message.chars().take(500).map(|character| if character.is_control() { ' ' } else { character }).collect())
+    let (code, message) = tokio::time::timeout(Duration::from_secs(2), read).await.ok().flatten()?;
+    let clean = message.chars().take(500).map(|character| if character.is_control() { ' ' } else { character });
+    Some((code, clean.collect()))
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! Staying connected: dials, says hello, goes on with the session after a cut, and waits with backoff and jitter in between.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use domain::{Digest, Rng};
-use fleet::{Client, Tls};
+use fleet::{Backoff, Client, Tls};
 use gateway::session::{Session, Timing};
-use gateway::websocket::Side;
+use gateway::websocket::{Side, WebSocketError};
 use gateway::{Channel, LinkEnd, channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,19 +17,20 @@ use wire::frame::{Body, Frame, Reason, VERSION};
 use wire::relay::{Hello, SessionKey, Welcome};
 
 use crate::config::Settings;
-use crate::dial::{self, Proxy};
+use crate::dial::{self, Ended, Proxy};
 use crate::task::Worker;
 
-/// The first wait after a cut, which doubles with each that follows; each is drawn anew between nothing and itself.
-const WAIT: Duration = Duration::from_millis(500);
-/// The longest.
-const WAIT_MAX: Duration = Duration::from_secs(30);
-/// The longest while tasks wait for the session to go on.
-const WAIT_SESSION: Duration = Duration::from_secs(3);
+/// The waits after a cut.
+const WAIT: Backoff =
+    Backoff { least: Duration::ZERO, first: Duration::from_millis(500), most: Duration::from_secs(30) };
+/// The same while tasks wait for the session to go on.
+const WAIT_SESSION: Backoff = Backoff { most: Duration::from_secs(3), ..WAIT };
 /// A link that was there for so long ends a row of failures.
 const STEADY: Duration = Duration::from_secs(20);
 /// How long the server's first words may take.
 const GREETING: Duration = Duration::from_secs(20);
+/// How long until a relay that is let in no more asks again: nothing but enrolling helps, and somebody has to do it.
+const ENDED: Duration = Duration::from_hours(1);
 /// How often it is looked whether the credential is due.
 const RENEWAL: Duration = Duration::from_hours(1);
 
@@ -43,6 +46,9 @@ pub(crate) struct Link {
     rng: Arc<dyn Rng>,
     tasks: TaskTracker,
     session: Option<Open>,
+    data_dir: PathBuf,
+    /// The relay is let in no more: for whoever else has to know.
+    ended: Arc<AtomicBool>,
 }
 
 /// A session that may go on.
@@ -73,6 +79,7 @@ impl Link {
         tls: &Tls,
         worker: Arc<Worker>,
         rng: Arc<dyn Rng>,
+        ended: Arc<AtomicBool>,
     ) -> anyhow::Result<Self> {
         // With a certificate of its own it asks to be asked for it; a proxy in between picks what it knows.
         let protocols: &[&[u8]] =
@@ -88,6 +95,8 @@ impl Link {
             rng,
             tasks: TaskTracker::new(),
             session: None,
+            data_dir: settings.data_dir.clone(),
+            ended,
         })
     }
 
@@ -102,28 +111,42 @@ impl Link {
                 tokio::time::sleep(RENEWAL).await;
             }
         });
-        let mut wait = WAIT;
+        let mut failures = 0;
         while !stop.is_cancelled() {
             let began = Instant::now();
             let tried = tokio::select! {
                 tried = self.once(&stop) => tried,
                 () = stop.cancelled() => break,
             };
+            let asked = tried.as_ref().err().and_then(asked);
             match tried {
                 Ok(end) => tracing::info!(%end, "the link ended"),
+                Err(error) if error.is::<Ended>() => {
+                    self.end_session("the relay is let in no more");
+                    self.ended.store(true, Ordering::Relaxed);
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "this relay is let in no more, and asks again in an hour: remove `{}` and start it with a new RELAY_TOKEN",
+                        self.data_dir.display()
+                    );
+                    let wait = fleet::between(&*self.rng, ENDED, ENDED.mul_f64(1.1));
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => continue,
+                        () = stop.cancelled() => break,
+                    }
+                }
                 Err(error) => tracing::warn!(error = format!("{error:#}"), "no link to the server"),
             }
             if began.elapsed() > STEADY {
-                wait = WAIT;
+                failures = 0;
             }
             self.forget_late_session();
-            let longest = if self.session.is_some() { wait.min(WAIT_SESSION) } else { wait };
-            let drawn = jitter(longest, &*self.rng);
+            let backoff = if self.session.is_some() { WAIT_SESSION } else { WAIT };
             tokio::select! {
-                () = tokio::time::sleep(drawn) => {}
+                () = tokio::time::sleep(backoff.wait(&*self.rng, failures, asked)) => {}
                 () = stop.cancelled() => {}
             }
-            wait = (wait * 2).min(WAIT_MAX);
+            failures = failures.saturating_add(1);
         }
         renewing.abort();
         self.end_session("the relay stops");
@@ -173,6 +196,7 @@ impl Link {
             bail!("the server wants version {} of the channel, which this relay does not speak", welcome.version);
         }
         let channel = self.channel_of(&welcome);
+        self.ended.store(false, Ordering::Relaxed);
         tracing::info!(resumed = welcome.resumed, "connected");
         let end = channel.drive(socket, Side::Client, buffer, welcome.received, &*self.rng, stop).await;
         if end.may_resume() && channel.ended().is_none() {
@@ -209,9 +233,10 @@ impl Link {
     }
 }
 
-/// Full jitter: anything between nothing and `longest`.
-fn jitter(longest: Duration, rng: &dyn Rng) -> Duration {
-    let mut bits = [0; 4];
-    rng.fill(&mut bits);
-    longest.mul_f64(f64::from(u32::from_be_bytes(bits)) / f64::from(u32::MAX))
+/// How long the server asks to wait, where it does.
+fn asked(error: &anyhow::Error) -> Option<Duration> {
+    match error.downcast_ref() {
+        Some(WebSocketError::Refused(answer)) => answer.retry_after_s.map(Duration::from_secs),
+        _ => None,
+    }
 }

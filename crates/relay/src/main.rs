@@ -1,4 +1,5 @@
-//! `cairn-relay`: runs a server's tasks in a network that the server does not reach. It dials out and needs no port of its own.
+//! `cairn-relay`: runs a server's tasks in a network that the server does not reach. It dials out and needs no port of its own, but for agents that
+//! do not reach the server.
 //!
 //! **Not for** deciding what is discovered or keeping what was seen: the server does both.
 //!
@@ -11,11 +12,13 @@ mod allocator;
 mod config;
 mod dial;
 mod link;
+mod listen;
 mod log;
 mod sink;
 mod task;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -33,7 +36,7 @@ const PROGRAM: &str = concat!("cairn-relay/", env!("CARGO_PKG_VERSION"));
 /// Runs a server's tasks in a network that the server does not reach.
 ///
 /// Settings come from the environment: RELAY_SERVER, RELAY_TOKEN (at the first start), RELAY_NAME, RELAY_ID, RELAY_DATA_DIR, RELAY_CA_CERT,
-/// RELAY_CLIENT_CERT, RELAY_CLIENT_KEY, RELAY_NETWORKS, RELAY_LOG, HTTPS_PROXY, NO_PROXY.
+/// RELAY_CLIENT_CERT, RELAY_CLIENT_KEY, RELAY_NETWORKS, RELAY_LISTEN, RELAY_LISTEN_CONNECTIONS, RELAY_LOG, HTTPS_PROXY, NO_PROXY.
 #[derive(Debug, Parser)]
 #[command(name = "cairn-relay", version = VERSION)]
 struct Arguments {}
@@ -110,7 +113,10 @@ async fn serve(settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> anyh
     let client = Client::new(connection, Arc::clone(&identity));
     let worker = Arc::new(task::Worker::new(&settings, log, &clock, &rng)?);
     let stop = CancellationToken::new();
-    let linked = link::Link::new(&settings, client, &tls, worker, Arc::clone(&rng))?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let listener = listen::Listener::bind(&settings, Arc::clone(&ended)).await?;
+    let listening = listener.map(|listener| tokio::spawn(listener.run(stop.clone())));
+    let linked = link::Link::new(&settings, client, &tls, worker, Arc::clone(&rng), ended)?;
     let linking = tokio::spawn(linked.run(stop.clone()));
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -118,5 +124,8 @@ async fn serve(settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> anyh
     }
     tracing::info!("stopping: the server gives the tasks at work to somebody else");
     stop.cancel();
+    if let Some(listening) = listening {
+        listening.await.context("the listener for agents ended badly")?;
+    }
     linking.await.context("the link ended badly")
 }

@@ -14,6 +14,8 @@ mod access;
 mod account;
 #[path = "journey/agent.rs"]
 mod agent;
+#[path = "journey/agent_relay.rs"]
+mod agent_relay;
 #[path = "journey/audit_log.rs"]
 mod audit_log;
 #[path = "journey/backup.rs"]
@@ -46,10 +48,14 @@ mod scan;
 mod scarce;
 #[path = "journey/second_factor.rs"]
 mod second_factor;
+#[path = "journey/simulated.rs"]
+mod simulated;
 #[path = "journey/snmp.rs"]
 mod snmp;
 #[path = "journey/ssh.rs"]
 mod ssh;
+#[path = "journey/storm.rs"]
+mod storm;
 #[path = "journey/target_policy.rs"]
 mod target_policy;
 #[path = "journey/world.rs"]

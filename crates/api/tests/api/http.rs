@@ -53,6 +53,18 @@ fn every_answer_carries_the_headers_and_a_request_id() {
 }
 
 #[test]
+fn a_server_that_takes_no_more_requests_still_says_that_it_is_alive() {
+    each_engine(|world| async move {
+        let full = world.server(|settings| settings.requests_max = 0);
+        let ask = |path: &str| world.send_to(&full, Request::get(path).body(Body::empty()).unwrap());
+        ask("/healthz").await.is(200);
+        for other in ["/readyz", "/healthz/", "/api/openapi.json"] {
+            ask(other).await.is(503).says("too many requests");
+        }
+    });
+}
+
+#[test]
 fn a_handler_that_panics_is_an_answer_like_any_other_and_tells_nothing() {
     each_engine(|world| async move {
         let path = "/api/v1/tenants/acme/evaluations";

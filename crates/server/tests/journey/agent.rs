@@ -8,23 +8,25 @@ use domain::{Clock as _, Timestamp};
 use serde_json::Value;
 use testkit::logs;
 
-use crate::world::{Engine, Server, World, until};
+use crate::world::{Engine, Server, World, faketime, until};
 
 /// A host agent of the world's own.
-struct Agent<'w> {
+pub(crate) struct Agent<'w> {
     world: &'w World,
     watched: PathBuf,
     /// What its clock is off by, as `faketime` is told.
     clock: Option<&'static str>,
+    /// Settings of its own.
+    extra: Vec<(String, String)>,
 }
 
-struct Running {
+pub(crate) struct Running {
     child: Child,
     log: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Running {
-    fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
         assert!(self.child.wait().unwrap().success());
         self.log.take().unwrap().join().unwrap()
@@ -44,15 +46,33 @@ impl<'w> Agent<'w> {
     }
 
     fn enrolled_by(world: &'w World, server: &Server, clock: Option<&'static str>) -> Self {
-        let made = world.cairn_secretly(["agents", "tokens", "create", "-o", "json"], "token");
-        let token = world.private("token", made["token"].as_str().unwrap());
+        let agent = Self { clock, ..Self::new(world, &[]) };
+        let said = agent.enroll(server, &Self::token(world));
+        assert!(said.is_ok(), "{said:?}");
+        agent
+    }
+
+    /// One that is not enrolled yet.
+    pub(crate) fn new(world: &'w World, extra: &[(&str, &str)]) -> Self {
         let watched = world.path("watched.conf");
         std::fs::write(&watched, "one").unwrap();
-        let agent = Self { world, watched, clock };
-        let output =
-            agent.command(server).args(["enroll", "--name", "host-1", "--token-file"]).arg(token).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        agent
+        let extra = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { world, watched, clock: None, extra }
+    }
+
+    /// A file with a new enrollment token.
+    pub(crate) fn token(world: &World) -> PathBuf {
+        let made = world.cairn_secretly(["agents", "tokens", "create", "-o", "json"], "token");
+        world.private("token", made["token"].as_str().unwrap())
+    }
+
+    /// Tries to enroll; what it said where it did not.
+    pub(crate) fn enroll(&self, server: &Server, token: &Path) -> Result<(), String> {
+        let mut command = self.command(server);
+        let output = command.args(["enroll", "--name", "host-1", "--token-file"]).arg(token).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        logs::tee("journey-agent", &said);
+        if output.status.success() { Ok(()) } else { Err(said) }
     }
 
     fn command(&self, server: &Server) -> Command {
@@ -74,15 +94,13 @@ impl<'w> Agent<'w> {
             .env("CAIRN_HOST_COLLECTORS", "accounts,mounts,integrity")
             .env("CAIRN_HOST_INTEGRITY_PATHS", &self.watched);
         if let Some(by) = self.clock {
-            // `faketime` itself would stand between the test's signals and the agent.
-            let asked = Command::new("faketime").args(["-f", by, "printenv", "LD_PRELOAD"]).output();
-            let library = String::from_utf8(asked.expect("install `faketime`: `cargo xtask setup`").stdout).unwrap();
-            command.env("LD_PRELOAD", library.trim()).env("FAKETIME", by);
+            command.env("LD_PRELOAD", faketime(by)).env("FAKETIME", by);
         }
+        command.envs(self.extra.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    fn run(&self, server: &Server) -> Running {
+    pub(crate) fn run(&self, server: &Server) -> Running {
         let mut child = self.command(server).arg("run").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = logs::tee_pipe("journey-agent", child.stderr.take().unwrap());
         Running { child, log: Some(log) }
@@ -98,12 +116,12 @@ impl<'w> Agent<'w> {
         })
     }
 
-    fn write(&self, content: &str) {
+    pub(crate) fn write(&self, content: &str) {
         std::fs::write(&self.watched, content).unwrap();
     }
 
     /// What the agent says of itself.
-    fn status(&self, server: &Server) -> Value {
+    pub(crate) fn status(&self, server: &Server) -> Value {
         let mut command = self.command(server);
         until("the agent's status", || {
             let output = command.args(["status", "--json"]).output().unwrap();
@@ -112,7 +130,7 @@ impl<'w> Agent<'w> {
     }
 
     /// Whether a report waits that says that the watched file is so.
-    fn spools(&self, content: &str) -> bool {
+    pub(crate) fn spools(&self, content: &str) -> bool {
         let hash = crypto::sha256(content.as_bytes()).to_hex();
         std::fs::read_dir(self.world.path("agent").join("spool")).unwrap().any(|file| {
             let (mut text, file) = (String::new(), std::fs::read(file.unwrap().path()).unwrap_or_default());
@@ -121,7 +139,7 @@ impl<'w> Agent<'w> {
     }
 
     /// The watched file was so, one after the other, and each was told once.
-    fn history_is(&self, contents: &[&str]) {
+    pub(crate) fn history_is(&self, contents: &[&str]) {
         let versions = self.world.cairn(["nodes", "history", &self.node(), "-o", "json"]).ok().json();
         let mut versions: Vec<(String, String)> = versions
             .as_array()
@@ -135,7 +153,7 @@ impl<'w> Agent<'w> {
         assert!(versions.iter().zip(hashes).all(|((_, shown), hash)| shown.contains(&hash)), "{versions:?}");
     }
 
-    fn sha256_is(&self, expected: &str) {
+    pub(crate) fn sha256_is(&self, expected: &str) {
         let id = self.node();
         let hash = crypto::sha256(expected.as_bytes()).to_hex();
         until("the watched file's hash", || {
@@ -304,6 +322,50 @@ fn an_agent_whose_clock_is_an_hour_ahead_reports_as_if_it_were_right() {
 #[test]
 fn an_agent_whose_clock_is_an_hour_late_reports_as_if_it_were_right() {
     an_hour_off(Engine::postgres(), "-3600s", -3_600_000);
+}
+
+#[test]
+fn a_tokens_file_that_others_can_read_is_refused_and_the_token_is_not_used_up() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let server = world.start();
+    world.first_login(&server);
+    let (agent, token) = (Agent::new(&world, &[]), Agent::token(&world));
+    let mode = |mode| std::fs::set_permissions(&token, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let said = agent.enroll(&server, &token).unwrap_err();
+    assert!(said.contains("can be read by others (its mode is 0644)") && said.contains("chmod 600"), "{said}");
+    mode(0o600);
+    agent.enroll(&server, &token).unwrap();
+    server.stop();
+}
+
+#[test]
+fn an_agent_that_reports_too_often_waits_for_as_long_as_the_server_asks_and_loses_nothing() {
+    let world = World::new(Engine::Sqlite)
+        .with("CAIRN_DISCOVERY_OWN_HOST", "false")
+        .with("CAIRN_DISCOVERY_REPORTS_PER_MIN", "10");
+    let server = world.start();
+    world.first_login(&server);
+    let agent = Agent::enrolled(&world, &server);
+    let running = agent.run(&server);
+    agent.sha256_is("one");
+    let status = until("a word about it", || {
+        let status = agent.status(&server);
+        status["error"].as_str().is_some_and(|error| error.contains("try again in")).then_some(status)
+    });
+    assert!(status["retry_at"].is_string(), "{status}");
+    agent.write("two");
+    agent.sha256_is("two");
+    agent.write("three");
+    agent.sha256_is("three");
+    running.stop();
+    agent.history_is(&["one", "two", "three"]);
+    let log = server.stop();
+    let answered = |status: &str| log.lines().filter(|line| line.contains("/report") && line.contains(status)).count();
+    let (taken, refused) = (answered("status=200"), answered("status=429"));
+    // It asks once where it is told to wait, and then not before its time: as often as not, one is taken after each.
+    assert!(refused > 0 && refused <= taken + 1, "{taken} taken, {refused} refused: {log}");
 }
 
 #[test]

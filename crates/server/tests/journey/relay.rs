@@ -9,7 +9,7 @@ use testkit::logs;
 use testkit::moto::Moto;
 
 use crate::relay_world::{Relay, api, port, trust_also};
-use crate::world::{Engine, World, until};
+use crate::world::{Engine, World, faketime, until};
 
 fn world(engine: Engine) -> World {
     World::new(engine).with("CAIRN_DISCOVERY_OWN_HOST", "false")
@@ -101,6 +101,50 @@ fn a_task_outlives_its_link_and_its_relay_on_sqlite() {
 #[test]
 fn a_task_outlives_its_link_and_its_relay_on_postgres() {
     a_task_outlives_its_link_and_its_relay(Engine::postgres());
+}
+
+#[test]
+fn a_cut_for_longer_than_a_lease_costs_a_task_its_try_and_not_the_job() {
+    let world = world(Engine::Sqlite);
+    let server = world.start();
+    world.first_login(&server);
+    let cable = Cable::to(port(&server));
+    let mut relay = Relay::start(&world, &server, &cable, &[]);
+    let job = begin(&world, &[]);
+    relay.says_times("a task begins", 2);
+    // Nobody answers any more, until the server has let go of the relay.
+    cable.plug(None);
+    cable.cut();
+    until("the end of the relay's session", || {
+        let relay = world.cairn(["relays", "show", "rly-1", "-o", "json"]).ok().json();
+        relay["server"].is_null().then_some(())
+    });
+    assert!(["queued", "running"].contains(&shown(&world, &job)["status"].as_str().unwrap()));
+    cable.plug(Some(port(&server)));
+    relay.says_times("connected", 2);
+    let ended = completed(&world, &job);
+    assert!(ended["tasks"][0]["attempt"].as_u64().unwrap() >= 2, "{ended}");
+    relay.stop();
+    server.stop();
+}
+
+#[test]
+fn a_relay_whose_clock_is_an_hour_off_is_told_the_time_and_works() {
+    let world = world(Engine::Sqlite);
+    let server = world.start();
+    world.first_login(&server);
+    let cable = Cable::to(port(&server));
+    for by in ["+3600s", "-3600s"] {
+        let clock = [("LD_PRELOAD", &*faketime(by)), ("FAKETIME", by)];
+        // The second is a start of the same one, whose clock was set back by two hours.
+        let relay = Relay::start(&world, &server, &cable, &clock);
+        completed(&world, &begin(&world, &[]));
+        relay.stop();
+    }
+    // What is stored is told by the server's clock, and nobody took it for a copy.
+    let shown = world.cairn(["relays", "show", "rly-1", "-o", "json"]).ok().json();
+    assert_eq!((&shown["state"], &shown["health"]), (&"active".into(), &"online".into()), "{shown}");
+    server.stop();
 }
 
 #[test]
@@ -225,7 +269,9 @@ fn attack_23_a_relay_that_is_revoked_at_another_server_loses_its_connection_and_
     let path = format!("relays/{}", relay.id);
     let took = revoked_within(&second, &two, &mut relay, &path);
     println!("revoked at another server, cut after {took:?}");
-    relay.says("HTTP 401");
+    // Its process says what to do, and asks no more until somebody did it.
+    relay.says("asks again in an hour");
+    assert_eq!(relay.said().matches("HTTP 401").count(), 1, "{}", relay.said());
     let shown = first.cairn(["relays", "show", &relay.id, "-o", "json"]).ok().json();
     assert_eq!((&shown["state"], &shown["server"]), (&"revoked".into(), &Value::Null), "{shown}");
     relay.stop();

@@ -92,6 +92,14 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// What is to be loaded so that a program's clock is off by so much. `faketime` itself would stand between a test's signals and the program.
+#[allow(dead_code, reason = "of no use to `hostile`")]
+pub(crate) fn faketime(by: &str) -> String {
+    let asked = Command::new("faketime").args(["-f", by, "printenv", "LD_PRELOAD"]).output();
+    let library = String::from_utf8(asked.expect("install `faketime`: `cargo xtask setup`").stdout).unwrap();
+    library.trim().to_owned()
+}
+
 impl World {
     pub(crate) fn new(engine: Engine) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
