@@ -115,7 +115,7 @@ class Server:
     """A `cairn-server` on a data directory of its own, which outlives stops."""
 
     def __init__(self, folder, **environment):
-        self.binaries, self.folder = binaries(), pathlib.Path(folder)
+        self.binaries, self.folder, self.listen = binaries(), pathlib.Path(folder), "127.0.0.1:0"
         self.folder.mkdir(mode=0o700)
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -136,7 +136,7 @@ class Server:
         """Starts it; seconds from exec to the first 200 of /readyz."""
         port_file = self.folder / "port"
         port_file.unlink(missing_ok=True)
-        command = [self.binaries / "cairn-server", "--data-dir", self.data, "--listen", "127.0.0.1:0", "--port-file", port_file,
+        command = [self.binaries / "cairn-server", "--data-dir", self.data, "--listen", self.listen, "--port-file", port_file,
                    "--admin-password-file", self.folder / "first"]
         begun = time.perf_counter()
         with open(self.folder / "log", "ab") as log:

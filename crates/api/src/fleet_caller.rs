@@ -151,13 +151,12 @@ pub(crate) async fn make(state: &ApiState, id: FleetId, tenant: TenantId, key: &
 /// Reads a credential that is ours, in its time, and bound to this key. Its signature is verified once per process: a credential that is remembered
 /// says what it said then. What was not signed by us is not remembered.
 async fn named(state: &ApiState, credential: &str, mac: Mac, key: &PublicKey) -> Result<Named, Error> {
-    let verified = match state.fleet.recall(mac) {
-        Some(verified) => verified,
-        None => {
-            let verified = verify(state, credential, key).await?.ok_or(Error::Unauthenticated)?;
-            state.fleet.remember(mac, verified);
-            verified
-        }
+    let verified = if let Some(verified) = state.fleet.recall(mac) {
+        verified
+    } else {
+        let verified = verify(state, credential, key).await?.ok_or(Error::Unauthenticated)?;
+        state.fleet.remember(mac, verified);
+        verified
     };
     let in_time = verified.times.check(state.store.clock().now().as_seconds()).is_ok();
     if in_time && verified.key == *key { Ok(verified.named) } else { Err(Error::Unauthenticated) }

@@ -228,8 +228,8 @@ impl Fleet {
 
     /// Stands for a proof's id: an id that was not chosen by its signer for it is another one's in all but 2^-64 of cases.
     fn short(&self, id: &str) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = hmac_sha256(&self.mac_key, id.as_bytes());
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        let mac = hmac_sha256(&self.mac_key, id.as_bytes());
+        mac.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
     /// Works on what is remembered of one.

@@ -82,8 +82,8 @@ impl<'a> Claims<'a> {
 
     /// When it is good; none where `exp` or `iat` is missing, or one of them or `nbf` is no whole number.
     pub fn times(&self) -> Option<Times> {
-        let not_before_s = if self.0.get("nbf").is_some() { Some(self.seconds("nbf")?) } else { None };
-        Some(Times { expires_s: self.seconds("exp")?, issued_s: self.seconds("iat")?, not_before_s })
+        let not_before = if self.0.get("nbf").is_some() { Some(self.seconds("nbf")?) } else { None };
+        Some(Times { expires: self.seconds("exp")?, issued: self.seconds("iat")?, not_before })
     }
 
     /// Requires `exp` after `now_seconds`, and `iat` (and `nbf`, where present) at most a minute ahead of it. All are whole numbers.
@@ -95,17 +95,17 @@ impl<'a> Claims<'a> {
 /// When a token is good, in seconds since 1970.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    expires_s: i64,
-    issued_s: i64,
-    not_before_s: Option<i64>,
+    expires: i64,
+    issued: i64,
+    not_before: Option<i64>,
 }
 
 impl Times {
     /// As [`Claims::check_times`].
     pub fn check(&self, now_seconds: i64) -> Result<(), CryptoError> {
         let latest = now_seconds.saturating_add(CLOCK_SKEW_SECONDS);
-        let began = self.issued_s <= latest && self.not_before_s.is_none_or(|nbf| nbf <= latest);
-        if began && now_seconds < self.expires_s { Ok(()) } else { Err(CryptoError::TokenTime) }
+        let began = self.issued <= latest && self.not_before.is_none_or(|nbf| nbf <= latest);
+        if began && now_seconds < self.expires { Ok(()) } else { Err(CryptoError::TokenTime) }
     }
 }
 

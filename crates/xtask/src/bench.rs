@@ -65,6 +65,11 @@ const BENCHES: &[Bench] = &[
         command: &["python3", "-B", "benches/agent.py"],
     },
     Bench {
+        name: "fleet",
+        about: "memory of connected agents and relays, their return to a killed server, the channel against bare TLS (CAIRN_BENCH_AGENTS, CAIRN_BENCH_RELAYS)",
+        command: &["python3", "-B", "benches/fleet.py"],
+    },
+    Bench {
         name: "account",
         about: "an AWS account read and judged, against Prowler (its program in CAIRN_PROWLER)",
         command: &["python3", "-B", "benches/account.py"],
