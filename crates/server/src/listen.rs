@@ -3,10 +3,8 @@
 //! **Not for** what a request means. Here everything that a peer can do without one is bounded: connections in all and per address, the
 //! time of a handshake, of a head, of silence and of not reading, and frames that carry no request.
 
-mod gate;
 mod guard;
 mod meter;
-mod stall;
 mod watch;
 
 use std::net::SocketAddr;
@@ -19,6 +17,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use domain::{Clock, Rng};
+use gateway::stall::Stall;
 use http::StatusCode;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -33,7 +32,6 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use self::guard::{Guard, Refuse};
-use self::stall::Stall;
 use self::watch::{Watch, Watched};
 use crate::config::ServerSection;
 use crate::tls::Configs;

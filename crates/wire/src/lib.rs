@@ -25,6 +25,7 @@ pub mod finding;
 pub mod fleet;
 pub mod frame;
 pub mod job;
+pub mod kubernetes;
 pub mod log;
 pub mod member;
 pub mod node;

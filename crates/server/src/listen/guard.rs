@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
+use gateway::gate::{Gate, Refusal};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::gate::{Gate, Refusal};
 use super::meter::Meter;
 use super::watch::Watch;
 

@@ -10,14 +10,15 @@ use tokio::time::{Sleep, sleep};
 
 /// Ends a write that its peer does not take.
 #[derive(Debug)]
-pub(super) struct Stall<S> {
+pub struct Stall<S> {
     inner: S,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Stall<S> {
-    pub(super) fn new(inner: S, limit: Duration) -> Self {
+    /// Around a socket.
+    pub fn new(inner: S, limit: Duration) -> Self {
         Self { inner, limit, waiting: None }
     }
 

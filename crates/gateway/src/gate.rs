@@ -15,7 +15,7 @@ use http::StatusCode;
 /// Longest request line and headers together, in bytes.
 const HEAD_BYTES: usize = 32 * 1_024;
 /// Longest target of a request, in bytes.
-pub(super) const TARGET_BYTES: usize = 8 * 1_024;
+const TARGET_BYTES: usize = 8 * 1_024;
 /// Most headers.
 const HEADERS: usize = 100;
 /// Longest line that says a chunk's size, in bytes; 8 digits are 4 GiB.
@@ -23,11 +23,13 @@ const CHUNK_LINE_BYTES: usize = 10;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) status: StatusCode,
-    pub(crate) message: &'static str,
+pub struct Refusal {
+    /// The answer's status.
+    pub status: StatusCode,
+    /// What to say.
+    pub message: &'static str,
     /// Whether the head was at fault. Otherwise the request is at work already, and answers for itself.
-    pub(crate) before_request: bool,
+    pub before_request: bool,
 }
 
 /// Where in the stream of requests we are.
@@ -50,7 +52,7 @@ enum State {
 
 /// Follows one connection's requests.
 #[derive(Debug)]
-pub(crate) struct Gate(State);
+pub struct Gate(State);
 
 fn refuse(status: StatusCode, message: &'static str) -> Refusal {
     Refusal { status, message, before_request: true }
@@ -60,18 +62,25 @@ fn bad(message: &'static str) -> Refusal {
     refuse(StatusCode::BAD_REQUEST, message)
 }
 
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Gate {
-    pub(crate) fn new() -> Self {
+    /// At the beginning of a connection.
+    pub fn new() -> Self {
         Self(State::Head(Vec::new()))
     }
 
     /// Whether no request has begun that is not complete.
-    pub(crate) fn is_between_requests(&self) -> bool {
+    pub fn is_between_requests(&self) -> bool {
         matches!(&self.0, State::Head(head) if head.is_empty())
     }
 
     /// Takes what came, and appends to `passed` what may go on.
-    pub(crate) fn pass(&mut self, mut input: &[u8], passed: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub fn pass(&mut self, mut input: &[u8], passed: &mut Vec<u8>) -> Result<(), Refusal> {
         while !input.is_empty() {
             let before = input.len();
             input = match &mut self.0 {

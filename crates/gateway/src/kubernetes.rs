@@ -1,0 +1,142 @@
+//! The access proxy in front of a Kubernetes API server: who asks, what for, and as whom it goes on.
+//!
+//! The core is without I/O: [`request`] reads a request as the API server itself would and refuses what two readers could read differently,
+//! [`identity`] decides as whom it goes on, [`headers`] builds what goes on from nothing. The shell around it ([`proxy`]) streams.
+//!
+//! **Not for** who may reach the cluster (an [`Admit`] verifies the token that says so), and not for what a role may do there: the cluster's own
+//! RBAC decides that, for the groups that are set here.
+//!
+//! Invariants:
+//! - a request reaches the API server as an impersonated user with the prefix of Cairn, or not at all; it never runs as the proxy itself;
+//! - what goes on is an allow-list: no header of the client names an identity, a hop, or what becomes of another header;
+//! - no name without the prefix can be impersonated, so no `system:` user or group can;
+//! - a grant for a namespace reaches that namespace and what a client has to read to find its way, and nothing else.
+
+mod cluster;
+pub mod headers;
+pub mod identity;
+mod live;
+mod proxy;
+pub mod request;
+
+use domain::Timestamp;
+
+pub use self::cluster::{Cluster, TokenFile};
+pub use self::identity::Identity;
+pub use self::live::{Confirm, Live, Place, Token};
+pub use self::proxy::{Proxy, Record};
+pub use self::request::Call;
+
+/// What a destination token says, once it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The user's name, without a prefix.
+    pub user: String,
+    /// The user's groups, without a prefix.
+    pub groups: Vec<String>,
+    /// What was granted here.
+    pub grants: Vec<Granted>,
+    /// As whom the user may act besides (`kubectl --as`).
+    pub act_as: ActAs,
+    /// The session that the token came from.
+    pub session: String,
+    /// The token's own id.
+    pub jti: String,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+/// A role, in a namespace or in the whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Granted {
+    /// The role.
+    pub role: String,
+    /// The only namespace that it is for; none: the cluster.
+    pub namespace: Option<String>,
+}
+
+/// Names that a user may take on. They get the prefix as well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActAs {
+    /// Users.
+    pub users: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+/// Verifies destination tokens, offline.
+pub trait Admit: Send + Sync {
+    /// What the token says, or why it lets nobody in.
+    fn admit(&self, token: &str, now: Timestamp) -> Result<Admission, Refusal>;
+}
+
+/// Why a request goes no further. The words are for whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Two readers could understand it differently, or no API server would.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// Nobody is there.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// No grant covers it.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The cluster's API server cannot be reached, or breaks the rules.
+    #[error("{0}")]
+    BadGateway(&'static str),
+    /// It did not begin to answer in time.
+    #[error("{0}")]
+    Timeout(&'static str),
+    /// Not now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl Refusal {
+    /// The status and the reason as Kubernetes spells it.
+    pub fn status(&self) -> (http::StatusCode, &'static str) {
+        use http::StatusCode;
+        match self {
+            Self::Malformed(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),
+            Self::BadGateway(_) => (StatusCode::BAD_GATEWAY, "InternalError"),
+            Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        }
+    }
+
+    /// The `Status` document (`v1`) that clients of Kubernetes show their users.
+    pub fn document(&self) -> Vec<u8> {
+        let (status, reason) = self.status();
+        let document = serde_json::json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": format!("cairn: {self}"),
+            "reason": reason,
+            "code": status.as_u16(),
+        });
+        document.to_string().into_bytes()
+    }
+}
+
+/// What the tests of this module let in.
+#[cfg(test)]
+fn test_admission(grants: &[(&str, &str)]) -> Admission {
+    let grant = |(role, namespace): &(&str, &str)| Granted {
+        role: (*role).to_owned(),
+        namespace: (!namespace.is_empty()).then(|| (*namespace).to_owned()),
+    };
+    Admission {
+        user: "alice@example.com".to_owned(),
+        groups: vec!["dev".to_owned(), "system:masters".to_owned()],
+        grants: grants.iter().map(grant).collect(),
+        act_as: ActAs { users: vec!["bob".to_owned()], groups: vec!["ops".to_owned()] },
+        session: "ses_1".to_owned(),
+        jti: "1".to_owned(),
+        expires: Timestamp::from_millis(1_000),
+    }
+}

@@ -1,0 +1,255 @@
+//! Connections to the API server: TLS with the cluster's own authority and no other, and the service account's token, which rotates.
+//!
+//! HTTP/1.1 only: with HTTP/2 the answers to all users share one window, and a user who does not read would hold up the others.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::Refusal;
+
+/// Longest time to connect, with the handshake.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Longest time to the beginning of an answer. An API server itself gives up after a minute.
+const ANSWER: Duration = Duration::from_secs(90);
+/// How long a connection is kept without a request: shorter than any API server keeps it.
+const IDLE: Duration = Duration::from_mins(1);
+/// Connections that are kept without a request.
+const IDLE_MAX: usize = 64;
+/// How old what was read of the token's file may be.
+const TOKEN_AGE: Duration = Duration::from_secs(10);
+/// Longest token, in bytes.
+const TOKEN_BYTES_MAX: usize = 16 * 1_024;
+
+/// A file with the token of the proxy's service account.
+pub struct TokenFile {
+    path: PathBuf,
+    read: Mutex<Option<(Instant, HeaderValue)>>,
+}
+
+impl TokenFile {
+    /// The file; it is read when it is needed.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), read: Mutex::default() }
+    }
+
+    /// The header `Authorization` with the token that the file holds now, or held a few seconds ago.
+    fn credential(&self) -> Result<HeaderValue, Refusal> {
+        let mut read = lock(&self.read);
+        if let Some((at, credential)) = &*read
+            && at.elapsed() < TOKEN_AGE
+        {
+            return Ok(credential.clone());
+        }
+        match self.load() {
+            Ok(credential) => {
+                *read = Some((Instant::now(), credential.clone()));
+                Ok(credential)
+            }
+            Err(error) => {
+                tracing::error!(path = %self.path.display(), error, "the service account's token cannot be read");
+                // While the file is being replaced the one before does.
+                let before = read.as_ref().map(|(_, credential)| credential.clone());
+                before.ok_or_else(|| Refusal::Unavailable("the proxy has no credential for the cluster".to_owned()))
+            }
+        }
+    }
+
+    /// Reads it anew at the next use.
+    fn forget_age(&self) {
+        if let Some((at, _)) = &mut *lock(&self.read)
+            && let Some(old) = Instant::now().checked_sub(TOKEN_AGE)
+        {
+            *at = old;
+        }
+    }
+
+    fn load(&self) -> Result<HeaderValue, String> {
+        let bytes = std::fs::read(&self.path).map_err(|error| error.to_string())?;
+        let token = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?.trim();
+        if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("the file holds no token".to_owned());
+        }
+        let mut credential = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|error| error.to_string())?;
+        credential.set_sensitive(true);
+        Ok(credential)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) type Sender = SendRequest<Incoming>;
+
+/// One cluster's API server.
+pub struct Cluster {
+    host: String,
+    port: u16,
+    authority: HeaderValue,
+    name: ServerName<'static>,
+    tls: TlsConnector,
+    token: TokenFile,
+    idle: Mutex<Vec<(Instant, Sender)>>,
+}
+
+impl Cluster {
+    /// An API server at `host:port`, or `[address]:port`. `tls` trusts the cluster's authority, and nobody else.
+    pub fn new(address: &str, tls: Arc<rustls::ClientConfig>, token: TokenFile) -> Result<Self, String> {
+        let wrong = || format!("`{}` is not the address of an API server: use `host:port`", address.escape_debug());
+        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+        let port = port.parse().map_err(|_| wrong())?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
+        Ok(Self {
+            name: ServerName::try_from(host.clone()).map_err(|_| wrong())?,
+            authority: HeaderValue::from_str(address).map_err(|_| wrong())?,
+            host,
+            port,
+            tls: TlsConnector::from(tls),
+            token,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// What `Host` says.
+    pub(super) fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// What `Authorization` says.
+    pub(super) fn credential(&self) -> Result<HeaderValue, Refusal> {
+        self.token.credential()
+    }
+
+    async fn connect(&self) -> Result<Sender, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let socket = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| text(&error))?;
+        let _ = socket.set_nodelay(true);
+        let stream = self.tls.connect(self.name.clone(), socket).await.map_err(|error| text(&error))?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(64 * 1_024);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to the API server ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn idle(&self) -> Option<Sender> {
+        let mut idle = lock(&self.idle);
+        idle.retain(|(since, sender)| since.elapsed() < IDLE && !sender.is_closed());
+        idle.pop().map(|(_, sender)| sender)
+    }
+
+    /// Takes a connection back whose answer was read to its end.
+    pub(super) fn give_back(&self, sender: Sender) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < IDLE_MAX && !sender.is_closed() {
+            idle.push((Instant::now(), sender));
+        }
+    }
+
+    /// Sends a request and waits for the head of the answer. The connection comes with it, to be given back. `is_relayed`: the answer is of a
+    /// program behind the API server, which may have users of its own.
+    pub(super) async fn send(
+        &self,
+        request: Request<Incoming>,
+        is_relayed: bool,
+    ) -> Result<(Response<Incoming>, Sender), Refusal> {
+        let answered = tokio::time::timeout(ANSWER, self.exchange(request)).await;
+        let (response, sender) =
+            answered.map_err(|_| Refusal::Timeout("the cluster's API server did not answer in time"))??;
+        if response.status() == http::StatusCode::UNAUTHORIZED && !is_relayed {
+            // The user was let in, so it is the service account that was not.
+            tracing::error!("the API server refuses the service account's token");
+            self.token.forget_age();
+            return Err(Refusal::BadGateway(
+                "the cluster's API server does not know the proxy: look at the service account of the relay",
+            ));
+        }
+        Ok((response, sender))
+    }
+
+    async fn exchange(&self, mut request: Request<Incoming>) -> Result<(Response<Incoming>, Sender), Refusal> {
+        // One that was kept may have been closed meanwhile: what was not sent is sent anew.
+        while let Some(mut sender) = self.idle() {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, sender)),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(broken(&failed.into_error())),
+                },
+            }
+        }
+        let connected = tokio::time::timeout(CONNECT, self.connect()).await;
+        let connected = connected.unwrap_or_else(|_| Err("it did not answer in time".to_owned()));
+        let mut sender = connected.map_err(|error| {
+            tracing::error!(error, host = self.host, port = self.port, "the API server cannot be reached");
+            Refusal::BadGateway("the cluster's API server cannot be reached from the relay")
+        })?;
+        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+        Ok((response, sender))
+    }
+}
+
+fn broken(error: &hyper::Error) -> Refusal {
+    tracing::warn!(%error, "the API server broke the connection");
+    Refusal::BadGateway("the cluster's API server broke the connection")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_again_when_it_rotates_and_the_one_before_does_while_the_file_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let file = TokenFile::new(&path);
+        assert!(file.credential().is_err(), "there is none yet");
+        std::fs::write(&path, "one\n").unwrap();
+        assert_eq!(file.credential().unwrap(), "Bearer one");
+        std::fs::write(&path, "two\n").unwrap();
+        assert_eq!(file.credential().unwrap(), "Bearer one", "not read at every request");
+        file.forget_age();
+        assert_eq!(file.credential().unwrap(), "Bearer two");
+        assert!(file.credential().unwrap().is_sensitive());
+        for wrong in ["", "a b", "a\r\nX-Evil: 1"] {
+            std::fs::write(&path, wrong).unwrap();
+            file.forget_age();
+            assert_eq!(file.credential().unwrap(), "Bearer two", "{wrong:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        file.forget_age();
+        assert_eq!(file.credential().unwrap(), "Bearer two");
+    }
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        crypto::tls::install();
+        let tls = || {
+            let config = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+            Arc::new(config.with_no_client_auth())
+        };
+        let cluster = |address: &str| Cluster::new(address, tls(), TokenFile::new("/nowhere"));
+        for good in ["kubernetes.default.svc:443", "10.0.0.1:6443", "[fd00::1]:6443"] {
+            assert!(cluster(good).is_ok(), "{good}");
+        }
+        for bad in ["", "kubernetes", "kubernetes:", "kubernetes:x", ":443", "a b:443", "https://kubernetes:443"] {
+            assert!(cluster(bad).is_err(), "{bad}");
+        }
+    }
+}

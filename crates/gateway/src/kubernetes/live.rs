@@ -1,0 +1,248 @@
+//! The tokens that are in use, and what is open under each, so that it can be cut.
+//!
+//! A token is verified once and remembered by its digest until it ends: a signature over P-521 costs more than the rest of a request. What is
+//! open may outlive its token, as with any API server, and stays here so that it can be cut.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use domain::{Digest, Timestamp};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use super::{Admission, Admit, Refusal};
+
+/// Tokens at a time.
+const TOKENS_MAX: usize = 20_000;
+/// Requests at a time under one token.
+const OPEN_MAX: usize = 512;
+
+/// A token in use.
+pub struct Token {
+    admission: Admission,
+    cut: CancellationToken,
+    why: OnceLock<String>,
+    open: AtomicUsize,
+    confirmed: OnceCell<()>,
+}
+
+impl Token {
+    /// What it says.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Requests that are open under it.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Cuts what is open under it, and refuses it from now on.
+    pub fn cut(&self, why: &str) {
+        let _ = self.why.set(why.to_owned());
+        self.cut.cancel();
+    }
+
+    /// Why it was cut; none while it was not.
+    pub fn why_cut(&self) -> Option<&str> {
+        self.cut.is_cancelled().then(|| self.why.get().map_or("", String::as_str))
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        self.why_cut().map(|why| Refusal::Unauthenticated(format!("this token is good no more: {why}")))
+    }
+}
+
+/// A request that is open under a token.
+pub struct Place(Arc<Token>);
+
+impl Place {
+    /// Its token.
+    pub fn token(&self) -> &Arc<Token> {
+        &self.0
+    }
+
+    /// Fires when the token is cut.
+    pub fn cut(&self) -> &CancellationToken {
+        &self.0.cut
+    }
+
+    /// Waits until this token was confirmed once: for the first request, and all that come meanwhile.
+    pub async fn confirm(&self, confirm: &dyn Confirm) -> Result<(), Refusal> {
+        self.0.confirmed.get_or_try_init(|| confirm.confirm(&self.0.admission)).await?;
+        self.0.refusal().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Asks somebody who knows more than the token says, when it is first used.
+#[async_trait::async_trait]
+pub trait Confirm: Send + Sync {
+    /// Whether what the token says still holds. Where nobody can be asked, the token's word stands.
+    async fn confirm(&self, admission: &Admission) -> Result<(), Refusal>;
+}
+
+/// The tokens in use at one proxy.
+#[derive(Default)]
+pub struct Live {
+    tokens: Mutex<HashMap<Digest, Arc<Token>>>,
+}
+
+impl Live {
+    fn tokens(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Token>>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a request in under its token.
+    pub fn enter(&self, admit: &dyn Admit, token: &str, now: Timestamp) -> Result<Place, Refusal> {
+        let digest = crypto::sha256(token.as_bytes());
+        let known = self.tokens().get(&digest).filter(|known| now < known.admission.expires).cloned();
+        let token = match known {
+            Some(known) => known,
+            None => self.learn(digest, admit.admit(token, now)?, now)?,
+        };
+        if let Some(refusal) = token.refusal() {
+            return Err(refusal);
+        }
+        if token.open.fetch_add(1, Ordering::AcqRel) >= OPEN_MAX {
+            drop(Place(token));
+            return Err(Refusal::Unavailable(format!("{OPEN_MAX} of your requests are open: end some")));
+        }
+        Ok(Place(token))
+    }
+
+    fn learn(&self, digest: Digest, admission: Admission, now: Timestamp) -> Result<Arc<Token>, Refusal> {
+        let mut tokens = self.tokens();
+        if tokens.len() >= TOKENS_MAX {
+            tokens.retain(|_, token| token.open() > 0 || now < token.admission.expires);
+        }
+        if tokens.len() >= TOKENS_MAX {
+            return Err(Refusal::Unavailable("too many tokens are in use here: try again in a minute".to_owned()));
+        }
+        // Another request may have been faster, or the token is used within the leeway after its end: one entry holds everything that is open.
+        let token = tokens.entry(digest).or_insert_with(|| {
+            Arc::new(Token {
+                admission,
+                cut: CancellationToken::new(),
+                why: OnceLock::new(),
+                open: AtomicUsize::new(0),
+                confirmed: OnceCell::new(),
+            })
+        });
+        Ok(Arc::clone(token))
+    }
+
+    /// Every token that is in use or may be used again.
+    pub fn all(&self) -> Vec<Arc<Token>> {
+        self.tokens().values().cloned().collect()
+    }
+
+    /// Cuts the tokens of which this is so, and says how many.
+    pub fn cut(&self, why: &str, is_so: impl Fn(&Token) -> bool) -> usize {
+        let found: Vec<_> = self.all().into_iter().filter(|token| !token.cut.is_cancelled() && is_so(token)).collect();
+        for token in &found {
+            token.cut(why);
+        }
+        found.len()
+    }
+
+    /// Forgets tokens that have ended and have nothing open.
+    pub fn forget(&self, now: Timestamp) {
+        self.tokens().retain(|_, token| token.open() > 0 || now < token.admission.expires);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::super::test_admission as admission;
+    use super::*;
+
+    struct Counting(AtomicU32);
+
+    impl Admit for Counting {
+        fn admit(&self, token: &str, now: Timestamp) -> Result<Admission, Refusal> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            let admission = Admission { jti: token.to_owned(), ..admission(&[("view", "")]) };
+            if now >= admission.expires {
+                return Err(Refusal::Unauthenticated("it has ended".to_owned()));
+            }
+            Ok(admission)
+        }
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millis(ms)
+    }
+
+    #[test]
+    fn a_token_is_verified_once_and_not_a_moment_after_its_end() {
+        let (live, admit) = (Live::default(), Counting(AtomicU32::new(0)));
+        let first = live.enter(&admit, "a", at(1)).unwrap();
+        drop(live.enter(&admit, "a", at(999)).unwrap());
+        assert_eq!((admit.0.load(Ordering::SeqCst), first.token().open()), (1, 1));
+        drop(live.enter(&admit, "b", at(2)).unwrap());
+        assert_eq!(admit.0.load(Ordering::SeqCst), 2, "another token is another's");
+        assert!(live.enter(&admit, "a", at(1_000)).is_err(), "what was remembered ends with the token");
+        live.forget(at(1_000));
+        assert_eq!(live.all().len(), 1, "what is open stays");
+        drop(first);
+        live.forget(at(1_000));
+        assert!(live.all().is_empty());
+    }
+
+    #[test]
+    fn what_is_cut_stays_cut_for_as_long_as_the_token_would_be_good() {
+        let (live, admit) = (Live::default(), Counting(AtomicU32::new(0)));
+        let open = live.enter(&admit, "a", at(1)).unwrap();
+        let other = live.enter(&admit, "b", at(1)).unwrap();
+        assert_eq!(live.cut("the grant was removed", |token| token.admission().jti == "a"), 1);
+        assert!(open.cut().is_cancelled() && !other.cut().is_cancelled());
+        drop(open);
+        live.forget(at(2));
+        let Err(Refusal::Unauthenticated(why)) = live.enter(&admit, "a", at(2)) else { panic!("it is cut") };
+        assert!(why.contains("the grant was removed"), "{why}");
+        assert_eq!(live.cut("again", |token| token.admission().jti == "a"), 0);
+    }
+
+    #[test]
+    fn one_token_opens_only_so_many_requests() {
+        let (live, admit) = (Live::default(), Counting(AtomicU32::new(0)));
+        let mut places: Vec<_> = (0..OPEN_MAX).map(|_| live.enter(&admit, "a", at(1)).unwrap()).collect();
+        assert!(live.enter(&admit, "a", at(1)).is_err());
+        places.pop();
+        assert!(live.enter(&admit, "a", at(1)).is_ok());
+    }
+
+    struct Once(AtomicU32);
+
+    #[async_trait::async_trait]
+    impl Confirm for Once {
+        async fn confirm(&self, _: &Admission) -> Result<(), Refusal> {
+            match self.0.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(Refusal::Unauthenticated("not now".to_owned())),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_confirmed_until_it_was_once() {
+        let (live, admit, once) = (Live::default(), Counting(AtomicU32::new(0)), Once(AtomicU32::new(0)));
+        let place = live.enter(&admit, "a", at(1)).unwrap();
+        assert!(place.confirm(&once).await.is_err());
+        for _ in 0..3 {
+            place.confirm(&once).await.unwrap();
+        }
+        assert_eq!(once.0.load(Ordering::SeqCst), 2);
+        place.token().cut("meanwhile");
+        assert!(place.confirm(&once).await.is_err());
+    }
+}
