@@ -77,6 +77,24 @@ override .1.3.6.1.2.1.47.1.1.1.1.7.3 octet_str \"Temp\"
 ";
 
 #[tokio::test]
+async fn a_neighbour_with_endless_addresses_shows_some_and_says_how_many_more() {
+    let managed = |n: u32| format!("override .1.0.8802.1.1.2.1.4.2.1.3.0.7.1.1.4.192.0.2.{n} integer 2\n");
+    let many: String = (1..=100).filter(|n| *n != 9).map(managed).collect();
+    let device = agent("dut", "a-chatty-neighbour", &format!("{SWITCH}{many}"));
+    let config = map(json!({ "targets": format!("127.0.0.1:{}", device.port), "collectors": "interfaces,neighbors" }));
+    let (kind, secret) = reader();
+    let (reach, _) = reach("snmp", &config, Some((kind, secret)));
+    let kept = collected(&SnmpPlugin, &config, &reach).await.unwrap();
+    let neighbors = kept.of("neighbor");
+    let lldp = neighbors.iter().find(|node| node["protocol"] == "lldp").unwrap();
+    assert_eq!((lldp["addresses"].as_array().unwrap().len(), &lldp["addresses_left_out"]), (32, &json!(68)));
+    let cdp = neighbors.iter().find(|node| node["protocol"] == "cdp").unwrap();
+    assert_eq!(cdp.get("addresses_left_out"), None, "one with few has none left out");
+    let scopes: Vec<_> = kept.scopes.iter().filter(|(scope, _)| scope.ends_with(":neighbors")).collect();
+    assert!(scopes.len() == 1 && scopes[0].1.as_str() == "complete", "{:?}", kept.scopes);
+}
+
+#[tokio::test]
 async fn a_device_is_read_with_its_interfaces_neighbours_vlans_and_parts_and_again_the_same() {
     let device = agent("dut", "a-switch-of-the-lab", SWITCH);
     let config = map(json!({ "targets": format!("127.0.0.1:{}", device.port), "site": "lab" }));

@@ -188,6 +188,13 @@ fn turns<'a>(
     turns
 }
 
+/// Takes open ports up to [`OPEN_MAX`], and never more into memory; says so where there are more.
+fn keep_bounded(open: &mut Vec<SocketAddr>, found: impl Iterator<Item = SocketAddr>) -> Option<String> {
+    let mut found = found.fuse();
+    open.extend(found.by_ref().take(OPEN_MAX.saturating_sub(open.len())));
+    found.next().map(|_| format!("more than {OPEN_MAX} open ports: something accepts every connection"))
+}
+
 /// Puts one more reason to the others.
 fn doubted(doubt: &mut Option<String>, more: Option<String>) {
     if let Some(more) = more {
@@ -329,16 +336,12 @@ impl Scanner {
             let Scanned { outcome, method } = self.tcp(is_v6, Keys::Ports, &targets, &wanted, rate).await?;
             said.pass(method, targets.len() * ports.len(), &outcome);
             doubted(&mut doubt, outcome.doubt);
-            open.extend(outcome.yes.iter().filter_map(|key| {
+            let found = outcome.yes.iter().filter_map(|key| {
                 let address = targets.get(key % targets.len().max(1))?;
                 Some(SocketAddr::new(*address, *ports.get(key / targets.len().max(1))?))
-            }));
-            if open.len() > OPEN_MAX {
-                open.truncate(OPEN_MAX);
-                doubted(
-                    &mut doubt,
-                    Some(format!("more than {OPEN_MAX} open ports: something accepts every connection")),
-                );
+            });
+            if let Some(reason) = keep_bounded(&mut open, found) {
+                doubted(&mut doubt, Some(reason));
                 break;
             }
         }

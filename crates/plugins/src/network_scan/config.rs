@@ -27,6 +27,8 @@ pub(super) const COMMON: &[u16] = &[
     8200, 8443, 8500, 8888, 9000, 9042, 9090, 9092, 9100, 9200, 9300, 9418, 10000, 10250, 11211, 15672, 20000, 27017,
     44818, 47808,
 ];
+/// Beside the common ones, ports of `well-known`: the system ports of RFC 6335.
+const WELL_KNOWN: std::ops::RangeInclusive<u16> = 1..=1_023;
 /// Ports that are asked for TLS when they are open.
 pub(super) const TLS: &[u16] =
     &[443, 465, 636, 993, 995, 2376, 2379, 3269, 5671, 5986, 6443, 8200, 8443, 8883, 9443, 10250];
@@ -51,7 +53,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "ports",
-        help: "ports to look for: `common` (106 ports), numbers and ranges; default `common`",
+        help: "ports to look for: `common` (105 ports), `well-known` (1 to 1023 and the common ones), numbers and ranges; default `common`",
         example: "common,8000-8100",
     },
     Setting {
@@ -117,6 +119,7 @@ fn ports(key: &str, value: &Value) -> Result<BTreeSet<u16>> {
         let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(bad);
         match word.split_once('-') {
             _ if word == "common" && key == "ports" => out.extend(COMMON),
+            _ if word == "well-known" && key == "ports" => out.extend(WELL_KNOWN.chain(COMMON.iter().copied())),
             None => {
                 out.insert(number(&word)?);
             }
@@ -263,6 +266,10 @@ mod tests {
         }
         let config = read(json!({"targets": "10.0.0.0/12", "ports": "443,80-82", "rate": "500"})).unwrap();
         assert_eq!((config.ports, config.rate), (vec![80, 81, 82, 443], 500));
+        let known = read(json!({"targets": "10.0.0.0/12", "ports": "well-known,8444"})).unwrap().ports;
+        assert_eq!((known.len(), known[1_022], known.contains(&8_444)), (1_086, 1_023, true));
+        let refused = read(json!({"targets": "10.0.0.0/12", "tls_ports": "well-known"})).unwrap_err().to_string();
+        assert!(refused.contains("`well-known`: use port numbers"), "{refused}");
     }
 
     #[test]

@@ -25,6 +25,23 @@ const CAPABILITIES: [&str; 8] =
 /// Most addresses of a neighbour that are shown.
 const ADDRESSES: usize = 32;
 
+/// A neighbour's addresses: so many, and how many more it has.
+#[derive(Default)]
+struct Addresses {
+    shown: BTreeSet<String>,
+    left_out: usize,
+}
+
+impl Addresses {
+    fn add(&mut self, address: String) {
+        if self.shown.len() < ADDRESSES {
+            self.shown.insert(address);
+        } else if !self.shown.contains(&address) {
+            self.left_out += 1;
+        }
+    }
+}
+
 /// Somebody at the other end.
 struct Neighbor {
     interface: String,
@@ -71,16 +88,13 @@ async fn lldp(scope: &mut Scope<'_>, interfaces: &Interfaces) -> Vec<Neighbor> {
     let ports = scope.table(PORTS, &[2, 3, 4]).await;
     let ports: BTreeMap<u32, &Row> =
         ports.0.iter().filter_map(|(index, row)| Some((Index(index).number()?, row))).collect();
-    let mut addresses: BTreeMap<Vec<u32>, BTreeSet<String>> = BTreeMap::new();
+    let mut addresses: BTreeMap<Vec<u32>, Addresses> = BTreeMap::new();
     for index in scope.table(MANAGEMENT, &[3]).await.0.keys() {
         let (key, rest) = index.split_at_checked(3).unwrap_or_default();
         match Index(rest).inet() {
             Some((_, address)) if address.is_empty() => {}
             Some((_, address)) => {
-                let known = addresses.entry(key.to_vec()).or_default();
-                if known.len() < ADDRESSES {
-                    known.insert(address);
-                }
+                addresses.entry(key.to_vec()).or_default().add(address);
             }
             // Hardware addresses and the like.
             None if key.is_empty() => scope.problem(),
@@ -101,7 +115,8 @@ async fn lldp(scope: &mut Scope<'_>, interfaces: &Interfaces) -> Vec<Neighbor> {
             "system_name": row.text(9),
             "system_description": row.text(10),
             "capabilities": row.octets(12).map(capabilities),
-            "addresses": addresses.get(index),
+            "addresses": addresses.get(index).map(|known| &known.shown),
+            "addresses_left_out": addresses.get(index).map(|known| known.left_out).filter(|count| *count > 0),
         });
         found.push(Neighbor {
             interface: local(interfaces, &ports, number),

@@ -27,6 +27,12 @@ impl Bitmap {
         fresh
     }
 
+    /// How much memory they take.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.words.capacity() * 8
+    }
+
     /// How many are set.
     pub(super) fn ones(&self) -> usize {
         self.ones

@@ -64,9 +64,11 @@ pub(super) async fn run(addresses: &[IpAddr], ports: &[u16], keys: Keys, packets
         tries += 1;
         unasked = None;
         for variant in 0..variants {
-            let left: Vec<usize> = (0..count).filter(|key| !answered.has(*key)).collect();
+            // A copy of the bits, not a list: eight bytes per probe would be a limit of their own.
+            let before = answered.clone();
+            let left = (0..count).filter(move |key| !before.has(*key));
             let begun = Instant::now();
-            let asking = futures::stream::iter(left.into_iter().enumerate()).map(|(at, key)| {
+            let asking = futures::stream::iter(left.enumerate()).map(|(at, key)| {
                 let (address, port) = match keys {
                     Keys::Addresses => (key, variant),
                     Keys::Ports => (key % addresses.len().max(1), key / addresses.len().max(1)),

@@ -89,6 +89,43 @@ fn no_turn_is_longer_than_its_probes_and_every_port_of_every_address_has_one() {
 }
 
 #[test]
+fn more_addresses_than_a_call_may_have_are_refused_before_the_first_packet() {
+    let (scanner, recorder) = scanner(Guard::default());
+    let all: Vec<IpAddr> = (0..=1u32 << 16).map(|n| IpAddr::V4((0x0a32_0000 + n).into())).collect();
+    for result in [
+        block(scanner.sweep(&all, &how(true, &[80]), &tag())).map(drop),
+        block(scanner.ports(&all, &[80], 1_000, &tag())).map(drop),
+    ] {
+        assert_eq!(result, Err(CallError::TooLarge { max: ADDRESSES_MAX }));
+    }
+    let refused = recorder.take(&tag().scope);
+    assert!(refused.len() == 2 && refused.iter().all(|record| record.outcome.is_err()), "{refused:?}");
+}
+
+#[test]
+fn a_machine_that_accepts_every_connection_fills_no_memory_and_is_told() {
+    let all =
+        |from: usize| (from..usize::MAX).map(|n| SocketAddr::from(([10, 0, 0, 1], u16::try_from(n % 65_536).unwrap())));
+    let mut open = Vec::new();
+    assert_eq!(keep_bounded(&mut open, all(0).take(OPEN_MAX - 1)), None);
+    assert_eq!(keep_bounded(&mut open, all(0).take(1)), None, "as many as there may be are no reason for doubt");
+    let capacity = open.capacity();
+    let why = keep_bounded(&mut open, all(0)).unwrap();
+    assert!(why.contains("more than 262144 open ports: something accepts every connection"), "{why}");
+    assert_eq!((open.len(), open.capacity()), (OPEN_MAX, capacity), "nothing was taken beyond the limit");
+}
+
+#[test]
+fn a_scan_holds_a_bit_per_probe_whatever_it_is_asked() {
+    // Twice the probes of a turn, and both maps of them.
+    let both = families(&(0..1u32 << 16).map(|n| IpAddr::V4((0x0a32_0000 + n).into())).collect::<Vec<_>>());
+    let ports: Vec<u16> = (1..=u16::MAX).collect();
+    let longest = turns(&both, &ports, PROBES).into_iter().map(|(_, some, ports)| some.len() * ports.len()).max();
+    let bytes = 2 * bitmap::Bitmap::new(longest.unwrap()).bytes();
+    assert!(longest.unwrap() <= PROBES && bytes <= 1 << 20, "{longest:?} {bytes}");
+}
+
+#[test]
 fn public_and_special_addresses_get_no_packet() {
     let (scanner, _) = scanner(Guard::default());
     for (address, why) in [
