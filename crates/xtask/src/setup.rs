@@ -72,6 +72,12 @@ const PACKAGES: &[Package] = &[
         present: || run::which("ssh-keygen").is_some(),
     },
     Package {
+        name: "rsyslog",
+        why: "audit records are forwarded to a real collector",
+        present: || Path::new("/usr/sbin/rsyslogd").is_file(),
+    },
+    Package { name: "rsyslog-openssl", why: "that collector speaks TLS", present: has_rsyslog_tls },
+    Package {
         name: "busybox",
         why: "what is sent to hosts has to run in its shell as well",
         present: || run::which("busybox").is_some(),
@@ -118,6 +124,11 @@ fn has_postgres() -> bool {
         .any(|entry| {
             ["initdb", "psql", "pg_ctl"].iter().all(|program| entry.path().join("bin").join(program).is_file())
         })
+}
+
+fn has_rsyslog_tls() -> bool {
+    let folders = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders.into_iter().any(|entry| entry.path().join("rsyslog/lmnsd_ossl.so").is_file())
 }
 
 fn has_venv() -> bool {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
-use testkit::logs;
+use testkit::{Rsyslogd, logs};
 
 use crate::world::{Engine, World, until};
 
@@ -88,11 +88,74 @@ fn event_collector(token: &str) -> (u16, Seen) {
 
 /// The places in the tenants' log that were delivered, and whether none is left out.
 fn places(seen: &Seen) -> BTreeSet<u64> {
+    places_of(&seen.lock().unwrap())
+}
+
+fn places_of(messages: &[String]) -> BTreeSet<u64> {
     let of = |message: &String| -> Option<u64> {
         let (_, rest) = message.split_once("/t/")?;
         rest.split("index=\"").nth(1)?.split('"').next()?.parse().ok()
     };
-    seen.lock().unwrap().iter().filter_map(of).collect()
+    messages.iter().filter_map(of).collect()
+}
+
+/// A certificate for 127.0.0.1, its key and the authority that signed it.
+fn certificate() -> [String; 3] {
+    let made = |names: Vec<String>, change: &dyn Fn(&mut rcgen::CertificateParams)| {
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        change(&mut params);
+        (params, rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap())
+    };
+    let (authority, authority_key) =
+        made(Vec::new(), &|params| params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
+    let (leaf, key) = made(vec!["127.0.0.1".to_owned()], &|_| {});
+    let leaf = leaf.signed_by(&key, &rcgen::Issuer::new(authority, authority_key)).unwrap();
+    [authority_pem, leaf.pem(), key.serialize_pem()]
+}
+
+#[test]
+fn records_reach_a_real_rsyslogd_over_tls_also_those_of_the_time_while_it_was_down() {
+    let world = World::new(Engine::postgres()).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let [authority, leaf, key] = certificate();
+    let mut collector = Rsyslogd::start(&authority, &leaf, &key);
+    let ca = world.private("ca.pem", &authority);
+    world.private(
+        "cairn.toml",
+        &format!(
+            "[[audit.forward]]\nname = \"siem\"\nkind = \"syslog\"\nurl = \"tls://127.0.0.1:{}\"\nformat = \"jsonl\"\nloopback = true\nca = {ca:?}\n",
+            collector.port
+        ),
+    );
+    let server = world.start();
+    world.first_login(&server);
+    let arrived = |collector: &Rsyslogd, least: u64| {
+        until("records in the collector's file", || {
+            places_of(&collector.messages()).last().copied().filter(|last| *last >= least)
+        })
+    };
+    let first = arrived(&collector, 1);
+
+    // What is done while it is down is done, waits, and comes when it is back.
+    collector.stop();
+    for name in ["one", "two", "three"] {
+        world.cairn_secretly(["keys", "create", name, "--role", "read-only", "-o", "json"], "secret");
+    }
+    let done = world.cairn(["audit", "list", "--action", "api_key_create", "-o", "json"]).ok().json();
+    assert_eq!(done.as_array().unwrap().len(), 3);
+    collector.start_again();
+    arrived(&collector, first + 3);
+    let messages = collector.messages();
+    let delivered = places_of(&messages);
+    assert_eq!(delivered, (0..delivered.len() as u64).collect::<BTreeSet<u64>>(), "every record, and in one piece");
+    // PRI and version of RFC 5424, the facility "log audit", then our name and the record as it is.
+    for message in &messages {
+        logs::tee("journey-rsyslog", message);
+        let json = message.split_once('\u{feff}').map(|(head, json)| (head, serde_json::from_str::<Value>(json)));
+        assert!(json.is_some_and(|(head, json)| head.starts_with("<1") && json.is_ok()), "{message}");
+    }
+    assert_eq!(messages.iter().filter(|message| message.contains("\"api_key_create\"")).count(), 3, "each once");
+    server.stop();
 }
 
 #[test]
