@@ -22,6 +22,8 @@ pub mod snmp;
 #[cfg(feature = "ssh")]
 pub mod ssh;
 pub mod syslog;
+#[doc(hidden)]
+pub mod untrusted;
 pub mod web;
 
 pub use aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};

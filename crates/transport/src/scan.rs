@@ -47,6 +47,16 @@ use echo::Echo;
 use engine::{Outcome, Pace};
 use syn::{Keys, Syn};
 
+/// Reads any bytes as what a scanned host answers.
+pub(crate) fn read_any(bytes: &[u8]) {
+    let behind = packet::behind_ipv4(bytes).unwrap_or_default();
+    for segment in [bytes, behind] {
+        let _ = (packet::echo_reply(false, segment), packet::echo_reply(true, segment), packet::tcp_answer(segment));
+    }
+    hello::read_any(bytes);
+    let _ = certificate::facts(bytes);
+}
+
 /// Most addresses of one call.
 pub const ADDRESSES_MAX: usize = 1 << 16;
 

@@ -26,6 +26,19 @@ pub use credentials::{SnmpCredentials, SnmpSecurity};
 pub use reach::{SnmpReach, Walked};
 pub use value::{Oid, SnmpValue, VarBind};
 
+/// Reads any bytes as a datagram of each version.
+pub(crate) fn read_any(bytes: &[u8]) {
+    use message::Version;
+    let _ = message::id(bytes);
+    for version in [Version::V1, Version::V2c] {
+        let _ = message::read_community(version, b"public", bytes);
+    }
+    if let Ok((message, _)) = message::read_v3(bytes) {
+        let _ = message::read_scoped(message.data, true);
+    }
+    let _ = message::read_scoped(bytes, false);
+}
+
 /// Port of SNMP.
 pub const PORT: u16 = 161;
 

@@ -101,6 +101,11 @@ fn heard(handshake: &[u8]) -> Option<Heard> {
     None
 }
 
+/// Reads any bytes as a server's handshake.
+pub(super) fn read_any(bytes: &[u8]) {
+    let _ = heard(bytes);
+}
+
 /// Asks a port for TLS 1.(`minor` - 1). The caller bounds the time.
 pub(super) async fn ask(at: SocketAddr, minor: u8) -> std::io::Result<Heard> {
     let mut stream = TcpStream::connect(at).await?;

@@ -66,6 +66,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cli", &["domain", "crypto", "wire", "evidence", "guest"]),
     // Dev only; in `[dev-dependencies]` every crate may name `testkit`.
     ("testkit", CORE),
+    // Dev only: nothing depends on it but `fuzz`.
+    ("fuzzing", &["domain", "crypto", "webauthn", "wire", "evidence", "compliance", "transport", "guest", "gateway"]),
     ("xtask", &[]),
 ];
 
