@@ -425,6 +425,14 @@ impl Db {
         .map_err(failed)
     }
 
+    /// Every row of one query that names its tenant, on a snapshot of its own, where the engine needs no transaction to be told whose rows it
+    /// may show: three times fewer errands for SQLite's threads. None on PostgreSQL.
+    pub(crate) async fn rows_alone(&self, sql: &str, values: &[Value]) -> Result<Option<Vec<Row>>> {
+        let Self::Sqlite { readers, .. } = self else { return Ok(None) };
+        let rows = sqlx::query_with(AssertSqlSafe(sql.to_owned()), sqlite_arguments(values)?).fetch_all(readers).await;
+        rows.map(|rows| Some(rows.into_iter().map(Row::Sqlite).collect())).map_err(failed)
+    }
+
     /// Closes every connection; SQLite folds its write-ahead log into the file.
     pub(crate) async fn close(&self) {
         match self {

@@ -15,7 +15,7 @@ use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Row, Tx, Value, args};
 use crate::enrollment::NewFleetCredential;
 use crate::fleet::{self, UnitState};
-use crate::unit::enter;
+use crate::unit::{enter, look};
 
 /// How long a credential is good after the next one was used: for requests that were under way.
 const OVERLAP_MS: i64 = 10 * 60_000;
@@ -215,14 +215,12 @@ impl Store {
     async fn find_all(&self, questions: Vec<Question>) -> Result<Vec<FoundUnit>> {
         let now = self.clock().now();
         let mut answers = vec![FoundUnit::Unknown; questions.len()];
-        let mut tx = self.db().read().await?;
         for (tenant, places) in by_tenant(questions.iter().map(|question| question.0)) {
-            enter(&mut tx, tenant).await?;
             let asked = |place: &usize| questions.get(*place).copied();
             let mut values = vec![Value::from(tenant)];
             values.extend(places.iter().filter_map(asked).map(|(_, _, credential)| Value::from(credential)));
             let sql = [FOUND, &ids(&mut values)].concat();
-            for row in tx.rows_built(sql, &values).await? {
+            for row in look(self, tenant, sql, &values).await? {
                 let whose = (FleetId::of(row.parse(16)?, row.uuid(15)?), FleetCredentialId::from_uuid(row.uuid(14)?));
                 for place in &places {
                     if let (Some(question), Some(answer)) = (asked(place), answers.get_mut(*place))

@@ -18,7 +18,7 @@ use crate::collection::{About, Collection, artifact_insert, statement_insert};
 use crate::db::{Tx, Value, args};
 use crate::fleet_credential::{by_tenant, ids};
 use crate::job::stored;
-use crate::unit::enter;
+use crate::unit::{enter, look};
 use crate::work::{self, WorkKind};
 use crate::{Category, Change, Store};
 
@@ -168,9 +168,7 @@ impl Store {
 
     async fn report_states(&self, questions: Vec<Question>) -> Result<Vec<ReportState>> {
         let mut answers = vec![ReportState::default(); questions.len()];
-        let mut tx = self.db().read().await?;
         for (tenant, places) in by_tenant(questions.iter().map(|question| question.0)) {
-            enter(&mut tx, tenant).await?;
             let mut values = vec![Value::from(tenant)];
             let asked = |place: &usize| questions.get(*place).map(|(_, agent)| agent.as_uuid());
             values.extend(places.iter().filter_map(asked).map(Value::from));
@@ -181,7 +179,7 @@ impl Store {
                 ids(&mut values)
             );
             let mut states: BTreeMap<Uuid, ReportState> = BTreeMap::new();
-            for row in tx.rows_built(sql, &values).await? {
+            for row in look(self, tenant, sql, &values).await? {
                 let state = states.entry(row.uuid(0)?).or_default();
                 if state.machine.is_empty() {
                     state.machine = row.text(1)?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::Store;
 use crate::audit::{self, Change, StatementLeaf};
-use crate::db::{Engine, Tx, args};
+use crate::db::{Engine, Row, Tx, Value, args};
 
 /// The tenant of zeros: the platform's own audit log.
 pub(crate) fn platform_tenant() -> TenantId {
@@ -48,6 +48,16 @@ pub(crate) async fn enter(tx: &mut Tx, tenant: TenantId) -> Result<()> {
         tx.execute("SELECT set_config('cairn.tenant', $1, true)", args![tenant.as_uuid().to_string()]).await?;
     }
     Ok(())
+}
+
+/// Every row of one query in a tenant, which the query names as `$1`.
+pub(crate) async fn look(store: &Store, tenant: TenantId, sql: String, values: &[Value]) -> Result<Vec<Row>> {
+    if let Some(rows) = store.db().rows_alone(&sql, values).await? {
+        return Ok(rows);
+    }
+    let mut tx = store.db().read().await?;
+    enter(&mut tx, tenant).await?;
+    tx.rows_built(sql, values).await
 }
 
 impl Store {
