@@ -15,6 +15,7 @@
 mod cluster;
 pub mod headers;
 pub mod identity;
+mod listener;
 mod live;
 mod proxy;
 pub mod request;
@@ -23,6 +24,7 @@ use domain::Timestamp;
 
 pub use self::cluster::{Cluster, TokenFile};
 pub use self::identity::Identity;
+pub use self::listener::Listener;
 pub use self::live::{Confirm, Live, Place, Token};
 pub use self::proxy::{Proxy, Record};
 pub use self::request::Call;

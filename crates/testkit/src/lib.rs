@@ -19,6 +19,7 @@ pub mod authenticator;
 pub mod cable;
 pub mod clock;
 pub mod golden;
+pub mod kube;
 pub mod lab;
 pub mod logs;
 pub mod moto;
@@ -32,6 +33,7 @@ pub mod sshd;
 pub mod suite;
 
 pub use clock::TestClock;
+pub use kube::KubeApi;
 pub use lab::Lab;
 pub use moto::Moto;
 pub use oidc::OidcProvider;

@@ -78,6 +78,11 @@ const PACKAGES: &[Package] = &[
     },
     Package { name: "rsyslog-openssl", why: "that collector speaks TLS", present: has_rsyslog_tls },
     Package {
+        name: "kubernetes-client",
+        why: "its `kubectl` goes through the proxy in front of clusters",
+        present: || run::which("kubectl").is_some(),
+    },
+    Package {
         name: "busybox",
         why: "what is sent to hosts has to run in its shell as well",
         present: || run::which("busybox").is_some(),

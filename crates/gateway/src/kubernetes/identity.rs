@@ -52,7 +52,7 @@ fn asked(headers: &HeaderMap) -> Result<Asked, Refusal> {
             "impersonate-group" => asked.groups.push(value.to_owned()),
             _ => {
                 return Err(Refusal::Forbidden(
-                    "nobody acts as another user's id or with extra fields here: leave out `--as-uid` and the headers `Impersonate-…`"
+                    "nobody may act as another user's id or with extra fields here: leave out `--as-uid` and the headers `Impersonate-…`"
                         .to_owned(),
                 ));
             }

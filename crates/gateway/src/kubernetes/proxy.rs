@@ -104,12 +104,12 @@ impl Proxy {
 
     /// Answers one request.
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Outgoing> {
-        let mut story = Story { proxy: Arc::clone(self), began: Instant::now(), event: None };
+        let mut story = Story { proxy: Arc::clone(self), began: Instant::now(), event: None, is_resource: true };
         match self.pass(request, &mut story).await {
             Ok(response) => response,
             Err(refusal) => {
                 story.tell(Phase::Done, refusal.status().0.as_u16(), Some(&refusal.to_string()));
-                refused(&refusal)
+                refused(&refusal, story.is_resource)
             }
         }
     }
@@ -125,6 +125,7 @@ impl Proxy {
         let id = request_id(&*self.rng);
         story.event = Some(self.event(&place, call.as_ref().unwrap_or(&Call::default()), &id));
         let call = call?;
+        story.is_resource = call.is_resource;
         place.confirm(&*self.confirm).await?;
         let identity = Identity::decide(&place.token().admission().clone(), &call, request.headers())?;
         let upgrade = Upgrade::asked(request.method(), request.version(), request.headers())?;
@@ -213,6 +214,8 @@ struct Story {
     began: Instant,
     /// None: nobody is known who asked, or another one tells the rest.
     event: Option<AccessEvent>,
+    /// Whether the request is about a resource.
+    is_resource: bool,
 }
 
 impl Story {
@@ -225,7 +228,8 @@ impl Story {
     }
 
     fn take(&mut self) -> Self {
-        Self { proxy: Arc::clone(&self.proxy), began: self.began, event: self.event.take() }
+        let event = self.event.take();
+        Self { proxy: Arc::clone(&self.proxy), began: self.began, event, is_resource: self.is_resource }
     }
 }
 
@@ -243,11 +247,17 @@ fn request_id(rng: &dyn Rng) -> String {
     [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
 }
 
-fn refused(refusal: &Refusal) -> Response<Outgoing> {
-    let mut response = Response::new(Outgoing::Whole(Full::from(refusal.document())));
+/// The answer to a refusal. Where a client looks for groups and versions, `kubectl` shows plain words and nothing else.
+fn refused(refusal: &Refusal, is_resource: bool) -> Response<Outgoing> {
+    let (kind, body) = if is_resource {
+        ("application/json", refusal.document())
+    } else {
+        ("text/plain; charset=utf-8", format!("cairn: {refusal}").into_bytes())
+    };
+    let mut response = Response::new(Outgoing::Whole(Full::from(body)));
     *response.status_mut() = refusal.status().0;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     match refusal {
         // What follows on this connection may not be what it seems.

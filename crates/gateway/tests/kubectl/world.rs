@@ -1,0 +1,162 @@
+//! A proxy in front of the double, and `kubectl` with a token for it.
+
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use domain::Timestamp;
+use gateway::kubernetes::{
+    ActAs, Admission, Admit, Cluster, Confirm, Granted, Listener, Live, Proxy, Record, Refusal, TokenFile,
+};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use testkit::{KubeApi, TestClock, TestRng};
+use tokio_util::sync::CancellationToken;
+use wire::kubernetes::AccessEvent;
+
+/// Tokens of the tests say in clear what they are: `USER.ROLE`, `USER.ROLE~NAMESPACE`, or `USER.as-OTHER`.
+struct Plain;
+
+impl Admit for Plain {
+    fn admit(&self, token: &str, _: Timestamp) -> Result<Admission, Refusal> {
+        let (user, role) = token.split_once('.').ok_or_else(|| Refusal::Unauthenticated("no token".to_owned()))?;
+        let (role, namespace) = role.split_once('~').map_or((role, None), |(role, namespace)| (role, Some(namespace)));
+        let other = role.strip_prefix("as-");
+        Ok(Admission {
+            user: user.to_owned(),
+            groups: vec!["dev".to_owned()],
+            grants: vec![Granted { role: role.to_owned(), namespace: namespace.map(str::to_owned) }],
+            act_as: ActAs { users: other.into_iter().map(str::to_owned).collect(), groups: Vec::new() },
+            session: "ses".to_owned(),
+            jti: token.to_owned(),
+            expires: Timestamp::from_millis(i64::MAX),
+        })
+    }
+}
+
+struct Nobody;
+
+#[async_trait::async_trait]
+impl Confirm for Nobody {
+    async fn confirm(&self, _: &Admission) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Written(Mutex<Vec<AccessEvent>>);
+
+impl Record for Written {
+    fn check(&self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn record(&self, event: AccessEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+/// All of it. It ends when this is dropped.
+pub(crate) struct World {
+    pub(crate) api: KubeApi,
+    pub(crate) port: u16,
+    pub(crate) authority: String,
+    live: Arc<Live>,
+    written: Arc<Written>,
+    folder: tempfile::TempDir,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
+}
+
+impl World {
+    pub(crate) fn start() -> Self {
+        crypto::tls::install();
+        let api = KubeApi::start("the-service-account");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "the-service-account\n").unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificates(&api.authority).remove(0)).unwrap();
+        let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let token = TokenFile::new(folder.path().join("token"));
+        let (live, written) = (Arc::new(Live::default()), Arc::new(Written::default()));
+        let proxy = Arc::new(Proxy {
+            cluster: Cluster::new(&api.address(), Arc::new(tls), token).unwrap(),
+            admit: Box::new(Plain),
+            confirm: Box::new(Nobody),
+            record: Arc::clone(&written) as Arc<dyn Record>,
+            live: Arc::clone(&live),
+            clock: Arc::new(TestClock::at(Timestamp::from_millis(1_000))),
+            rng: Arc::new(TestRng::seeded(1)),
+        });
+        let (authority, certificate, key) = testkit::kube::certificates();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let tls = rustls::ServerConfig::builder().with_no_client_auth();
+        let tls = Arc::new(tls.with_single_cert(certificates(&certificate), key).unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let socket = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let listener = Listener { socket, tls: Box::new(move || Arc::clone(&tls)) };
+        runtime.spawn(listener.serve(proxy, CancellationToken::new()));
+        Self { api, port, authority, live, written, folder, _runtime: runtime }
+    }
+
+    pub(crate) fn token_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("token")
+    }
+
+    pub(crate) fn kubectl(&self, token: &str, arguments: &[&str]) -> Command {
+        let authority = self.folder.path().join("authority.pem");
+        std::fs::write(&authority, &self.authority).unwrap();
+        let mut command = Command::new("kubectl");
+        command
+            .arg(format!("--server=https://localhost:{}", self.port))
+            .arg(format!("--certificate-authority={}", authority.display()))
+            .arg(format!("--token={token}"))
+            .args(arguments)
+            .env("HOME", self.folder.path())
+            .env("KUBECONFIG", "/dev/null")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it with this input and expects that it works.
+    pub(crate) fn run(&self, token: &str, arguments: &[&str], input: &str) -> String {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, input.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        let output = self.kubectl(token, arguments).stdin(file).output().expect("kubectl: run `cargo xtask setup`");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it, expects that it fails, and answers what it says.
+    pub(crate) fn fail(&self, token: &str, arguments: &[&str]) -> String {
+        let output = self.kubectl(token, arguments).output().expect("kubectl: run `cargo xtask setup`");
+        assert!(!output.status.success(), "{arguments:?} works");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    pub(crate) fn events(&self) -> Vec<AccessEvent> {
+        self.written.0.lock().unwrap().clone()
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.live.all().iter().map(|token| token.open()).sum()
+    }
+
+    pub(crate) fn cut(&self, why: &str) -> usize {
+        self.live.cut(why, |_| true)
+    }
+}
+
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
