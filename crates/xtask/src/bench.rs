@@ -50,6 +50,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "transport", "--example", "bench_snmp"],
     },
     Bench {
+        name: "ssh",
+        about: "facts of 100 hosts over SSH, against Ansible's module setup (its program in CAIRN_ANSIBLE; CAIRN_BENCH_HOSTS, CAIRN_BENCH_PARALLEL)",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "plugins", "--example", "bench_ssh"],
+    },
+    Bench {
         name: "idle",
         about: "how soon the server is ready, what memory it keeps, how soon the command line is there",
         command: &["python3", "-B", "benches/idle.py"],
