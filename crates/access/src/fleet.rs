@@ -71,6 +71,8 @@ fleet_operations! {
     AgentReport "agent_report" Agent Write;
     RelayRenew "relay_renew" Relay Write once;
     RelayConnect "relay_connect" Relay Write once;
+    DestinationRegister "destination_register" Relay Write;
+    AccessCheck "access_check" Relay Read;
 }
 
 /// The right of an agent or a relay to do one operation once to itself. Whose it is and in which tenant stands inside: there is no way to name

@@ -156,6 +156,25 @@ operations! {
     EnrollmentTokenCreate "enrollment_token_create" tenant Write FleetManage fresh;
     EnrollmentTokenRevoke "enrollment_token_revoke" tenant Write FleetManage;
 
+    DestinationList "destination_list" tenant Read AccessManage;
+    DestinationUpdate "destination_update" tenant Write AccessManage fresh;
+    DestinationDelete "destination_delete" tenant Write AccessManage;
+    GroupList "group_list" tenant Read AccessManage;
+    GroupCreate "group_create" tenant Write AccessManage fresh;
+    GroupDelete "group_delete" tenant Write AccessManage;
+    GroupMemberAdd "group_member_add" tenant Write AccessManage fresh;
+    GroupMemberRemove "group_member_remove" tenant Write AccessManage;
+    GrantList "grant_list" tenant Read AccessManage;
+    GrantCreate "grant_create" tenant Write AccessManage fresh;
+    GrantDelete "grant_delete" tenant Write AccessManage;
+    AccessWho "access_who" tenant Read AccessManage;
+    AccessWhat "access_what" tenant Read AccessManage;
+    AccessRequestList "access_request_list" tenant Read AccessManage;
+    AccessRequestApprove "access_request_approve" tenant Write AccessManage fresh;
+    AccessRequestDeny "access_request_deny" tenant Write AccessManage;
+    AccessPolicyShow "access_policy_show" tenant Read AccessManage;
+    AccessPolicyPut "access_policy_put" tenant Write AccessManage fresh;
+
     CredentialList "credential_list" tenant Read CredentialsManage;
     CredentialCreate "credential_create" tenant Write CredentialsManage fresh;
     CredentialDelete "credential_delete" tenant Write CredentialsManage fresh;

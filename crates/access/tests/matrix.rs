@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use access::{
     Actor, Denied, Freshness, Grants, Mode, OpCtx, Operation, OperationInfo, OwnOperation as _, Permission, Proof,
-    Role, fleet_operations, fleet_ops, operations, ops, own, own_operations,
+    Role, fleet_operations, fleet_ops, member_operations, member_ops, operations, ops, own, own_operations,
 };
 use domain::{AgentId, ApiKeyId, Clock as _, FleetKind, RelayId, RequestId, SessionId, TenantId, UserId};
 use proptest::prelude::*;
@@ -32,6 +32,9 @@ decisions! {
         MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut TargetPolicyShow TargetPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
         GroupRoleList GroupRolePut GroupRoleDelete
         AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke RelayFollow RelayPolicyShow RelayPolicyPut EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
+        DestinationList DestinationUpdate DestinationDelete GroupList GroupCreate GroupDelete GroupMemberAdd GroupMemberRemove
+        GrantList GrantCreate GrantDelete AccessWho AccessWhat AccessRequestList AccessRequestApprove AccessRequestDeny
+        AccessPolicyShow AccessPolicyPut
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest CoverageList FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
@@ -102,6 +105,11 @@ fn the_operations_and_the_roles_that_may_do_them_are_as_committed() {
         writeln!(out, "| `{}` | {mode} | own account | - | {proof} | everybody who is signed in |", operation.name)
             .unwrap();
     }
+    for operation in member_operations() {
+        let (mode, proof) = (mode(operation.mode), proof(operation.proof));
+        writeln!(out, "| `{}` | {mode} | own access | - | {proof} | every member who is a person |", operation.name)
+            .unwrap();
+    }
     for operation in fleet_operations() {
         let (mode, kind) = (mode(operation.mode), operation.kind);
         let proof = if operation.once { "key, once" } else { "key" };
@@ -114,6 +122,7 @@ fn the_operations_and_the_roles_that_may_do_them_are_as_committed() {
 fn an_operation_has_one_name_in_lower_snake_case() {
     let mut names: Vec<_> = operations().iter().map(|operation| operation.name).collect();
     let own = own_operations().iter().map(|operation| operation.name);
+    let own = own.chain(member_operations().iter().map(|operation| operation.name));
     let own = own.chain(fleet_operations().iter().map(|operation| operation.name));
     assert!(own.clone().all(|name| !names.contains(&name) && name.contains('_')));
     assert!(
@@ -276,6 +285,32 @@ fn attack_22_an_agent_or_a_relay_gets_permits_for_itself_and_no_role_whoever_mad
     assert_eq!(person.authorize_fleet::<fleet_ops::AgentRenew>().unwrap_err(), not_agent);
     let runner = OpCtx::system("runner", tenant(1), clock.clone(), rng.clone());
     assert_eq!(runner.authorize_fleet::<fleet_ops::RelayRenew>().unwrap_err(), not_relay);
+}
+
+#[test]
+fn what_members_do_for_themselves_needs_a_person_with_a_role_in_that_tenant_and_no_particular_one() {
+    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(99)));
+    for role in Role::ALL {
+        let member = context(false, vec![(tenant(1), role)]);
+        let permit = member.authorize_member::<member_ops::DestinationTokenCreate>(tenant(1)).unwrap();
+        let Actor::User { id, session, .. } = member.actor() else { panic!("a person") };
+        assert_eq!((permit.user(), permit.session(), permit.tenant()), (*id, *session, tenant(1)));
+        let elsewhere = member.authorize_member::<member_ops::DestinationTokenCreate>(tenant(2));
+        assert_eq!(elsewhere.unwrap_err(), Denied::NoSuchTenant);
+        let stale = member.clone().with_freshness(Freshness::Stale);
+        assert!(stale.authorize_member::<member_ops::DestinationTokenCreate>(tenant(1)).is_ok());
+        assert_eq!(stale.authorize_member::<member_ops::GlassBreak>(tenant(1)).unwrap_err(), Denied::Stale);
+        // A machine with a key of that role, and the server itself.
+        let key =
+            Actor::ApiKey { id: ApiKeyId::generate(&*clock, &*rng), name: "ci".parse().unwrap(), tenant: tenant(1) };
+        let grants = Grants { platform_admin: true, tenants: vec![(tenant(1), role)] };
+        let key = OpCtx::user(key, grants, RequestId::generate(&*clock, &*rng), None, clock.clone(), rng.clone());
+        assert_eq!(key.authorize_member::<member_ops::ReachList>(tenant(1)).unwrap_err(), Denied::NoPerson);
+    }
+    let platform = context(true, Vec::new());
+    assert_eq!(platform.authorize_member::<member_ops::GlassBreak>(tenant(1)).unwrap_err(), Denied::NoSuchTenant);
+    let runner = OpCtx::system("runner", tenant(1), clock, rng);
+    assert_eq!(runner.authorize_member::<member_ops::ReachList>(tenant(1)).unwrap_err(), Denied::NoPerson);
 }
 
 proptest! {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{
-    Actor, Denied, Freshness, OpCtx, Operation, OwnOperation, OwnPermit, Permit, PlatformOperation, PlatformPermit,
-    TenantOperation,
+    Actor, Denied, Freshness, MemberOperation, MemberPermit, OpCtx, Operation, OwnOperation, OwnPermit, Permit,
+    PlatformOperation, PlatformPermit, TenantOperation,
 };
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
@@ -259,6 +259,20 @@ impl Caller {
                 Err(denied.into())
             }
         }
+    }
+
+    /// A permit for one operation of a member for themselves, in the tenant that a path names; denied and recorded as [`Caller::permit`] is.
+    pub(crate) async fn member_permit<O: MemberOperation>(&self, tenant: &str) -> Result<MemberPermit<O>, Failure> {
+        self.may_work()?;
+        let denied: Failure = match self.tenant(tenant).and_then(|tenant| self.ctx.authorize_member::<O>(tenant)) {
+            Ok(permit) => match self.may_enter(permit.tenant()) {
+                Ok(()) => return Ok(permit),
+                Err(closed) => closed.into(),
+            },
+            Err(denied) => denied.into(),
+        };
+        self.state.store.record_denial(&self.ctx, self.tenant(tenant).ok(), O::NAME).await?;
+        Err(denied)
     }
 
     /// A permit for one operation on the platform.

@@ -10,6 +10,7 @@
 //! - what the caller may not see answers with the same bytes as what does not exist;
 //! - every answer carries the security headers and a request id.
 
+mod access_request;
 mod admission;
 mod api_key;
 mod audit;
@@ -20,6 +21,7 @@ mod cookie;
 mod coverage;
 mod credential;
 mod data_key;
+mod destination;
 mod device;
 mod enrollment;
 mod evidence;
@@ -28,6 +30,8 @@ mod finding;
 mod fleet;
 mod fleet_caller;
 mod fleet_memory;
+mod grant;
+mod group;
 mod group_role;
 mod health;
 mod job;
@@ -195,6 +199,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(audit::audit_list))
         .routes(routes!(relay_channel::relay_connect))
         .merge(log_routes())
+        .merge(access_routes())
         .merge(fleet_routes())
 }
 
@@ -214,6 +219,35 @@ fn fleet_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(relay_log::relay_follow))
         .routes(routes!(relay_policy::relay_policy_show, relay_policy::relay_policy_put))
         .routes(routes!(fleet::relay_renew))
+}
+
+fn access_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(destination::destination_list))
+        .routes(routes!(
+            destination::destination_show,
+            destination::destination_update,
+            destination::destination_delete
+        ))
+        .routes(routes!(destination::destination_token_create))
+        .routes(routes!(destination::destination_register))
+        .routes(routes!(destination::access_check))
+        .routes(routes!(destination::access_who))
+        .routes(routes!(destination::access_what))
+        .routes(routes!(destination::reach_list))
+        .routes(routes!(group::group_list, group::group_create))
+        .routes(routes!(group::group_show, group::group_delete))
+        .routes(routes!(group::group_member_add, group::group_member_remove))
+        .routes(routes!(grant::grant_list, grant::grant_create))
+        .routes(routes!(grant::grant_show, grant::grant_delete))
+        .routes(routes!(access_request::access_request_list, access_request::access_request_create))
+        .routes(routes!(access_request::access_request_mine))
+        .routes(routes!(access_request::access_request_show))
+        .routes(routes!(access_request::access_request_approve))
+        .routes(routes!(access_request::access_request_deny))
+        .routes(routes!(access_request::access_request_withdraw))
+        .routes(routes!(access_request::glass_break))
+        .routes(routes!(access_request::access_policy_show, access_request::access_policy_put))
 }
 
 fn log_routes() -> OpenApiRouter<ApiState> {

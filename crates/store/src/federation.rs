@@ -34,7 +34,7 @@ async fn as_user(tx: &mut Tx, user: UserId) -> Result<()> {
 
 /// The user's groups at the provider: those that it provisions, if it provisions any; else those that its last token named. Whom it
 /// provisioned and made inactive has none.
-async fn groups(tx: &mut Tx, provider: ProviderId, user: UserId) -> Result<BTreeSet<String>> {
+pub(crate) async fn groups(tx: &mut Tx, provider: ProviderId, user: UserId) -> Result<BTreeSet<String>> {
     let inactive = tx
         .row("SELECT 1 FROM scim_user WHERE provider_id = $1 AND user_id = $2 AND NOT active", args![provider, user])
         .await?;

@@ -9,6 +9,7 @@
 //! - a change is kept only by [`Write::commit`], with its audit record, in one transaction;
 //! - one SQL text for both engines; what differs is in `db.rs` and `migrate.rs`.
 
+mod access_request;
 mod api_key;
 mod audit;
 mod backup;
@@ -19,6 +20,7 @@ mod cli_session;
 mod collection;
 mod coverage;
 mod db;
+mod destination;
 mod device;
 mod enrollment;
 mod evaluation;
@@ -29,7 +31,9 @@ mod fleet;
 mod fleet_credential;
 mod forward;
 mod gather;
+mod grant;
 mod graph;
+mod group;
 mod group_role;
 mod identity;
 mod ingest;
@@ -44,6 +48,7 @@ mod packed;
 mod policy;
 mod prove;
 mod provider;
+mod reach;
 mod relay;
 mod relay_policy;
 mod report;
@@ -69,6 +74,7 @@ use std::sync::Arc;
 
 use domain::{Clock, Rng};
 
+pub use access_request::{AccessPolicy, GlassPolicy, NewRequest, RequestRow, RequestState};
 pub use api_key::{ApiKeyRow, ApiKeyState, FoundApiKey, LiveApiKey, NewApiKey, NewApiKeySecret};
 pub use audit::{AuditFilter, AuditRecord, Category, Change, Outcome};
 pub use backup::{Artifact, Backup, schema_of};
@@ -77,6 +83,7 @@ pub use blob::artifact_path;
 pub use cli_session::{CLI_SESSION_IDLE_MS, CLI_SESSION_MS, FoundCliSession, NewCliSession};
 pub use collection::{Collection, NewArtifact, NewStatement};
 pub use coverage::{LedgerFilter, LedgerKey, LedgerRow};
+pub use destination::{DestinationChange, DestinationRow, NewDestination};
 pub use device::{DEVICE_INTERVAL_MS, DEVICE_LOGIN_MS, DeviceLoginRow, DevicePoll, NewDeviceLogin};
 pub use enrollment::{
     Enrollment, EnrollmentTokenRow, EnrollmentTokenState, FoundEnrollmentToken, NewEnrollmentToken, NewFleetCredential,
@@ -88,7 +95,9 @@ pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
 pub use fleet::{FleetEndings, UnitRow, UnitState};
 pub use fleet_credential::{CloneSign, FoundUnit, LiveUnit, Seen};
 pub use forward::ForwardClaim;
+pub use grant::{GrantFilter, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
 pub use graph::{EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeVersion, SnapshotItem};
+pub use group::{FedBy, GroupMemberRow, GroupRow};
 pub use group_role::GroupRoleRow;
 pub use identity::{DueIdentity, LinkRefusal, Proved};
 pub use ingest::{Gone, Ingest, ScopeChanges};
@@ -101,6 +110,7 @@ pub use migrate::Schema;
 pub use open::OpenOptions;
 pub use prove::{Attempt, FactorProof, PasskeyAnswer};
 pub use provider::{NewProvider, ProviderChange, ProviderRow};
+pub use reach::{AccessChanges, DestinationTokenRow, Reached, Reacher, Standing};
 pub use relay::{RelayLink, RelayTaskRow};
 pub use relay_policy::RelayPolicy;
 pub use report::{ReportBegun, ReportLease, ReportPermit, ReportState};

@@ -22,6 +22,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (14, include_str!("../migrations/0014_relay_policy.sql")),
     (15, include_str!("../migrations/0015_restored_user.sql")),
     (16, include_str!("../migrations/0016_coverage.sql")),
+    (17, include_str!("../migrations/0017_access.sql")),
+    (18, include_str!("../migrations/0018_access_request.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

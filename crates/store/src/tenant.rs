@@ -217,7 +217,9 @@ impl Write<ops::MemberDelete> {
         }
         self.tx.execute("DELETE FROM member WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await?;
         keep_an_admin(&mut self.tx, tenant).await?;
-        self.commit(Change::to(Category::User, "member", user).detail(json!({"role": role.as_str()}))).await.map(drop)
+        let grants = crate::group::forget_member(&mut self.tx, tenant, user).await?;
+        let detail = json!({"role": role.as_str(), "grants": grants});
+        self.commit(Change::to(Category::User, "member", user).detail(detail)).await.map(drop)
     }
 }
 

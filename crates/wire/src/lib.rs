@@ -8,7 +8,7 @@
 //! - nothing here can hold a secret on its way out, except the documents that show one once: [`session::SessionCreated`],
 //!   [`session::SecondStepNeeded`], [`user::UserCreated`], [`api_key::ApiKeyCreated`], [`cli_session::CliSessionCreated`],
 //!   [`cli_session::DeviceCodeCreated`], [`provider::ScimTokenCreated`], [`fleet::EnrollmentTokenCreated`], [`fleet::Enrolled`],
-//!   [`fleet::Renewed`], and those in [`factor`].
+//!   [`fleet::Renewed`], [`destination::DestinationTokenCreated`], and those in [`factor`].
 #![warn(missing_docs)]
 
 pub mod api_key;
@@ -18,12 +18,14 @@ pub mod control;
 pub mod coverage;
 pub mod credential;
 pub mod data_key;
+pub mod destination;
 pub mod destination_token;
 pub mod evidence;
 pub mod factor;
 pub mod finding;
 pub mod fleet;
 pub mod frame;
+pub mod grant;
 pub mod job;
 pub mod kubernetes;
 pub mod log;

@@ -33,9 +33,11 @@ const PUBLIC: [&str; 11] = [
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 /// Agents and relays, in `fleet.rs`, too.
-const PROVEN: [(&str, &str); 7] = [
+const PROVEN: [(&str, &str); 9] = [
+    ("access_check", "401"),
     ("agent_renew", "401"),
     ("agent_report", "401"),
+    ("destination_register", "401"),
     ("enroll", "401"),
     ("relay_connect", "401"),
     ("relay_renew", "401"),
@@ -50,18 +52,25 @@ const OWN_NOTHING: [(&str, &str); 5] = [
     ("session_end", "404"),
     ("totp_confirm", "404"),
 ];
+/// Operations of members for themselves whose object nobody has here, and what that is answered with. `access.rs` has them.
+const MEMBER_NOTHING: [(&str, &str); 3] =
+    [("access_request_withdraw", "404"), ("destination_token_create", "404"), ("glass_break", "403")];
 /// Operations on one's own session: any session is enough, even one with a one-time password. An API key may ask who it is.
 const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "session_revoke"];
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 27] = [
+const VIEWS: [(&str, &str); 31] = [
+    ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
     ("credential_show", "credential_list"),
+    ("destination_show", "destination_list"),
     ("evidence_show", "evidence_list"),
     ("finding_counts", "finding_list"),
     ("finding_show", "finding_list"),
+    ("grant_show", "grant_list"),
+    ("group_show", "group_list"),
     ("invitation_list", "member_list"),
     ("job_events", "job_list"),
     ("job_show", "job_list"),
@@ -112,6 +121,11 @@ fn is_own(id: &str) -> bool {
     access::own_operations().iter().any(|operation| operation.name == id)
 }
 
+/// Whether an operation is a member's for themselves.
+fn is_member(id: &str) -> bool {
+    access::member_operations().iter().any(|operation| operation.name == id)
+}
+
 #[test]
 fn every_route_is_an_operation_and_every_operation_has_a_route_or_is_listed() {
     let routes = operations();
@@ -122,7 +136,10 @@ fn every_route_is_an_operation_and_every_operation_has_a_route_or_is_listed() {
             .filter(|list| list.contains(&route.id.as_str()))
             .count();
         assert_eq!(
-            usize::from(decided_by(&route.id).is_some()) + usize::from(is_own(&route.id)) + listed,
+            usize::from(decided_by(&route.id).is_some())
+                + usize::from(is_own(&route.id))
+                + usize::from(is_member(&route.id))
+                + listed,
             1,
             "{}: put it into `access` or one list",
             route.id
@@ -139,8 +156,9 @@ fn every_route_is_an_operation_and_every_operation_has_a_route_or_is_listed() {
     for operation in access::operations() {
         assert_eq!(named.contains(operation.name), !WITHOUT_ROUTE.contains(&operation.name), "{}", operation.name);
     }
-    for operation in access::own_operations() {
-        assert!(named.contains(operation.name), "{}", operation.name);
+    let own = access::own_operations().iter().map(|operation| operation.name);
+    for name in own.chain(access::member_operations().iter().map(|operation| operation.name)) {
+        assert!(named.contains(name), "{name}");
     }
     let listed = [&PUBLIC[..], &PROVEN.map(|(name, _)| name), &SELF[..], &SIGNED_IN[..]].concat();
     for name in listed.iter().chain(VIEWS.iter().map(|(view, _)| view)) {
@@ -163,6 +181,8 @@ pub(crate) struct Standing {
 impl Standing {
     pub(crate) async fn new(world: &World, tenant: domain::TenantId) -> Self {
         world.provider_at("standing", "https://127.0.0.1:1/standing").await;
+        world.destination_of(tenant, "standing").await;
+        world.group_of(tenant, "standing").await;
         Self { node: world.node(tenant).await, evidence: world.evidence(tenant).await }
     }
 }
@@ -186,6 +206,10 @@ pub(crate) async fn object(
         "agent" => Machine::enrolled(world, tenant, FleetKind::Agent).await.id,
         "relay" => Machine::enrolled(world, tenant, FleetKind::Relay).await.id,
         "enrollment_token" => enrollment_token(world, tenant, FleetKind::Agent).await.0,
+        "destination" => world.destination_of(tenant, &format!("d{}", world.fresh())).await,
+        "group" => world.group_of(tenant, &format!("g{}", world.fresh())).await,
+        "grant" => world.grant_of(tenant).await,
+        "access_request" => world.access_request_of(tenant).await,
         "credential" => world.credential(tenant).await,
         "provider" => world.provider().await,
         "group_role" => world.group_role(tenant).await,
@@ -228,7 +252,14 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
             json!({"name": "Key", "state": "no state", "credential": {"id": "", "response": response}})
         }
         "session_prove" => json!({"password": planted().password}),
-        "agent_report" | "api_key_rotate" | "data_key_rotate" | "passkey_challenge" | "sessions_end" => json!({}),
+        "access_request_approve"
+        | "access_request_deny"
+        | "agent_report"
+        | "api_key_rotate"
+        | "data_key_rotate"
+        | "destination_token_create"
+        | "passkey_challenge"
+        | "sessions_end" => json!({}),
         "totp_create" => json!({"name": "Phone"}),
         "totp_confirm" => json!({"code": "000000"}),
         "sign_in_policy_put" => json!({"second_factor_required": false}),
@@ -265,6 +296,15 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         }
         "platform_log_cosign" => json!({"checkpoint": cosigned(world, "/api/v1/log/checkpoint", PLATFORM).await}),
         "witness_add" => json!({"vkey": witness_key(&format!("w{n}.example")).to_string()}),
+        "destination_update" => json!({"labels": {"env": "prod"}}),
+        "group_create" => json!({"name": format!("g{n}")}),
+        "grant_create" => json!({"group": "standing", "role": format!("role{n}"), "destination": "standing"}),
+        "access_request_create" | "glass_break" => {
+            json!({"destination": "standing", "role": "view", "duration_s": 600, "reason": "a pod hangs"})
+        }
+        "access_policy_put" => json!({"request_s_max": 3_600}),
+        "destination_register" => json!({"name": "d", "kind": "kubernetes", "authority": "", "version": "1.0.0"}),
+        "access_check" => json!({"standings": []}),
         "finding_accept" => json!({"reason": "it is behind a wall", "until": "2026-06-01T00:00:00Z"}),
         _ => return None,
     })
@@ -292,6 +332,8 @@ async fn callers(world: &World) -> Vec<(String, Option<String>)> {
     let mut callers = vec![("nobody".to_owned(), None), ("garbage".to_owned(), Some("garbage".to_owned()))];
     let expired = world.sign_in(&admin()).await;
     world.clock.advance(Duration::from_millis(SESSION_MS.unsigned_abs() + 1));
+    // Whoever arranged something before has expired too.
+    world.tokens.lock().await.clear();
     callers.push(("expired".to_owned(), Some(expired)));
     let revoked = world.sign_in(&admin()).await;
     world.call("DELETE", "/api/v1/sessions/current", Some(&revoked), None).await.is(204);
@@ -369,6 +411,18 @@ fn expected(operation: &str, caller: &str) -> &'static str {
     if SIGNED_IN.contains(&operation) {
         return ok;
     }
+    if is_member(operation) {
+        let nothing = MEMBER_NOTHING.iter().find(|(name, _)| *name == operation).map_or(ok, |(_, status)| status);
+        return match caller {
+            "other" | "platform" | "platform terminal" | "key of other" => "404",
+            // A machine reaches nothing.
+            _ if key.is_some() => "403",
+            _ => nothing,
+        };
+    }
+    if operation == "access_request_approve" && key.is_some_and(|key| key != "of other") {
+        return "403";
+    }
     let decided = decided_by(operation).unwrap();
     let caller = match caller {
         "terminal" => "tenant-admin",
@@ -424,6 +478,11 @@ fn every_operation_answers_every_caller_as_committed_and_leaves_its_audit_record
                     _ if PROVEN.iter().any(|(proven, _)| *proven == operation.id) => "no proof",
                     _ if name == "newcomer" && class != "2xx" => "one-time password",
                     "401" => "nobody is there",
+                    _ if MEMBER_NOTHING.iter().any(|(nothing, _)| *nothing == operation.id)
+                        && (name == "terminal" || name.parse::<Role>().is_ok()) =>
+                    {
+                        "nothing is there"
+                    }
                     "404" if !is_own(&operation.id) => "not a member",
                     "400" if operation.id == "device_token_create" => "not approved",
                     "303" => "sent on",

@@ -8,7 +8,7 @@ use crate::document::{operations, parameters};
 use crate::world::{World, each_wall, holder, nobodys};
 
 /// Query parameters that name a thing.
-const ID_QUERIES: [(&str, &str, &str); 8] = [
+const ID_QUERIES: [(&str, &str, &str); 11] = [
     ("coverage_list", "scope", "scope"),
     ("coverage_list", "source", "agent"),
     ("edge_list", "node", "node"),
@@ -16,6 +16,9 @@ const ID_QUERIES: [(&str, &str, &str); 8] = [
     ("evidence_list", "scope", "scope"),
     ("finding_list", "node", "node"),
     ("finding_list", "rule", "rule"),
+    ("grant_list", "destination", "destination"),
+    ("grant_list", "group", "group"),
+    ("grant_list", "user", "user"),
     ("log_proof", "evidence", "evidence"),
 ];
 /// Query parameters that name nothing of a tenant's.

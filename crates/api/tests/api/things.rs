@@ -143,7 +143,12 @@ impl World {
 
     /// A new user who is a read-only member.
     pub(crate) async fn member(&self, tenant: TenantId) -> String {
-        let email: Email = format!("member{}@example.org", self.fresh()).parse().unwrap();
+        self.member_named(tenant, &format!("member{}@example.org", self.fresh())).await
+    }
+
+    /// The same with this login name.
+    pub(crate) async fn member_named(&self, tenant: TenantId, email: &str) -> String {
+        let email: Email = email.parse().unwrap();
         let password_hash = api::hash_one_time_password(&planted().password, 4, &*self.rng).unwrap();
         let new = NewUser { name: "New".parse().unwrap(), password_hash, platform_admin: false };
         let unit = self.store.write_platform(self.platform_permit::<ops::UserCreate>()).await.unwrap();
@@ -163,6 +168,10 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "api_key" => domain::ApiKeyId::generate(clock, rng).to_string(),
         "invitation" => domain::InvitationId::generate(clock, rng).to_string(),
         "credential" => domain::CredentialId::generate(clock, rng).to_string(),
+        "destination" => domain::DestinationId::generate(clock, rng).to_string(),
+        "group" => domain::GroupId::generate(clock, rng).to_string(),
+        "grant" => domain::GrantId::generate(clock, rng).to_string(),
+        "access_request" => domain::AccessRequestId::generate(clock, rng).to_string(),
         "group_role" => domain::GroupRoleId::generate(clock, rng).to_string(),
         "provider" => domain::ProviderId::generate(clock, rng).to_string(),
         "agent" => domain::AgentId::generate(clock, rng).to_string(),

@@ -1,0 +1,303 @@
+//! Destinations: what is reached through Cairn, who reaches it, and tokens for it.
+
+use access::grant::Held;
+use access::{fleet_ops, member_ops, ops};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::{DestinationRole, Error, Labels, Slug};
+use gateway::destination_token::issue;
+use store::{DestinationChange, DestinationRow, NewDestination, Reached, Reacher};
+use wire::List;
+use wire::destination::{
+    AccessCheck, AccessChecked, Destination, DestinationRegister, DestinationRegistered, DestinationTokenCreate,
+    DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument,
+};
+use wire::destination_token::DestinationClaims;
+
+use crate::caller::Caller;
+use crate::fleet_caller::{FleetCaller, FleetFailure};
+use crate::page::{self, Body, Paging, Path, SignedBody};
+use crate::problem::Answer;
+use crate::state::ApiState;
+
+/// Longest certificate authority of a proxy, in bytes.
+const AUTHORITY_BYTES: usize = 16 * 1_024;
+/// Most namespaces, and most roles, that a relay may publish.
+const PUBLISHED_MAX: usize = 5_000;
+/// Most connections that are asked about at a time.
+const STANDINGS_MAX: usize = 1_000;
+
+fn destination(row: DestinationRow) -> Destination {
+    Destination {
+        id: row.id,
+        name: row.name.to_string(),
+        kind: row.kind.to_string(),
+        relay: row.relay,
+        relay_name: row.relay_name,
+        labels: row.labels.as_map().clone(),
+        authority: row.authority,
+        address: row.address,
+        namespaces: row.namespaces.iter().map(ToString::to_string).collect(),
+        roles: row.roles.iter().map(ToString::to_string).collect(),
+        version: row.version,
+        created_at: row.created_at,
+        last_seen_at: row.last_seen_at,
+    }
+}
+
+fn names(held: &Held) -> Option<Vec<String>> {
+    held.namespaces.as_ref().map(|names| names.iter().map(ToString::to_string).collect())
+}
+
+fn reach(reached: Reached) -> Vec<Reach> {
+    let Reached { destination, roles } = reached;
+    let one = |(role, held): (DestinationRole, Held)| Reach {
+        destination: destination.id,
+        name: destination.name.to_string(),
+        kind: destination.kind.to_string(),
+        role: role.to_string(),
+        namespaces: names(&held),
+        until: held.until,
+        authority: destination.authority.clone(),
+        address: destination.address.clone(),
+    };
+    roles.into_iter().map(one).collect()
+}
+
+fn reacher(who: Reacher) -> Vec<ReacherDocument> {
+    let one = |(role, held): (DestinationRole, Held)| ReacherDocument {
+        user: who.user,
+        email: who.email.clone(),
+        role: role.to_string(),
+        namespaces: names(&held),
+        until: held.until,
+        grants: held.grants.iter().map(ToString::to_string).collect(),
+    };
+    who.roles.into_iter().map(one).collect()
+}
+
+/// The tenant's destinations.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations", tag = "destinations", params(("tenant" = String, Path, description = "id or slug"), Paging),
+    responses((status = 200, description = "destinations", body = List<Destination>)))]
+pub(crate) async fn destination_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    page::Query(paging): page::Query<Paging>,
+) -> Answer<Json<List<Destination>>> {
+    let permit = caller.permit::<ops::DestinationList>(&tenant).await?;
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    Ok(page::list(state.store.read(permit).await?.destination_list(after, limit).await?, destination))
+}
+
+/// One destination.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations/{destination}", tag = "destinations",
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
+    responses((status = 200, description = "destination", body = Destination)))]
+pub(crate) async fn destination_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, named)): Path<(String, String)>,
+) -> Answer<Json<Destination>> {
+    let permit = caller.permit::<ops::DestinationList>(&tenant).await?;
+    Ok(Json(destination(state.store.read(permit).await?.destination_show(&named).await?)))
+}
+
+/// Changes a destination's labels, which selectors of grants go by, or gives it to another relay.
+#[utoipa::path(patch, path = "/api/v1/tenants/{tenant}/destinations/{destination}", tag = "destinations",
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
+    request_body = DestinationUpdate, responses((status = 200, description = "changed", body = Destination)))]
+pub(crate) async fn destination_update(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, named)): Path<(String, String)>,
+    Body(body): Body<DestinationUpdate>,
+) -> Answer<Json<Destination>> {
+    let permit = caller.permit::<ops::DestinationUpdate>(&tenant).await?;
+    let change = DestinationChange { labels: body.labels.map(Labels::new).transpose()?, relay: body.relay };
+    Ok(Json(destination(state.store.write(permit).await?.destination_update(&named, &change).await?)))
+}
+
+/// Forgets a destination with the grants and requests that name it.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/destinations/{destination}", tag = "destinations",
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
+    responses((status = 204, description = "forgotten")))]
+pub(crate) async fn destination_delete(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, named)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    let permit = caller.permit::<ops::DestinationDelete>(&tenant).await?;
+    state.store.write(permit).await?.destination_delete(&named).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who reaches a destination at this moment, and by which grants.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations/{destination}/reachers", tag = "destinations",
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
+    responses((status = 200, description = "who", body = List<ReacherDocument>)))]
+pub(crate) async fn access_who(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, named)): Path<(String, String)>,
+) -> Answer<Json<List<ReacherDocument>>> {
+    let permit = caller.permit::<ops::AccessWho>(&tenant).await?;
+    let who = state.store.read(permit).await?.access_who(&named).await?;
+    Ok(page::whole(who.into_iter().flat_map(reacher).collect()))
+}
+
+/// What a member reaches at this moment.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/members/{user}/reach", tag = "destinations",
+    params(("tenant" = String, Path, description = "id or slug"), ("user" = String, Path, description = "id or login name")),
+    responses((status = 200, description = "what", body = List<Reach>)))]
+pub(crate) async fn access_what(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, named)): Path<(String, String)>,
+) -> Answer<Json<List<Reach>>> {
+    let permit = caller.permit::<ops::AccessWhat>(&tenant).await?;
+    let what = state.store.read(permit).await?.access_what(&named).await?;
+    Ok(page::whole(what.into_iter().flat_map(reach).collect()))
+}
+
+/// What the caller reaches at this moment.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/reach", tag = "destinations", params(("tenant" = String, Path, description = "id or slug")),
+    responses((status = 200, description = "what", body = List<Reach>)))]
+pub(crate) async fn reach_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+) -> Answer<Json<List<Reach>>> {
+    let permit = caller.member_permit::<member_ops::ReachList>(&tenant).await?;
+    let what = state.store.reach_list(permit).await?;
+    Ok(page::whole(what.into_iter().flat_map(reach).collect()))
+}
+
+/// Gives the caller a token for a destination, good for five minutes at most: for its proxy, in one role. A destination that the caller does not
+/// reach does not exist.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/destinations/{destination}/tokens", tag = "destinations",
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
+    request_body = DestinationTokenCreate, responses((status = 201, description = "a token", body = DestinationTokenCreated)))]
+pub(crate) async fn destination_token_create(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, named)): Path<(String, String)>,
+    Body(body): Body<DestinationTokenCreate>,
+) -> Answer<(StatusCode, Json<DestinationTokenCreated>)> {
+    let permit = caller.member_permit::<member_ops::DestinationTokenCreate>(&tenant).await?;
+    let (session, keys) = (caller.session()?, state.token_keys.now(&state.store).await?);
+    let (tenant, sub) = (permit.tenant(), permit.user());
+    let made = state.store.destination_token_create(permit, &named, body.role.as_ref(), session.expires_at).await?;
+    let claims = DestinationClaims {
+        iss: state.settings.installation.clone(),
+        aud: made.destination.id,
+        sub,
+        name: made.name,
+        groups: made.groups,
+        role: made.role.clone(),
+        namespaces: made.namespaces.clone(),
+        tenant,
+        sid: session.id,
+        jti: made.id,
+        iat: made.issued_at.as_seconds(),
+        exp: made.expires_at.as_seconds(),
+    };
+    let created = DestinationTokenCreated {
+        id: made.id,
+        token: issue(&keys.signing, &claims)?,
+        destination: made.destination.id,
+        role: made.role,
+        namespaces: made.namespaces,
+        expires_at: made.expires_at,
+    };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+fn checked(body: DestinationRegister) -> Result<NewDestination, Error> {
+    if body.authority.len() > AUTHORITY_BYTES {
+        return Err(Error::Limit { which: "bytes of an authority", max: AUTHORITY_BYTES as u64 });
+    }
+    if !body.authority.is_empty() {
+        crypto::client_certificate::Authorities::of_pem(&body.authority)
+            .map_err(|why| Error::invalid("authority", why))?;
+    }
+    if body.namespaces.len() > PUBLISHED_MAX || body.roles.len() > PUBLISHED_MAX {
+        return Err(Error::Limit { which: "namespaces or roles of a destination", max: PUBLISHED_MAX as u64 });
+    }
+    let plain = |text: &str| text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if body.address.as_deref().is_some_and(|text| !plain(text) || !text.contains(':') || text.contains('/')) {
+        return Err(Error::invalid("address", "use host and port, such as `k8s.example.com:6443`"));
+    }
+    if body.version.is_empty() || body.version.len() > 64 || !plain(&body.version) {
+        return Err(Error::invalid("version", "use 1 to 64 plain letters"));
+    }
+    let sorted = |mut names: Vec<Slug>| {
+        names.sort_unstable();
+        names.dedup();
+        names
+    };
+    let mut roles = body.roles;
+    roles.sort_unstable();
+    roles.dedup();
+    Ok(NewDestination {
+        name: body.name.parse()?,
+        kind: body.kind.parse()?,
+        authority: body.authority,
+        address: body.address,
+        namespaces: sorted(body.namespaces),
+        roles,
+        version: body.version,
+    })
+}
+
+/// Registers a destination that hangs on the relay, or says what is new about it; at least every few minutes. Only the relay itself, with its
+/// credential (`Authorization: DPoP …`) and a proof. A name belongs to the relay that registered it first.
+#[utoipa::path(post, path = "/api/v1/relays/{relay}/destinations", tag = "destinations", security(("fleet" = [])),
+    params(("relay" = String, Path, description = "the relay's id")), request_body = DestinationRegister,
+    responses((status = 200, description = "registered", body = DestinationRegistered)))]
+pub(crate) async fn destination_register(
+    State(state): State<ApiState>,
+    caller: FleetCaller,
+    Path(id): Path<String>,
+    SignedBody(body, bytes): SignedBody<DestinationRegister>,
+) -> Result<Json<DestinationRegistered>, FleetFailure> {
+    let permit = caller.permit::<fleet_ops::DestinationRegister>(&id, &bytes).await?;
+    let row = state.store.destination_register(permit, &checked(body)?).await?;
+    let keys = state.token_keys.now(&state.store).await?;
+    Ok(Json(DestinationRegistered {
+        id: row.id,
+        issuer: state.settings.installation.clone(),
+        keys: crypto::es512::KeySet::new(keys.published.clone()).to_json(),
+    }))
+}
+
+/// Says which of the connections that are open at the relay may stay open. Only the relay itself, about destinations that hang on it.
+#[utoipa::path(post, path = "/api/v1/relays/{relay}/access-check", tag = "destinations", security(("fleet" = [])),
+    params(("relay" = String, Path, description = "the relay's id")), request_body = AccessCheck,
+    responses((status = 200, description = "until when", body = AccessChecked)))]
+pub(crate) async fn access_check(
+    State(state): State<ApiState>,
+    caller: FleetCaller,
+    Path(id): Path<String>,
+    SignedBody(body, bytes): SignedBody<AccessCheck>,
+) -> Result<Json<AccessChecked>, FleetFailure> {
+    let permit = caller.permit::<fleet_ops::AccessCheck>(&id, &bytes).await?;
+    if body.standings.len() > STANDINGS_MAX {
+        return Err(Error::Limit { which: "connections in one question", max: STANDINGS_MAX as u64 }.into());
+    }
+    let tenant = permit.tenant();
+    let standings: Vec<_> = body
+        .standings
+        .into_iter()
+        .map(|one| store::Standing {
+            tenant,
+            user: one.user,
+            session: one.session,
+            destination: one.destination,
+            role: one.role,
+            namespaces: one.namespaces,
+        })
+        .collect();
+    Ok(Json(AccessChecked { until: state.store.access_check(permit, &standings).await? }))
+}

@@ -1,0 +1,148 @@
+//! Grants: who may reach what.
+
+use access::ops;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::{Error, Labels, Subject, Target, Timestamp};
+use serde::Deserialize;
+use store::{GrantFilter, GrantRow, NewGrant, SubjectName, TargetName};
+use wire::List;
+use wire::grant::{Grant, GrantCreate};
+
+use crate::caller::Caller;
+use crate::page::{self, Body, Path, Query};
+use crate::problem::Answer;
+use crate::state::ApiState;
+
+/// Longest reason, in characters.
+const REASON_CHARS: usize = 500;
+
+pub(crate) fn grant(row: GrantRow) -> Grant {
+    let (user, group) = match row.grant.subject {
+        Subject::User(_) => (Some(row.subject_name), None),
+        Subject::Group(_) => (None, Some(row.subject_name)),
+    };
+    let labels = match row.grant.target {
+        Target::Destination(_) => None,
+        Target::Labels(labels) => Some(labels.as_map().clone()),
+    };
+    Grant {
+        id: row.grant.id,
+        user,
+        group,
+        role: row.grant.role.to_string(),
+        destination: row.destination_name,
+        labels,
+        namespace: row.grant.namespace.map(|name| name.to_string()),
+        hours: row.grant.hours.map(|hours| hours.to_string()),
+        expires_at: row.grant.expires_at,
+        reason: row.reason,
+        origin: row.origin.as_str().to_owned(),
+        created_at: row.created_at,
+        created_by: row.created_by,
+    }
+}
+
+/// A reason that is fit to be read again later.
+pub(crate) fn reason(text: &str, required: bool) -> Result<String, Error> {
+    let text = text.trim();
+    if (required && text.is_empty()) || text.chars().count() > REASON_CHARS || text.chars().any(char::is_control) {
+        return Err(Error::invalid("reason", format!("say why, in one line of at most {REASON_CHARS} characters")));
+    }
+    Ok(text.to_owned())
+}
+
+/// What a document asks for, checked as far as it can be without looking.
+pub(crate) fn new_grant(body: GrantCreate, now: Timestamp) -> Result<NewGrant, Error> {
+    let subject = match (body.user, body.group) {
+        (Some(user), None) => SubjectName::User(user),
+        (None, Some(group)) => SubjectName::Group(group),
+        _ => return Err(Error::invalid("user", "name either a user or a group")),
+    };
+    let target = match (body.destination, body.labels) {
+        (Some(destination), None) => TargetName::Destination(destination),
+        (None, Some(labels)) => TargetName::Labels(Labels::new(labels)?),
+        _ => return Err(Error::invalid("destination", "name either a destination or labels")),
+    };
+    if body.expires_at.is_some_and(|at| at <= now) {
+        return Err(Error::invalid("expires_at", "this is over already"));
+    }
+    let reason = reason(&body.reason, false)?;
+    let (role, namespace, hours, expires_at) = (body.role, body.namespace, body.hours, body.expires_at);
+    Ok(NewGrant { subject, role, target, namespace, hours, expires_at, reason })
+}
+
+/// Which grants to list.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GrantQuery {
+    /// Only to this member, by login name or id.
+    user: Option<String>,
+    /// Only to this group, by name or id.
+    group: Option<String>,
+    /// Only to this destination, by name or id.
+    destination: Option<String>,
+    /// 1 to 500; default 100.
+    limit: Option<String>,
+    /// `next_page` of the page before.
+    page: Option<String>,
+}
+
+/// The tenant's grants that have not expired.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/grants", tag = "grants", params(("tenant" = String, Path, description = "id or slug"), GrantQuery),
+    responses((status = 200, description = "grants", body = List<Grant>)))]
+pub(crate) async fn grant_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(query): Query<GrantQuery>,
+) -> Answer<Json<List<Grant>>> {
+    let permit = caller.permit::<ops::GrantList>(&tenant).await?;
+    let (after, limit) = (page::after(query.page.as_deref())?, page::limit(query.limit.as_deref())?);
+    let filter = GrantFilter { user: query.user, group: query.group, destination: query.destination };
+    Ok(page::list(state.store.read(permit).await?.grant_list(&filter, after, limit).await?, grant))
+}
+
+/// One grant.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/grants/{grant}", tag = "grants",
+    params(("tenant" = String, Path, description = "id or slug"), ("grant" = String, Path, description = "its id")),
+    responses((status = 200, description = "grant", body = Grant)))]
+pub(crate) async fn grant_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<Json<Grant>> {
+    let permit = caller.permit::<ops::GrantList>(&tenant).await?;
+    Ok(Json(grant(state.store.read(permit).await?.grant_show(page::id(&id, "grant")?).await?)))
+}
+
+/// Lets a member or a group reach a destination, or every one with some labels.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/grants", tag = "grants", params(("tenant" = String, Path, description = "id or slug")),
+    request_body = GrantCreate, responses((status = 201, description = "granted", body = Grant)))]
+pub(crate) async fn grant_create(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Body(body): Body<GrantCreate>,
+) -> Answer<(StatusCode, Json<Grant>)> {
+    let permit = caller.permit::<ops::GrantCreate>(&tenant).await?;
+    let new = new_grant(body, state.store.clock().now())?;
+    let row = state.store.write(permit).await?.grant_create(&new).await?;
+    Ok((StatusCode::CREATED, Json(grant(row))))
+}
+
+/// Takes a grant: what is reached by it alone ends, also where a connection is open.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/grants/{grant}", tag = "grants",
+    params(("tenant" = String, Path, description = "id or slug"), ("grant" = String, Path, description = "its id")),
+    responses((status = 204, description = "taken")))]
+pub(crate) async fn grant_delete(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    let permit = caller.permit::<ops::GrantDelete>(&tenant).await?;
+    state.store.write(permit).await?.grant_delete(page::id(&id, "grant")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

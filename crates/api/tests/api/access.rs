@@ -1,0 +1,438 @@
+//! Access to destinations: who reaches them, by which grants, with which tokens, and what ends it.
+
+use std::time::Duration;
+
+use access::{Actor, Grants, MemberOperation, MemberPermit, OpCtx, Role, member_ops, ops};
+use crypto::es512::KeySet;
+use domain::{Clock as _, FleetKind, RequestId, SessionId, TenantId};
+use gateway::{Admit as _, Refusal, Verifier};
+use serde_json::{Value, json};
+use store::{NewGrant, NewRequest, Standing, SubjectName, TargetName};
+
+use crate::fleet::Machine;
+use crate::world::{Answer, NEWCOMER, World, admin, each_engine, holder, planted};
+
+const T: &str = "/api/v1/tenants/acme";
+
+impl World {
+    /// A destination of a tenant, on a relay of its own: its id.
+    pub(crate) async fn destination_of(&self, tenant: TenantId, name: &str) -> String {
+        let mut relay = Machine::enrolled(self, tenant, FleetKind::Relay).await;
+        register(self, &mut relay, name).await.is(200).id()
+    }
+
+    /// A group of a tenant: its id.
+    pub(crate) async fn group_of(&self, tenant: TenantId, name: &str) -> String {
+        let unit = self.store.write(self.permit::<ops::GroupCreate>(tenant)).await.unwrap();
+        unit.group_create(&name.parse().unwrap(), None).await.unwrap().id.to_string()
+    }
+
+    /// A grant of a tenant to a group of its own: its id.
+    pub(crate) async fn grant_of(&self, tenant: TenantId) -> String {
+        let group = self.group_of(tenant, &format!("g{}", self.fresh())).await;
+        let labels = domain::Labels::new([("env".to_owned(), "prod".to_owned())].into()).unwrap();
+        let new = NewGrant {
+            subject: SubjectName::Group(group),
+            role: "view".parse().unwrap(),
+            target: TargetName::Labels(labels),
+            namespace: None,
+            hours: None,
+            expires_at: None,
+            reason: String::new(),
+        };
+        let unit = self.store.write(self.permit::<ops::GrantCreate>(tenant)).await.unwrap();
+        unit.grant_create(&new).await.unwrap().grant.id.to_string()
+    }
+
+    /// A new member of a tenant with a password of their own, signed in: their id.
+    async fn settled(&self, tenant: TenantId, email: &str) -> String {
+        let id = self.member_named(tenant, email).await;
+        let token = self.sign_in(email).await;
+        for (old, new) in
+            [(&planted().password, &planted().new_password), (&planted().new_password, &planted().password)]
+        {
+            let body = json!({"old": old, "new": new});
+            self.call("POST", "/api/v1/me/password", Some(&token), Some(body)).await.is(204);
+        }
+        self.tokens.lock().await.insert(email.to_owned(), token);
+        id
+    }
+
+    fn as_member<O: MemberOperation>(&self, tenant: TenantId, email: &str) -> MemberPermit<O> {
+        let session = SessionId::generate(&*self.clock, &*self.rng);
+        let actor = Actor::User { id: self.user_id(email), email: email.parse().unwrap(), session };
+        let grants = Grants { platform_admin: false, tenants: vec![(tenant, Role::Auditor)] };
+        let request = RequestId::generate(&*self.clock, &*self.rng);
+        OpCtx::user(actor, grants, request, None, self.clock.clone(), self.rng.clone())
+            .authorize_member(tenant)
+            .unwrap()
+    }
+
+    /// A request of somebody who asks for nothing else that waits: its id.
+    pub(crate) async fn access_request_of(&self, tenant: TenantId) -> String {
+        let asker = if tenant == self.a { NEWCOMER.to_owned() } else { holder(Role::Auditor, 'b') };
+        let mine = self.store.access_request_mine(self.as_member(tenant, &asker), None, 500).await.unwrap().items;
+        let pending: Vec<_> = mine.iter().filter(|row| row.state == store::RequestState::Pending).collect();
+        if pending.len() > 15 {
+            for row in pending {
+                self.store.access_request_withdraw(self.as_member(tenant, &asker), row.id).await.unwrap();
+            }
+        }
+        let new = NewRequest {
+            destination: "standing".to_owned(),
+            role: "view".parse().unwrap(),
+            namespace: None,
+            duration_ms: 600_000,
+            reason: "a pod hangs".to_owned(),
+        };
+        let permit = self.as_member::<member_ops::AccessRequestCreate>(tenant, &asker);
+        self.store.access_request_create(permit, &new).await.unwrap().id.to_string()
+    }
+}
+
+async fn register(world: &World, relay: &mut Machine, name: &str) -> Answer {
+    let body = json!({
+        "name": name, "kind": "kubernetes", "authority": "", "namespaces": ["shop", "pay"], "roles": ["view", "edit"], "version": "1.0.0",
+    });
+    let path = format!("/api/v1/relays/{}/destinations", relay.id);
+    let request = relay.request(world, "POST", &path, &body.to_string(), |_| ());
+    world.send(request).await
+}
+
+async fn grant(world: &World, body: Value) -> String {
+    world.by(&admin(), "POST", &format!("{T}/grants"), Some(body)).await.is(201).id()
+}
+
+/// Asks for a token as somebody.
+async fn token(world: &World, email: &str, destination: &str, body: Value) -> Answer {
+    world.by(email, "POST", &format!("{T}/destinations/{destination}/tokens"), Some(body)).await
+}
+
+/// A proxy at a destination, with the keys that are published now.
+async fn proxy(world: &World, destination: &str) -> Verifier {
+    let keys = world.call("GET", "/.well-known/jwks.json", None, None).await.is(200);
+    let keys = KeySet::parse(keys.text.as_bytes()).unwrap();
+    Verifier::new(world.installation.clone(), destination.parse().unwrap(), keys, 5)
+}
+
+fn analyst() -> String {
+    holder(Role::SecurityAnalyst, 'a')
+}
+
+#[test]
+fn a_token_is_good_at_its_destination_for_what_was_granted_and_nobody_reaches_anything_else() {
+    each_engine(|world| async move {
+        let (prod, test) = (world.destination_of(world.a, "prod").await, world.destination_of(world.a, "test").await);
+        // No role gives anything: not even an administrator's.
+        for email in [analyst(), admin(), holder(Role::SystemAdmin, 'a')] {
+            let none = token(&world, &email, "prod", json!({})).await.is(404);
+            let nowhere = token(&world, &email, "nowhere", json!({})).await.is(404);
+            assert_eq!(none.masked(&["prod"]), nowhere.masked(&["nowhere"]));
+            assert_eq!(world.by(&email, "GET", &format!("{T}/reach"), None).await.is(200).json["items"], json!([]));
+        }
+        world.by(&admin(), "POST", &format!("{T}/groups"), Some(json!({"name": "devs"}))).await.is(201);
+        world.by(&admin(), "PUT", &format!("{T}/groups/devs/members/{}", analyst()), None).await.is(204);
+        grant(&world, json!({"group": "devs", "role": "view", "destination": "prod", "namespace": "shop"})).await;
+
+        let made = token(&world, &analyst(), "prod", json!({})).await.is(201);
+        let text = made.json["token"].as_str().unwrap();
+        let now = world.clock.now();
+        let admission = proxy(&world, &prod).await.admit(text, now).unwrap();
+        assert_eq!(admission.name, analyst());
+        assert_eq!(
+            (admission.role.as_str(), admission.groups.len(), admission.groups[0].as_str()),
+            ("view", 1, "devs")
+        );
+        assert_eq!(admission.namespaces, Some(vec!["shop".parse().unwrap()]));
+        assert_eq!(admission.tenant, world.a);
+        assert!(admission.expires.millis_since(now) <= 300_000);
+        assert_eq!(proxy(&world, &test).await.admit(text, now), Err(Refusal::Audience));
+        // A destination token is no session here.
+        world.call("GET", &format!("{T}/reach"), Some(text), None).await.is(401);
+        token(&world, &analyst(), "prod", json!({"role": "edit"})).await.is(403).says("`view`");
+        token(&world, &analyst(), &test, json!({})).await.is(404);
+
+        // Of several roles one is chosen.
+        grant(&world, json!({"user": analyst(), "role": "edit", "destination": "prod"})).await;
+        token(&world, &analyst(), "prod", json!({})).await.is(400).says("name one of them");
+        let edit = token(&world, &analyst(), "prod", json!({"role": "edit"})).await.is(201);
+        assert_eq!((edit.json["role"].as_str(), edit.json.get("namespaces")), (Some("edit"), None));
+        let what = world.by(&admin(), "GET", &format!("{T}/members/{}/reach", analyst()), None).await.is(200);
+        assert_eq!(what.json["items"].as_array().unwrap().len(), 2);
+        let who = world.by(&admin(), "GET", &format!("{T}/destinations/prod/reachers"), None).await.is(200);
+        assert_eq!(who.json["items"][0]["email"], json!(analyst()));
+
+        // Labels select, and only an administrator sets them.
+        let labels = json!({"env": "test", "tier": "1"});
+        grant(&world, json!({"group": "devs", "role": "admin", "labels": {"env": "test"}})).await;
+        token(&world, &analyst(), "test", json!({})).await.is(404);
+        world.by(&admin(), "PATCH", &format!("{T}/destinations/test"), Some(json!({"labels": labels}))).await.is(200);
+        token(&world, &analyst(), "test", json!({})).await.is(201);
+        for (bad, says) in [
+            (json!({"user": analyst(), "role": "view", "labels": {}}), "at least one label"),
+            (json!({"user": analyst(), "role": "system:masters", "destination": "prod"}), "system:"),
+            (json!({"user": analyst(), "role": "view"}), "either a destination or labels"),
+            (json!({"role": "view", "destination": "prod"}), "either a user or a group"),
+            (json!({"user": holder(Role::Auditor, 'b'), "role": "view", "destination": "prod"}), "no member"),
+            (json!({"user": analyst(), "role": "view", "destination": "nowhere"}), "no destination"),
+            (
+                json!({"user": analyst(), "role": "view", "destination": "prod", "expires_at": "2020-01-01T00:00:00Z"}),
+                "over already",
+            ),
+        ] {
+            world.by(&admin(), "POST", &format!("{T}/grants"), Some(bad)).await.is(400).says(says);
+        }
+        let again = json!({"user": analyst(), "role": "edit", "destination": "prod"});
+        world.by(&admin(), "POST", &format!("{T}/grants"), Some(again)).await.is(409);
+    });
+}
+
+#[test]
+fn a_token_ends_with_its_grant_its_hours_and_its_session() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        let soon = world.clock.now().plus_millis(90_000);
+        let id =
+            grant(&world, json!({"user": analyst(), "role": "view", "destination": "prod", "expires_at": soon})).await;
+        assert_eq!(token(&world, &analyst(), "prod", json!({})).await.is(201).json["expires_at"], json!(soon));
+        world.clock.advance(Duration::from_secs(90));
+        token(&world, &analyst(), "prod", json!({})).await.is(404);
+        world.by(&admin(), "DELETE", &format!("{T}/grants/{id}"), None).await.is(204);
+        // The clock of tests begins on a Thursday at midnight.
+        grant(&world, json!({"user": analyst(), "role": "view", "destination": "prod", "hours": "thu 00:00-00:03"}))
+            .await;
+        let closes = token(&world, &analyst(), "prod", json!({})).await.is(201).json["expires_at"].clone();
+        assert_eq!(closes, json!("2026-01-01T00:03:00.000Z"));
+        world.clock.advance(Duration::from_secs(90));
+        token(&world, &analyst(), "prod", json!({})).await.is(404);
+    });
+}
+
+/// What takes access away, by its name.
+const ENDS: [&str; 8] = ["grant", "group member", "group", "member", "session", "user", "destination", "relay"];
+
+#[test]
+fn attack_52_whatever_takes_access_away_is_noticed_by_who_holds_connections_on_every_server() {
+    each_engine(|world| async move {
+        for end in ENDS {
+            let name = format!("d{}", world.fresh());
+            let mut relay = Machine::enrolled(&world, world.a, FleetKind::Relay).await;
+            let id = register(&world, &mut relay, &name).await.is(200).id();
+            let group = format!("g{}", world.fresh());
+            let email = format!("u{}@example.org", world.fresh());
+            let user = world.settled(world.a, &email).await;
+            world.by(&admin(), "POST", &format!("{T}/groups"), Some(json!({"name": group}))).await.is(201);
+            world.by(&admin(), "PUT", &format!("{T}/groups/{group}/members/{user}"), None).await.is(204);
+            let grant =
+                grant(&world, json!({"group": group, "role": "view", "destination": name, "namespace": "shop"})).await;
+            let made = token(&world, &email, &name, json!({})).await.is(201);
+            let admission =
+                proxy(&world, &id).await.admit(made.json["token"].as_str().unwrap(), world.clock.now()).unwrap();
+            let standing = Standing {
+                tenant: world.a,
+                user: admission.user,
+                session: admission.session,
+                destination: admission.destination,
+                role: admission.role,
+                namespaces: admission.namespaces,
+            };
+            let stands = async |standing: &Standing| {
+                world.store.standing_until(std::slice::from_ref(standing)).await.unwrap()[0]
+            };
+            assert!(stands(&standing).await.is_some(), "{end}");
+            let wider = Standing { namespaces: None, ..standing.clone() };
+            assert_eq!(stands(&wider).await, None, "what it rests on has to be granted whole");
+            let elsewhere = Standing { tenant: world.b, ..standing.clone() };
+            assert_eq!(stands(&elsewhere).await, None);
+
+            let (mut changes, tenants) = (world.store.access_changes(), std::collections::BTreeSet::from([world.a]));
+            changes.next(&tenants).await;
+            let (method, path, by, body) = match end {
+                "grant" => ("DELETE", format!("{T}/grants/{grant}"), admin(), None),
+                "group member" => ("DELETE", format!("{T}/groups/{group}/members/{email}"), admin(), None),
+                "group" => ("DELETE", format!("{T}/groups/{group}"), admin(), None),
+                "member" => ("DELETE", format!("{T}/members/{user}"), admin(), None),
+                "session" => ("DELETE", "/api/v1/sessions/current".to_owned(), email.clone(), None),
+                "user" => {
+                    let disabled = Some(json!({"disabled": true}));
+                    ("PATCH", format!("/api/v1/users/{user}"), crate::world::PLATFORM.to_owned(), disabled)
+                }
+                "destination" => ("DELETE", format!("{T}/destinations/{name}"), admin(), None),
+                _ => ("DELETE", format!("{T}/relays/{}", relay.id), admin(), None),
+            };
+            let answer = world.by(&by, method, &path, body).await;
+            assert!(answer.status < 300, "{end}: {}", answer.text);
+            let noticed = tokio::time::timeout(Duration::from_secs(2), changes.next(&tenants)).await;
+            assert_eq!(noticed.expect(end), tenants, "{end}");
+            assert_eq!(stands(&standing).await, None, "{end}");
+        }
+    });
+}
+
+#[test]
+fn who_leaves_a_tenant_and_comes_back_begins_anew() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        let email = "leaver2@example.org";
+        let user = world.settled(world.a, email).await;
+        world.group_of(world.a, "devs").await;
+        world.by(&admin(), "PUT", &format!("{T}/groups/devs/members/{user}"), None).await.is(204);
+        grant(&world, json!({"group": "devs", "role": "view", "destination": "prod"})).await;
+        grant(&world, json!({"user": email, "role": "edit", "destination": "prod"})).await;
+        token(&world, email, "prod", json!({"role": "edit"})).await.is(201);
+        world.by(&admin(), "DELETE", &format!("{T}/members/{user}"), None).await.is(204);
+        token(&world, email, "prod", json!({"role": "edit"})).await.is(404);
+        world.join(&admin(), &format!("{T}/members"), email, "read-only").await;
+        token(&world, email, "prod", json!({})).await.is(404);
+    });
+}
+
+#[test]
+fn access_is_asked_for_with_a_reason_and_approved_by_somebody_else_who_is_a_person() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        let requests = format!("{T}/access-requests");
+        let ask = |seconds: u32, why: &str| {
+            Some(json!({"destination": "prod", "role": "edit", "duration_s": seconds, "reason": why}))
+        };
+        let path = |id: &str, what: &str| format!("{requests}/{id}/{what}");
+        for (bad, says) in
+            [(ask(600, " "), "say why"), (ask(59, "x"), "at least 60"), (ask(13 * 3_600, "x"), "the longest")]
+        {
+            world.by(&analyst(), "POST", &requests, bad).await.is(400).says(says);
+        }
+        let id = world.by(&analyst(), "POST", &requests, ask(600, "a pod hangs")).await.is(201).id();
+        token(&world, &analyst(), "prod", json!({})).await.is(404);
+        // Not by who asked, whatever they hold, and not by a key that they made.
+        let own = world.by(&admin(), "POST", &requests, ask(600, "for myself")).await.is(201).id();
+        world.by(&admin(), "POST", &path(&own, "approve"), Some(json!({}))).await.is(403).says("their own");
+        let key = world.api_key(world.a, Role::TenantAdmin, json!({})).await.1;
+        world.call("POST", &path(&own, "approve"), Some(&key), Some(json!({}))).await.is(403);
+        world.by(&holder(Role::Auditor, 'a'), "POST", &path(&id, "approve"), Some(json!({}))).await.is(403);
+
+        let yes = world
+            .by(&admin(), "POST", &path(&id, "approve"), Some(json!({"answer": "for the incident"})))
+            .await
+            .is(200);
+        assert_eq!(
+            (yes.json["state"].as_str(), yes.json["answer"].as_str()),
+            (Some("approved"), Some("for the incident"))
+        );
+        token(&world, &analyst(), "prod", json!({})).await.is(201);
+        let grants = world.by(&admin(), "GET", &format!("{T}/grants"), None).await.is(200);
+        assert_eq!(
+            (grants.json["items"][0]["origin"].as_str(), grants.json["items"][0]["reason"].as_str()),
+            (Some("request"), Some("a pod hangs"))
+        );
+        // It was answered; it ends by itself.
+        for what in ["approve", "deny"] {
+            world.by(&admin(), "POST", &path(&id, what), Some(json!({}))).await.is(409);
+        }
+        world.clock.advance(Duration::from_mins(10));
+        token(&world, &analyst(), "prod", json!({})).await.is(404);
+
+        let id = world.by(&analyst(), "POST", &requests, ask(600, "again")).await.is(201).id();
+        world.by(&holder(Role::Auditor, 'a'), "POST", &path(&id, "withdraw"), None).await.is(404);
+        world.by(&analyst(), "POST", &path(&id, "withdraw"), None).await.is(204);
+        let id = world.by(&analyst(), "POST", &requests, ask(600, "once more")).await.is(201).id();
+        world.by(&admin(), "POST", &path(&id, "deny"), Some(json!({"answer": "no"}))).await.is(200);
+        let mine = world.by(&analyst(), "GET", &format!("{requests}/mine"), None).await.is(200);
+        let states: Vec<_> =
+            mine.json["items"].as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
+        assert_eq!(states, ["denied", "withdrawn", "approved"]);
+    });
+}
+
+#[test]
+fn a_request_that_nobody_answers_is_over_after_a_day() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "standing").await;
+        let id = world.access_request_of(world.a).await;
+        world.clock.advance(Duration::from_hours(24));
+        world.tokens.lock().await.clear();
+        let (admin, path) = (admin(), format!("{T}/access-requests/{id}"));
+        assert_eq!(world.by(&admin, "GET", &path, None).await.is(200).json["state"], "expired");
+        let late = world.by(&admin, "POST", &format!("{path}/approve"), Some(json!({}))).await.is(409);
+        late.says("waits no longer");
+        let waiting = world.by(&admin, "GET", &format!("{T}/access-requests?status=pending"), None).await.is(200);
+        assert_eq!(waiting.json["items"], json!([]));
+    });
+}
+
+#[test]
+fn glass_is_broken_by_whom_the_tenant_lets_for_a_short_time_and_with_an_alarm() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        world.group_of(world.a, "on-call").await;
+        let glass = format!("{T}/break-glass");
+        let take = |seconds: u32| {
+            Some(json!({"destination": "prod", "role": "edit", "duration_s": seconds, "reason": "prod is down"}))
+        };
+        world.by(&analyst(), "POST", &glass, take(600)).await.is(403).says("does not let you");
+        let policy = json!({"request_s_max": 3_600, "break_glass": {"group": "on-call", "s_max": 900}});
+        world.by(&admin(), "PUT", &format!("{T}/access-policy"), Some(policy.clone())).await.is(200);
+        assert_eq!(world.by(&admin(), "GET", &format!("{T}/access-policy"), None).await.is(200).json, policy);
+        world.by(&analyst(), "POST", &glass, take(600)).await.is(403);
+        world.by(&admin(), "PUT", &format!("{T}/groups/on-call/members/{}", analyst()), None).await.is(204);
+        world.by(&analyst(), "POST", &glass, take(901)).await.is(400).says("900 s");
+        let taken = world.by(&analyst(), "POST", &glass, take(600)).await.is(201);
+        assert_eq!(taken.json["origin"], "break-glass");
+        token(&world, &analyst(), "prod", json!({})).await.is(201);
+        world.by(&analyst(), "POST", &glass, take(600)).await.is(409);
+        let audit = format!("{T}/audit?action=glass_break");
+        let log = world.by(&holder(Role::Auditor, 'a'), "GET", &audit, None).await.is(200);
+        let shown: Vec<_> = log.json["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (one["outcome"].clone(), one["detail"]["alarm"].clone()))
+            .collect();
+        assert_eq!(
+            shown,
+            [(json!("success"), json!(true)), (json!("deny"), json!(true)), (json!("deny"), json!(true))]
+        );
+        world.clock.advance(Duration::from_mins(10));
+        token(&world, &analyst(), "prod", json!({})).await.is(404);
+        // Without a fresh proof nobody does.
+        world.clock.advance(Duration::from_mins(10));
+        world.by(&analyst(), "POST", &glass, take(600)).await.is(403);
+    });
+}
+
+#[test]
+fn attack_22_a_relay_speaks_of_its_own_destinations_only() {
+    each_engine(|world| async move {
+        let mut first = Machine::enrolled(&world, world.a, FleetKind::Relay).await;
+        let mut second = Machine::enrolled(&world, world.a, FleetKind::Relay).await;
+        let mut agent = Machine::enrolled(&world, world.a, FleetKind::Agent).await;
+        let mut foreign = Machine::enrolled(&world, world.b, FleetKind::Relay).await;
+        let id = register(&world, &mut first, "prod").await.is(200).id();
+        assert_eq!(register(&world, &mut first, "prod").await.is(200).id(), id);
+        let taken = register(&world, &mut second, "prod").await.is(409);
+        taken.says("another relay");
+        let audit = format!("{T}/audit?action=destination_register&outcome=deny");
+        let log = world.by(&holder(Role::Auditor, 'a'), "GET", &audit, None).await.is(200);
+        assert_eq!(log.json["items"][0]["detail"]["alarm"], true);
+        register(&world, &mut agent, "else").await.is(403);
+        assert_ne!(register(&world, &mut foreign, "prod").await.is(200).id(), id, "another tenant's name is its own");
+
+        grant(&world, json!({"user": analyst(), "role": "view", "destination": "prod"})).await;
+        let made = token(&world, &analyst(), "prod", json!({})).await.is(201);
+        let admission =
+            proxy(&world, &id).await.admit(made.json["token"].as_str().unwrap(), world.clock.now()).unwrap();
+        let standing = json!({"user": admission.user, "session": admission.session, "destination": id, "role": "view"});
+        let body = json!({"standings": [standing]}).to_string();
+        for (relay, stands) in [(&mut first, true), (&mut second, false), (&mut foreign, false)] {
+            let path = format!("/api/v1/relays/{}/access-check", relay.id);
+            let request = relay.request(&world, "POST", &path, &body, |_| ());
+            let answer = world.send(request).await.is(200);
+            assert_eq!(answer.json["until"][0].is_string(), stands, "{}", answer.text);
+        }
+        // An administrator may give it to another relay, which registers it from then on.
+        let path = format!("{T}/destinations/prod");
+        world.by(&admin(), "PATCH", &path, Some(json!({"relay": foreign.id}))).await.is(400);
+        world.by(&admin(), "PATCH", &path, Some(json!({"relay": second.id}))).await.is(200);
+        assert_eq!(register(&world, &mut second, "prod").await.is(200).id(), id);
+        register(&world, &mut first, "prod").await.is(409);
+    });
+}

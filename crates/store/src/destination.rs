@@ -1,0 +1,314 @@
+//! Destinations: what relays registered, and what administrators say about it.
+
+use access::{FleetPermit, OpCtx, fleet_ops, ops};
+use domain::{
+    DestinationId, DestinationKind, DestinationRole, Error, Labels, RelayId, Result, Slug, TenantId, Timestamp,
+};
+use serde_json::json;
+
+use crate::audit::{self, Category, Change, Outcome};
+use crate::db::{Row, Tx, args};
+use crate::unit::{Read, Write, enter};
+use crate::{Page, Store};
+
+/// Most destinations of a tenant.
+const DESTINATIONS_MAX: i64 = 10_000;
+/// How old the written last sight may be, in milliseconds.
+const SEEN_WRITTEN_MS: i64 = 60_000;
+
+/// A destination.
+#[derive(Debug, Clone)]
+pub struct DestinationRow {
+    /// Its id.
+    pub id: DestinationId,
+    /// Its name.
+    pub name: Slug,
+    /// What it is.
+    pub kind: DestinationKind,
+    /// The relay that it hangs on.
+    pub relay: RelayId,
+    /// That relay's name; none where it is gone.
+    pub relay_name: Option<String>,
+    /// Whether that relay may not come any more.
+    pub relay_ended: bool,
+    /// What people sort it by.
+    pub labels: Labels,
+    /// The certificate authority of its proxy, in PEM.
+    pub authority: String,
+    /// Where its proxy is reached without the server, if it is.
+    pub address: Option<String>,
+    /// Its namespaces.
+    pub namespaces: Vec<Slug>,
+    /// The roles that it offers.
+    pub roles: Vec<DestinationRole>,
+    /// The relay's version.
+    pub version: String,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// When its relay last spoke of it, to the minute.
+    pub last_seen_at: Timestamp,
+}
+
+/// What a relay says of a destination.
+#[derive(Debug, Clone)]
+pub struct NewDestination {
+    /// Its name, unique in the tenant.
+    pub name: Slug,
+    /// What it is.
+    pub kind: DestinationKind,
+    /// The certificate authority of its proxy, in PEM.
+    pub authority: String,
+    /// Where its proxy is reached without the server, if it is.
+    pub address: Option<String>,
+    /// Its namespaces.
+    pub namespaces: Vec<Slug>,
+    /// The roles that it offers.
+    pub roles: Vec<DestinationRole>,
+    /// The relay's version.
+    pub version: String,
+}
+
+/// What an administrator changes.
+#[derive(Debug, Clone, Default)]
+pub struct DestinationChange {
+    /// Other labels.
+    pub labels: Option<Labels>,
+    /// Another relay, which registers it from now on.
+    pub relay: Option<RelayId>,
+}
+
+const COLUMNS: &str = "d.id, d.name, d.kind, d.relay_id, r.name, d.labels, d.authority, d.address, d.namespaces, d.roles, d.version, \
+     d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at \
+     FROM destination d LEFT JOIN fleet_unit r ON r.tenant_id = d.tenant_id AND r.id = d.relay_id AND r.kind = 'relay'";
+
+fn destination_row(row: &Row) -> Result<DestinationRow> {
+    let relay_name = row.opt_text(4)?;
+    Ok(DestinationRow {
+        id: DestinationId::from_uuid(row.uuid(0)?),
+        name: row.parse(1)?,
+        kind: row.parse(2)?,
+        relay: RelayId::from_uuid(row.uuid(3)?),
+        relay_ended: relay_name.is_none() || row.opt_i64(13)?.is_some() || row.opt_i64(14)?.is_some(),
+        relay_name,
+        labels: row.json(5)?,
+        authority: row.text(6)?,
+        address: row.opt_text(7)?,
+        namespaces: row.json(8)?,
+        roles: row.json(9)?,
+        version: row.text(10)?,
+        created_at: row.time(11)?,
+        last_seen_at: row.time(12)?,
+    })
+}
+
+pub(crate) async fn show(tx: &mut Tx, tenant: TenantId, id: DestinationId) -> Result<DestinationRow> {
+    let sql = format!("SELECT {COLUMNS} WHERE d.tenant_id = $1 AND d.id = $2");
+    let rows = tx.rows_built(sql, args![tenant, id]).await?;
+    destination_row(rows.first().ok_or(Error::NotFound { what: "destination" })?)
+}
+
+/// The destination that a text names, by id or by name: a name cannot look like an id.
+pub(crate) async fn find(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<DestinationRow> {
+    if let Ok(id) = named.parse::<DestinationId>() {
+        return show(tx, tenant, id).await;
+    }
+    let sql = format!("SELECT {COLUMNS} WHERE d.tenant_id = $1 AND d.name = $2");
+    let rows = tx.rows_built(sql, args![tenant, named]).await?;
+    destination_row(rows.first().ok_or(Error::NotFound { what: "destination" })?)
+}
+
+/// Every destination of a tenant, in the order of their names.
+pub(crate) async fn all(tx: &mut Tx, tenant: TenantId) -> Result<Vec<DestinationRow>> {
+    let sql = format!("SELECT {COLUMNS} WHERE d.tenant_id = $1 ORDER BY d.name");
+    tx.rows_built(sql, args![tenant]).await?.iter().map(destination_row).collect()
+}
+
+impl Read<ops::DestinationList> {
+    /// The tenant's destinations in the order of their ids.
+    pub async fn destination_list(
+        &mut self,
+        after: Option<DestinationId>,
+        limit: u32,
+    ) -> Result<Page<DestinationRow, DestinationId>> {
+        let tenant = self.tenant();
+        let sql = format!("SELECT {COLUMNS} WHERE d.tenant_id = $1 AND d.id > $2 ORDER BY d.id LIMIT $3");
+        let after = after.map_or(uuid::Uuid::nil(), |id| id.as_uuid());
+        let rows = self.tx.rows_built(sql, args![tenant, after, i64::from(limit) + 1]).await?;
+        Ok(Page::cut(rows.iter().map(destination_row).collect::<Result<_>>()?, limit, |row| row.id))
+    }
+
+    /// One of them, by id or name.
+    pub async fn destination_show(&mut self, named: &str) -> Result<DestinationRow> {
+        let tenant = self.tenant();
+        find(&mut self.tx, tenant, named).await
+    }
+}
+
+impl Write<ops::DestinationUpdate> {
+    /// Changes labels, which selectors of grants go by, or gives the destination to another relay.
+    pub async fn destination_update(mut self, named: &str, change: &DestinationChange) -> Result<DestinationRow> {
+        let tenant = self.tenant();
+        let before = find(&mut self.tx, tenant, named).await?;
+        if let Some(labels) = &change.labels {
+            let text = serde_json::to_string(labels).map_err(Error::internal)?;
+            self.tx
+                .execute(
+                    "UPDATE destination SET labels = $3 WHERE tenant_id = $1 AND id = $2",
+                    args![tenant, before.id, text],
+                )
+                .await?;
+        }
+        if let Some(relay) = change.relay {
+            let sql =
+                "SELECT 1 FROM fleet_unit WHERE tenant_id = $1 AND id = $2 AND kind = 'relay' AND revoked_at IS NULL";
+            if self.tx.row(sql, args![tenant, relay.as_uuid()]).await?.is_none() {
+                return Err(Error::invalid("relay", "there is no such relay"));
+            }
+            self.tx
+                .execute(
+                    "UPDATE destination SET relay_id = $3 WHERE tenant_id = $1 AND id = $2",
+                    args![tenant, before.id, relay.as_uuid()],
+                )
+                .await?;
+        }
+        let row = show(&mut self.tx, tenant, before.id).await?;
+        let detail = json!({
+            "name": row.name, "labels": row.labels, "relay": row.relay,
+            "before": {"labels": before.labels, "relay": before.relay},
+        });
+        self.commit(Change::to(Category::Access, "destination", row.id).detail(detail)).await?;
+        Ok(row)
+    }
+}
+
+impl Write<ops::DestinationDelete> {
+    /// Forgets a destination with the grants and requests that name it. A relay that is still there registers it anew, without any grant.
+    pub async fn destination_delete(mut self, named: &str) -> Result<()> {
+        let tenant = self.tenant();
+        let row = find(&mut self.tx, tenant, named).await?;
+        self.tx
+            .execute("DELETE FROM access_request WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
+            .await?;
+        let grants = self
+            .tx
+            .execute("DELETE FROM access_grant WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
+            .await?;
+        self.tx.execute("DELETE FROM destination WHERE tenant_id = $1 AND id = $2", args![tenant, row.id]).await?;
+        let detail = json!({"name": row.name, "kind": row.kind.as_str(), "relay": row.relay, "grants": grants});
+        self.commit(Change::to(Category::Access, "destination", row.id).detail(detail)).await.map(drop)
+    }
+}
+
+/// Refuses a name that another relay holds, and records the try: an alarm, since whoever has that name gets its users.
+async fn refuse(store: &Store, ctx: &OpCtx, held: &DestinationRow, relay: RelayId, tenant: TenantId) -> Error {
+    let detail =
+        json!({"alarm": true, "reason": "another relay holds this destination", "name": held.name, "relay": relay});
+    let change = Change::to(Category::Access, "destination", held.id).outcome(Outcome::Deny).detail(detail);
+    match store.record(ctx, Some(tenant), "destination_register", &change).await {
+        Ok(_) => Error::conflict(format!(
+            "the destination `{}` hangs on another relay: use another name, or ask an administrator to give it to this relay",
+            held.name
+        )),
+        Err(error) => error,
+    }
+}
+
+impl Store {
+    /// Registers a destination of the relay that asks, or takes in what is new about it. A name belongs to the relay that registered it first.
+    pub async fn destination_register(
+        &self,
+        permit: FleetPermit<fleet_ops::DestinationRegister>,
+        new: &NewDestination,
+    ) -> Result<DestinationRow> {
+        let (tenant, now) = (permit.tenant(), self.clock().now());
+        let relay = RelayId::from_uuid(permit.id().as_uuid());
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, tenant).await?;
+        let known = match find(&mut tx, tenant, new.name.as_str()).await {
+            Ok(row) => Some(row),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(held) = known.as_ref().filter(|held| held.relay != relay) {
+            drop(tx);
+            return Err(refuse(self, permit.ctx(), held, relay, tenant).await);
+        }
+        if let Some(held) = known.as_ref().filter(|held| held.kind != new.kind) {
+            return Err(Error::conflict(format!("the destination `{}` is of kind `{}`", held.name, held.kind)));
+        }
+        let changed = known.as_ref().is_none_or(|held| {
+            (&held.authority, &held.address, &held.namespaces, &held.roles, &held.version)
+                != (&new.authority, &new.address, &new.namespaces, &new.roles, &new.version)
+        });
+        if let (Some(held), false) = (&known, changed) {
+            if now.millis_since(held.last_seen_at) >= SEEN_WRITTEN_MS {
+                tx.execute(
+                    "UPDATE destination SET last_seen_at = $3 WHERE tenant_id = $1 AND id = $2",
+                    args![tenant, held.id, now],
+                )
+                .await?;
+                tx.commit().await?;
+            }
+            return Ok(DestinationRow { last_seen_at: now, ..held.clone() });
+        }
+        let id = known.as_ref().map_or_else(|| DestinationId::generate(&**self.clock(), &**self.rng()), |held| held.id);
+        let (namespaces, roles) = (json!(new.namespaces).to_string(), json!(new.roles).to_string());
+        if known.is_none() {
+            let count = tx.row("SELECT COUNT(*) FROM destination WHERE tenant_id = $1", args![tenant]).await?;
+            if count.map_or(Ok(0), |row| row.i64(0))? >= DESTINATIONS_MAX {
+                return Err(Error::conflict(format!(
+                    "the tenant has {DESTINATIONS_MAX} destinations: delete some first"
+                )));
+            }
+            // What its administrator said of the relay holds for what hangs on it, until they say something else.
+            let labels = crate::fleet::unit_show(&mut tx, tenant, permit.id(), now).await?.labels;
+            let labels = serde_json::to_string(&labels).map_err(Error::internal)?;
+            tx.execute(
+                "INSERT INTO destination (tenant_id, id, name, kind, relay_id, labels, authority, address, namespaces, roles, version, \
+                 created_at, last_seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
+                args![
+                    tenant,
+                    id,
+                    new.name.as_str(),
+                    new.kind.as_str(),
+                    relay.as_uuid(),
+                    labels,
+                    new.authority.as_str(),
+                    new.address.clone(),
+                    namespaces,
+                    roles,
+                    new.version.as_str(),
+                    now
+                ],
+            )
+            .await?;
+        } else {
+            tx.execute(
+                "UPDATE destination SET authority = $3, address = $4, namespaces = $5, roles = $6, version = $7, last_seen_at = $8 \
+                 WHERE tenant_id = $1 AND id = $2",
+                args![
+                    tenant,
+                    id,
+                    new.authority.as_str(),
+                    new.address.clone(),
+                    namespaces,
+                    roles,
+                    new.version.as_str(),
+                    now
+                ],
+            )
+            .await?;
+        }
+        let row = show(&mut tx, tenant, id).await?;
+        let detail = json!({
+            "name": row.name, "kind": row.kind.as_str(), "new": known.is_none(), "address": row.address,
+            "authority_sha256": crypto::sha256(row.authority.as_bytes()), "namespaces": row.namespaces.len(), "roles": row.roles,
+            "version": row.version,
+        });
+        let change = Change::to(Category::Access, "destination", id).detail(detail);
+        audit::append(&mut tx, tenant, permit.ctx(), "destination_register", &change).await?;
+        tx.commit().await?;
+        self.say_log_grew(tenant);
+        Ok(row)
+    }
+}

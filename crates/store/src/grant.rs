@@ -1,0 +1,396 @@
+//! Grants as they are stored: made, listed, taken.
+
+use access::ops;
+use domain::{
+    DestinationId, DestinationRole, Error, Grant, GrantId, GroupId, Hours, Labels, Result, Slug, Subject, Target,
+    TenantId, Timestamp, UserId,
+};
+use serde_json::json;
+
+use crate::audit::{Category, Change};
+use crate::db::{Row, Tx, args};
+use crate::unit::{Read, Write};
+use crate::{Page, Store, destination, group};
+
+/// Most grants of a tenant.
+const GRANTS_MAX: i64 = 100_000;
+
+/// Where a grant comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantOrigin {
+    /// Somebody made it.
+    Manual,
+    /// A file of grants.
+    File,
+    /// A request that was approved.
+    Request,
+    /// Broken glass.
+    Glass,
+}
+
+impl GrantOrigin {
+    const ALL: [Self; 4] = [Self::Manual, Self::File, Self::Request, Self::Glass];
+
+    /// The one spelling.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::File => "file",
+            Self::Request => "request",
+            Self::Glass => "break-glass",
+        }
+    }
+}
+
+impl std::str::FromStr for GrantOrigin {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|origin| origin.as_str() == text).ok_or_else(|| Error::internal("a grant's origin"))
+    }
+}
+
+/// A grant with the names of what it is about.
+#[derive(Debug, Clone)]
+pub struct GrantRow {
+    /// What it says.
+    pub grant: Grant,
+    /// The user's login name or the group's name.
+    pub subject_name: String,
+    /// The destination's name, if it is about one.
+    pub destination_name: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Where it comes from.
+    pub origin: GrantOrigin,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// A grant to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewGrant {
+    /// For whom: a user by login name, or a group by name.
+    pub subject: SubjectName,
+    /// As what.
+    pub role: DestinationRole,
+    /// Where: a destination by name, or every one with these labels.
+    pub target: TargetName,
+    /// Only in this namespace.
+    pub namespace: Option<Slug>,
+    /// Only in these hours.
+    pub hours: Option<Hours>,
+    /// Until when.
+    pub expires_at: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+}
+
+/// For whom a grant is, as people name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubjectName {
+    /// A member's login name or id.
+    User(String),
+    /// A group's name or id.
+    Group(String),
+}
+
+/// Where a grant is for, as people name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetName {
+    /// A destination's name or id.
+    Destination(String),
+    /// Labels, at least one.
+    Labels(Labels),
+}
+
+const COLUMNS: &str = "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, \
+     u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by FROM access_grant a \
+     LEFT JOIN app_user u ON u.id = a.user_id \
+     LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = a.group_id \
+     LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = a.destination_id";
+
+fn grant_row(row: &Row) -> Result<GrantRow> {
+    let broken = || Error::internal("a grant without subject or target");
+    let subject = match (row.opt_uuid(1)?, row.opt_uuid(2)?) {
+        (Some(user), None) => Subject::User(UserId::from_uuid(user)),
+        (None, Some(group)) => Subject::Group(GroupId::from_uuid(group)),
+        _ => return Err(broken()),
+    };
+    let target = match (row.opt_uuid(4)?, row.opt_text(5)?) {
+        (Some(id), None) => Target::Destination(DestinationId::from_uuid(id)),
+        (None, Some(_)) => Target::labels(row.json(5)?).map_err(|_| broken())?,
+        _ => return Err(broken()),
+    };
+    let namespace = row.opt_text(6)?.map(|text| text.parse()).transpose().map_err(|_| broken())?;
+    let hours = row.opt_text(7)?.map(|text| text.parse()).transpose().map_err(|_| broken())?;
+    Ok(GrantRow {
+        grant: Grant {
+            id: GrantId::from_uuid(row.uuid(0)?),
+            subject,
+            role: row.parse(3)?,
+            target,
+            namespace,
+            hours,
+            expires_at: row.opt_time(8)?,
+        },
+        subject_name: row.opt_text(9)?.or(row.opt_text(10)?).ok_or_else(broken)?,
+        destination_name: row.opt_text(11)?,
+        reason: row.text(12)?,
+        origin: row.parse(13)?,
+        created_at: row.time(14)?,
+        created_by: row.text(15)?,
+    })
+}
+
+/// The tenant's grants that have not expired; only of one subject, where one is named.
+pub(crate) async fn alive(
+    tx: &mut Tx,
+    tenant: TenantId,
+    subject: Option<Subject>,
+    now: Timestamp,
+) -> Result<Vec<GrantRow>> {
+    let live = "a.tenant_id = $1 AND (a.expires_at IS NULL OR a.expires_at > $2)";
+    let rows = match subject {
+        None => tx.rows_built(format!("SELECT {COLUMNS} WHERE {live} ORDER BY a.id"), args![tenant, now]).await?,
+        Some(Subject::User(user)) => {
+            let sql = format!("SELECT {COLUMNS} WHERE {live} AND a.user_id = $3 ORDER BY a.id");
+            tx.rows_built(sql, args![tenant, now, user]).await?
+        }
+        Some(Subject::Group(group)) => {
+            let sql = format!("SELECT {COLUMNS} WHERE {live} AND a.group_id = $3 ORDER BY a.id");
+            tx.rows_built(sql, args![tenant, now, group]).await?
+        }
+    };
+    rows.iter().map(grant_row).collect()
+}
+
+async fn show(tx: &mut Tx, tenant: TenantId, id: GrantId) -> Result<GrantRow> {
+    let sql = format!("SELECT {COLUMNS} WHERE a.tenant_id = $1 AND a.id = $2");
+    let rows = tx.rows_built(sql, args![tenant, id]).await?;
+    grant_row(rows.first().ok_or(Error::NotFound { what: "grant" })?)
+}
+
+/// The member that a text names, by id or by login name.
+pub(crate) async fn member(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<UserId> {
+    let id = named.parse::<UserId>().map_or(uuid::Uuid::nil(), |id| id.as_uuid());
+    let row = tx
+        .row(
+            "SELECT m.user_id FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND (u.id = $2 OR u.email = $3)",
+            args![tenant, id, named.to_ascii_lowercase()],
+        )
+        .await?;
+    row.ok_or(Error::NotFound { what: "member" })?.uuid(0).map(UserId::from_uuid)
+}
+
+/// What a new grant is about, found in this tenant.
+struct Found {
+    subject: Subject,
+    target: Target,
+}
+
+async fn resolve(tx: &mut Tx, tenant: TenantId, new: &NewGrant) -> Result<Found> {
+    let gone = |field: &'static str, named: &str, what: &'static str| {
+        let text = format!("there is no {what} `{}` here", named.escape_debug());
+        move |error: Error| if matches!(error, Error::NotFound { .. }) { Error::invalid(field, text) } else { error }
+    };
+    let subject = match &new.subject {
+        SubjectName::User(named) => {
+            Subject::User(member(tx, tenant, named).await.map_err(gone("user", named, "member"))?)
+        }
+        SubjectName::Group(named) => {
+            Subject::Group(group::find(tx, tenant, named).await.map_err(gone("group", named, "group"))?.id)
+        }
+    };
+    let target = match &new.target {
+        TargetName::Destination(named) => {
+            let found = destination::find(tx, tenant, named).await;
+            Target::Destination(found.map_err(gone("destination", named, "destination"))?.id)
+        }
+        TargetName::Labels(labels) => Target::labels(labels.clone())?,
+    };
+    Ok(Found { subject, target })
+}
+
+/// One spelling of what a grant says, without its end, its reason and where it comes from.
+fn same(found: &Found, new: &NewGrant) -> String {
+    let subject = match found.subject {
+        Subject::User(user) => user.to_string(),
+        Subject::Group(group) => group.to_string(),
+    };
+    let target = match &found.target {
+        Target::Destination(id) => json!(id),
+        Target::Labels(labels) => json!(labels),
+    };
+    json!([subject, new.role, target, new.namespace, new.hours]).to_string()
+}
+
+/// Makes a grant in a transaction that may hold more. `unique`: with what else it may stand beside another one that says the same.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    store: &Store,
+    (tenant, by): (TenantId, &str),
+    new: &NewGrant,
+    origin: GrantOrigin,
+    unique: Option<String>,
+) -> Result<GrantRow> {
+    let now = store.clock().now();
+    let found = resolve(tx, tenant, new).await?;
+    let same = same(&found, new) + &unique.unwrap_or_default();
+    // Whatever has expired gives nothing; it may stand in the way of nothing either.
+    tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND expires_at <= $2", args![tenant, now]).await?;
+    let count = tx.row("SELECT COUNT(*) FROM access_grant WHERE tenant_id = $1", args![tenant]).await?;
+    if count.map_or(Ok(0), |row| row.i64(0))? >= GRANTS_MAX {
+        return Err(Error::conflict(format!("the tenant has {GRANTS_MAX} grants: use groups and labels")));
+    }
+    let id = GrantId::generate(&**store.clock(), &**store.rng());
+    let (user, of_group) = match found.subject {
+        Subject::User(user) => (Some(user.as_uuid()), None),
+        Subject::Group(group) => (None, Some(group.as_uuid())),
+    };
+    let (to, selector) = match &found.target {
+        Target::Destination(id) => (Some(id.as_uuid()), None),
+        Target::Labels(labels) => (None, Some(json!(labels).to_string())),
+    };
+    tx.execute(
+        "INSERT INTO access_grant (tenant_id, id, same, user_id, group_id, role, destination_id, selector, namespace, hours, reason, expires_at, \
+         origin, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        args![
+            tenant,
+            id,
+            same,
+            user,
+            of_group,
+            new.role.as_str(),
+            to,
+            selector,
+            new.namespace.as_ref().map(ToString::to_string),
+            new.hours.as_ref().map(ToString::to_string),
+            new.reason.as_str(),
+            new.expires_at,
+            origin.as_str(),
+            now,
+            by
+        ],
+    )
+    .await
+    .map_err(|error| match error {
+        Error::Conflict { .. } => Error::conflict("this is granted already: delete that grant first to change its end or its reason"),
+        other => other,
+    })?;
+    show(tx, tenant, id).await
+}
+
+/// Takes a grant.
+pub(crate) async fn take(tx: &mut Tx, tenant: TenantId, id: GrantId) -> Result<()> {
+    let taken = tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND id = $2", args![tenant, id]).await?;
+    if taken == 0 { Err(Error::NotFound { what: "grant" }) } else { Ok(()) }
+}
+
+/// A grant for an audit record.
+pub(crate) fn told(row: &GrantRow) -> serde_json::Value {
+    let kind = match row.grant.subject {
+        Subject::User(_) => "user",
+        Subject::Group(_) => "group",
+    };
+    let labels = match &row.grant.target {
+        Target::Destination(_) => None,
+        Target::Labels(labels) => Some(labels),
+    };
+    json!({
+        kind: row.subject_name, "role": row.grant.role, "destination": row.destination_name, "labels": labels,
+        "namespace": row.grant.namespace, "hours": row.grant.hours, "expires_at": row.grant.expires_at, "reason": row.reason,
+        "origin": row.origin.as_str(),
+    })
+}
+
+/// The id of what was looked for, or one that nothing has: a filter by what is not there finds nothing.
+fn if_there(found: Result<uuid::Uuid>) -> Result<uuid::Uuid> {
+    match found {
+        Err(Error::NotFound { .. }) => Ok(uuid::Uuid::nil()),
+        other => other,
+    }
+}
+
+/// Which grants to list.
+#[derive(Debug, Clone, Default)]
+pub struct GrantFilter {
+    /// Only to this member, by login name or id.
+    pub user: Option<String>,
+    /// Only to this group, by name or id.
+    pub group: Option<String>,
+    /// Only to this destination, by name or id.
+    pub destination: Option<String>,
+}
+
+impl Read<ops::GrantList> {
+    /// The tenant's grants that have not expired, in the order of their ids.
+    pub async fn grant_list(
+        &mut self,
+        filter: &GrantFilter,
+        after: Option<GrantId>,
+        limit: u32,
+    ) -> Result<Page<GrantRow, GrantId>> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let tx = &mut self.tx;
+        let user = match &filter.user {
+            None => None,
+            Some(named) => Some(if_there(member(tx, tenant, named).await.map(|id| id.as_uuid()))?),
+        };
+        let of_group = match &filter.group {
+            None => None,
+            Some(named) => Some(if_there(group::find(tx, tenant, named).await.map(|row| row.id.as_uuid()))?),
+        };
+        let to = match &filter.destination {
+            None => None,
+            Some(named) => Some(if_there(destination::find(tx, tenant, named).await.map(|row| row.id.as_uuid()))?),
+        };
+        let sql = format!(
+            "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND a.id > $2 AND (a.expires_at IS NULL OR a.expires_at > $3) \
+             AND ($4 OR a.user_id = $5) AND ($6 OR a.group_id = $7) AND ($8 OR a.destination_id = $9) ORDER BY a.id LIMIT $10"
+        );
+        let values = args![
+            tenant,
+            after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()),
+            now,
+            user.is_none(),
+            user.unwrap_or_default(),
+            of_group.is_none(),
+            of_group.unwrap_or_default(),
+            to.is_none(),
+            to.unwrap_or_default(),
+            i64::from(limit) + 1
+        ];
+        let rows = tx.rows_built(sql, values).await?;
+        Ok(Page::cut(rows.iter().map(grant_row).collect::<Result<_>>()?, limit, |row| row.grant.id))
+    }
+
+    /// One of them.
+    pub async fn grant_show(&mut self, id: GrantId) -> Result<GrantRow> {
+        let tenant = self.tenant();
+        show(&mut self.tx, tenant, id).await
+    }
+}
+
+impl Write<ops::GrantCreate> {
+    /// Makes a grant.
+    pub async fn grant_create(mut self, new: &NewGrant) -> Result<GrantRow> {
+        let (tenant, store) = (self.tenant(), self.store.clone());
+        let by = self.permit.ctx().actor().to_string();
+        let row = insert(&mut self.tx, &store, (tenant, &by), new, GrantOrigin::Manual, None).await?;
+        self.commit(Change::to(Category::Access, "grant", row.grant.id).detail(told(&row))).await?;
+        Ok(row)
+    }
+}
+
+impl Write<ops::GrantDelete> {
+    /// Takes a grant: what is reached by it alone ends, also where a connection is open.
+    pub async fn grant_delete(mut self, id: GrantId) -> Result<()> {
+        let tenant = self.tenant();
+        let row = show(&mut self.tx, tenant, id).await?;
+        take(&mut self.tx, tenant, id).await?;
+        self.commit(Change::to(Category::Access, "grant", id).detail(told(&row))).await.map(drop)
+    }
+}

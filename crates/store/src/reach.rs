@@ -1,0 +1,394 @@
+//! Who reaches what: what is stored, put before the decision of `access::grant`; destination tokens; and whether what an open connection rests on
+//! still stands.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use access::grant::{Asker, Held, Place, decide};
+use access::{FleetPermit, MemberOperation, MemberPermit, fleet_ops, member_ops, ops};
+use domain::{
+    AuditId, DestinationId, DestinationRole, DestinationTokenId, Error, Grant, GroupId, Result, SessionId, Slug,
+    Subject, TenantId, Timestamp, UserId,
+};
+use serde_json::json;
+
+use crate::audit::{self, Category, Change};
+use crate::db::{Tx, args};
+use crate::destination::{self, DestinationRow};
+use crate::grant::{self, GrantRow};
+use crate::unit::{Read, enter, platform_tenant};
+use crate::{Store, group};
+
+/// How long a destination token is good at most, in milliseconds.
+const TOKEN_MS: i64 = 5 * 60_000;
+/// How often whoever holds connections asks whether something changed: an end has to be noticed within two seconds.
+const POLL: Duration = Duration::from_millis(400);
+
+/// A change of a member for themselves, with what it is made in.
+pub(crate) struct MemberWrite<O> {
+    pub(crate) tx: Tx,
+    pub(crate) permit: MemberPermit<O>,
+    pub(crate) store: Store,
+}
+
+impl Store {
+    /// Begins a change under a member's permit.
+    pub(crate) async fn member_write<O: MemberOperation>(&self, permit: MemberPermit<O>) -> Result<MemberWrite<O>> {
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, permit.tenant()).await?;
+        Ok(MemberWrite { tx, permit, store: self.clone() })
+    }
+}
+
+impl<O: MemberOperation> MemberWrite<O> {
+    /// Keeps the change together with its audit record.
+    pub(crate) async fn commit(mut self, change: Change) -> Result<AuditId> {
+        let tenant = self.permit.tenant();
+        let id = audit::append(&mut self.tx, tenant, self.permit.ctx(), O::NAME, &change).await?;
+        self.tx.commit().await?;
+        self.store.say_log_grew(tenant);
+        Ok(id)
+    }
+}
+
+/// A user as the decision sees them, with what is granted to them.
+pub(crate) struct Known {
+    pub(crate) user: UserId,
+    pub(crate) email: String,
+    pub(crate) is_member: bool,
+    pub(crate) groups: BTreeMap<GroupId, Slug>,
+    pub(crate) grants: Vec<GrantRow>,
+}
+
+impl Known {
+    pub(crate) fn reach(&self, place: &DestinationRow, now: Timestamp) -> BTreeMap<DestinationRole, Held> {
+        let groups: BTreeSet<GroupId> = self.groups.keys().copied().collect();
+        let asker = Asker { user: self.user, groups: &groups, is_member: self.is_member };
+        let grants: Vec<Grant> = self.grants.iter().map(|row| row.grant.clone()).collect();
+        decide(asker, Place { id: place.id, kind: place.kind, labels: &place.labels }, &grants, now)
+    }
+}
+
+/// What is known of a user in a tenant, whether they are a member or not.
+pub(crate) async fn know(tx: &mut Tx, tenant: TenantId, user: UserId, now: Timestamp) -> Result<Known> {
+    let row = tx
+        .row(
+            "SELECT u.email FROM member m JOIN app_user u ON u.id = m.user_id JOIN tenant t ON t.id = m.tenant_id \
+             WHERE m.tenant_id = $1 AND m.user_id = $2 AND u.disabled_at IS NULL AND t.deleted_at IS NULL",
+            args![tenant, user],
+        )
+        .await?;
+    let Some(row) = row else {
+        return Ok(Known { user, email: String::new(), is_member: false, groups: BTreeMap::new(), grants: Vec::new() });
+    };
+    let groups = group::of_user(tx, tenant, user).await?;
+    let mut grants = grant::alive(tx, tenant, Some(Subject::User(user)), now).await?;
+    for group in groups.keys() {
+        grants.extend(grant::alive(tx, tenant, Some(Subject::Group(*group)), now).await?);
+    }
+    Ok(Known { user, email: row.text(0)?, is_member: true, groups, grants })
+}
+
+/// A destination that somebody reaches, and how.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// The destination.
+    pub destination: DestinationRow,
+    /// By role.
+    pub roles: BTreeMap<DestinationRole, Held>,
+}
+
+/// Somebody who reaches a destination, and how.
+#[derive(Debug, Clone)]
+pub struct Reacher {
+    /// The user.
+    pub user: UserId,
+    /// Their login name.
+    pub email: String,
+    /// By role.
+    pub roles: BTreeMap<DestinationRole, Held>,
+}
+
+async fn reached(tx: &mut Tx, tenant: TenantId, user: UserId, now: Timestamp) -> Result<Vec<Reached>> {
+    let known = know(tx, tenant, user, now).await?;
+    if known.grants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = destination::all(tx, tenant).await?;
+    let held = all.into_iter().map(|place| Reached { roles: known.reach(&place, now), destination: place });
+    Ok(held.filter(|reached| !reached.roles.is_empty()).collect())
+}
+
+impl Store {
+    /// What the actor reaches at this moment, in the order of the destinations' names.
+    pub async fn reach_list(&self, permit: MemberPermit<member_ops::ReachList>) -> Result<Vec<Reached>> {
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, permit.tenant()).await?;
+        reached(&mut tx, permit.tenant(), permit.user(), self.clock().now()).await
+    }
+}
+
+impl Read<ops::AccessWhat> {
+    /// What a member, by login name or id, reaches at this moment.
+    pub async fn access_what(&mut self, named: &str) -> Result<Vec<Reached>> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let user = grant::member(&mut self.tx, tenant, named).await?;
+        reached(&mut self.tx, tenant, user, now).await
+    }
+}
+
+impl Read<ops::AccessWho> {
+    /// Who reaches a destination, by name or id, at this moment, in the order of their login names.
+    pub async fn access_who(&mut self, named: &str) -> Result<Vec<Reacher>> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let place = destination::find(&mut self.tx, tenant, named).await?;
+        let members = self
+            .tx
+            .rows(
+                "SELECT u.id FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.disabled_at IS NULL ORDER BY u.email",
+                args![tenant],
+            )
+            .await?;
+        let mut out = Vec::new();
+        for row in &members {
+            let known = know(&mut self.tx, tenant, UserId::from_uuid(row.uuid(0)?), now).await?;
+            let roles = known.reach(&place, now);
+            if !roles.is_empty() {
+                out.push(Reacher { user: known.user, email: known.email, roles });
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// What a destination token is to say.
+#[derive(Debug, Clone)]
+pub struct DestinationTokenRow {
+    /// Its id.
+    pub id: DestinationTokenId,
+    /// The destination.
+    pub destination: DestinationRow,
+    /// The user's login name.
+    pub name: String,
+    /// The user's groups, sorted.
+    pub groups: Vec<Slug>,
+    /// As what.
+    pub role: DestinationRole,
+    /// Only in these namespaces; none: everywhere.
+    pub namespaces: Option<Vec<Slug>>,
+    /// When it is issued, to the second.
+    pub issued_at: Timestamp,
+    /// Until when it is good, to the second.
+    pub expires_at: Timestamp,
+}
+
+/// The role that is meant: the one that is named, or the only one.
+fn choose(
+    mut roles: BTreeMap<DestinationRole, Held>,
+    named: Option<&DestinationRole>,
+) -> Result<(DestinationRole, Held)> {
+    let held = roles.keys().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", ");
+    if let Some(role) = named {
+        return roles.remove_entry(role).ok_or_else(|| Error::Forbidden {
+            message: format!("no grant gives you `{role}` there now: you hold {held}"),
+        });
+    }
+    match roles.pop_first() {
+        Some(only) if roles.is_empty() => Ok(only),
+        Some(_) => Err(Error::invalid("role", format!("you hold {held} there: name one of them"))),
+        None => Err(Error::NotFound { what: "destination" }),
+    }
+}
+
+impl Store {
+    /// What the next destination token of the actor says, recorded as issued. A destination that they do not reach does not exist for them.
+    /// `session_ends`: a token never outlives its session.
+    pub async fn destination_token_create(
+        &self,
+        permit: MemberPermit<member_ops::DestinationTokenCreate>,
+        named: &str,
+        role: Option<&DestinationRole>,
+        session_ends: Timestamp,
+    ) -> Result<DestinationTokenRow> {
+        let (tenant, user, now) = (permit.tenant(), permit.user(), self.clock().now());
+        let mut unit = self.member_write(permit).await?;
+        let destination = destination::find(&mut unit.tx, tenant, named).await?;
+        let known = know(&mut unit.tx, tenant, user, now).await?;
+        let (role, held) = match (known.reach(&destination, now), role) {
+            (roles, _) if roles.is_empty() => return Err(Error::NotFound { what: "destination" }),
+            (roles, role) => choose(roles, role)?,
+        };
+        if destination.relay_ended {
+            return Err(Error::conflict(format!(
+                "the relay of `{}` was revoked: an administrator gives the destination to another one",
+                destination.name
+            )));
+        }
+        let ends = [Some(now.plus_millis(TOKEN_MS)), held.until, Some(session_ends)].into_iter().flatten().min();
+        let second = |at: Timestamp| Timestamp::from_millis(at.as_seconds().saturating_mul(1_000));
+        let (issued_at, expires_at) = (second(now), ends.map_or(now, second));
+        if expires_at <= now {
+            return Err(Error::conflict("this access ends within a second: ask for more"));
+        }
+        let token = DestinationTokenRow {
+            id: DestinationTokenId::generate(&**self.clock(), &**self.rng()),
+            name: known.email,
+            groups: known.groups.into_values().collect::<BTreeSet<_>>().into_iter().collect(),
+            namespaces: held.namespaces.map(|names| names.into_iter().collect()),
+            // A token counts from whole seconds: it is never good for longer than it says.
+            issued_at,
+            expires_at: expires_at.min(issued_at.plus_millis(TOKEN_MS)),
+            destination,
+            role,
+        };
+        let detail = json!({
+            "name": token.destination.name, "role": token.role, "namespaces": token.namespaces, "token": token.id,
+            "session": unit.permit.session(), "expires_at": token.expires_at, "grants": held.grants,
+        });
+        let change = Change::to(Category::Access, "destination", token.destination.id).detail(detail);
+        unit.commit(change).await?;
+        Ok(token)
+    }
+}
+
+/// What an open connection through Cairn rests on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Standing {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The user.
+    pub user: UserId,
+    /// The session that the token came from.
+    pub session: SessionId,
+    /// Where to.
+    pub destination: DestinationId,
+    /// As what.
+    pub role: DestinationRole,
+    /// Only in these namespaces; none: everywhere.
+    pub namespaces: Option<Vec<Slug>>,
+}
+
+impl Standing {
+    /// Whether what is held covers all that this rests on.
+    fn is_covered_by(&self, held: &Held) -> bool {
+        match (&held.namespaces, &self.namespaces) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(held), Some(used)) => used.iter().all(|name| held.contains(name)),
+        }
+    }
+}
+
+async fn session_ends(tx: &mut Tx, standing: &Standing, now: Timestamp) -> Result<Option<Timestamp>> {
+    let row = tx
+        .row(
+            "SELECT s.expires_at, s.last_used_at + s.idle_ms FROM session s JOIN app_user u ON u.id = s.user_id \
+             WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND u.disabled_at IS NULL",
+            args![standing.session, standing.user],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let ends = row.time(0)?.min(row.time(1)?);
+    Ok((ends > now).then_some(ends))
+}
+
+impl Store {
+    /// Until when each of these stands if nothing changes, not included; none: it does not stand, or not any more. One answer for each, in
+    /// their order. Looking is not using: a connection that is open does not keep its session alive.
+    pub async fn standing_until(&self, standings: &[Standing]) -> Result<Vec<Option<Timestamp>>> {
+        let now = self.clock().now();
+        let mut known: BTreeMap<(TenantId, UserId), Known> = BTreeMap::new();
+        let mut answers = Vec::with_capacity(standings.len());
+        let mut tx = self.db().read().await?;
+        for standing in standings {
+            enter(&mut tx, standing.tenant).await?;
+            let key = (standing.tenant, standing.user);
+            if let Entry::Vacant(vacant) = known.entry(key) {
+                vacant.insert(know(&mut tx, standing.tenant, standing.user, now).await?);
+            }
+            let place = match destination::find(&mut tx, standing.tenant, &standing.destination.to_string()).await {
+                Ok(place) if !place.relay_ended => Some(place),
+                Ok(_) | Err(Error::NotFound { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            let held =
+                known.get(&key).zip(place).and_then(|(known, place)| known.reach(&place, now).remove(&standing.role));
+            let session = session_ends(&mut tx, standing, now).await?;
+            let stands = held.filter(|held| standing.is_covered_by(held)).zip(session);
+            answers.push(stands.map(|(held, session)| held.until.map_or(session, |until| until.min(session))));
+        }
+        Ok(answers)
+    }
+
+    /// The same for a relay, about its own destinations only: another one's does not stand.
+    pub async fn access_check(
+        &self,
+        permit: FleetPermit<fleet_ops::AccessCheck>,
+        standings: &[Standing],
+    ) -> Result<Vec<Option<Timestamp>>> {
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, permit.tenant()).await?;
+        let rows = tx
+            .rows(
+                "SELECT id FROM destination WHERE tenant_id = $1 AND relay_id = $2",
+                args![permit.tenant(), permit.id().as_uuid()],
+            )
+            .await?;
+        let own = rows.iter().map(|row| row.uuid(0).map(DestinationId::from_uuid)).collect::<Result<BTreeSet<_>>>()?;
+        drop(tx);
+        let is_own = |standing: &Standing| standing.tenant == permit.tenant() && own.contains(&standing.destination);
+        let asked: Vec<_> = standings.iter().filter(|standing| is_own(standing)).cloned().collect();
+        let mut found = self.standing_until(&asked).await?.into_iter();
+        Ok(standings.iter().map(|standing| if is_own(standing) { found.next().flatten() } else { None }).collect())
+    }
+
+    /// Notices that something may have changed for those who hold connections in some tenants, on whichever server it was decided.
+    pub fn access_changes(&self) -> AccessChanges {
+        AccessChanges { store: self.clone(), sizes: BTreeMap::new(), grown: self.log_growth() }
+    }
+}
+
+/// What a change that takes access away always leaves behind: a record in the log of the tenant, or of the platform. So the logs' sizes say
+/// whether something changed, without a second list of what may.
+pub struct AccessChanges {
+    store: Store,
+    sizes: BTreeMap<TenantId, i64>,
+    grown: tokio::sync::watch::Receiver<u64>,
+}
+
+impl AccessChanges {
+    /// Returns the tenants of these whose connections are to be judged anew: at once where this server decided, within half a second where
+    /// another one did. Tenants that were not asked about the last time are among them.
+    pub async fn next(&mut self, tenants: &BTreeSet<TenantId>) -> BTreeSet<TenantId> {
+        loop {
+            match self.look(tenants).await {
+                Ok(changed) if !changed.is_empty() => return changed,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "whether access changed cannot be asked now"),
+            }
+            let _ = tokio::time::timeout(POLL, self.grown.changed()).await;
+        }
+    }
+
+    async fn look(&mut self, tenants: &BTreeSet<TenantId>) -> Result<BTreeSet<TenantId>> {
+        if tenants.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let mut changed = BTreeSet::new();
+        let mut tx = self.store.db().read().await?;
+        let mut sizes = BTreeMap::new();
+        for tenant in tenants.iter().copied().chain([platform_tenant()]) {
+            enter(&mut tx, tenant).await?;
+            let row = tx.row("SELECT size FROM audit_head WHERE tenant_id = $1", args![tenant]).await?;
+            let size = row.map_or(Ok(0), |row| row.i64(0))?;
+            if self.sizes.get(&tenant) != Some(&size) {
+                changed.insert(tenant);
+            }
+            sizes.insert(tenant, size);
+        }
+        self.sizes = sizes;
+        // What the platform decides (an account, a provider) concerns every tenant.
+        Ok(if changed.contains(&platform_tenant()) { tenants.clone() } else { changed })
+    }
+}

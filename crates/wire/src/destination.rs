@@ -1,0 +1,213 @@
+//! Destinations, and what a relay says of them.
+
+use std::collections::BTreeMap;
+
+use domain::{DestinationId, DestinationRole, DestinationTokenId, RelayId, SessionId, Slug, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A cluster or host that is reached through Cairn.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Destination {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: DestinationId,
+    /// Its name.
+    pub name: String,
+    /// `kubernetes` or `ssh`.
+    pub kind: String,
+    /// The relay that it hangs on.
+    #[schema(value_type = String)]
+    pub relay: RelayId,
+    /// That relay's name; absent where it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_name: Option<String>,
+    /// What people sort it by, and selectors of grants go by.
+    pub labels: BTreeMap<String, String>,
+    /// The certificate authority of its proxy, in PEM.
+    pub authority: String,
+    /// Where its proxy is reached without the server, if it is: host and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its namespaces.
+    pub namespaces: Vec<String>,
+    /// The roles that it offers.
+    pub roles: Vec<String>,
+    /// The relay's version.
+    pub version: String,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// When its relay last spoke of it, to the minute.
+    #[schema(value_type = String)]
+    pub last_seen_at: Timestamp,
+}
+
+/// Changes a destination; what is absent stays.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationUpdate {
+    /// All of its labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The relay that registers it from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub relay: Option<RelayId>,
+}
+
+/// What a relay says of a destination that hangs on it.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationRegister {
+    /// Its name, unique in the tenant: 1 to 63 of `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// `kubernetes` or `ssh`.
+    pub kind: String,
+    /// The certificate authority of its proxy, in PEM; empty where it has none of its own.
+    pub authority: String,
+    /// Where its proxy is reached without the server, if it is: host and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its namespaces.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub namespaces: Vec<Slug>,
+    /// The roles that it offers.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub roles: Vec<DestinationRole>,
+    /// The relay's version.
+    pub version: String,
+}
+
+/// What a proxy needs to judge tokens for a destination.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct DestinationRegistered {
+    /// The destination: the `aud` of its tokens.
+    #[schema(value_type = String)]
+    pub id: DestinationId,
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// The keys that verify them now, as at `/.well-known/jwks.json`.
+    #[schema(value_type = Object)]
+    pub keys: serde_json::Value,
+}
+
+/// What an open connection rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Standing {
+    /// The user.
+    #[schema(value_type = String)]
+    pub user: UserId,
+    /// The session that the token came from.
+    #[schema(value_type = String)]
+    pub session: SessionId,
+    /// Where to.
+    #[schema(value_type = String)]
+    pub destination: DestinationId,
+    /// As what.
+    #[schema(value_type = String)]
+    pub role: DestinationRole,
+    /// Only in these namespaces; absent: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub namespaces: Option<Vec<Slug>>,
+}
+
+/// Asks whether open connections may stay open: at most 1,000 at a time.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessCheck {
+    /// What each rests on.
+    pub standings: Vec<Standing>,
+}
+
+/// Whether they may, in the order in which it was asked.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct AccessChecked {
+    /// Until when each may stay open if nothing changes; null: not any more.
+    #[schema(value_type = Vec<Option<String>>)]
+    pub until: Vec<Option<Timestamp>>,
+}
+
+/// Asks for a destination token.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationTokenCreate {
+    /// As what; may be absent where only one role is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub role: Option<DestinationRole>,
+}
+
+/// A destination token, which is shown once.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+pub struct DestinationTokenCreated {
+    /// Its id, as in the audit log.
+    #[schema(value_type = String)]
+    pub id: DestinationTokenId,
+    /// The token: a JWT, ES512.
+    pub token: String,
+    /// Where to.
+    #[schema(value_type = String)]
+    pub destination: DestinationId,
+    /// As what.
+    #[schema(value_type = String)]
+    pub role: DestinationRole,
+    /// Only in these namespaces; absent: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub namespaces: Option<Vec<Slug>>,
+    /// Until when it is good.
+    #[schema(value_type = String)]
+    pub expires_at: Timestamp,
+}
+
+/// A destination that somebody reaches.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Reach {
+    /// Where to.
+    #[schema(value_type = String)]
+    pub destination: DestinationId,
+    /// Its name.
+    pub name: String,
+    /// `kubernetes` or `ssh`.
+    pub kind: String,
+    /// As what.
+    pub role: String,
+    /// Only in these namespaces; absent: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<String>>,
+    /// Until when all of it holds; absent: for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub until: Option<Timestamp>,
+    /// The certificate authority of its proxy, in PEM.
+    pub authority: String,
+    /// Where its proxy is reached without the server, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// Somebody who reaches a destination.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Reacher {
+    /// The user.
+    #[schema(value_type = String)]
+    pub user: UserId,
+    /// Their login name.
+    pub email: String,
+    /// As what.
+    pub role: String,
+    /// Only in these namespaces; absent: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<String>>,
+    /// Until when all of it holds; absent: for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub until: Option<Timestamp>,
+    /// The grants that it comes from.
+    pub grants: Vec<String>,
+}

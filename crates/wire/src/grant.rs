@@ -1,0 +1,237 @@
+//! Groups of a tenant, grants, access requests, and what a tenant says about them.
+
+use std::collections::BTreeMap;
+
+use domain::{AccessRequestId, DestinationId, DestinationRole, GrantId, GroupId, Hours, Slug, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A group of the tenant.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Group {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: GroupId,
+    /// Its name.
+    pub name: String,
+    /// The provider whose group feeds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// That group, as the provider spells it; absent: members are kept here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_group: Option<String>,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// A group with who is in it.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct GroupDetail {
+    /// The group.
+    #[serde(flatten)]
+    pub group: Group,
+    /// Who is in it now.
+    pub members: Vec<GroupMember>,
+}
+
+/// Somebody in a group.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct GroupMember {
+    /// The user.
+    #[schema(value_type = String)]
+    pub user: UserId,
+    /// Their login name.
+    pub email: String,
+}
+
+/// Makes a group: with members that are kept here, or fed by a provider's group.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupCreate {
+    /// Its name: 1 to 63 of `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// The provider whose group feeds it, with `provider_group`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// That group, exactly as the provider spells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_group: Option<String>,
+}
+
+/// Lets somebody reach something: either `user` or `group`, and either `destination` or `labels`.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrantCreate {
+    /// A member's login name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// A group's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// As what.
+    #[schema(value_type = String)]
+    pub role: DestinationRole,
+    /// A destination's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Every destination that has all of these labels, also those that come later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Only in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub namespace: Option<Slug>,
+    /// Only in these hours, such as `mon-fri 08:00-18:00 +01:00`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub hours: Option<Hours>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A grant.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Grant {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: GrantId,
+    /// A member's login name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// A group's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// As what.
+    pub role: String,
+    /// A destination's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Every destination that has all of these labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Only in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Only in these hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+    /// `manual`, `file`, `request` or `break-glass`.
+    pub origin: String,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// Asks for access, or breaks glass.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRequestCreate {
+    /// Where to: a destination's name.
+    pub destination: String,
+    /// As what.
+    #[schema(value_type = String)]
+    pub role: DestinationRole,
+    /// Only in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub namespace: Option<Slug>,
+    /// For how long, in seconds; at least 60.
+    pub duration_s: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// Somebody who asks for access.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct AccessRequest {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: AccessRequestId,
+    /// Who asks.
+    #[schema(value_type = String)]
+    pub user: UserId,
+    /// Their login name.
+    pub email: String,
+    /// Where to.
+    #[schema(value_type = String)]
+    pub destination: DestinationId,
+    /// Its name.
+    pub name: String,
+    /// As what.
+    pub role: String,
+    /// Only in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// For how long from the approval, in seconds.
+    pub duration_s: i64,
+    /// Why.
+    pub reason: String,
+    /// `pending`, `approved`, `denied`, `withdrawn` or `expired`.
+    pub state: String,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// Until when it waits for an answer.
+    #[schema(value_type = String)]
+    pub closes_at: Timestamp,
+    /// When it was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub decided_at: Option<Timestamp>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<String>,
+    /// With what words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// What was granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub grant: Option<GrantId>,
+}
+
+/// Answers a request.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRequestAnswer {
+    /// What to say to who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+}
+
+/// What a tenant says about access that is not simply granted.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessPolicy {
+    /// The longest time that may be asked for, in seconds: 60 to 2,592,000 (30 days).
+    pub request_s_max: u32,
+    /// Who may break glass; absent: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<BreakGlass>,
+}
+
+/// Who may take access at once and without approval.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlass {
+    /// The group's name.
+    pub group: String,
+    /// For how long at most, in seconds: 60 to 43,200 (12 h).
+    pub s_max: u32,
+}
