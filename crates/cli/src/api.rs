@@ -118,6 +118,18 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    /// The tenant that is meant, as it was named; empty for the platform.
+    pub(crate) fn tenant_name(&self) -> &str {
+        self.inside.get(1).map_or("", String::as_str)
+    }
+
+    /// What tells this session at this server in this tenant from every other: a digest, since the session's token goes into it.
+    pub(crate) fn identity(&self) -> String {
+        let token = self.client.token().unwrap_or_default();
+        let text = format!("{} {} {token}", self.client.server(), self.tenant_name());
+        crypto::sha256(text.as_bytes()).to_hex()
+    }
+
     fn path<'a>(&'a self, parts: &[&'a str]) -> Vec<&'a str> {
         self.inside.iter().map(String::as_str).chain(parts.iter().copied()).collect()
     }
@@ -141,6 +153,16 @@ impl Api {
 
     pub(crate) async fn put(&self, parts: &[&str], body: &impl serde::Serialize) -> Result<Doc> {
         self.client.put(&self.path(parts), body).await
+    }
+
+    /// A PUT that says all by its path.
+    pub(crate) async fn set(&self, parts: &[&str]) -> Result {
+        self.client.set(&self.path(parts)).await
+    }
+
+    /// A POST that says all by its path, and is answered with nothing.
+    pub(crate) async fn tell(&self, parts: &[&str]) -> Result {
+        self.client.act(&self.path(parts)).await
     }
 
     pub(crate) async fn patch(&self, parts: &[&str], body: &impl serde::Serialize) -> Result<Doc> {

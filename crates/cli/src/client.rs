@@ -79,6 +79,16 @@ impl Client {
         Self { proofs: Some(proofs), ..self }
     }
 
+    /// The session's token.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// The certificate (DER) by which the pinned server was accepted: its authority's, or its own; none where the system's roots decide.
+    pub(crate) fn accepted_authority(&self) -> Option<Vec<u8>> {
+        self.pin.as_ref().and_then(|pin| pin.accepted())
+    }
+
     pub(crate) fn server(&self) -> &Server {
         &self.server
     }
@@ -112,6 +122,16 @@ impl Client {
     /// A POST that is answered with nothing.
     pub(crate) async fn tell<B: Serialize>(&self, parts: &[&str], body: &B) -> Result {
         self.send(Method::POST, parts, &[], Some(body)).await.map(drop)
+    }
+
+    /// A POST that says all by its path, and is answered with nothing.
+    pub(crate) async fn act(&self, parts: &[&str]) -> Result {
+        self.send(Method::POST, parts, &[], None::<&()>).await.map(drop)
+    }
+
+    /// A PUT that says all by its path, and is answered with nothing.
+    pub(crate) async fn set(&self, parts: &[&str]) -> Result {
+        self.send(Method::PUT, parts, &[], None::<&()>).await.map(drop)
     }
 
     pub(crate) async fn delete(&self, parts: &[&str]) -> Result {

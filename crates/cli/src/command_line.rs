@@ -11,8 +11,8 @@ use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
-    api_key, audit, audit_log, coverage, credential, evidence, factor, finding, fleet, group, job, member, node,
-    plugin, provider, role, session, tenant, user,
+    api_key, audit, audit_log, coverage, credential, destination, evidence, exec_token, factor, finding, fleet, grant,
+    group, job, kube, member, node, plugin, provider, request, role, session, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -34,6 +34,18 @@ enum Command {
     Logout,
     /// Show who is signed in, and what they may do in which tenant
     Whoami,
+    /// List what you reach: destinations and roles
+    List,
+    /// Point kubectl to a destination that you reach
+    Use(kube::Use),
+    /// Destination tokens, for kubectl
+    #[command(subcommand)]
+    Tokens(exec_token::Command),
+    /// Ask for access, and answer who asks
+    #[command(subcommand)]
+    Requests(request::Command),
+    /// Take access in an emergency, without approval and with an alarm
+    BreakGlass(request::Ask),
     /// Your sessions: list them, end them
     #[command(subcommand)]
     Sessions(session::Command),
@@ -55,9 +67,18 @@ enum Command {
     /// API keys of the tenant, for machines
     #[command(subcommand)]
     Keys(api_key::Command),
-    /// Roles that groups of identity providers give in the tenant
+    /// Groups of the tenant, and roles that groups of identity providers give in it
     #[command(subcommand)]
     Groups(group::Command),
+    /// Clusters and hosts that are reached through Cairn
+    #[command(subcommand)]
+    Destinations(destination::Command),
+    /// Who may reach which destination
+    #[command(subcommand)]
+    Grants(grant::Command),
+    /// Who reaches what now, and what the tenant allows besides grants
+    #[command(subcommand)]
+    Access(destination::AccessCommand),
     /// Identity providers to sign in with
     #[command(subcommand)]
     Providers(provider::Command),
@@ -170,6 +191,14 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Login(login) => wait(login.run(cx)),
         Command::Logout => wait(session::logout(cx)),
         Command::Whoami => wait(session::whoami(cx)),
+        Command::List => wait(destination::reach(cx)),
+        Command::Use(command) => wait(command.run(cx)),
+        Command::Tokens(exec_token::Command::Add(add)) => wait(add.run(cx)),
+        Command::Requests(command) => wait(command.run(cx)),
+        Command::BreakGlass(ask) => wait(request::break_glass(ask, cx)),
+        Command::Destinations(command) => wait(command.run(cx)),
+        Command::Grants(command) => wait(command.run(cx)),
+        Command::Access(command) => wait(command.run(cx)),
         Command::Sessions(command) => wait(command.run(cx)),
         Command::Factors(command) => wait(command.run(cx)),
         Command::Tenants(command) => wait(command.run(cx)),
@@ -304,6 +333,12 @@ mod tests {
         check::<wire::api_key::ApiKey>();
         check::<wire::provider::Provider>();
         check::<wire::provider::GroupRole>();
+        check::<wire::grant::Group>();
+        check::<wire::grant::Grant>();
+        check::<wire::grant::AccessRequest>();
+        check::<wire::destination::Destination>();
+        check::<wire::destination::Reach>();
+        check::<wire::destination::Reacher>();
         check::<wire::fleet::FleetUnit>();
         check::<wire::fleet::EnrollmentToken>();
         check::<wire::credential::Credential>();

@@ -25,6 +25,8 @@ pub(crate) struct Environment {
     pub(crate) server: Option<String>,
     /// `CAIRN_TENANT`.
     pub(crate) tenant: Option<String>,
+    /// The first file of `KUBECONFIG`, else `~/.kube/config`.
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 impl Environment {
@@ -37,6 +39,9 @@ impl Environment {
                 .or_else(|| value("HOME").map(|home| Path::new(&home).join(".cairn"))),
             server: text("CAIRN_SERVER"),
             tenant: text("CAIRN_TENANT"),
+            kubeconfig: value("KUBECONFIG")
+                .and_then(|paths| std::env::split_paths(&paths).find(|path| !path.as_os_str().is_empty()))
+                .or_else(|| value("HOME").map(|home| Path::new(&home).join(".kube/config"))),
         }
     }
 }

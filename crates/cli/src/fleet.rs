@@ -99,7 +99,7 @@ pub(crate) enum TokenCommand {
     },
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a label is NAME=VALUE, such as site=berlin")?;
     Ok((name.to_owned(), value.to_owned()))
 }

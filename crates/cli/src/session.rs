@@ -250,6 +250,7 @@ pub(crate) async fn logout(cx: &Context) -> Result {
         return Ok(());
     };
     config.save(home)?;
+    crate::exec_token::forget_all(home);
     if session.token.starts_with("sk_") {
         cx.out.say("the API key is forgotten here; `cairn keys revoke` ends it everywhere");
         return Ok(());

@@ -11,7 +11,7 @@
 //! - either way only after it proved by its signature of this handshake that it holds its certificate's key;
 //! - there is no way to a connection without one of the two.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use domain::Digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -27,12 +27,14 @@ pub(crate) struct Pin {
     /// Without one, every certificate is refused, which is how the first look at a server is taken.
     expected: Option<Digest>,
     refused: OnceLock<Digest>,
+    /// The certificate that the pin was found in, last.
+    accepted: Mutex<Option<Vec<u8>>>,
     provider: Arc<CryptoProvider>,
 }
 
 impl Pin {
     pub(crate) fn new(expected: Option<Digest>) -> Arc<Self> {
-        Arc::new(Self { expected, refused: OnceLock::new(), provider: provider() })
+        Arc::new(Self { expected, refused: OnceLock::new(), accepted: Mutex::default(), provider: provider() })
     }
 
     pub(crate) fn expected(&self) -> Option<Digest> {
@@ -43,6 +45,16 @@ impl Pin {
     /// verifies under, else of the certificate's own key.
     pub(crate) fn refused(&self) -> Option<Digest> {
         self.refused.get().copied()
+    }
+
+    /// The certificate (DER) that the pin was found in, once a connection was made.
+    pub(crate) fn accepted(&self) -> Option<Vec<u8>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn accept(&self, certificate: &CertificateDer<'_>) -> ServerCertVerified {
+        *self.accepted.lock().unwrap_or_else(PoisonError::into_inner) = Some(certificate.to_vec());
+        ServerCertVerified::assertion()
     }
 
     /// TLS with this pin in place of certificate authorities.
@@ -71,12 +83,12 @@ impl ServerCertVerifier for Pin {
         let leaf = ParsedCertificate::try_from(end_entity)?;
         let pinned = |shown: &CertificateDer<'_>| self.expected.is_some_and(|pin| is_of(pin, shown));
         if pinned(end_entity) {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(self.accept(end_entity));
         }
         if let Some(authority) = intermediates.iter().find(|shown| pinned(shown)) {
             self.verify_chain(&leaf, intermediates, authority, now)?;
             verify_server_name(&leaf, server_name)?;
-            return Ok(ServerCertVerified::assertion());
+            return Ok(self.accept(authority));
         }
         let authority =
             intermediates.iter().rev().find(|shown| self.verify_chain(&leaf, intermediates, shown, now).is_ok());

@@ -10,6 +10,7 @@ mod double;
 mod jobs;
 mod proof;
 mod proving;
+mod reaching;
 mod signing_in;
 mod terminal;
 mod trusting;

@@ -1,0 +1,137 @@
+//! `cairn tokens add`: what `kubectl` runs for every command (the exec plugin of `client.authentication.k8s.io/v1`).
+//!
+//! Invariants:
+//! - a token is kept in a private file until shortly before it ends, and while it is good no server is asked for another one, however many
+//!   commands run at the same time: they wait for the one that asks;
+//! - what is kept belongs to one session: who signs in anew gets another token, and signing out forgets all of them.
+
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use domain::{Clock as _, DestinationRole, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use wire::destination::{DestinationTokenCreate, DestinationTokenCreated};
+
+use crate::api::Context;
+use crate::client::not_ours;
+use crate::config::replace;
+use crate::failure::{Failure, Result};
+use crate::output;
+
+/// How long before its end a token is not given out any more, in milliseconds: the request still has to arrive.
+const MARGIN_MS: i64 = 15_000;
+/// Where tokens are kept, within `~/.cairn`.
+const FOLDER: &str = "tokens";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print a credential for `kubectl`, which runs this by itself (see `cairn use`)
+    Add(Add),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// The destination's name or id
+    destination: String,
+    /// As what; may be left out where you hold one role
+    #[arg(long)]
+    role: Option<DestinationRole>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    token: String,
+    expires_at: Timestamp,
+}
+
+impl Kept {
+    fn read(path: &Path, now: Timestamp) -> Option<Self> {
+        let mut text = String::new();
+        std::fs::File::open(path).ok()?.read_to_string(&mut text).ok()?;
+        let kept: Self = serde_json::from_str(&text).ok()?;
+        (kept.expires_at.millis_since(now) > MARGIN_MS).then_some(kept)
+    }
+}
+
+/// The lock of one token, held until it is dropped: of those who want the same one at once, one asks.
+struct Lock(#[expect(dead_code, reason = "the lock ends with the file")] std::fs::File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self> {
+        let open = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+        let file = open.map_err(|e| Failure::file("open", path, e))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|e| Failure::file("lock", path, e))?;
+        Ok(Self(file))
+    }
+}
+
+impl Add {
+    pub(crate) async fn run(self, cx: &Context) -> Result {
+        let api = cx.tenant()?;
+        let folder = cx.home()?.join(FOLDER);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|e| Failure::file("make", &folder, e))?;
+        let role = self.role.as_ref().map_or("", DestinationRole::as_str);
+        let key = crypto::sha256(json!([api.identity(), self.destination, role]).to_string().as_bytes()).to_hex();
+        let path = folder.join(format!("{key}.json"));
+        let now = || crypto::system::SystemClock.now();
+        if let Some(kept) = Kept::read(&path, now()) {
+            return print(&kept);
+        }
+        let _lock = Lock::take(&folder.join(format!("{key}.lock")))?;
+        if let Some(kept) = Kept::read(&path, now()) {
+            return print(&kept);
+        }
+        let body = DestinationTokenCreate { role: self.role };
+        let made = api.post(&["destinations", &self.destination, "tokens"], &body).await;
+        let made: DestinationTokenCreated = match made {
+            Ok(doc) => doc.parse().map_err(|_| not_ours())?,
+            Err(failure) => {
+                // Whatever is there is not good any more, or soon not.
+                drop(std::fs::remove_file(&path));
+                return Err(failure);
+            }
+        };
+        let kept = Kept { token: made.token, expires_at: made.expires_at };
+        let text = serde_json::to_vec(&kept).map_err(|e| Failure::file("write", &path, e))?;
+        replace(&path, |file| file.write_all(&text), true).map_err(|e| Failure::file("write", &path, e))?;
+        forget_old(&folder, now());
+        print(&kept)
+    }
+}
+
+fn print(kept: &Kept) -> Result {
+    let credential = json!({
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": kept.token, "expirationTimestamp": kept.expires_at},
+    });
+    output::data(format!("{credential}\n").as_bytes())
+}
+
+/// Removes tokens that have ended. Locks stay: who waits for one has it open.
+fn forget_old(folder: &Path, now: Timestamp) {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let tokens = files.filter(|path: &PathBuf| path.extension().is_some_and(|end| end == "json"));
+    for path in tokens.filter(|path| Kept::read(path, now).is_none()) {
+        drop(std::fs::remove_file(path));
+    }
+}
+
+/// Forgets every token, since the session that they came from ends.
+pub(crate) fn forget_all(home: &Path) {
+    let folder = home.join(FOLDER);
+    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|end| end == "json") {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+}

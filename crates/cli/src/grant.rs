@@ -1,0 +1,119 @@
+//! Grants: who may reach what.
+
+use clap::{Args, Subcommand};
+use domain::{DestinationRole, Hours, Slug, Timestamp};
+use wire::grant::{Grant, GrantCreate};
+
+use crate::api::{Context, Paging};
+use crate::failure::Result;
+use crate::fleet::label;
+use crate::table::Table;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List grants that have not expired
+    List {
+        /// Only to this member
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+        /// Only to this group
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
+        /// Only to this destination
+        #[arg(long, value_name = "NAME")]
+        destination: Option<String>,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Show one
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Let a member or a group reach a destination, or every one with some labels
+    Create(Create),
+    /// Take a grant: open connections that rest on it end
+    Delete {
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// As what: a role of the destination
+    role: DestinationRole,
+    /// To this member
+    #[arg(long, value_name = "NAME", required_unless_present = "group", conflicts_with = "group")]
+    user: Option<String>,
+    /// To this group
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// For this destination
+    #[arg(long, value_name = "NAME", required_unless_present = "labels", conflicts_with = "labels")]
+    destination: Option<String>,
+    /// For every destination with this label; may be given more than once
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Only in this namespace
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<Slug>,
+    /// Only in these hours, such as "mon-fri 08:00-18:00 +01:00"
+    #[arg(long)]
+    hours: Option<Hours>,
+    /// Until when, such as 2026-12-31T18:00:00Z [default: for good]
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<Timestamp>,
+    /// Why
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+}
+
+impl Table for Grant {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("USER", "user"),
+        ("GROUP", "group"),
+        ("ROLE", "role"),
+        ("DESTINATION", "destination"),
+        ("LABELS", "labels"),
+        ("NAMESPACE", "namespace"),
+        ("HOURS", "hours"),
+        ("EXPIRES", "expires_at"),
+        ("FROM", "origin"),
+        ("ID", "id"),
+    ];
+}
+
+impl Command {
+    pub(crate) async fn run(self, cx: &Context) -> Result {
+        let api = cx.tenant()?;
+        match self {
+            Self::List { user, group, destination, paging } => {
+                let query =
+                    [("user", user.as_deref()), ("group", group.as_deref()), ("destination", destination.as_deref())];
+                api.show_list::<Grant>(&["grants"], &query, paging).await
+            }
+            Self::Show { id } => api.out.one(&api.get(&["grants", &id]).await?),
+            Self::Create(new) => {
+                let labels = (!new.labels.is_empty()).then(|| new.labels.into_iter().collect());
+                let body = GrantCreate {
+                    user: new.user,
+                    group: new.group,
+                    role: new.role,
+                    destination: new.destination,
+                    labels,
+                    namespace: new.namespace,
+                    hours: new.hours,
+                    expires_at: new.expires_at,
+                    reason: new.reason,
+                };
+                api.out.row::<Grant>(api.post(&["grants"], &body).await?)
+            }
+            Self::Delete { id } => {
+                api.delete(&["grants", &id]).await?;
+                api.out.say(&format!("{id} is taken"));
+                Ok(())
+            }
+        }
+    }
+}
