@@ -302,6 +302,8 @@ impl Client {
             StatusCode::UNAUTHORIZED if self.token.is_some() => {
                 Failure { unauthenticated: true, ..failure }.hint(format!("cairn login {}", self.server))
             }
+            // Nobody is told which: it would tell which accounts there are.
+            StatusCode::UNAUTHORIZED => failure.hint("the name or the password is wrong, or the account is disabled"),
             StatusCode::TOO_MANY_REQUESTS => failure.transient().hint("try again a little later"),
             status if status.is_server_error() => failure.transient(),
             _ => failure,

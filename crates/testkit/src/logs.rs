@@ -157,29 +157,41 @@ struct SuiteLog {
 #[derive(Debug, Default)]
 struct State {
     files: HashMap<String, File>,
-    needles: Vec<Needle>,
-    begins: Begins,
+    needles: Needles,
     leaks: Vec<Leak>,
 }
 
-/// The first two bytes of all needles.
-#[derive(Debug)]
-struct Begins(Vec<bool>);
+/// Bytes by which a needle is looked up: more than what `plant` begins its values with, and no more than the shortest form has.
+const BEGIN: usize = SECRET_BYTES_MIN;
 
-impl Default for Begins {
+/// What is searched for. Logs are long and this is not optimised code: two bytes rule out most places, twelve all but a few.
+#[derive(Debug)]
+struct Needles {
+    pairs: Vec<bool>,
+    by_begin: HashMap<[u8; BEGIN], Vec<Needle>>,
+}
+
+impl Default for Needles {
     fn default() -> Self {
-        Self(vec![false; 1 << 16])
+        Self { pairs: vec![false; 1 << 16], by_begin: HashMap::new() }
     }
 }
 
-impl Begins {
-    fn insert(&mut self, needle: &Needle) {
-        let begin = needle.bytes.first_chunk().expect("a needle is longer than two bytes");
-        self.0[usize::from(u16::from_be_bytes(*begin))] = true;
+impl Needles {
+    fn insert(&mut self, needle: Needle) {
+        let begin = *needle.bytes.first_chunk().expect("no form is shorter than what it is looked up by");
+        self.pairs[usize::from(u16::from_be_bytes([begin[0], begin[1]]))] = true;
+        self.by_begin.entry(begin).or_default().push(needle);
     }
 
-    fn contains(&self, begin: [u8; 2]) -> bool {
-        self.0[usize::from(u16::from_be_bytes(begin))]
+    /// Those that a text begins with.
+    fn at<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = &'a Needle> {
+        let begin = match text {
+            [first, second, ..] if self.pairs[usize::from(u16::from_be_bytes([*first, *second]))] => text.first_chunk(),
+            _ => None,
+        };
+        let near = begin.and_then(|begin| self.by_begin.get(begin));
+        near.into_iter().flatten().filter(|needle| text.starts_with(&needle.bytes))
     }
 }
 
@@ -218,10 +230,9 @@ impl SuiteLog {
             .write_all(lines.concat().as_bytes())
             .expect("the suite's log is writable");
         let mut state = self.state();
-        for needle in &fresh {
-            state.begins.insert(needle);
+        for needle in fresh {
+            state.needles.insert(needle);
         }
-        state.needles.extend(fresh);
     }
 
     fn tee(&self, name: &str, text: &[u8]) {
@@ -243,11 +254,8 @@ impl SuiteLog {
         let (mut leaks, mut line) = (Vec::new(), 1);
         for (at, byte) in text.iter().enumerate() {
             let rest = text.get(at..).unwrap_or_default();
-            // Most places are ruled out by their first two bytes: logs are long and this is not optimised code.
-            if rest.first_chunk().is_some_and(|begin| state.begins.contains(*begin)) {
-                let here = state.needles.iter().filter(|needle| rest.starts_with(&needle.bytes));
-                leaks.extend(here.map(|n| Leak { name: n.name.clone(), form: n.form, log: log.to_owned(), line }));
-            }
+            let here = state.needles.at(rest);
+            leaks.extend(here.map(|n| Leak { name: n.name.clone(), form: n.form, log: log.to_owned(), line }));
             line += usize::from(*byte == b'\n');
         }
         leaks

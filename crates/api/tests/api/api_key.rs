@@ -151,11 +151,15 @@ fn attack_14_every_refusal_costs_one_hash_and_a_good_key_one_per_process() {
             }
             fastest
         };
-        // The first use pays, the fastest of the later ones shows what it is without a hash.
+        // The first use pays, the fastest of the later ones shows what it is without a hash. Only what is fastest is compared: whatever else
+        // the machine does makes any single one slower.
         let remembered = fastest(secret(&good)).await;
-        let began = Instant::now();
-        crypto::password::spend_like(9);
-        let hash = began.elapsed();
+        let mut hash = Duration::MAX;
+        for _ in 0..4 {
+            let began = Instant::now();
+            crypto::password::spend_like(9);
+            hash = hash.min(began.elapsed());
+        }
         assert!(remembered < hash, "{remembered:?} {hash:?}");
         for key in
             [sum(&format!("sk_{}", "a".repeat(44))), other_secret(&secret(&good)), secret(&revoked), secret(&elsewhere)]

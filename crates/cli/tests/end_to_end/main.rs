@@ -88,7 +88,11 @@ fn a_password_can_come_from_the_standard_input_and_never_without_being_given() {
     let login = ["login", &url, "--user", "ann@example.com", "--trust", &fingerprint];
     world.run(&login).expect(2).says("--password-file");
     world.run_with(&[&login[..], &["--password-file", "-"]].concat(), NEW_PASSWORD, &[]).expect(0);
-    world.run_with(&[&login[..], &["--password-file", "-"]].concat(), "wrong", &[]).expect(1).says("request req_7");
+    world
+        .run_with(&[&login[..], &["--password-file", "-"]].concat(), "wrong", &[])
+        .expect(1)
+        .says("request req_7")
+        .says("the name or the password is wrong, or the account is disabled");
     world.run(&[&login[..], &["--password-file", "-", "--new-password-file", "-"]].concat()).expect(2);
     let password = world.file("password", NEW_PASSWORD);
     world

@@ -161,7 +161,7 @@ fn with_sessions(
                 }
                 PASSWORD => true,
                 NEW_PASSWORD => false,
-                _ => return Reply::problem(401, "unauthenticated", "the name or the password is wrong"),
+                _ => return Reply::problem(401, "unauthenticated", "sign in first"),
             };
             let session =
                 json!({"token": FIRST_TOKEN, "expires_at": "2026-11-22T11:00:00.000Z", "me": me(must_change)});
