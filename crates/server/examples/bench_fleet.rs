@@ -179,7 +179,8 @@ async fn bare() -> f64 {
         for _ in 0..CARRIED / MESSAGE {
             near.write_all(&message).await.unwrap();
         }
-        near.shutdown().await.unwrap();
+        // All was read when it was: the other side may be gone.
+        let _ = near.shutdown().await;
     });
     let (mut piece, mut came) = (vec![0; 64 * 1_024], 0);
     while came < CARRIED {
