@@ -375,6 +375,11 @@ impl Write<ops::AccessRequestApprove> {
                 message: "nobody approves their own request: ask somebody else".to_owned(),
             });
         }
+        // The tenant may allow less since it was asked.
+        let max_ms = policy(&mut self.tx, tenant).await?.request_ms_max;
+        if row.duration_ms > max_ms {
+            return Err(too_long(max_ms));
+        }
         let by = by.to_string();
         close(&mut self.tx, (tenant, id, now), RequestState::Approved, (&by, answer)).await?;
         let grant = NewGrant {

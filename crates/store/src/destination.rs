@@ -158,7 +158,7 @@ impl Write<ops::DestinationUpdate> {
                 )
                 .await?;
         }
-        if let Some(relay) = change.relay {
+        if let Some(relay) = change.relay.filter(|relay| *relay != before.relay) {
             let sql =
                 "SELECT 1 FROM fleet_unit WHERE tenant_id = $1 AND id = $2 AND kind = 'relay' AND revoked_at IS NULL";
             if self.tx.row(sql, args![tenant, relay.as_uuid()]).await?.is_none() {
@@ -166,7 +166,8 @@ impl Write<ops::DestinationUpdate> {
             }
             self.tx
                 .execute(
-                    "UPDATE destination SET relay_id = $3 WHERE tenant_id = $1 AND id = $2",
+                    // Where its proxy is, and by what it is known, was the other relay's word: nobody is sent there any more.
+                    "UPDATE destination SET relay_id = $3, authority = '', address = NULL WHERE tenant_id = $1 AND id = $2",
                     args![tenant, before.id, relay.as_uuid()],
                 )
                 .await?;
@@ -182,7 +183,8 @@ impl Write<ops::DestinationUpdate> {
 }
 
 impl Write<ops::DestinationDelete> {
-    /// Forgets a destination with the grants and requests that name it. A relay that is still there registers it anew, without any grant.
+    /// Forgets a destination with the grants and requests that name it. A relay that is still there registers it anew, with
+    /// its own labels: without the grants that named it, but grants by labels cover it again.
     pub async fn destination_delete(mut self, named: &str) -> Result<()> {
         let tenant = self.tenant();
         let row = find(&mut self.tx, tenant, named).await?;

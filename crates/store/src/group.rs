@@ -294,8 +294,10 @@ impl Write<ops::GroupMemberRemove> {
     }
 }
 
-/// Forgets what was granted to somebody who leaves the tenant, and their places in its groups: who comes back begins anew.
+/// Forgets what was granted to somebody who leaves the tenant, what they asked for and their places in its groups: who comes back begins anew.
 pub(crate) async fn forget_member(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<u64> {
     tx.execute("DELETE FROM access_group_member WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await?;
+    let waiting = "DELETE FROM access_request WHERE tenant_id = $1 AND user_id = $2 AND state = 'pending'";
+    tx.execute(waiting, args![tenant, user]).await?;
     tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await
 }

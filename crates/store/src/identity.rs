@@ -242,7 +242,8 @@ impl Store {
             let change = Change::to(Category::Authentication, "user", user.id).detail(detail);
             append_everywhere(&mut tx, ctx, Some(user.id), "identity_link", &change).await?;
         }
-        set_tokens(&mut tx, self, (provider.id, &proved.subject, user.id), &groups, proved.tokens.as_ref()).await?;
+        set_tokens(&mut tx, self, ctx, (provider.id, &proved.subject, user.id), &groups, proved.tokens.as_ref())
+            .await?;
         // What a restore suspended: the provider stands by them again.
         let confirmed = tx
             .execute(
@@ -348,7 +349,7 @@ impl Store {
             row.ok_or(Error::NotFound { what: "identity" })?.text(0)?
         };
         let tokens = tokens.unwrap_or(&due.tokens);
-        set_tokens(&mut tx, self, due.place(), &groups, Some(tokens)).await?;
+        set_tokens(&mut tx, self, ctx, due.place(), &groups, Some(tokens)).await?;
         federation::apply_roles(&mut tx, self, ctx, due.provider, due.user).await?;
         tx.commit().await
     }
@@ -357,7 +358,7 @@ impl Store {
     /// provider said so itself (`disable`), the account and all its keys are good for nothing.
     pub async fn identity_lost(&self, ctx: &OpCtx, due: &DueIdentity, reason: &str, disable: bool) -> Result<()> {
         let mut tx = self.db().write().await?;
-        set_tokens(&mut tx, self, due.place(), "[]", None).await?;
+        set_tokens(&mut tx, self, ctx, due.place(), "[]", None).await?;
         if disable {
             federation::disable(&mut tx, self, ctx, due.provider, due.user, reason).await?;
         } else {
@@ -389,11 +390,19 @@ impl Store {
 async fn set_tokens(
     tx: &mut Tx,
     store: &Store,
+    ctx: &OpCtx,
     (provider, subject, user): (ProviderId, &str, UserId),
     groups: &str,
     tokens: Option<&Secret>,
 ) -> Result<()> {
     let now = store.clock().now();
+    let find = "SELECT groups FROM identity WHERE provider_id = $1 AND subject = $2";
+    let before = tx.row(find, args![provider, subject]).await?.map(|row| row.text(0)).transpose()?;
+    if before.is_some_and(|before| before != groups) {
+        // They may feed groups to which access is granted: without a record nobody would judge what is open (ADR 0043).
+        let change = Change::to(Category::User, "user", user).detail(json!({"provider": provider}));
+        append_everywhere(tx, ctx, Some(user), "identity_groups", &change).await?;
+    }
     if let Some(tokens) = tokens {
         let sealed = seal(tx, store, (provider, subject, user), tokens).await?;
         tx.execute(

@@ -132,6 +132,10 @@ pub(crate) async fn member_insert(
             args![tenant, user, role.as_str(), now],
         )
         .await?;
+    if added == 1 {
+        // A provider may have taken them out before, and left what was granted to them.
+        crate::group::forget_member(tx, tenant, user).await?;
+    }
     Ok(added == 1)
 }
 

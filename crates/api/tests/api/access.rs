@@ -91,8 +91,13 @@ impl World {
 }
 
 async fn register(world: &World, relay: &mut Machine, name: &str) -> Answer {
+    register_at(world, relay, name, None).await
+}
+
+async fn register_at(world: &World, relay: &mut Machine, name: &str, address: Option<&str>) -> Answer {
     let body = json!({
-        "name": name, "kind": "kubernetes", "authority": "", "namespaces": ["shop", "pay"], "roles": ["view", "edit"], "version": "1.0.0",
+        "name": name, "kind": "kubernetes", "authority": "", "address": address, "namespaces": ["shop", "pay"], "roles": ["view", "edit"],
+        "version": "1.0.0",
     });
     let path = format!("/api/v1/relays/{}/destinations", relay.id);
     let request = relay.request(world, "POST", &path, &body.to_string(), |_| ());
@@ -203,6 +208,10 @@ fn a_token_ends_with_its_grant_its_hours_and_its_session() {
             .await;
         let closes = token(&world, &analyst(), "prod", json!({})).await.is(201).json["expires_at"].clone();
         assert_eq!(closes, json!("2026-01-01T00:03:00.000Z"));
+        let ends = world.clock.now().plus_millis(30_000);
+        let permit = world.as_member::<member_ops::DestinationTokenCreate>(world.a, &analyst());
+        let made = world.store.destination_token_create(permit, "prod", None, ends).await.unwrap();
+        assert_eq!(made.expires_at, ends);
         world.clock.advance(Duration::from_secs(90));
         token(&world, &analyst(), "prod", json!({})).await.is(404);
     });
@@ -280,10 +289,13 @@ fn who_leaves_a_tenant_and_comes_back_begins_anew() {
         grant(&world, json!({"group": "devs", "role": "view", "destination": "prod"})).await;
         grant(&world, json!({"user": email, "role": "edit", "destination": "prod"})).await;
         token(&world, email, "prod", json!({"role": "edit"})).await.is(201);
+        let asked = json!({"destination": "prod", "role": "admin", "duration_s": 600, "reason": "why not"});
+        let asked = world.by(email, "POST", &format!("{T}/access-requests"), Some(asked)).await.is(201).id();
         world.by(&admin(), "DELETE", &format!("{T}/members/{user}"), None).await.is(204);
         token(&world, email, "prod", json!({"role": "edit"})).await.is(404);
         world.join(&admin(), &format!("{T}/members"), email, "read-only").await;
         token(&world, email, "prod", json!({})).await.is(404);
+        world.by(&admin(), "POST", &format!("{T}/access-requests/{asked}/approve"), Some(json!({}))).await.is(404);
     });
 }
 
@@ -331,15 +343,24 @@ fn access_is_asked_for_with_a_reason_and_approved_by_somebody_else_who_is_a_pers
         world.clock.advance(Duration::from_mins(10));
         token(&world, &analyst(), "prod", json!({})).await.is(404);
 
+        // What the tenant allows is judged when it is granted, too.
+        let id = world.by(&analyst(), "POST", &requests, ask(7_200, "a long night")).await.is(201).id();
+        let policy = json!({"request_s_max": 3_600});
+        world.by(&admin(), "PUT", &format!("{T}/access-policy"), Some(policy)).await.is(200);
+        world.by(&admin(), "POST", &path(&id, "approve"), Some(json!({}))).await.is(400).says("3600 s");
+        world.by(&admin(), "POST", &path(&id, "deny"), Some(json!({}))).await.is(200);
+
+        world.later();
         let id = world.by(&analyst(), "POST", &requests, ask(600, "again")).await.is(201).id();
         world.by(&holder(Role::Auditor, 'a'), "POST", &path(&id, "withdraw"), None).await.is(404);
         world.by(&analyst(), "POST", &path(&id, "withdraw"), None).await.is(204);
+        world.later();
         let id = world.by(&analyst(), "POST", &requests, ask(600, "once more")).await.is(201).id();
         world.by(&admin(), "POST", &path(&id, "deny"), Some(json!({"answer": "no"}))).await.is(200);
         let mine = world.by(&analyst(), "GET", &format!("{requests}/mine"), None).await.is(200);
         let states: Vec<_> =
             mine.json["items"].as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
-        assert_eq!(states, ["denied", "withdrawn", "approved"]);
+        assert_eq!(states, ["denied", "withdrawn", "denied", "approved"]);
     });
 }
 
@@ -407,7 +428,8 @@ fn attack_22_a_relay_speaks_of_its_own_destinations_only() {
         let mut agent = Machine::enrolled(&world, world.a, FleetKind::Agent).await;
         let mut foreign = Machine::enrolled(&world, world.b, FleetKind::Relay).await;
         let id = register(&world, &mut first, "prod").await.is(200).id();
-        assert_eq!(register(&world, &mut first, "prod").await.is(200).id(), id);
+        let direct = Some("first.example.com:6443");
+        assert_eq!(register_at(&world, &mut first, "prod", direct).await.is(200).id(), id);
         let taken = register(&world, &mut second, "prod").await.is(409);
         taken.says("another relay");
         let audit = format!("{T}/audit?action=destination_register&outcome=deny");
@@ -431,7 +453,12 @@ fn attack_22_a_relay_speaks_of_its_own_destinations_only() {
         // An administrator may give it to another relay, which registers it from then on.
         let path = format!("{T}/destinations/prod");
         world.by(&admin(), "PATCH", &path, Some(json!({"relay": foreign.id}))).await.is(400);
+        world.by(&admin(), "PATCH", &path, Some(json!({"relay": first.id}))).await.is(200);
+        assert_eq!(world.by(&admin(), "GET", &path, None).await.is(200).json["address"].as_str(), direct);
         world.by(&admin(), "PATCH", &path, Some(json!({"relay": second.id}))).await.is(200);
+        // Nobody is sent to where the first one said that it is.
+        let moved = world.by(&admin(), "GET", &path, None).await.is(200);
+        assert!(moved.json["address"].is_null(), "{}", moved.text);
         assert_eq!(register(&world, &mut second, "prod").await.is(200).id(), id);
         register(&world, &mut first, "prod").await.is(409);
     });

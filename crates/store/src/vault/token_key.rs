@@ -2,7 +2,7 @@
 //!
 //! A new key is published at once and signs after [`LEAD_MS`], when every verifier has heard of it. The one before then loses its private half
 //! and stays published for [`KEEP_MS`], until the last token that it signed has long expired. A key that somebody else may have is withdrawn
-//! instead: it is gone at once, with every token that it signed.
+//! instead: it is published no more, and what it signed is refused by every verifier that has read the keys since.
 
 use access::ops;
 use crypto::es512::{PublicKey, SigningKey};

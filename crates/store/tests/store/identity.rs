@@ -132,3 +132,32 @@ async fn tokens_that_were_moved_to_another_identity_or_provider_are_sent_nowhere
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_that_a_provider_changes_are_in_the_log_and_noticed_where_access_may_rest_on_them() {
+    each_engine(async |world| {
+        let a = world.tenant("a").await;
+        let (corp, _) = provider(world, a, "corp").await;
+        sign_in(world, &corp, "ann").await;
+        let (ctx, tenants) =
+            (OpCtx::system_platform("test", world.clock.clone(), world.rng.clone()), BTreeSet::from([a]));
+        let mut changes = world.another_server().await.access_changes();
+        assert_eq!(changes.next(&tenants).await, tenants, "the first look");
+        let confirmed = async |groups: &[&str]| {
+            let ann = due(&world.store).await.unwrap();
+            let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            world.store.identity_confirmed(&ctx, &ann, Some(&groups), None).await.unwrap();
+        };
+        // The role stays as it is: the log grows by what may feed a group of the tenant.
+        confirmed(&["staff", "dev team"]).await;
+        let noticed = tokio::time::timeout(std::time::Duration::from_mins(1), changes.next(&tenants)).await;
+        assert_eq!(noticed.ok(), Some(tenants.clone()));
+        let tenant = world.literal(a.as_uuid().as_u128());
+        let sql = &format!("SELECT action FROM audit_record WHERE action = 'identity_groups' AND tenant_id = {tenant}");
+        let records = world.raw(a, sql).await.unwrap().matches("identity_groups").count();
+        confirmed(&["staff", "dev team"]).await;
+        assert_eq!(world.raw(a, sql).await.unwrap().matches("identity_groups").count(), records, "nothing changed");
+        assert_eq!(records, 1);
+    })
+    .await;
+}
