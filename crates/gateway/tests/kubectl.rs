@@ -262,3 +262,23 @@ fn the_service_accounts_token_is_read_again_when_it_rotates() {
     let seen = world.api.seen();
     assert_eq!(seen.last().unwrap().header("authorization"), ["Bearer rotated"]);
 }
+
+#[tokio::test]
+async fn a_call_whose_client_goes_away_before_an_answer_is_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    // It takes connections and never says a word.
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (authority, ..) = testkit::kube::certificates();
+    let (proxy, written) = world::proxy(&mute.local_addr().unwrap().to_string(), &authority, folder.path());
+    let (mut client, server) = tokio::io::duplex(4_096);
+    let serving = tokio::spawn(proxy.serve(server, tokio_util::sync::CancellationToken::new()));
+    let request =
+        b"DELETE /api/v1/namespaces/a/pods/web HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ann.edit\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut client, request).await.unwrap();
+    let _held = mute.accept().await.unwrap();
+    drop(client);
+    serving.await.unwrap();
+    let events = written.0.lock().unwrap();
+    let told: Vec<_> = events.iter().map(|event| (&*event.verb, &*event.name, event.phase, event.status)).collect();
+    assert_eq!(told, [("delete", "web", Phase::Done, 0)]);
+}

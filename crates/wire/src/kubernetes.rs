@@ -56,7 +56,7 @@ pub struct AccessEvent {
     pub upgraded: bool,
     /// How far it is.
     pub phase: Phase,
-    /// The answer's status.
+    /// The answer's status; 0 where the client went away before there was one.
     pub status: u16,
     /// How long it took so far, in milliseconds.
     pub duration_ms: u64,

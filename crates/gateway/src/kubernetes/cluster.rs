@@ -148,7 +148,9 @@ impl Cluster {
     fn idle(&self) -> Option<Sender> {
         let mut idle = lock(&self.idle);
         idle.retain(|(since, sender)| since.elapsed() < IDLE && !sender.is_closed());
-        idle.pop().map(|(_, sender)| sender)
+        // One whose request before is still on its way would wait for somebody else's client.
+        let at = idle.iter().rposition(|(_, sender)| sender.is_ready())?;
+        Some(idle.remove(at).1)
     }
 
     /// Takes a connection back whose answer was read to its end.

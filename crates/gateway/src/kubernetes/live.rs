@@ -1,7 +1,8 @@
 //! The tokens that are in use, and what is open under each, so that it can be cut.
 //!
-//! A token is verified once and remembered by its digest until it ends: a signature over P-521 costs more than the rest of a request. What is
-//! open may outlive its token, as with any API server, and stays here so that it can be cut.
+//! Whether a token is good is asked of its verifier each time, which remembers what it verified (a signature over P-521 costs more than the rest
+//! of a request) and forgets it when keys are withdrawn. What is open may outlive its token, as with any API server, and stays here so that it
+//! can be cut.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -102,11 +103,7 @@ impl Live {
     /// Lets a request in under its token.
     pub fn enter(&self, admit: &dyn Admit, token: &str, now: Timestamp) -> Result<Place, Refusal> {
         let digest = crypto::sha256(token.as_bytes());
-        let known = self.tokens().get(&digest).filter(|known| now < known.admission.expires).cloned();
-        let token = match known {
-            Some(known) => known,
-            None => self.learn(digest, admit.admit(token, now)?, now)?,
-        };
+        let token = self.learn(digest, admit.admit(token, now)?, now)?;
         if let Some(refusal) = token.refusal() {
             return Err(refusal);
         }
@@ -119,23 +116,24 @@ impl Live {
 
     fn learn(&self, digest: Digest, admission: Admission, now: Timestamp) -> Result<Arc<Token>, Refusal> {
         let mut tokens = self.tokens();
+        if let Some(known) = tokens.get(&digest) {
+            return Ok(Arc::clone(known));
+        }
         if tokens.len() >= TOKENS_MAX {
             tokens.retain(|_, token| token.open() > 0 || now < token.admission.expires);
         }
         if tokens.len() >= TOKENS_MAX {
             return Err(Refusal::Unavailable("too many tokens are in use here: try again in a minute".to_owned()));
         }
-        // Another request may have been faster, or the token is used within the leeway after its end: one entry holds everything that is open.
-        let token = tokens.entry(digest).or_insert_with(|| {
-            Arc::new(Token {
-                admission,
-                cut: CancellationToken::new(),
-                why: OnceLock::new(),
-                open: AtomicUsize::new(0),
-                confirmed: OnceCell::new(),
-            })
+        let token = Arc::new(Token {
+            admission,
+            cut: CancellationToken::new(),
+            why: OnceLock::new(),
+            open: AtomicUsize::new(0),
+            confirmed: OnceCell::new(),
         });
-        Ok(Arc::clone(token))
+        tokens.insert(digest, Arc::clone(&token));
+        Ok(token)
     }
 
     /// Every token that is in use or may be used again.
@@ -183,14 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_verified_once_and_not_a_moment_after_its_end() {
+    fn a_token_is_judged_each_time_and_is_one_place_for_what_is_open_under_it() {
         let (live, admit) = (Live::default(), Counting(AtomicU32::new(0)));
         let first = live.enter(&admit, "a", at(1)).unwrap();
         drop(live.enter(&admit, "a", at(999)).unwrap());
-        assert_eq!((admit.0.load(Ordering::SeqCst), first.token().open()), (1, 1));
+        assert_eq!((admit.0.load(Ordering::SeqCst), first.token().open(), live.all().len()), (2, 1, 1));
         drop(live.enter(&admit, "b", at(2)).unwrap());
-        assert_eq!(admit.0.load(Ordering::SeqCst), 2, "another token is another's");
-        assert!(live.enter(&admit, "a", at(1_000)).is_err(), "what was remembered ends with the token");
+        assert_eq!(live.all().len(), 2, "another token is another's");
+        assert!(live.enter(&admit, "a", at(1_000)).is_err(), "what the verifier refuses is refused, whatever is open");
         live.forget(at(1_000));
         assert_eq!(live.all().len(), 1, "what is open stays");
         drop(first);

@@ -220,16 +220,29 @@ struct Story {
 
 impl Story {
     fn tell(&mut self, phase: Phase, status: u16, reason: Option<&str>) {
-        let Some(event) = &mut self.event else { return };
+        let Some(mut event) = self.event.take() else { return };
         event.status = status;
         let duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let reason = reason.map(str::to_owned);
-        self.proxy.record.record(AccessEvent { phase, status, duration_ms, reason, ..event.clone() });
+        self.proxy.record.record(AccessEvent { phase, duration_ms, reason, ..event.clone() });
+        // Only what has begun has an end that is still to be told.
+        if phase == Phase::Began {
+            self.event = Some(event);
+        }
     }
 
     fn take(&mut self) -> Self {
         let event = self.event.take();
         Self { proxy: Arc::clone(&self.proxy), began: self.began, event, is_resource: self.is_resource }
+    }
+}
+
+impl Drop for Story {
+    /// Whose client went away before there was an answer is told as well: what was sent on may have been done.
+    fn drop(&mut self) {
+        let status = self.event.as_ref().map_or(0, |event| event.status);
+        let phase = if status == 0 { Phase::Done } else { Phase::Ended };
+        self.tell(phase, status, Some("it was broken off"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! A proxy in front of the double, and `kubectl` with a token for it.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ impl Confirm for Nobody {
 }
 
 #[derive(Default)]
-struct Written(Mutex<Vec<AccessEvent>>);
+pub(crate) struct Written(pub(crate) Mutex<Vec<AccessEvent>>);
 
 impl Record for Written {
     fn check(&self) -> Result<(), Refusal> {
@@ -71,26 +72,32 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
+/// A proxy in front of what has this address and is known by this authority, and what it writes down.
+pub(crate) fn proxy(address: &str, authority: &str, folder: &Path) -> (Arc<Proxy>, Arc<Written>) {
+    crypto::tls::install();
+    std::fs::write(folder.join("token"), "the-service-account\n").unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificates(authority).remove(0)).unwrap();
+    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let written = Arc::new(Written::default());
+    let proxy = Arc::new(Proxy {
+        cluster: Cluster::new(address, Arc::new(tls), TokenFile::new(folder.join("token"))).unwrap(),
+        admit: Box::new(Plain),
+        confirm: Box::new(Nobody),
+        record: Arc::clone(&written) as Arc<dyn Record>,
+        live: Arc::new(Live::default()),
+        clock: Arc::new(TestClock::at(Timestamp::from_millis(1_000))),
+        rng: Arc::new(TestRng::seeded(1)),
+    });
+    (proxy, written)
+}
+
 impl World {
     pub(crate) fn start() -> Self {
-        crypto::tls::install();
         let api = KubeApi::start("the-service-account");
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("token"), "the-service-account\n").unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificates(&api.authority).remove(0)).unwrap();
-        let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let token = TokenFile::new(folder.path().join("token"));
-        let (live, written) = (Arc::new(Live::default()), Arc::new(Written::default()));
-        let proxy = Arc::new(Proxy {
-            cluster: Cluster::new(&api.address(), Arc::new(tls), token).unwrap(),
-            admit: Box::new(Plain),
-            confirm: Box::new(Nobody),
-            record: Arc::clone(&written) as Arc<dyn Record>,
-            live: Arc::clone(&live),
-            clock: Arc::new(TestClock::at(Timestamp::from_millis(1_000))),
-            rng: Arc::new(TestRng::seeded(1)),
-        });
+        let (proxy, written) = proxy(&api.address(), &api.authority, folder.path());
+        let live = Arc::clone(&proxy.live);
         let (authority, certificate, key) = testkit::kube::certificates();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let tls = rustls::ServerConfig::builder().with_no_client_auth();
