@@ -109,12 +109,16 @@ fn merge(config: &mut Doc, prefix: &str, wanted: &[Wanted], command: &str) -> Re
         set(cluster, "server", Some(text(&one.server)));
         set(cluster, "certificate-authority-data", one.authority.as_ref().map(text));
         let user = entry(config, "users", "user", &one.name)?;
-        let exec = Doc::Map(vec![
-            ("apiVersion".to_owned(), text("client.authentication.k8s.io/v1")),
-            ("command".to_owned(), text(command)),
-            ("args".to_owned(), Doc::List(one.arguments.iter().map(text).collect())),
-            ("interactiveMode".to_owned(), text("Never")),
-        ]);
+        let mut exec =
+            user.field("exec").filter(|old| matches!(old, Doc::Map(_))).cloned().unwrap_or(Doc::Map(Vec::new()));
+        for (name, value) in [
+            ("apiVersion", text("client.authentication.k8s.io/v1")),
+            ("command", text(command)),
+            ("args", Doc::List(one.arguments.iter().map(text).collect())),
+            ("interactiveMode", text("Never")),
+        ] {
+            set(&mut exec, name, Some(value));
+        }
         set(user, "exec", Some(exec));
         let context = entry(config, "contexts", "context", &one.name)?;
         set(context, "cluster", Some(text(&one.cluster)));
@@ -130,11 +134,10 @@ fn merge(config: &mut Doc, prefix: &str, wanted: &[Wanted], command: &str) -> Re
     Ok(())
 }
 
-/// The file that `kubectl` changes: the first of `KUBECONFIG`, else `~/.kube/config`. A link is followed, so that it stays one.
+/// The file that `kubectl` changes: the first of `KUBECONFIG`, else `~/.kube/config`.
 fn path(cx: &Context) -> Result<PathBuf> {
     let path = cx.environment.kubeconfig.clone();
-    let path = path.ok_or_else(|| Failure::new("there is no home directory").hint("set KUBECONFIG to a file"))?;
-    Ok(path.canonicalize().unwrap_or(path))
+    path.ok_or_else(|| Failure::new("there is no home directory").hint("set KUBECONFIG to a file"))
 }
 
 /// The lock that `kubectl` takes: a file beside the other one, which is there while somebody changes it.
@@ -175,6 +178,8 @@ fn update(path: &Path, change: impl FnOnce(&mut Doc) -> Result) -> Result {
         made.map_err(|e| Failure::file("make", folder, e))?;
     }
     let _lock = Lock::take(path)?;
+    // The lock is at the name that `kubectl` knows, the change where a link leads: so that it stays one.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let before = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),

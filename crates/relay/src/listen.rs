@@ -6,7 +6,7 @@
 //! - no TLS ends here, so nothing of what passes can be read, changed or made up: agents verify the server, and prove to it who they are;
 //! - whatever comes leads to the relay's own server and to nowhere else, by the relay's own way;
 //! - connections, their bytes and their silence are bounded; who does not begin with TLS is sent away before the server is dialed;
-//! - a relay that is let in no more serves nobody.
+//! - a relay that is let in no more takes no new connection.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

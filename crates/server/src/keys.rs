@@ -325,7 +325,11 @@ pub(crate) async fn rotate(config: &Config, stores: &Stores, what: Rotate) -> an
     if what.tokens {
         let permit = ctx.authorize_platform::<ops::SigningKeyRotate>()?;
         let key = store.write_platform(permit).await?.token_key_rotate(what.withdraw).await?;
-        let when = if what.withdraw { "now on; what was signed before is refused" } else { "ten minutes from now on" };
+        let when = if what.withdraw {
+            "now on; what was signed before is refused within six minutes"
+        } else {
+            "ten minutes from now on"
+        };
         say(&format!("destination tokens are signed with the key {} from {when}", key.kid()));
     }
     if what.data || what.tenant.is_some() || !(what.master || what.evidence || what.tokens) {

@@ -153,3 +153,33 @@ fn who_changes_the_file_has_it_alone() {
     let config: Doc = serde_saphyr::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(config.items("clusters").len(), 8);
 }
+
+#[test]
+fn a_link_stays_one_and_the_lock_is_where_kubectl_looks() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link) = (dir.path().join("dotfiles"), dir.path().join("config"));
+    std::fs::write(&file, THEIRS).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let locked = |config: &mut Doc| {
+        assert!(dir.path().join("config.lock").exists() && !dir.path().join("dotfiles.lock").exists());
+        set(config, "current-context", Some(text("other")));
+        Ok(())
+    };
+    update(&link, locked).unwrap();
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert!(std::fs::read_to_string(&file).unwrap().contains("other"));
+}
+
+#[test]
+fn what_somebody_added_to_how_a_token_is_asked_for_stays() {
+    let mut config: Doc = serde_saphyr::from_str(THEIRS).unwrap();
+    let wanted = [one("prod", "view", None)];
+    merge(&mut config, PREFIX, &wanted, "/usr/bin/cairn").unwrap();
+    let user = entry(&mut config, "users", "user", &wanted[0].name).unwrap();
+    let mut exec = user.field("exec").unwrap().clone();
+    set(&mut exec, "env", Some(Doc::List(vec![text("theirs")])));
+    set(user, "exec", Some(exec.clone()));
+    merge(&mut config, PREFIX, &wanted, "/usr/local/bin/cairn").unwrap();
+    set(&mut exec, "command", Some(text("/usr/local/bin/cairn")));
+    assert_eq!(entry(&mut config, "users", "user", &wanted[0].name).unwrap().field("exec"), Some(&exec));
+}
