@@ -58,6 +58,9 @@ own_operations! {
     SessionsEnd "sessions_end" Write;
     SessionProve "session_prove" Write;
     PasskeyAsk "passkey_ask" Read;
+    DeviceShow "device_show" Read;
+    DeviceApprove "device_approve" Write fresh;
+    DeviceDeny "device_deny" Write;
     FactorList "factor_list" Read;
     TotpCreate "totp_create" Write fresh;
     TotpConfirm "totp_confirm" Write fresh;

@@ -1,6 +1,6 @@
 //! Signing in on another device (in the shape of RFC 8628): the device asks and polls, a person approves on a page of this server.
 //!
-//! The page is plain HTML without any script or style, so that the content security policy of every other answer holds here too. There is
+//! The console has a page for it. Where there is no console, the page is plain HTML without any script or style, so that the content security policy of every other answer holds here too. There is
 //! no cookie: the session that approves was made on the page, by the same sign-in as any other, and goes from the first form to the second
 //! inside it.
 //!
@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
+use access::{OwnOperation, OwnPermit, own};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
@@ -24,12 +25,14 @@ use crypto::device;
 use domain::{DeviceLoginId, Error, Timestamp};
 use serde::Deserialize;
 use store::{DEVICE_INTERVAL_MS, DEVICE_LOGIN_MS, DeviceLoginRow, DevicePoll, NewDeviceLogin};
-use wire::cli_session::{CliSessionCreated, DeviceCodeCreate, DeviceCodeCreated, DeviceTokenCreate};
+use wire::cli_session::{
+    CliSessionCreated, DeviceCodeCreate, DeviceCodeCreated, DeviceLogin, DeviceShow, DeviceTokenCreate,
+};
 use wire::session::{SecondStep, SessionCreate, SessionCreated};
 
 use crate::caller::Caller;
 use crate::cli_session;
-use crate::page::Body;
+use crate::page::{self, Body, Path};
 use crate::problem::{self, Answer, Failure};
 use crate::second_step;
 use crate::session::{self, SignedIn, Visitor};
@@ -124,6 +127,68 @@ pub(crate) async fn device_token_create(
     }
 }
 
+/// For whoever has a session of their own in a browser. A stolen one of the command line would renew itself for ever.
+async fn permit<O: OwnOperation>(state: &ApiState, caller: &Caller) -> Answer<OwnPermit<O>> {
+    let permit = caller.own_permit::<O>().await?;
+    caller.may_work()?;
+    if caller.is_cli() {
+        state.store.record_denial(caller.ctx(), None, O::NAME).await?;
+        return Err(Error::Forbidden { message: "sign in on a page of the server to approve".to_owned() }.into());
+    }
+    Ok(permit)
+}
+
+/// Looks for the sign-in that waits under a code, which a person reads on the device. Wrong codes are counted: 429 after a few.
+#[utoipa::path(post, path = "/api/v1/me/device-logins", tag = "sessions", request_body = DeviceShow,
+    responses((status = 200, description = "what asks, and from where", body = DeviceLogin)))]
+pub(crate) async fn device_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Body(body): Body<DeviceShow>,
+) -> Answer<Json<DeviceLogin>> {
+    let permit = permit::<own::DeviceShow>(&state, &caller).await?;
+    let (who, now) = (permit.user().to_string(), state.store.clock().now());
+    if state.guesses.are_used_up(&who, now) {
+        return Err(Error::Throttled { wait_s: u64::try_from(GUESSES_MS / 1_000).unwrap_or_default() }.into());
+    }
+    let found = match device::user_code_hash(&body.user_code) {
+        Some(hash) => state.store.device_show(permit, hash).await?,
+        None => None,
+    };
+    let Some(waiting) = found else {
+        state.guesses.note(&who, now);
+        return Err(Error::NotFound { what: "sign-in" }.into());
+    };
+    let DeviceLoginRow { id, client, ip, created_at } = waiting;
+    Ok(Json(DeviceLogin { id: id.to_string(), client, ip, created_at }))
+}
+
+/// Approves it: the device gets a session of the command line, as this session's user.
+#[utoipa::path(post, path = "/api/v1/me/device-logins/{device_login}/approve", tag = "sessions",
+    params(("device_login" = String, Path, description = "its id")), responses((status = 204, description = "approved")))]
+pub(crate) async fn device_approve(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let permit = permit::<own::DeviceApprove>(&state, &caller).await?;
+    state.store.device_approve(permit, page::id(&id, "sign-in")?, false).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Denies it: the device gets nothing.
+#[utoipa::path(post, path = "/api/v1/me/device-logins/{device_login}/deny", tag = "sessions",
+    params(("device_login" = String, Path, description = "its id")), responses((status = 204, description = "denied")))]
+pub(crate) async fn device_deny(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<StatusCode> {
+    let permit = permit::<own::DeviceDeny>(&state, &caller).await?;
+    state.store.device_deny(permit, page::id(&id, "sign-in")?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The pages, which are no part of the API.
 pub(crate) fn pages(router: Router<ApiState>) -> Router<ApiState> {
     router.route(PAGE, get(page_show).post(page_submit))
@@ -206,9 +271,9 @@ fn told(status: StatusCode, text: &str) -> Response {
     html(status, &format!("<p>{}</p>\n<p><a href=\"{PAGE}\">Another code</a></p>\n", escaped(text)))
 }
 
-/// The form for a code.
-async fn page_show() -> Response {
-    ask(StatusCode::OK, None, "")
+/// The form for a code: the console's, or this one where there is no console.
+async fn page_show(State(state): State<ApiState>, headers: HeaderMap) -> Response {
+    state.settings.console.document(&headers).unwrap_or_else(|| ask(StatusCode::OK, None, ""))
 }
 
 /// Whether a browser sent the form from a page of this server: by what browsers say since 2020, else by where it comes from. What says
@@ -304,7 +369,7 @@ async fn signed_in(state: &ApiState, visitor: &Visitor, fields: Fields) -> Resul
     let caller = Caller::of(state, &signed_in.token, visitor.request, visitor.ip).await?;
     let waiting = match (caller.may_work(), device::user_code_hash(&user_code)) {
         (Err(error), _) => Err(error),
-        (Ok(()), Some(hash)) => state.store.device_login_find(hash).await,
+        (Ok(()), Some(hash)) => state.store.device_show(caller.own_permit().await?, hash).await,
         (Ok(()), None) => Ok(None),
     };
     match waiting {
@@ -331,16 +396,15 @@ async fn decided(state: &ApiState, visitor: &Visitor, fields: Fields) -> Result<
         }
         other => other?,
     };
-    caller.may_work()?;
-    caller.session()?;
-    if caller.is_cli() {
-        // Else a stolen one would renew itself for ever.
-        return Err(Error::Forbidden { message: "sign in on this page to approve".to_owned() }.into());
-    }
     let gone =
         || Ok(told(StatusCode::NOT_FOUND, "This sign-in does not wait any more. Begin again on the command line."));
     let Ok(id) = fields.login.parse::<DeviceLoginId>() else { return gone() };
-    match state.store.device_login_decide(caller.ctx(), id, approve).await {
+    let done = if approve {
+        state.store.device_approve(permit(state, &caller).await?, id, true).await
+    } else {
+        state.store.device_deny(permit(state, &caller).await?, id).await
+    };
+    match done {
         Err(Error::NotFound { .. }) => gone(),
         Err(error) => Err(error.into()),
         // The session that approved lives until the device has fetched its own.

@@ -16,6 +16,7 @@ mod api_key;
 mod audit;
 mod caller;
 mod cli_session;
+mod console;
 mod control;
 mod cookie;
 mod coverage;
@@ -73,6 +74,7 @@ use utoipa_axum::routes;
 
 pub use admission::{Admission, Admitted};
 pub use audit::audit_document;
+pub use console::{Asset, Console};
 pub use finding::finding_document;
 pub use layers::refusal;
 pub use login::recheck;
@@ -144,6 +146,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(cli_session::cli_session_create))
         .routes(routes!(device::device_code_create))
         .routes(routes!(device::device_token_create))
+        .routes(routes!(device::device_show))
+        .routes(routes!(device::device_approve))
+        .routes(routes!(device::device_deny))
         .routes(routes!(session::password_change))
         .routes(routes!(tenant::tenant_list, tenant::tenant_create))
         .routes(routes!(tenant::tenant_delete))
@@ -297,6 +302,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
-    let router = device::pages(router).merge(scim::routes());
+    let router = console::pages(device::pages(router)).merge(scim::routes());
     layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use transport::WebClient;
 
 use crate::api_key::Keys;
+use crate::console::Console;
 use crate::device::Guesses;
 use crate::fleet_memory::Fleet;
 use crate::oidc::Oidc;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub reports_per_min: u32,
     /// Where browsers and identity providers reach this server: `https://` and the host, no slash at its end.
     pub public_url: String,
+    /// The web console; default none.
+    pub console: Console,
 }
 
 impl Default for Settings {
@@ -65,6 +68,7 @@ impl Default for Settings {
             requests_per_address: 128,
             reports_per_min: 120,
             public_url: String::new(),
+            console: Console::default(),
         }
     }
 }

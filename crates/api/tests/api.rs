@@ -19,6 +19,8 @@ mod arrange;
 mod authorization;
 #[path = "api/cli_session.rs"]
 mod cli_session;
+#[path = "api/console.rs"]
+mod console;
 #[path = "api/cookie.rs"]
 mod cookie;
 #[path = "api/document.rs"]

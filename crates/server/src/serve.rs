@@ -97,6 +97,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         request_ms: config.server.request_s.saturating_mul(1_000),
         reports_per_min: config.discovery.reports_per_min,
         public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
+        console: console(),
         ..api::Settings::default()
     };
     let place = format!("{}:{}", signer.host(), address.port());
@@ -184,6 +185,12 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
 }
 
 /// A relay's session is kept for as long as a lease, after which its tasks are given to somebody else anyway.
+/// The web console that was built into this binary.
+fn console() -> api::Console {
+    let asset = |file: &console::File| api::Asset { name: file.name, bytes: file.bytes, brotli: file.brotli };
+    api::Console::new(console::FILES.iter().map(asset))
+}
+
 fn relay_settings(lease_s: u32) -> gateway::HubSettings {
     gateway::HubSettings { resume: Duration::from_secs(lease_s.into()), ..gateway::HubSettings::default() }
 }

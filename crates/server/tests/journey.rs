@@ -20,6 +20,8 @@ mod agent_relay;
 mod audit_log;
 #[path = "journey/backup.rs"]
 mod backup;
+#[path = "journey/console.rs"]
+mod console;
 #[path = "journey/fips.rs"]
 mod fips;
 #[path = "journey/first_minute.rs"]

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use access::{Actor, OpCtx};
+use access::{OwnOperation, OwnPermit, own};
 use domain::{DeviceLoginId, Digest, DisplayName, Error, RequestId, Result, SessionId, Timestamp};
 use serde_json::json;
 
@@ -15,8 +15,7 @@ use crate::Store;
 use crate::audit::{Category, Change};
 use crate::cli_session::{self, NewCliSession};
 use crate::db::args;
-use crate::session::LiveSession;
-use crate::user::append_everywhere;
+use crate::session::{LiveSession, own_commit};
 
 /// How long a sign-in waits to be approved and fetched: 10 minutes.
 pub const DEVICE_LOGIN_MS: i64 = 600_000;
@@ -27,6 +26,11 @@ const SLOW_DOWN_MS: i64 = 5_000;
 /// Most that wait at a time, in all and from one address.
 const WAITING_MAX: i64 = 1_000;
 const WAITING_PER_ADDRESS_MAX: i64 = 10;
+
+/// Approved by a session that was made on a page for this and nothing else, and ends when the device has its own.
+const APPROVED_ONCE: &str = "approved";
+/// Approved by a session that goes on.
+const APPROVED: &str = "approved-in-session";
 
 /// A sign-in to be asked for.
 #[derive(Debug, Clone)]
@@ -99,7 +103,11 @@ impl Store {
     }
 
     /// The sign-in that waits under a person's code.
-    pub async fn device_login_find(&self, user_hash: Digest) -> Result<Option<DeviceLoginRow>> {
+    pub async fn device_show(
+        &self,
+        _permit: OwnPermit<own::DeviceShow>,
+        user_hash: Digest,
+    ) -> Result<Option<DeviceLoginRow>> {
         let mut tx = self.db().read().await?;
         let row = tx
             .row(
@@ -119,24 +127,40 @@ impl Store {
         .transpose()
     }
 
-    /// Approves or denies a sign-in, as the actor's session; one that was decided already, or whose time is over, is no more.
-    pub async fn device_login_decide(&self, ctx: &OpCtx, id: DeviceLoginId, approve: bool) -> Result<()> {
-        let Actor::User { id: user, session, .. } = ctx.actor() else { return Err(Error::Unauthenticated) };
-        let (user, session) = (*user, *session);
-        let (state, action) = if approve { ("approved", "device_approve") } else { ("denied", "device_deny") };
+    /// Approves a sign-in, as the actor's session; one that was decided already, or whose time is over, is no more. A session that was
+    /// made `only_for_this` ends when the device has fetched its own.
+    pub async fn device_approve(
+        &self,
+        permit: OwnPermit<own::DeviceApprove>,
+        id: DeviceLoginId,
+        only_for_this: bool,
+    ) -> Result<()> {
+        self.device_decide(&permit, id, if only_for_this { APPROVED_ONCE } else { APPROVED }).await
+    }
+
+    /// Denies a sign-in; one that was decided already, or whose time is over, is no more.
+    pub async fn device_deny(&self, permit: OwnPermit<own::DeviceDeny>, id: DeviceLoginId) -> Result<()> {
+        self.device_decide(&permit, id, "denied").await
+    }
+
+    async fn device_decide<O: OwnOperation>(
+        &self,
+        permit: &OwnPermit<O>,
+        id: DeviceLoginId,
+        state: &'static str,
+    ) -> Result<()> {
         let mut tx = self.db().write().await?;
         let row = tx
             .row(
                 "UPDATE device_login SET state = $2, session_id = $3 \
                  WHERE id = $1 AND state = 'pending' AND expires_at > $4 RETURNING client, ip",
-                args![id, state, session, self.clock().now()],
+                args![id, state, permit.session(), self.clock().now()],
             )
             .await?
             .ok_or(Error::NotFound { what: "sign-in" })?;
         let detail = json!({"client": row.text(0)?, "ip": row.opt_text(1)?});
         let change = Change::to(Category::Authentication, "device-login", id).detail(detail);
-        append_everywhere(&mut tx, ctx, Some(user), action, &change).await?;
-        tx.commit().await
+        own_commit(tx, permit, &change).await
     }
 
     /// What a device that asks is told; when it was approved, its session, which is made by this.
@@ -181,7 +205,8 @@ impl Store {
         if tx.execute("DELETE FROM device_login WHERE id = $1", args![id]).await? == 0 {
             return Ok(DevicePoll::Expired);
         }
-        let from = row.opt_uuid(4)?.map(SessionId::from_uuid).filter(|_| state == "approved");
+        let from =
+            row.opt_uuid(4)?.map(SessionId::from_uuid).filter(|_| [APPROVED, APPROVED_ONCE].contains(&state.as_str()));
         let approver = match from {
             Some(from) => cli_session::lock_live(&mut tx, self, from).await?.map(|user| (from, user)),
             None => None,
@@ -192,8 +217,9 @@ impl Store {
                 let new = new(row.parse(5)?);
                 let detail = json!({"device_login": id, "client": new.client.as_str()});
                 let made = cli_session::insert(&mut tx, self, approver, request, ip, &new, detail).await?;
-                // It was made on the page to approve this, and is of no more use.
-                tx.execute("UPDATE session SET revoked_at = $2 WHERE id = $1", args![approver.0, now]).await?;
+                if state == APPROVED_ONCE {
+                    tx.execute("UPDATE session SET revoked_at = $2 WHERE id = $1", args![approver.0, now]).await?;
+                }
                 DevicePoll::Ready(Box::new(made))
             }
         };

@@ -53,6 +53,30 @@ pub struct DeviceCodeCreated {
     pub interval: u32,
 }
 
+/// Looks for the sign-in that waits under a code.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceShow {
+    /// The code that the device shows; case, spaces and hyphens do not matter.
+    #[schema(example = "WDJB-MJHT")]
+    pub user_code: String,
+}
+
+/// A sign-in that waits, as the person who may approve it sees it.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct DeviceLogin {
+    /// Its id.
+    pub id: String,
+    /// What asks, in its own words.
+    pub client: String,
+    /// From where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+}
+
 /// Asks for the session. Until it was approved the answer is 400 with the code `authorization_pending` (ask again after the interval), `slow_down`
 /// (and wait 5 seconds longer from now on), `access_denied` or `expired_token`.
 #[derive(Deserialize, Serialize, ToSchema)]

@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program talks to its terminal")]
 
 mod bench;
+mod console;
 mod deb;
 mod fips;
 mod golden;
@@ -32,6 +33,8 @@ cargo xtask <command>
   test [--advisories] [RUNNER OPTIONS]
                            set up, check and test everything; options go to `cargo nextest run` or `cargo test`
   setup                    install what the tests need
+  console                  build the web console into the folder that the server embeds
+  browser [--screens]      run the console's tests in Chromium; with the option also write docs/screens anew
   tidy                     check the rules of the house: crate edges, file sizes, lints, headers, documents
   bench [NAME]             run the benchmarks and compare them with their goals
   deb [PROGRAM]            pack the agent as a Debian package, in target/deb
@@ -58,6 +61,8 @@ fn main() -> ExitCode {
         "up" => known(up::run),
         "test" => suite::main(&rest),
         "setup" => known(setup::run),
+        "console" => known(console::run),
+        "browser" => known(console::browser),
         "tidy" => known(tidy::run),
         "bench" => known(bench::run),
         "deb" => known(deb::run),

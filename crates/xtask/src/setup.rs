@@ -100,6 +100,29 @@ const PACKAGES: &[Package] = &[
     Package { name: "util-linux", why: "`setpriv` and `flock` run the private PostgreSQL", present: has_util_linux },
 ];
 
+/// What builds the web console.
+const CONSOLE_PACKAGES: &[Package] = &[
+    Package { name: "nodejs", why: "the web console is built with it", present: || run::which("node").is_some() },
+    Package { name: "npm", why: "installs what the console is made of", present: || run::which("npm").is_some() },
+];
+
+/// What its tests run in.
+const BROWSER_PACKAGES: &[Package] = &[Package {
+    name: "chromium",
+    why: "the web console is tested in a real browser",
+    present: || run::which("chromium").is_some(),
+}];
+
+/// Installs what builds the console and is missing.
+pub(crate) fn console() -> anyhow::Result<()> {
+    install(CONSOLE_PACKAGES)
+}
+
+/// Installs the browser, if it is missing.
+pub(crate) fn chromium() -> anyhow::Result<()> {
+    install(BROWSER_PACKAGES)
+}
+
 /// What the FIPS module's own build asks for; nothing else needs it.
 const FIPS_PACKAGES: &[Package] = &[
     Package { name: "cmake", why: "the FIPS module is built with it", present: || run::which("cmake").is_some() },
@@ -150,6 +173,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> 
         bail!("`setup` takes no option `{arg}`");
     }
     install(PACKAGES)?;
+    chromium()?;
     python(workspace)?;
     node(workspace)?;
     cargo_deny(workspace)

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::workspace::Workspace;
-use crate::{planted, run, setup, tidy};
+use crate::{console, planted, run, setup, tidy};
 
 /// What the runner counted, over all its summaries.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         .concat();
         run::check(&mut run::cargo(w, &checks))
     });
+    // Before anything compiles the crate that embeds it.
+    suite.step("console", |w, _| console::build(w).map(drop));
     suite.step("clippy", |w, _| {
         run::check(&mut run::cargo(w, &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
     });
@@ -142,6 +144,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         suite.step("doc tests", |w, counts| {
             let mut command = run::cargo(w, &["test", "--doc", "--workspace", "--locked", "--no-fail-fast"]);
             run::watch(command.env("CAIRN_SUITE_LOG", &log), |line| counts.see(line))
+        });
+    }
+    if passed_on.is_empty() {
+        suite.step("browser", |w, counts| {
+            run::watch(console::browser_tests(w, &[]).env("CAIRN_SUITE_LOG", &log), |line| counts.see(line))
         });
     }
     suite.step("planted secrets", |w, _| {

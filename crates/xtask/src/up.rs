@@ -8,11 +8,13 @@ use anyhow::Context as _;
 
 use crate::run;
 use crate::workspace::Workspace;
+use crate::{console, setup};
 
 const REPORT_EVERY: Duration = Duration::from_mins(1);
 
 /// Builds, says what comes next, and becomes the server: Ctrl-C and every other signal reach it directly.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> {
+    console(workspace);
     build(workspace)?;
     let bin = workspace.target.join("release");
     println!("next, in another terminal:");
@@ -25,6 +27,13 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> 
     let server = bin.join("cairn-server");
     let error = Command::new(&server).current_dir(&workspace.root).args(server_args(args)).exec();
     Err(error).with_context(|| format!("cannot start {}", server.display()))
+}
+
+/// The web console, if it can be built here. The server is worth starting without it, and says at `/` what is missing.
+fn console(workspace: &Workspace) {
+    if let Err(error) = setup::console().and_then(|()| console::build(workspace).map(drop)) {
+        eprintln!("going on without the web console: {error:#}");
+    }
 }
 
 /// Ours come first; another data folder may be named instead.

@@ -45,7 +45,10 @@ const PROVEN: [(&str, &str); 9] = [
     ("session_create_by_passkey", "400"),
 ];
 /// Operations on one's own account whose object nobody has here, and what that is answered with. `second_factor.rs` and `session.rs` have them.
-const OWN_NOTHING: [(&str, &str); 5] = [
+const OWN_NOTHING: [(&str, &str); 8] = [
+    ("device_approve", "404"),
+    ("device_deny", "404"),
+    ("device_show", "404"),
     ("factor_delete", "404"),
     ("passkey_create", "400"),
     ("recovery_codes_create", "409"),
@@ -200,6 +203,7 @@ pub(crate) async fn object(
         "tenant" => tenant.to_string(),
         "user" => world.member(tenant).await,
         "factor" => domain::FactorId::generate(&*world.clock, &*world.rng).to_string(),
+        "device_login" => domain::DeviceLoginId::generate(&*world.clock, &*world.rng).to_string(),
         "session" => domain::SessionId::generate(&*world.clock, &*world.rng).to_string(),
         "api_key" => world.api_key(tenant, Role::ReadOnly, json!({})).await.0,
         "invitation" => world.invitation(tenant).await,
@@ -276,6 +280,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "target_policy_put" => json!({"special_networks": ["127.0.0.1"]}),
         "relay_policy_put" => json!({"authorities": "", "certificate_required": false}),
         "cli_session_create" | "device_code_create" => json!({"client": "test"}),
+        "device_show" => json!({"user_code": "WDJB-MJHT"}),
         "device_token_create" => json!({"device_code": "a".repeat(43)}),
         "credential_create" => {
             let secret = json!({"access_key_id": "AKIA", "secret_access_key": planted().aws});
@@ -387,6 +392,10 @@ fn expected(operation: &str, caller: &str) -> &'static str {
     }
     if ["nobody", "garbage", "expired", "revoked", "disabled", "key revoked"].contains(&caller) {
         return "401";
+    }
+    if ["device_show", "device_approve", "device_deny"].contains(&operation) && caller.ends_with("terminal") {
+        // Else a stolen session of the command line would renew itself for ever.
+        return "403";
     }
     let key = caller.strip_prefix("key ");
     if SELF.contains(&operation) {

@@ -177,6 +177,46 @@ fn a_device_gets_the_approvers_session_once() {
 }
 
 #[test]
+fn a_device_is_approved_in_a_session_that_goes_on_by_who_proved_lately_who_they_are() {
+    each_engine(|world| async move {
+        let device = Device::begin(&world, "cairn on laptop").await;
+        let token = world.sign_in(TERMINAL).await;
+        let ask = async |path: &str, token: &str, body: Option<Value>| {
+            world.call("POST", &format!("/api/v1/me/device-logins{path}"), Some(token), body).await
+        };
+        let typed = |code: &str| Some(json!({"user_code": code}));
+        let shown = ask("", &token, typed(&device.user_code.to_lowercase().replace('-', " "))).await.is(200);
+        assert_eq!(shown.json["client"], "cairn on laptop");
+        let id = shown.json["id"].as_str().unwrap().to_owned();
+        // A session of the command line approves no other.
+        let terminal = world.cli_session(TERMINAL).await;
+        ask("", &terminal, typed(&device.user_code)).await.is(403);
+        ask(&format!("/{id}/approve"), &terminal, None).await.is(403).says("sign in on a page");
+        // Neither does a session that was left open.
+        world.clock.advance(Duration::from_mins(16));
+        let device = Device::begin(&world, "cairn on laptop").await;
+        let id = ask("", &token, typed(&device.user_code)).await.is(200).json["id"].as_str().unwrap().to_owned();
+        assert_eq!(ask(&format!("/{id}/approve"), &token, None).await.is(403).json["code"], "step_up_required");
+        let proof = Some(json!({"password": planted().password}));
+        world.call("POST", "/api/v1/sessions/current/step-up", Some(&token), proof).await.is(200);
+        ask(&format!("/{id}/approve"), &token, None).await.is(204);
+        ask(&format!("/{id}/deny"), &token, None).await.is(404);
+        let got = device.poll(&world).await.is(201);
+        assert_eq!(got.json["me"]["email"], TERMINAL);
+        assert_eq!(me(&world, &token).await, 200, "who approved is still signed in");
+        // Another one is denied, and a few wrong codes are enough.
+        let device = Device::begin(&world, "x").await;
+        let id = ask("", &token, typed(&device.user_code)).await.is(200).json["id"].as_str().unwrap().to_owned();
+        ask(&format!("/{id}/deny"), &token, None).await.is(204);
+        device.is_told(&world, "access_denied").await;
+        for _ in 0..5 {
+            ask("", &token, typed("WDJB-MJHT")).await.is(404);
+        }
+        ask("", &token, typed("WDJB-MJHT")).await.is(429);
+    });
+}
+
+#[test]
 fn a_device_that_asks_too_often_waits_longer_and_one_that_is_late_or_denied_gets_nothing() {
     each_engine(|world| async move {
         let device = Device::begin(&world, "x").await;

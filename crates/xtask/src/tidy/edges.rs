@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("guest", &["domain", "crypto", "transport", "plugins"]),
     ("store", &["domain", "access", "crypto", "webauthn", "evidence", "inventory", "compliance"]),
     ("gateway", &["domain", "access", "crypto", "wire"]),
+    ("console", &[]),
     (
         "api",
         &[
@@ -58,6 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "gateway",
             "redact",
             "api",
+            "console",
         ],
     ),
     ("fleet", &["domain", "crypto", "wire"]),

@@ -1,0 +1,63 @@
+//! The web console in a real browser: Playwright's tests of `ui/tests`, against the real server by its real certificate.
+//!
+//! They need Node and Chromium, and a console that was built before the server, so they run by `cargo xtask browser` only, which is a step
+//! of `cargo xtask test`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use testkit::logs;
+
+use crate::world::{Engine, World};
+
+/// Walks through the console: all of it, or the part that says that it is for both engines.
+fn walk(engine: Engine, arguments: &[&str]) {
+    let ui = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ui").canonicalize().unwrap();
+    let playwright = ui.join("node_modules/.bin/playwright");
+    assert!(playwright.exists(), "Playwright is not installed: run `cargo xtask browser`");
+    // Passkeys are for a name, and the server has to know its own: another port is taken only if somebody is faster.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("https://localhost:{port}");
+    let world = World::new(engine).with("CAIRN_SESSION_PASSKEY_ORIGIN", &url).with("CAIRN_SERVER_PUBLIC_URL", &url);
+    let server = world.start_on(&port.to_string());
+    let authority = world.fingerprint();
+    let authority: Vec<u8> =
+        (0..32).map(|at| u8::from_str_radix(&authority[at * 2..at * 2 + 2], 16).unwrap()).collect();
+    let mut command = Command::new(playwright);
+    command
+        .arg("test")
+        .args(arguments)
+        .current_dir(&ui)
+        .env("CAIRN_TEST_URL", &url)
+        .env("CAIRN_TEST_AUTHORITY", STANDARD.encode(authority))
+        .env("NODE_EXTRA_CA_CERTS", world.data().join("ca.crt"))
+        .env("CAIRN_TEST_FIRST_PASSWORD", fs::read_to_string(world.path("first-password")).unwrap())
+        .env("CAIRN_TEST_PASSWORD", &world.password)
+        .env("CAIRN_TEST_CLI", Path::new(env!("CARGO_BIN_EXE_cairn-server")).with_file_name("cairn"))
+        .stdin(Stdio::null());
+    if !arguments.is_empty() {
+        // One picture of each page is enough.
+        command.env_remove("CAIRN_SCREENS");
+    }
+    let output = command.output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    logs::tee("browser", &said);
+    eprintln!("{said}");
+    server.stop();
+    assert!(output.status.success(), "the browser tests failed: see above");
+}
+
+#[test]
+#[ignore = "needs Node, Chromium and the built console: `cargo xtask browser`"]
+fn a_person_walks_through_the_console_on_sqlite() {
+    walk(Engine::Sqlite, &[]);
+}
+
+#[test]
+#[ignore = "needs Node, Chromium and the built console: `cargo xtask browser`"]
+fn a_person_walks_through_the_console_on_postgres() {
+    walk(Engine::postgres(), &["--grep", "@both"]);
+}

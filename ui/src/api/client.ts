@@ -1,0 +1,64 @@
+// The one way to the server: the public API, typed by its OpenAPI document. The session is in a cookie that no script reads.
+import createClient from "openapi-fetch";
+import type { components, paths } from "./schema.gen";
+
+export type Schemas = components["schemas"];
+
+/** An error of the API, or that it could not be asked. */
+export class Problem extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly requestId?: string,
+    readonly field?: string | null,
+  ) {
+    super(message);
+  }
+}
+
+/** What a page may say about anything that was thrown. */
+export function told(error: unknown): { message: string; requestId?: string | undefined } {
+  if (error instanceof Problem) {
+    const message = error.message.charAt(0).toUpperCase() + error.message.slice(1);
+    return { message, requestId: error.requestId };
+  }
+  return { message: "The console made a mistake. Reload the page." };
+}
+
+const unreachable = () => new Problem(0, "unreachable", "the server cannot be reached: try again in a moment");
+
+export const api = createClient<paths>({
+  // Our own page asks: no form of another site can send this.
+  headers: { "X-Cairn-Request": "1" },
+  fetch: async (request) => {
+    try {
+      return await fetch(request);
+    } catch (error) {
+      if (request.signal.aborted) throw error;
+      throw unreachable();
+    }
+  },
+});
+
+async function problem(response: Response, body: unknown): Promise<Problem> {
+  const said = (body ?? {}) as Partial<Schemas["Problem"]>;
+  const message = said.message ?? `the server answered ${response.status}`;
+  return new Problem(response.status, said.code ?? "unknown", message, said.request_id, said.field);
+}
+
+type Answer<T> = { data?: T; error?: unknown; response: Response };
+
+/** The document of an answer; whatever is not one is thrown. */
+export async function take<T>(answer: Promise<Answer<T>>): Promise<NonNullable<T>> {
+  const { data, error, response } = await answer;
+  if (!response.ok) throw await problem(response, error);
+  return data as NonNullable<T>;
+}
+
+/** Bytes that the API sends, with the errors of all its answers. */
+export async function takeBytes(answer: Promise<Answer<unknown>>): Promise<Uint8Array<ArrayBuffer>> {
+  const { data, error, response } = await answer;
+  if (!response.ok) throw await problem(response, error);
+  return new Uint8Array(data as ArrayBuffer);
+}

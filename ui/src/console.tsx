@@ -1,0 +1,198 @@
+// All pages, and what stands before them: a session, an own password, a second factor where one is required.
+import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { Component, lazy, type ReactNode, Suspense } from "react";
+import { BrowserRouter, Navigate, Outlet, Route, Routes, useLocation } from "react-router";
+import { Problem, told } from "./api/client";
+import { Empty, Failed, Loading } from "./design/state";
+import { ForcedFactor } from "./pages/login/factor";
+import { Gate } from "./pages/login/gate";
+import LoginPage from "./pages/login/login";
+import { ForcedPassword } from "./pages/login/password";
+import { to } from "./paths";
+import { isEnded, leave, ME, MeProvider, useMe, useMeQuery, useTenant } from "./session/me";
+import { ProofProvider } from "./session/proof";
+import { Frame, TenantFrame } from "./shell/shell";
+
+const HomePage = lazy(() => import("./pages/home/home"));
+const FindingsPage = lazy(() => import("./pages/finding/list"));
+const FindingPage = lazy(() => import("./pages/finding/show"));
+const ControlsPage = lazy(() => import("./pages/control/list"));
+const EvidencePage = lazy(() => import("./pages/evidence/list"));
+const VerifyPage = lazy(() => import("./pages/evidence/verify"));
+const NodesPage = lazy(() => import("./pages/node/list"));
+const NodePage = lazy(() => import("./pages/node/show"));
+const JobsPage = lazy(() => import("./pages/job/list"));
+const JobPage = lazy(() => import("./pages/job/show"));
+const CredentialsPage = lazy(() => import("./pages/credential/list"));
+const FleetPage = lazy(() => import("./pages/fleet/list"));
+const DestinationsPage = lazy(() => import("./pages/destination/list"));
+const RequestsPage = lazy(() => import("./pages/request/list"));
+const GrantsPage = lazy(() => import("./pages/grant/list"));
+const AuditPage = lazy(() => import("./pages/audit/list"));
+const KeysPage = lazy(() => import("./pages/key/list"));
+const MembersPage = lazy(() => import("./pages/member/list"));
+const TenantsPage = lazy(() => import("./pages/tenant/list"));
+const UsersPage = lazy(() => import("./pages/user/list"));
+const ProvidersPage = lazy(() => import("./pages/provider/list"));
+const DevicePage = lazy(() => import("./pages/device/device"));
+const AccountPage = lazy(() => import("./pages/account/account"));
+
+/** A session that ended ends what is shown, whoever notices. Who never had one is sent to sign in by `Session`. */
+function ended(error: unknown) {
+  const { pathname, search } = window.location;
+  if (isEnded(error) && client.getQueryData(ME)) leave(pathname + search);
+  // Perhaps a role is not held any more: what may be done is asked again.
+  if (error instanceof Problem && [403, 404].includes(error.status)) void client.invalidateQueries({ queryKey: ME });
+}
+
+const client = new QueryClient({
+  queryCache: new QueryCache({ onError: ended }),
+  mutationCache: new MutationCache({ onError: ended }),
+  defaultOptions: {
+    queries: {
+      staleTime: 10_000,
+      // What the server refused, it will refuse again.
+      retry: (count, error) => count < 2 && error instanceof Problem && (error.status === 0 || error.status >= 500),
+    },
+  },
+});
+
+export function Console() {
+  return (
+    <QueryClientProvider client={client}>
+      <BrowserRouter>
+        <Broken>
+          <Routes>
+            <Route path="/login" element={<LoginPage />} />
+            <Route element={<Session />}>
+              <Route path="/" element={<Start />} />
+              <Route path="/device" element={<Suspense fallback={<Loading />}><DevicePage /></Suspense>} />
+              <Route path="/account" element={<Framed />}>
+                <Route index element={<AccountPage />} />
+              </Route>
+              <Route path="/platform" element={<Platform />}>
+                <Route path="tenants" element={<TenantsPage />} />
+                <Route path="users" element={<UsersPage />} />
+                <Route path="providers" element={<ProvidersPage />} />
+                <Route path="*" element={<Nowhere />} />
+              </Route>
+              <Route path="/t/:tenant" element={<TenantFrame />}>
+                <Route index element={<HomePage />} />
+                <Route path="findings" element={<Allowed needs="findings:read" page={<FindingsPage />} />} />
+                <Route path="findings/:finding" element={<Allowed needs="findings:read" page={<FindingPage />} />} />
+                <Route path="controls" element={<Allowed needs="findings:read" page={<ControlsPage />} />} />
+                <Route path="evidence" element={<Allowed needs="evidence:read" page={<EvidencePage />} />} />
+                <Route path="evidence/verify" element={<VerifyPage />} />
+                <Route path="nodes" element={<Allowed needs="nodes:read" page={<NodesPage />} />} />
+                <Route path="nodes/:node" element={<Allowed needs="nodes:read" page={<NodePage />} />} />
+                <Route path="jobs" element={<Allowed needs="jobs:manage" page={<JobsPage />} />} />
+                <Route path="jobs/:job" element={<Allowed needs="jobs:manage" page={<JobPage />} />} />
+                <Route path="credentials" element={<Allowed needs="credentials:manage" page={<CredentialsPage />} />} />
+                <Route path="agents" element={<Allowed needs="fleet:manage" page={<FleetPage key="agent" kind="agent" />} />} />
+                <Route path="relays" element={<Allowed needs="fleet:manage" page={<FleetPage key="relay" kind="relay" />} />} />
+                <Route path="destinations" element={<DestinationsPage />} />
+                <Route path="requests" element={<RequestsPage />} />
+                <Route path="grants" element={<Allowed needs="access:manage" page={<GrantsPage />} />} />
+                <Route path="audit" element={<Allowed needs="logs:read" page={<AuditPage />} />} />
+                <Route path="keys" element={<Allowed needs="users:manage" page={<KeysPage />} />} />
+                <Route path="members" element={<Allowed needs="users:manage" page={<MembersPage />} />} />
+                <Route path="*" element={<Nowhere />} />
+              </Route>
+              <Route path="*" element={<Framed />}>
+                <Route path="*" element={<Nowhere />} />
+              </Route>
+            </Route>
+          </Routes>
+        </Broken>
+      </BrowserRouter>
+    </QueryClientProvider>
+  );
+}
+
+/** Who is there decides what is shown; nobody is sent to sign in. */
+function Session() {
+  const query = useMeQuery();
+  const { pathname, search } = useLocation();
+  if (query.isPending) {
+    return (
+      <main>
+        <Loading />
+      </main>
+    );
+  }
+  if (!query.data) {
+    if (isEnded(query.error)) return <Navigate to={to.login(pathname + search)} replace />;
+    return (
+      <Gate title="Not now">
+        <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
+      </Gate>
+    );
+  }
+  const me = query.data;
+  return (
+    <MeProvider me={me}>
+      <ProofProvider>
+        {me.must_change_password ? <ForcedPassword /> : me.must_add_second_factor ? <ForcedFactor /> : <Outlet />}
+      </ProofProvider>
+    </MeProvider>
+  );
+}
+
+function Start() {
+  const { tenants } = useMe();
+  const first = tenants[0];
+  if (first) return <Navigate to={to.home(first.slug)} replace />;
+  return (
+    <Frame>
+      <Empty page title="You belong to no tenant yet">An administrator of one can invite you; you see it here when you sign in the next time.</Empty>
+    </Frame>
+  );
+}
+
+function Framed() {
+  return (
+    <Frame>
+      <Outlet />
+    </Frame>
+  );
+}
+
+/** The API refuses anybody else. */
+function Platform() {
+  const { platform_admin: may } = useMe();
+  return (
+    <Frame>{may ? <Outlet /> : <Empty page title="Not for you">This is for those who manage the installation.</Empty>}</Frame>
+  );
+}
+
+function Nowhere() {
+  return <Empty page title="There is no such page">The address is wrong, or what was there is not any more.</Empty>;
+}
+
+/** The API refuses anyway; this says it in words before anything is asked. */
+function Allowed({ needs, page }: { needs: string; page: ReactNode }) {
+  const lacks = useTenant().lacks(needs);
+  if (lacks) return <Empty page title="Not with your role">{lacks} A tenant administrator can change that.</Empty>;
+  return <Suspense fallback={<Loading />}>{page}</Suspense>;
+}
+
+/** A page that broke says so, and the others go on. */
+class Broken extends Component<{ children: ReactNode }, { broken: boolean }> {
+  override state = { broken: false };
+
+  static getDerivedStateFromError() {
+    return { broken: true };
+  }
+
+  override render() {
+    if (!this.state.broken) return this.props.children;
+    return (
+      <Gate title="This page broke">
+        <p>Nothing was changed by that. Reload it, or begin at the start.</p>
+        <a className="button" href={to.start()}>
+          Begin at the start
+        </a>
+      </Gate>
+    );
+  }
+}

@@ -1,0 +1,40 @@
+// A word with the colour of what it means; the word alone is enough to understand it.
+const MEANING: Record<string, string> = {
+  critical: "critical",
+  high: "high",
+  medium: "medium",
+  low: "low",
+  open: "high",
+  resolved: "good",
+  accepted: "medium",
+  completed: "good",
+  complete: "good",
+  online: "good",
+  active: "good",
+  passed: "good",
+  pass: "good",
+  approved: "good",
+  success: "good",
+  allow: "good",
+  connected: "good",
+  healthy: "good",
+  running: "busy",
+  queued: "",
+  partial: "medium",
+  throttled: "medium",
+  pending: "medium",
+  stale: "medium",
+  failed: "high",
+  fail: "high",
+  denied: "high",
+  deny: "high",
+  failure: "high",
+  error: "high",
+  offline: "high",
+  revoked: "high",
+  cloned: "critical",
+};
+
+export function Badge({ word }: { word: string }) {
+  return <span className={`badge ${MEANING[word] ?? ""}`}>{word}</span>;
+}

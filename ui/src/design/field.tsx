@@ -1,0 +1,46 @@
+// What is typed into and chosen from, each with its label, help and error.
+import { type InputHTMLAttributes, type ReactNode, type SelectHTMLAttributes, type TextareaHTMLAttributes, useId } from "react";
+
+interface Around {
+  label: string;
+  help?: ReactNode;
+  wrong?: string | undefined;
+  wide?: boolean;
+}
+
+function useField({ label, help, wrong, wide }: Around) {
+  const id = useId();
+  const described = [help && `${id}-help`, wrong && `${id}-wrong`].filter(Boolean).join(" ") || undefined;
+  const around = (control: ReactNode) => (
+    <div className={wide ? "field wide" : "field"}>
+      <label htmlFor={id}>{label}</label>
+      {control}
+      {help && (
+        <span id={`${id}-help`} className="help">
+          {help}
+        </span>
+      )}
+      {wrong && (
+        <span id={`${id}-wrong`} className="wrong" role="alert">
+          {wrong}
+        </span>
+      )}
+    </div>
+  );
+  return { around, control: { id, "aria-describedby": described, "aria-invalid": wrong ? true : undefined } as const };
+}
+
+export function TextField({ label, help, wrong, wide, ...rest }: Around & InputHTMLAttributes<HTMLInputElement>) {
+  const { around, control } = useField({ label, help, wrong, wide });
+  return around(<input {...control} spellCheck={false} {...rest} />);
+}
+
+export function TextArea({ label, help, wrong, wide, ...rest }: Around & TextareaHTMLAttributes<HTMLTextAreaElement>) {
+  const { around, control } = useField({ label, help, wrong, wide });
+  return around(<textarea {...control} {...rest} />);
+}
+
+export function Select({ label, help, wrong, wide, ...rest }: Around & SelectHTMLAttributes<HTMLSelectElement>) {
+  const { around, control } = useField({ label, help, wrong, wide });
+  return around(<select {...control} {...rest} />);
+}

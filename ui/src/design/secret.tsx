@@ -1,0 +1,19 @@
+// Something to copy: a command, or a value that is shown this once.
+import { useState } from "react";
+import { Button } from "./button";
+
+export function Copyable({ name, text }: { name: string; text: string }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    setCopied(true);
+  };
+  return (
+    <div className="secret">
+      <pre aria-label={name}>{text}</pre>
+      <Button small onClick={() => void copy()}>
+        {copied ? "Copied" : "Copy"}
+      </Button>
+    </div>
+  );
+}

@@ -1,0 +1,119 @@
+// Lists by keyset: the address holds the filters and the page, so that a link shows the same, and back goes back.
+import { useQuery } from "@tanstack/react-query";
+import { type ReactNode, useState } from "react";
+import { Link, useSearchParams } from "react-router";
+import { told } from "../api/client";
+import { Button } from "../design/button";
+import { Failed, Loading } from "../design/state";
+import { type Column, Table } from "../design/table";
+import { save, type Written, written } from "./export";
+
+export interface Page<Row> {
+  items: Row[];
+  next_page?: string | null;
+}
+
+export type Load<Row> = (of: { limit?: string; page?: string }, signal?: AbortSignal) => Promise<Page<Row>>;
+
+const EXPORT_ROWS_MAX = 50_000;
+
+/** A filter that the address holds; setting one goes back to the first page. */
+export function useFilter(name: string): [string, (value: string) => void] {
+  const [search, setSearch] = useSearchParams();
+  const set = (value: string) =>
+    setSearch((before) => {
+      const after = new URLSearchParams(before);
+      if (value) after.set(name, value);
+      else after.delete(name);
+      after.delete("page");
+      return after;
+    });
+  return [search.get(name) ?? "", set];
+}
+
+interface ListingProps<Row> {
+  name: string;
+  /** What the answer depends on besides the page: begins with `"tenant", slug` for a tenant's data. */
+  queryKey: unknown[];
+  load: Load<Row>;
+  columns: Column<Row>[];
+  rowKey: (row: Row) => string;
+  empty: ReactNode;
+  /** Asks again every so many milliseconds. */
+  every?: number;
+  /** What a file of all rows holds of each; without it there is none. */
+  exported?: (row: Row) => Written;
+  actions?: (rows: Row[]) => ReactNode;
+}
+
+export function Listing<Row>(props: ListingProps<Row>) {
+  const { name, queryKey, load, columns, rowKey, empty, every, exported, actions } = props;
+  const [search] = useSearchParams();
+  const page = search.get("page") ?? undefined;
+  const query = useQuery({
+    queryKey: [...queryKey, page ?? ""],
+    queryFn: ({ signal }) => load(page ? { page } : {}, signal),
+    refetchInterval: every ?? false,
+  });
+  if (query.isPending) return <Loading rows={8} />;
+  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  const { items, next_page: next } = query.data;
+  if (items.length === 0 && !page) return empty;
+  const link = (to: string | undefined) => {
+    const after = new URLSearchParams(search);
+    if (to) after.set("page", to);
+    else after.delete("page");
+    return { search: after.size > 0 ? `?${after}` : "" };
+  };
+  return (
+    <>
+      {actions?.(items)}
+      <Table name={name} columns={columns} rows={items} rowKey={rowKey} />
+      <nav className="pager" aria-label={`Pages of ${name}`}>
+        <span>{items.length === 1 ? "1 row" : `${items.length} rows`}</span>
+        <span className="row">
+          {exported && <ExportButton name={name} load={load} exported={exported} />}
+          {page && <Link to={link(undefined)}>First page</Link>}
+          {next ? <Link to={link(next)}>Next page</Link> : page ? <span>Last page</span> : null}
+        </span>
+      </nav>
+    </>
+  );
+}
+
+interface ExportProps<Row> {
+  name: string;
+  load: Load<Row>;
+  exported: (row: Row) => Written;
+}
+
+function ExportButton<Row>({ name, load, exported }: ExportProps<Row>) {
+  const [state, setState] = useState<string>();
+  const [busy, setBusy] = useState(false);
+  const all = async () => {
+    setBusy(true);
+    setState(undefined);
+    try {
+      const rows: Written[] = [];
+      let page: string | undefined;
+      do {
+        const got: Page<Row> = await load(page ? { page, limit: "500" } : { limit: "500" });
+        rows.push(...got.items.map(exported));
+        page = got.next_page ?? undefined;
+      } while (page && rows.length < EXPORT_ROWS_MAX);
+      save(`${name.toLowerCase().replaceAll(" ", "-")}.csv`, "text/csv", written(rows));
+      if (page) setState(`The first ${rows.length} rows; the command line exports all.`);
+    } catch (error) {
+      setState(told(error).message);
+    }
+    setBusy(false);
+  };
+  return (
+    <>
+      {state && <span role="status">{state}</span>}
+      <Button kind="quiet" small busy={busy} onClick={() => void all()}>
+        {busy ? "Exporting…" : "Export CSV"}
+      </Button>
+    </>
+  );
+}

@@ -1,0 +1,162 @@
+// Credentials: their values go in once, and are never shown again.
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { api, type Schemas, take, told } from "../../api/client";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { Select, TextField } from "../../design/field";
+import { Head } from "../../design/panel";
+import { Empty, Failed } from "../../design/state";
+import type { Column } from "../../design/table";
+import { When } from "../../design/time";
+import { Confirm, useChange } from "../../list/change";
+import { Listing } from "../../list/keyset";
+import { useTenant } from "../../session/me";
+import { useTitle } from "../../shell/title";
+
+type Credential = Schemas["Credential"];
+
+export default function CredentialsPage() {
+  useTitle("Credentials");
+  const tenant = useTenant();
+  const path = { tenant: tenant.slug };
+  const queryKey = ["tenant", tenant.slug, "credentials"];
+  const { change, failure } = useChange(queryKey);
+  const [adding, setAdding] = useState(false);
+  const [deleting, setDeleting] = useState<Credential>();
+  const lacks = tenant.lacks("credentials:manage");
+  const remove = (credential: string) =>
+    take(api.DELETE("/api/v1/tenants/{tenant}/credentials/{credential}", { params: { path: { ...path, credential } } }));
+  const columns: Column<Credential>[] = [
+    { head: "Name", kind: "main", cell: (it) => it.name },
+    { head: "Plugin", cell: (it) => it.plugin },
+    { head: "Type", cell: (it) => <code>{it.type}</code> },
+    { head: "Added by", cell: (it) => it.created_by },
+    { head: "Added", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
+    { head: "Last used", kind: "nowrap", cell: (it) => <When at={it.last_used_at} /> },
+    {
+      head: "",
+      cell: (it) => (
+        <Button small aria-label={`Delete ${it.name}`} reason={lacks} onClick={() => setDeleting(it)}>
+          Delete
+        </Button>
+      ),
+    },
+  ];
+  return (
+    <>
+      <Head title="Credentials" about="What discovery signs in with. A value is sealed when it comes in, and nobody is shown it again.">
+        <Button kind="primary" reason={lacks} onClick={() => setAdding(true)}>
+          Add a credential
+        </Button>
+      </Head>
+      {failure}
+      <section className="panel">
+        <Listing
+          name="Credentials"
+          queryKey={queryKey}
+          load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/credentials", { params: { path, query }, signal }))}
+          columns={columns}
+          rowKey={(it) => it.id}
+          empty={
+            <Empty
+              title="No credentials"
+              action={
+                <Button reason={lacks} onClick={() => setAdding(true)}>
+                  Add a credential
+                </Button>
+              }
+            >
+              Discovery of an AWS account, of hosts over SSH or of network devices needs one.
+            </Empty>
+          }
+        />
+      </section>
+      {adding && <AddDialog onClose={() => setAdding(false)} />}
+      {deleting && (
+        <Confirm
+          title={`Delete ${deleting.name}?`}
+          action="Delete"
+          onClose={() => setDeleting(undefined)}
+          onConfirm={() => void change(() => remove(deleting.id))}
+        >
+          Jobs and schedules that use it fail from now on. It cannot be brought back.
+        </Confirm>
+      )}
+    </>
+  );
+}
+
+function AddDialog({ onClose }: { onClose: () => void }) {
+  const { slug } = useTenant();
+  const plugins = useQuery({
+    queryKey: ["plugins"],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/plugins", { signal })),
+  });
+  const { change, failure } = useChange(["tenant", slug, "credentials"]);
+  const takers = plugins.data?.items.filter((it) => it.credential_types.length > 0) ?? [];
+  const [plugin, setPlugin] = useState("");
+  const [type, setType] = useState("");
+  const [name, setName] = useState("");
+  const [fields, setFields] = useState<Record<string, string>>({});
+  const taker = takers.find((it) => it.name === plugin) ?? takers[0];
+  const kind = taker?.credential_types.find((it) => it.name === type) ?? taker?.credential_types[0];
+  if (plugins.isError) return <Failed {...told(plugins.error)} />;
+  const add = async () => {
+    if (!taker || !kind) return;
+    const secret = Object.fromEntries(Object.entries(fields).filter(([, value]) => value)) as never;
+    const body = { plugin: taker.name, type: kind.name, name, secret };
+    const done = await change(() => take(api.POST("/api/v1/tenants/{tenant}/credentials", { params: { path: { tenant: slug } }, body })));
+    if (done) onClose();
+  };
+  const field = (key: string, required: boolean) => {
+    const common = {
+      label: required ? key : `${key} (optional)`,
+      required,
+      value: fields[key] ?? "",
+      autoComplete: "off",
+      onChange: (event: { target: { value: string } }) => setFields({ ...fields, [key]: event.target.value }),
+    };
+    return <TextField key={key} type="password" {...common} autoComplete="new-password" />;
+  };
+  return (
+    <Dialog title="Add a credential" onClose={onClose} onSubmit={() => void add()}>
+      {failure}
+      <Select
+        label="Plugin"
+        value={taker?.name ?? ""}
+        onChange={(event) => {
+          setPlugin(event.target.value);
+          setType("");
+          setFields({});
+        }}
+      >
+        {takers.map((it) => (
+          <option key={it.name}>{it.name}</option>
+        ))}
+      </Select>
+      <Select
+        label="Type"
+        value={kind?.name ?? ""}
+        onChange={(event) => {
+          setType(event.target.value);
+          setFields({});
+        }}
+      >
+        {taker?.credential_types.map((it) => (
+          <option key={it.name}>{it.name}</option>
+        ))}
+      </Select>
+      <TextField label="Name" required autoComplete="off" value={name} onChange={(event) => setName(event.target.value)} />
+      {kind?.required.map((key) => field(key, true))}
+      {kind?.optional.map((key) => field(key, false))}
+      <p className="muted small">Keys of several lines, such as SSH keys, are added with `cairn creds add`, which reads them from a file.</p>
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Add
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,176 @@
+// Clusters and hosts that are reached through Cairn: mine, and all of the tenant with who reaches each.
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { api, type Schemas, take, told } from "../../api/client";
+import { Badge } from "../../design/badge";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { Head, Panel } from "../../design/panel";
+import { Copyable } from "../../design/secret";
+import { Empty, Failed, Loading } from "../../design/state";
+import { type Column, Table } from "../../design/table";
+import { When } from "../../design/time";
+import { Confirm, useChange } from "../../list/change";
+import { Listing } from "../../list/keyset";
+import { useTenant } from "../../session/me";
+import { useTitle } from "../../shell/title";
+import { AskDialog } from "../request/ask";
+
+type Destination = Schemas["Destination"];
+
+export default function DestinationsPage() {
+  useTitle("Destinations");
+  const tenant = useTenant();
+  const [asking, setAsking] = useState(false);
+  return (
+    <>
+      <Head title="Destinations" about="What is reached through Cairn. Reaching one needs a grant, whatever one’s role is.">
+        <Button kind="primary" onClick={() => setAsking(true)}>
+          Ask for access
+        </Button>
+      </Head>
+      <Mine />
+      {tenant.can("access:manage") && <All />}
+      {asking && <AskDialog onClose={() => setAsking(false)} />}
+    </>
+  );
+}
+
+function Mine() {
+  const { slug } = useTenant();
+  const query = useQuery({
+    queryKey: ["tenant", slug, "reach"],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/reach", { params: { path: { tenant: slug } }, signal })),
+    refetchInterval: 30_000,
+  });
+  if (query.isPending) return <Loading rows={3} />;
+  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  return (
+    <Panel title="What you reach now" flush>
+      {query.data.items.length === 0 ? (
+        <Empty title="Nothing">Ask for access, and whoever manages it is shown your request.</Empty>
+      ) : (
+        <Table
+          name="What you reach"
+          rows={query.data.items}
+          rowKey={(it) => `${it.destination} ${it.role}`}
+          columns={[
+            { head: "Destination", kind: "main", cell: (it) => it.name },
+            { head: "Kind", cell: (it) => it.kind },
+            { head: "As", cell: (it) => it.role },
+            { head: "In", cell: (it) => it.namespaces?.join(", ") || "all namespaces" },
+            { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "taken away") },
+            { head: "With", cell: (it) => <Copyable name={`Command for ${it.name}`} text={`cairn use ${it.name}`} /> },
+          ]}
+        />
+      )}
+    </Panel>
+  );
+}
+
+function All() {
+  const tenant = useTenant();
+  const path = { tenant: tenant.slug };
+  const queryKey = ["tenant", tenant.slug, "destinations"];
+  const { change, failure } = useChange(queryKey);
+  const [shown, setShown] = useState<Destination>();
+  const [deleting, setDeleting] = useState<Destination>();
+  const remove = (destination: string) =>
+    take(api.DELETE("/api/v1/tenants/{tenant}/destinations/{destination}", { params: { path: { ...path, destination } } }));
+  const columns: Column<Destination>[] = [
+    {
+      head: "Destination",
+      kind: "main",
+      cell: (it) => (
+        <>
+          {it.name}
+          <div className="under">
+            {Object.entries(it.labels)
+              .map(([name, value]) => `${name}=${String(value)}`)
+              .join(", ")}
+          </div>
+        </>
+      ),
+    },
+    { head: "Kind", cell: (it) => <Badge word={it.kind} /> },
+    { head: "Relay", cell: (it) => it.relay_name ?? it.relay },
+    { head: "Version", cell: (it) => it.version },
+    { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.last_seen_at} /> },
+    {
+      head: "",
+      cell: (it) => (
+        <span className="row">
+          <Button small aria-label={`Who reaches ${it.name}`} onClick={() => setShown(it)}>
+            Who reaches it
+          </Button>
+          <Button small aria-label={`Delete ${it.name}`} onClick={() => setDeleting(it)}>
+            Delete
+          </Button>
+        </span>
+      ),
+    },
+  ];
+  return (
+    <Panel title="All of the tenant" flush>
+      {failure}
+      <Listing
+        name="Destinations"
+        queryKey={queryKey}
+        load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/destinations", { params: { path, query }, signal }))}
+        columns={columns}
+        rowKey={(it) => it.id}
+        empty={<Empty title="No destinations">A relay that runs in a cluster makes it a destination by itself.</Empty>}
+      />
+      {shown && <Reachers of={shown} onClose={() => setShown(undefined)} />}
+      {deleting && (
+        <Confirm
+          title={`Delete ${deleting.name}?`}
+          action="Delete"
+          onClose={() => setDeleting(undefined)}
+          onConfirm={() => void change(() => remove(deleting.id))}
+        >
+          Nobody reaches it any more, and its grants are gone. A relay that still serves it makes it anew, without grants.
+        </Confirm>
+      )}
+    </Panel>
+  );
+}
+
+function Reachers({ of, onClose }: { of: Destination; onClose: () => void }) {
+  const { slug } = useTenant();
+  const query = useQuery({
+    queryKey: ["tenant", slug, "reachers", of.id],
+    queryFn: ({ signal }) =>
+      take(
+        api.GET("/api/v1/tenants/{tenant}/destinations/{destination}/reachers", {
+          params: { path: { tenant: slug, destination: of.id } },
+          signal,
+        }),
+      ),
+  });
+  return (
+    <Dialog title={`Who reaches ${of.name} now`} onClose={onClose}>
+      {query.isPending ? (
+        <Loading rows={3} />
+      ) : query.isError ? (
+        <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
+      ) : query.data.items.length === 0 ? (
+        <p>Nobody.</p>
+      ) : (
+        <Table
+          name="Who reaches it"
+          rows={query.data.items}
+          rowKey={(it) => `${it.user} ${it.role}`}
+          columns={[
+            { head: "Who", kind: "main", cell: (it) => it.email },
+            { head: "As", cell: (it) => it.role },
+            { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "taken away") },
+          ]}
+        />
+      )}
+      <div className="actions">
+        <Button onClick={onClose}>Close</Button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,148 @@
+// Agents and relays: where they are, how they are, letting one in and sending one away.
+import { useState } from "react";
+import { api, type Schemas, take } from "../../api/client";
+import { Badge } from "../../design/badge";
+import { Button } from "../../design/button";
+import { TextField } from "../../design/field";
+import { Head } from "../../design/panel";
+import { Empty } from "../../design/state";
+import type { Column } from "../../design/table";
+import { When } from "../../design/time";
+import { Confirm, useChange } from "../../list/change";
+import { Listing, useFilter } from "../../list/keyset";
+import { useTenant } from "../../session/me";
+import { useTitle } from "../../shell/title";
+import { EnrollDialog } from "./enroll";
+import { Tokens } from "./tokens";
+
+type Unit = Schemas["FleetUnit"];
+export type Kind = "agent" | "relay";
+
+const WORDS = {
+  agent: { title: "Agents", about: "An agent reports the host that it runs on every five minutes." },
+  relay: { title: "Relays", about: "A relay runs discovery in a private network, serves agents behind it, and reaches clusters there." },
+};
+
+export default function FleetPage({ kind }: { kind: Kind }) {
+  const { title, about } = WORDS[kind];
+  useTitle(title);
+  const tenant = useTenant();
+  const { slug } = tenant;
+  const [label, setLabel] = useFilter("label");
+  const [enrolling, setEnrolling] = useState(false);
+  const [revoking, setRevoking] = useState<Unit>();
+  const queryKey = ["tenant", slug, kind];
+  const { change, failure } = useChange(queryKey);
+  const lacks = tenant.lacks("fleet:manage");
+  const query = label ? { label } : {};
+  const list = async (page: object, signal?: AbortSignal) => {
+    const params = { path: { tenant: slug }, query: { ...query, ...page } };
+    return kind === "agent"
+      ? take(api.GET("/api/v1/tenants/{tenant}/agents", { params, signal }))
+      : take(api.GET("/api/v1/tenants/{tenant}/relays", { params, signal }));
+  };
+  const revoke = async (id: string) =>
+    kind === "agent"
+      ? take(api.DELETE("/api/v1/tenants/{tenant}/agents/{agent}", { params: { path: { tenant: slug, agent: id } } }))
+      : take(api.DELETE("/api/v1/tenants/{tenant}/relays/{relay}", { params: { path: { tenant: slug, relay: id } } }));
+  const columns: Column<Unit>[] = [
+    {
+      head: "Name",
+      kind: "main",
+      cell: (it) => (
+        <>
+          {it.name}
+          <div className="under">
+            {Object.entries(it.labels)
+              .map(([name, value]) => `${name}=${String(value)}`)
+              .join(", ")}
+          </div>
+        </>
+      ),
+    },
+    { head: "State", cell: (it) => <Badge word={it.state === "active" ? (it.health ?? "active") : it.state} /> },
+    { head: "Version", kind: "nowrap", cell: (it) => <code>{it.version}</code> },
+    { head: "Address", kind: "nowrap", cell: (it) => it.last_seen_ip ?? "unknown" },
+    { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.last_seen_at} /> },
+    { head: "Credential until", kind: "nowrap", cell: (it) => <When at={it.expires_at} /> },
+    {
+      head: "",
+      cell: (it) => (
+        <Button
+          small
+          aria-label={`Revoke ${it.name}`}
+          reason={lacks ?? (it.revoked_at ? "It is revoked already." : undefined)}
+          onClick={() => setRevoking(it)}
+        >
+          Revoke
+        </Button>
+      ),
+    },
+  ];
+  return (
+    <>
+      <Head title={title} about={about}>
+        <Button kind="primary" reason={lacks} onClick={() => setEnrolling(true)}>
+          Enroll {kind === "agent" ? "an agent" : "a relay"}
+        </Button>
+      </Head>
+      {failure}
+      <div className="filters">
+        <TextField
+          label="Label"
+          placeholder="site=berlin"
+          defaultValue={label}
+          onBlur={(event) => setLabel(event.target.value.trim())}
+          onKeyDown={(event) => {
+            if (event.key === "Enter") setLabel(event.currentTarget.value.trim());
+          }}
+        />
+      </div>
+      <section className="panel">
+        <Listing
+          name={title}
+          queryKey={[...queryKey, query]}
+          load={list}
+          every={15_000}
+          columns={columns}
+          rowKey={(it) => it.id}
+          exported={({ id, name, state, health, version, last_seen_at, last_seen_ip, enrolled_at, expires_at }) => ({
+            id,
+            name,
+            state,
+            health,
+            version,
+            last_seen_at,
+            last_seen_ip,
+            enrolled_at,
+            expires_at,
+          })}
+          empty={
+            <Empty
+              title={`No ${kind}s here`}
+              action={
+                <Button reason={lacks} onClick={() => setEnrolling(true)}>
+                  Enroll {kind === "agent" ? "an agent" : "a relay"}
+                </Button>
+              }
+            >
+              Make an enrollment token, and start the {kind} with it on its machine.
+            </Empty>
+          }
+        />
+      </section>
+      <Tokens kind={kind} />
+      {enrolling && <EnrollDialog kind={kind} onClose={() => setEnrolling(false)} />}
+      {revoking && (
+        <Confirm
+          title={`Revoke ${revoking.name}?`}
+          action="Revoke"
+          onClose={() => setRevoking(undefined)}
+          onConfirm={() => void change(() => revoke(revoking.id))}
+        >
+          It is let in no more, and its open connections end at once. To come back it has to be enrolled anew.
+        </Confirm>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,58 @@
+// Enrollment tokens that were made: what became of each, and withdrawing one.
+import { api, take } from "../../api/client";
+import { Badge } from "../../design/badge";
+import { Button } from "../../design/button";
+import { Panel } from "../../design/panel";
+import { Empty } from "../../design/state";
+import { When } from "../../design/time";
+import { useChange } from "../../list/change";
+import { Listing } from "../../list/keyset";
+import { useTenant } from "../../session/me";
+import type { Kind } from "./list";
+
+export function Tokens({ kind }: { kind: Kind }) {
+  const tenant = useTenant();
+  const path = { tenant: tenant.slug };
+  const queryKey = ["tenant", tenant.slug, "enrollment-tokens", kind];
+  const { change, failure } = useChange(queryKey);
+  const revoke = (token: string) =>
+    take(
+      api.DELETE("/api/v1/tenants/{tenant}/enrollment-tokens/{enrollment_token}", {
+        params: { path: { ...path, enrollment_token: token } },
+      }),
+    );
+  return (
+    <Panel title="Enrollment tokens" flush>
+      {failure}
+      <Listing
+        name="Enrollment tokens"
+        queryKey={queryKey}
+        load={(page, signal) =>
+          take(api.GET("/api/v1/tenants/{tenant}/enrollment-tokens", { params: { path, query: { kind, ...page } }, signal }))
+        }
+        rowKey={(it) => it.id}
+        columns={[
+          { head: "Token", kind: "main", cell: (it) => <code>{it.id}</code> },
+          { head: "State", cell: (it) => <Badge word={it.state} /> },
+          { head: "Made by", cell: (it) => it.created_by },
+          { head: "Made", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
+          { head: "Good until", kind: "nowrap", cell: (it) => <When at={it.expires_at} /> },
+          {
+            head: "",
+            cell: (it) => (
+              <Button
+                small
+                aria-label={`Withdraw ${it.id}`}
+                reason={tenant.lacks("fleet:manage") ?? (it.state === "waiting" ? undefined : `It is ${it.state}.`)}
+                onClick={() => void change(() => revoke(it.id))}
+              >
+                Withdraw
+              </Button>
+            ),
+          },
+        ]}
+        empty={<Empty title="No tokens">Each enrolls one {kind}, and is shown once.</Empty>}
+      />
+    </Panel>
+  );
+}

@@ -1,0 +1,146 @@
+// Who may reach what: grants, and giving one.
+import { useState } from "react";
+import { api, type Schemas, take } from "../../api/client";
+import { Badge } from "../../design/badge";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { Select, TextField } from "../../design/field";
+import { Head } from "../../design/panel";
+import { Empty } from "../../design/state";
+import type { Column } from "../../design/table";
+import { When } from "../../design/time";
+import { Confirm, useChange } from "../../list/change";
+import { Listing } from "../../list/keyset";
+import { useTenant } from "../../session/me";
+import { useTitle } from "../../shell/title";
+
+type Grant = Schemas["Grant"];
+
+const what = (it: Grant) =>
+  it.destination ??
+  (Object.entries(it.labels ?? {})
+    .map(([name, value]) => `${name}=${String(value)}`)
+    .join(", ") ||
+    "everything");
+
+export default function GrantsPage() {
+  useTitle("Grants");
+  const tenant = useTenant();
+  const path = { tenant: tenant.slug };
+  const queryKey = ["tenant", tenant.slug, "grants"];
+  const { change, failure } = useChange(queryKey);
+  const [giving, setGiving] = useState(false);
+  const [taking, setTaking] = useState<Grant>();
+  const remove = (grant: string) => take(api.DELETE("/api/v1/tenants/{tenant}/grants/{grant}", { params: { path: { ...path, grant } } }));
+  const columns: Column<Grant>[] = [
+    {
+      head: "Who",
+      kind: "main",
+      cell: (it) => (
+        <>
+          {it.user ?? `group ${it.group ?? ""}`}
+          {it.reason && <div className="under">{it.reason}</div>}
+        </>
+      ),
+    },
+    { head: "Reaches", cell: (it) => what(it) },
+    { head: "As", cell: (it) => it.role },
+    { head: "In", cell: (it) => it.namespace ?? "all namespaces" },
+    { head: "Hours", cell: (it) => it.hours ?? "any" },
+    { head: "Until", kind: "nowrap", cell: (it) => (it.expires_at ? <When at={it.expires_at} /> : "taken away") },
+    { head: "Origin", cell: (it) => <Badge word={it.origin} /> },
+    {
+      head: "",
+      cell: (it) => (
+        <Button small aria-label={`Take away from ${it.user ?? it.group ?? ""}`} onClick={() => setTaking(it)}>
+          Take away
+        </Button>
+      ),
+    },
+  ];
+  return (
+    <>
+      <Head title="Grants" about="Who may reach which destination, as what. Without a grant nobody reaches anything.">
+        <Button kind="primary" onClick={() => setGiving(true)}>
+          Give a grant
+        </Button>
+      </Head>
+      {failure}
+      <section className="panel">
+        <Listing
+          name="Grants"
+          queryKey={queryKey}
+          load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/grants", { params: { path, query }, signal }))}
+          columns={columns}
+          rowKey={(it) => it.id}
+          exported={(it) => ({
+            id: it.id,
+            user: it.user,
+            group: it.group,
+            reaches: what(it),
+            role: it.role,
+            namespace: it.namespace,
+            hours: it.hours,
+            expires_at: it.expires_at,
+            origin: it.origin,
+            created_by: it.created_by,
+          })}
+          empty={<Empty title="No grants">Give one to a member or a group, or let people ask for access.</Empty>}
+        />
+      </section>
+      {giving && <GiveDialog onClose={() => setGiving(false)} />}
+      {taking && (
+        <Confirm
+          title="Take this grant away?"
+          action="Take away"
+          onClose={() => setTaking(undefined)}
+          onConfirm={() => void change(() => remove(taking.id))}
+        >
+          {taking.user ?? taking.group} no longer reaches {what(taking)} by it, and open connections end within seconds.
+        </Confirm>
+      )}
+    </>
+  );
+}
+
+function GiveDialog({ onClose }: { onClose: () => void }) {
+  const { slug } = useTenant();
+  const { change, failure } = useChange(["tenant", slug, "grants"]);
+  const [of, setOf] = useState({ to: "user", who: "", destination: "", role: "view", namespace: "", hours: "", until: "", reason: "" });
+  const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
+  const give = async () => {
+    const body = {
+      [of.to]: of.who,
+      destination: of.destination,
+      role: of.role,
+      namespace: of.namespace || null,
+      hours: of.hours || null,
+      expires_at: of.until ? `${of.until}T00:00:00Z` : null,
+      reason: of.reason,
+    };
+    const done = await change(() => take(api.POST("/api/v1/tenants/{tenant}/grants", { params: { path: { tenant: slug } }, body })));
+    if (done) onClose();
+  };
+  return (
+    <Dialog title="Give a grant" onClose={onClose} onSubmit={() => void give()}>
+      {failure}
+      <Select label="To a" value={of.to} onChange={set("to")}>
+        <option value="user">member</option>
+        <option value="group">group</option>
+      </Select>
+      <TextField label={of.to === "user" ? "Login name" : "Group"} required value={of.who} onChange={set("who")} />
+      <TextField label="Destination" required value={of.destination} onChange={set("destination")} />
+      <TextField label="Role there" required help="Such as view, edit, admin" value={of.role} onChange={set("role")} />
+      <TextField label="Only in this namespace (optional)" value={of.namespace} onChange={set("namespace")} />
+      <TextField label="Only in these hours (optional)" placeholder="mon-fri 08:00-18:00 +01:00" value={of.hours} onChange={set("hours")} />
+      <TextField label="Until (optional)" type="date" value={of.until} onChange={set("until")} />
+      <TextField label="Reason" value={of.reason} onChange={set("reason")} />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Give
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,121 @@
+// The nodes of a tenant.
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { Link } from "react-router";
+import { api, type Schemas, take } from "../../api/client";
+import { Badge } from "../../design/badge";
+import { Select, TextField } from "../../design/field";
+import { Head } from "../../design/panel";
+import { Empty } from "../../design/state";
+import type { Column } from "../../design/table";
+import { When } from "../../design/time";
+import { Listing, useFilter } from "../../list/keyset";
+import { to } from "../../paths";
+import { useTenant } from "../../session/me";
+import { useTitle } from "../../shell/title";
+
+type Node = Schemas["Node"];
+
+export default function NodesPage() {
+  useTitle("Nodes");
+  const { slug } = useTenant();
+  const path = { tenant: slug };
+  const [type, setType] = useFilter("type");
+  const [name, setName] = useFilter("name");
+  const [closed, setClosed] = useFilter("closed");
+  const [asOf, setAsOf] = useFilter("as_of");
+  const counts = useQuery({
+    queryKey: ["tenant", slug, "node-counts"],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/node-counts", { params: { path }, signal })),
+  });
+  const filters = Object.fromEntries(Object.entries({ type, name, closed, as_of: asOf }).filter(([, value]) => value));
+  const columns: Column<Node>[] = [
+    {
+      head: "Node",
+      kind: "main",
+      cell: (it) => (
+        <>
+          <Link to={to.node(slug, it.id)}>{it.name}</Link>
+          <div className="under mono">{it.id}</div>
+        </>
+      ),
+    },
+    { head: "Type", kind: "nowrap", cell: (it) => <code>{it.type}</code> },
+    { head: "Region", kind: "nowrap", cell: (it) => it.region || "none" },
+    { head: "State", cell: (it) => <Badge word={it.closed_at ? "gone" : "present"} /> },
+    { head: "First seen", kind: "nowrap", cell: (it) => <When at={it.first_seen} /> },
+    { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.discovered_at} /> },
+  ];
+  return (
+    <>
+      <Head title="Nodes" about="Everything that discovery found, also as it was at another time." />
+      <div className="filters">
+        <Select label="Type" wide value={type} onChange={(event) => setType(event.target.value)}>
+          <option value="">All types</option>
+          {type && !counts.data?.items.some((it) => it.type === type) && <option value={type}>{type}</option>}
+          {counts.data?.items.map((it) => (
+            <option key={it.type} value={it.type}>
+              {it.type} ({it.count})
+            </option>
+          ))}
+        </Select>
+        <Name key={name} name={name} onSearch={setName} />
+        <TextField
+          label="As of (UTC)"
+          type="datetime-local"
+          value={asOf ? asOf.slice(0, 16) : ""}
+          onChange={(event) => setAsOf(event.target.value ? `${event.target.value}:00Z` : "")}
+        />
+        <label className="check">
+          <input type="checkbox" checked={closed === "true"} onChange={(event) => setClosed(event.target.checked ? "true" : "")} />
+          Also what is gone
+        </label>
+      </div>
+      <section className="panel">
+        <Listing
+          name="Nodes"
+          queryKey={["tenant", slug, "nodes", filters]}
+          load={(page, signal) =>
+            take(api.GET("/api/v1/tenants/{tenant}/nodes", { params: { path, query: { ...filters, ...page } }, signal }))
+          }
+          columns={columns}
+          rowKey={(it) => it.id}
+          exported={({ id, type, name, provider, region, first_seen, discovered_at }) => ({
+            id,
+            type,
+            name,
+            provider,
+            region,
+            first_seen,
+            discovered_at,
+          })}
+          empty={
+            Object.keys(filters).length > 0 ? (
+              <Empty title="Nothing matches">Choose another type, or another part of the name.</Empty>
+            ) : (
+              <Empty title="Nothing discovered yet">
+                Run a discovery job: <code>cairn jobs run --plugin host --wait</code> reads the server’s own machine.
+              </Empty>
+            )
+          }
+        />
+      </section>
+    </>
+  );
+}
+
+function Name({ name, onSearch }: { name: string; onSearch: (name: string) => void }) {
+  const [typed, setTyped] = useState(name);
+  return (
+    <form
+      role="search"
+      className="field wide"
+      onSubmit={(event) => {
+        event.preventDefault();
+        onSearch(typed.trim());
+      }}
+    >
+      <TextField label="Name contains" type="search" value={typed} onChange={(event) => setTyped(event.target.value)} />
+    </form>
+  );
+}

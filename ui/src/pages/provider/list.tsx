@@ -1,0 +1,125 @@
+// Identity providers that one can sign in with.
+import { useState } from "react";
+import { api, type Schemas, take } from "../../api/client";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { TextField } from "../../design/field";
+import { Head } from "../../design/panel";
+import { Copyable } from "../../design/secret";
+import { Empty } from "../../design/state";
+import type { Column } from "../../design/table";
+import { When } from "../../design/time";
+import { Confirm, useChange } from "../../list/change";
+import { Listing } from "../../list/keyset";
+import { useTitle } from "../../shell/title";
+
+type Provider = Schemas["Provider"];
+
+const QUERY_KEY = ["platform", "providers"];
+
+export default function ProvidersPage() {
+  useTitle("Identity providers");
+  const { change, failure } = useChange(QUERY_KEY);
+  const [adding, setAdding] = useState(false);
+  const [removing, setRemoving] = useState<Provider>();
+  const remove = (provider: string) => take(api.DELETE("/api/v1/providers/{provider}", { params: { path: { provider } } }));
+  const columns: Column<Provider>[] = [
+    {
+      head: "Provider",
+      kind: "main",
+      cell: (it) => (
+        <>
+          {it.title} <span className="muted">({it.name})</span>
+          <div className="under">{it.issuer}</div>
+        </>
+      ),
+    },
+    { head: "Client", cell: (it) => <code>{it.client_id}</code> },
+    { head: "Register there", cell: (it) => <code>{it.redirect_uri}</code> },
+    { head: "SCIM", cell: (it) => (it.scim ? "on" : "off") },
+    { head: "Since", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
+    {
+      head: "",
+      cell: (it) => (
+        <Button small aria-label={`Remove ${it.title}`} onClick={() => setRemoving(it)}>
+          Remove
+        </Button>
+      ),
+    },
+  ];
+  return (
+    <>
+      <Head title="Identity providers" about="OpenID Connect. What a tenant makes of a provider’s groups, its administrators decide.">
+        <Button kind="primary" onClick={() => setAdding(true)}>
+          Add a provider
+        </Button>
+      </Head>
+      {failure}
+      <section className="panel">
+        <Listing
+          name="Identity providers"
+          queryKey={QUERY_KEY}
+          load={(query, signal) => take(api.GET("/api/v1/providers", { params: { query }, signal }))}
+          columns={columns}
+          rowKey={(it) => it.id}
+          empty={<Empty title="No providers">People sign in with passwords and passkeys until you add one.</Empty>}
+        />
+      </section>
+      {adding && <AddDialog onClose={() => setAdding(false)} />}
+      {removing && (
+        <Confirm
+          title={`Remove ${removing.title}?`}
+          action="Remove"
+          onClose={() => setRemoving(undefined)}
+          onConfirm={() => void change(() => remove(removing.id))}
+        >
+          Nobody signs in with it any more, and the sessions that it gave end.
+        </Confirm>
+      )}
+    </>
+  );
+}
+
+function AddDialog({ onClose }: { onClose: () => void }) {
+  const { change, failure } = useChange(QUERY_KEY);
+  const [of, setOf] = useState({ name: "", title: "", issuer: "https://", client_id: "", client_secret: "" });
+  const [added, setAdded] = useState<Provider>();
+  const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
+  const add = () => change(async () => setAdded(await take(api.POST("/api/v1/providers", { body: { ...of, title: of.title || null } }))));
+  if (added) {
+    return (
+      <Dialog title="Register this at the provider" onClose={onClose}>
+        <p>It sends people back to this address, and to no other:</p>
+        <Copyable name="Address" text={added.redirect_uri} />
+        <div className="actions">
+          <Button kind="primary" onClick={onClose}>
+            Done
+          </Button>
+        </div>
+      </Dialog>
+    );
+  }
+  return (
+    <Dialog title="Add a provider" onClose={onClose} onSubmit={() => void add()}>
+      {failure}
+      <TextField label="Short name" help="For addresses: a-z, 0-9 and hyphens" required value={of.name} onChange={set("name")} />
+      <TextField label="Title" help="What the sign-in page calls it" value={of.title} onChange={set("title")} />
+      <TextField label="Issuer" type="url" required value={of.issuer} onChange={set("issuer")} />
+      <TextField label="Client id" required autoComplete="off" value={of.client_id} onChange={set("client_id")} />
+      <TextField
+        label="Client secret"
+        type="password"
+        required
+        autoComplete="new-password"
+        value={of.client_secret}
+        onChange={set("client_secret")}
+      />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Add
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,52 @@
+// Asking for access for a while.
+import { useState } from "react";
+import { api, take } from "../../api/client";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { Select, TextArea, TextField } from "../../design/field";
+import { useChange } from "../../list/change";
+import { useTenant } from "../../session/me";
+
+const DURATIONS: [string, string][] = [
+  ["900", "15 minutes"],
+  ["3600", "1 hour"],
+  ["14400", "4 hours"],
+  ["28800", "8 hours"],
+];
+
+export function AskDialog({ onClose }: { onClose: () => void }) {
+  const { slug } = useTenant();
+  const { change, failure } = useChange(["tenant", slug, "requests"]);
+  const [of, setOf] = useState({ destination: "", role: "view", namespace: "", reason: "", duration: "3600" });
+  const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
+  const ask = async () => {
+    const { destination, role, reason } = of;
+    const body = { destination, role, reason, namespace: of.namespace || null, duration_s: Number(of.duration) };
+    const done = await change(() =>
+      take(api.POST("/api/v1/tenants/{tenant}/access-requests", { params: { path: { tenant: slug } }, body })),
+    );
+    if (done) onClose();
+  };
+  return (
+    <Dialog title="Ask for access" onClose={onClose} onSubmit={() => void ask()}>
+      {failure}
+      <TextField label="Destination" required value={of.destination} onChange={set("destination")} />
+      <TextField label="Role there" required help="Such as view, edit, admin" value={of.role} onChange={set("role")} />
+      <TextField label="Only in this namespace (optional)" value={of.namespace} onChange={set("namespace")} />
+      <Select label="For" value={of.duration} onChange={set("duration")}>
+        {DURATIONS.map(([seconds, name]) => (
+          <option key={seconds} value={seconds}>
+            {name}
+          </option>
+        ))}
+      </Select>
+      <TextArea label="Reason" required value={of.reason} onChange={set("reason")} />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Ask
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

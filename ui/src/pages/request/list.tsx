@@ -1,0 +1,176 @@
+// Requests for access: one's own, and those that wait for an answer.
+import { useState } from "react";
+import { api, type Schemas, take } from "../../api/client";
+import { Badge } from "../../design/badge";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { TextField } from "../../design/field";
+import { Head, Panel } from "../../design/panel";
+import { Empty } from "../../design/state";
+import type { Column } from "../../design/table";
+import { When } from "../../design/time";
+import { useChange } from "../../list/change";
+import { Listing } from "../../list/keyset";
+import { useMe, useTenant } from "../../session/me";
+import { useTitle } from "../../shell/title";
+import { AskDialog } from "./ask";
+
+type Request = Schemas["AccessRequest"];
+
+const base: Column<Request>[] = [
+  {
+    head: "Destination",
+    kind: "main",
+    cell: (it) => (
+      <>
+        {it.name} <span className="muted">as {it.role}</span>
+        <div className="under">{it.reason}</div>
+      </>
+    ),
+  },
+  { head: "For", kind: "nowrap", cell: (it) => `${Math.round(it.duration_s / 60)} min` },
+  { head: "State", cell: (it) => <Badge word={it.state} /> },
+  { head: "Asked", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
+  { head: "Answer", cell: (it) => (it.decided_by ? `${it.decided_by}: ${it.answer || "no words"}` : "") },
+];
+
+export default function RequestsPage() {
+  useTitle("Access requests");
+  const tenant = useTenant();
+  const [asking, setAsking] = useState(false);
+  return (
+    <>
+      <Head title="Access requests" about="Access for a while, which somebody else approves.">
+        <Button kind="primary" onClick={() => setAsking(true)}>
+          Ask for access
+        </Button>
+      </Head>
+      {tenant.can("access:manage") && <Waiting />}
+      <Mine />
+      {asking && <AskDialog onClose={() => setAsking(false)} />}
+    </>
+  );
+}
+
+function Mine() {
+  const { slug } = useTenant();
+  const path = { tenant: slug };
+  const queryKey = ["tenant", slug, "requests", "mine"];
+  const { change, failure } = useChange(["tenant", slug, "requests"]);
+  const withdraw = (request: string) =>
+    take(
+      api.POST("/api/v1/tenants/{tenant}/access-requests/{access_request}/withdraw", {
+        params: { path: { ...path, access_request: request } },
+      }),
+    );
+  return (
+    <Panel title="Yours" flush>
+      {failure}
+      <Listing
+        name="Your requests"
+        queryKey={queryKey}
+        load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/access-requests/mine", { params: { path, query }, signal }))}
+        rowKey={(it) => it.id}
+        columns={[
+          ...base,
+          {
+            head: "",
+            cell: (it) => (
+              <Button
+                small
+                aria-label={`Withdraw the request for ${it.name}`}
+                reason={it.state === "pending" ? undefined : `It is ${it.state}.`}
+                onClick={() => void change(() => withdraw(it.id))}
+              >
+                Withdraw
+              </Button>
+            ),
+          },
+        ]}
+        empty={<Empty title="You asked for nothing">When you need a destination for a while, ask here.</Empty>}
+      />
+    </Panel>
+  );
+}
+
+function Waiting() {
+  const me = useMe();
+  const { slug } = useTenant();
+  const path = { tenant: slug };
+  const queryKey = ["tenant", slug, "requests", "all"];
+  const [answering, setAnswering] = useState<{ request: Request; approve: boolean }>();
+  return (
+    <Panel title="Of everybody" flush>
+      <Listing
+        name="Requests of everybody"
+        queryKey={queryKey}
+        load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/access-requests", { params: { path, query }, signal }))}
+        every={10_000}
+        rowKey={(it) => it.id}
+        columns={[
+          { head: "Who", cell: (it) => it.email },
+          ...base,
+          {
+            head: "",
+            cell: (it) => {
+              const reason = it.state !== "pending" ? `It is ${it.state}.` : it.user === me.id ? "Somebody else has to answer yours." : undefined;
+              return (
+                <span className="row">
+                  <Button
+                    small
+                    aria-label={`Approve the request of ${it.email}`}
+                    reason={reason}
+                    onClick={() => setAnswering({ request: it, approve: true })}
+                  >
+                    Approve
+                  </Button>
+                  <Button
+                    small
+                    aria-label={`Deny the request of ${it.email}`}
+                    reason={reason}
+                    onClick={() => setAnswering({ request: it, approve: false })}
+                  >
+                    Deny
+                  </Button>
+                </span>
+              );
+            },
+          },
+        ]}
+        empty={<Empty title="Nobody asked">Requests are here when somebody does.</Empty>}
+      />
+      {answering && <AnswerDialog {...answering} onClose={() => setAnswering(undefined)} />}
+    </Panel>
+  );
+}
+
+function AnswerDialog({ request, approve, onClose }: { request: Request; approve: boolean; onClose: () => void }) {
+  const { slug } = useTenant();
+  const { change, failure } = useChange(["tenant", slug, "requests"]);
+  const [answer, setAnswer] = useState("");
+  const send = async () => {
+    const of = { params: { path: { tenant: slug, access_request: request.id } }, body: { answer: answer || null } };
+    const done = await change(() =>
+      approve
+        ? take(api.POST("/api/v1/tenants/{tenant}/access-requests/{access_request}/approve", of))
+        : take(api.POST("/api/v1/tenants/{tenant}/access-requests/{access_request}/deny", of)),
+    );
+    if (done) onClose();
+  };
+  return (
+    <Dialog title={approve ? "Approve the request" : "Deny the request"} onClose={onClose} onSubmit={() => void send()}>
+      {failure}
+      <p>
+        {request.email} asks for {request.name} as {request.role}
+        {request.namespace ? ` in ${request.namespace}` : ""} for {Math.round(request.duration_s / 60)} minutes: {request.reason}
+      </p>
+      <TextField label="Words for them (optional)" value={answer} onChange={(event) => setAnswer(event.target.value)} />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind={approve ? "primary" : "danger"} type="submit">
+          {approve ? "Approve" : "Deny"}
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,99 @@
+// The tenants of the installation, for those who manage it.
+import { useState } from "react";
+import { api, type Schemas, take } from "../../api/client";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { TextField } from "../../design/field";
+import { Head } from "../../design/panel";
+import { Empty } from "../../design/state";
+import type { Column } from "../../design/table";
+import { When } from "../../design/time";
+import { useChange } from "../../list/change";
+import { Listing } from "../../list/keyset";
+import { useMe, useRefreshMe } from "../../session/me";
+import { useTitle } from "../../shell/title";
+
+type Tenant = Schemas["Tenant"];
+
+const QUERY_KEY = ["platform", "tenants"];
+
+const COLUMNS: Column<Tenant>[] = [
+  {
+    head: "Tenant",
+    kind: "main",
+    cell: (it) => (
+      <>
+        {it.name}
+        <div className="under mono">{it.slug}</div>
+      </>
+    ),
+  },
+  { head: "Id", cell: (it) => <code>{it.id}</code> },
+  { head: "Since", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
+];
+
+export default function TenantsPage() {
+  useTitle("Tenants");
+  const [making, setMaking] = useState(false);
+  return (
+    <>
+      <Head title="Tenants" about="Each has its own graph, findings, keys and log. To delete one, use the command line.">
+        <Button kind="primary" onClick={() => setMaking(true)}>
+          Make a tenant
+        </Button>
+      </Head>
+      <section className="panel">
+        <Listing
+          name="Tenants"
+          queryKey={QUERY_KEY}
+          load={(query, signal) => take(api.GET("/api/v1/tenants", { params: { query }, signal }))}
+          columns={COLUMNS}
+          rowKey={(it) => it.id}
+          empty={<Empty title="No tenants">Make one.</Empty>}
+        />
+      </section>
+      {making && <MakeDialog onClose={() => setMaking(false)} />}
+    </>
+  );
+}
+
+function MakeDialog({ onClose }: { onClose: () => void }) {
+  const me = useMe();
+  const refresh = useRefreshMe();
+  const { change, failure } = useChange(QUERY_KEY);
+  const [name, setName] = useState("");
+  const [slug, setSlug] = useState("");
+  const [admin, setAdmin] = useState(me.email ?? "");
+  const make = async () => {
+    const done = await change(() => take(api.POST("/api/v1/tenants", { body: { name, slug, admin: admin || null } })));
+    if (!done) return;
+    await refresh();
+    onClose();
+  };
+  return (
+    <Dialog title="Make a tenant" onClose={onClose} onSubmit={() => void make()}>
+      {failure}
+      <TextField label="Name" required value={name} onChange={(event) => setName(event.target.value)} />
+      <TextField
+        label="Short name"
+        help="For addresses and commands: a-z, 0-9 and hyphens"
+        required
+        value={slug}
+        onChange={(event) => setSlug(event.target.value)}
+      />
+      <TextField
+        label="Its first administrator"
+        help="A login name. That user is invited, and takes the role up at the next sign-in."
+        type="email"
+        value={admin}
+        onChange={(event) => setAdmin(event.target.value)}
+      />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Make
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

@@ -1,0 +1,47 @@
+// Every address of the console is made here, and nowhere else.
+const part = encodeURIComponent;
+
+function query(of: Record<string, string | undefined>): string {
+  const set = Object.entries(of).filter((pair): pair is [string, string] => Boolean(pair[1]));
+  return set.length === 0 ? "" : `?${new URLSearchParams(set)}`;
+}
+
+const tenant = (slug: string, rest = "") => `/t/${part(slug)}${rest}`;
+
+export const to = {
+  start: () => "/",
+  login: (next?: string) => `/login${query({ next: next === "/" ? undefined : next })}`,
+  device: () => "/device",
+  account: () => "/account",
+  provider: (name: string, next: string) => `/api/v1/login/${part(name)}${query({ next })}`,
+  home: (slug: string) => tenant(slug),
+  findings: (slug: string, of: { status?: string; severity?: string; rule?: string; node?: string; text?: string } = {}) =>
+    tenant(slug, `/findings${query(of)}`),
+  finding: (slug: string, id: string) => tenant(slug, `/findings/${part(id)}`),
+  controls: (slug: string, of: { framework?: string; result?: string } = {}) => tenant(slug, `/controls${query(of)}`),
+  evidence: (slug: string, of: { kind?: string } = {}) => tenant(slug, `/evidence${query(of)}`),
+  verify: (slug: string) => tenant(slug, "/evidence/verify"),
+  nodes: (slug: string, of: { type?: string; name?: string } = {}) => tenant(slug, `/nodes${query(of)}`),
+  node: (slug: string, id: string) => tenant(slug, `/nodes/${part(id)}`),
+  jobs: (slug: string) => tenant(slug, "/jobs"),
+  job: (slug: string, id: string) => tenant(slug, `/jobs/${part(id)}`),
+  jobEvents: (slug: string, id: string) => `/api/v1/tenants/${part(slug)}/jobs/${part(id)}/events`,
+  credentials: (slug: string) => tenant(slug, "/credentials"),
+  agents: (slug: string) => tenant(slug, "/agents"),
+  relays: (slug: string) => tenant(slug, "/relays"),
+  destinations: (slug: string) => tenant(slug, "/destinations"),
+  requests: (slug: string) => tenant(slug, "/requests"),
+  grants: (slug: string) => tenant(slug, "/grants"),
+  audit: (slug: string) => tenant(slug, "/audit"),
+  keys: (slug: string) => tenant(slug, "/keys"),
+  members: (slug: string) => tenant(slug, "/members"),
+  tenants: () => "/platform/tenants",
+  users: () => "/platform/users",
+  providers: () => "/platform/providers",
+};
+
+/** A page of ours to go to after the sign-in: the server judges by the same rule. */
+export function localPage(next: string | null): string {
+  const good = next !== null && /^\/(?![/\\])[\w\-./~?=&:@,+%]*$/.test(next) && !/%(2f|5c|25|0|1|7f)/i.test(next);
+  return good ? next : to.start();
+}

@@ -1,0 +1,90 @@
+// Who is signed in, what they may do in which tenant, and what happens when that ends.
+import { useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
+import { createContext, type ReactNode, useContext } from "react";
+import { useParams } from "react-router";
+import { api, Problem, type Schemas, take } from "../api/client";
+import { to } from "../paths";
+
+export type Me = Schemas["Me"];
+
+/** Whose session it is. */
+export const ME = ["me"];
+
+// Tabs share the cookie: when it changes in one, the others begin anew and show nobody else's data under this name.
+const tabs = new BroadcastChannel("cairn-session");
+tabs.onmessage = () => window.location.reload();
+
+/** Tells the other tabs, and forgets what was shown here. */
+export function sessionChanged(client: QueryClient) {
+  client.clear();
+  tabs.postMessage("changed");
+}
+
+/** Leaves for the sign-in page; what was loaded stays in no memory, since the page is loaded anew. */
+export function leave(next?: string) {
+  window.location.assign(to.login(next));
+}
+
+export async function signOut() {
+  await take(api.DELETE("/api/v1/sessions/current"));
+  tabs.postMessage("changed");
+  leave();
+}
+
+/** Nobody is signed in any more, whatever the page shows. */
+export function isEnded(error: unknown): boolean {
+  return error instanceof Problem && error.status === 401;
+}
+
+const MeContext = createContext<Me | null>(null);
+
+export function useMeQuery() {
+  return useQuery({
+    queryKey: ME,
+    queryFn: ({ signal }) => take(api.GET("/api/v1/me", { signal })),
+    refetchInterval: 60_000,
+    retry: false,
+  });
+}
+
+export function MeProvider({ me, children }: { me: Me; children: ReactNode }) {
+  return <MeContext.Provider value={me}>{children}</MeContext.Provider>;
+}
+
+export function useMe(): Me {
+  const me = useContext(MeContext);
+  if (!me) throw new Error("used outside of a session");
+  return me;
+}
+
+export function useRefreshMe() {
+  const client = useQueryClient();
+  return () => client.invalidateQueries({ queryKey: ME });
+}
+
+export interface Tenant {
+  slug: string;
+  name: string;
+  role: string;
+  /** Whether the API says that the caller may. */
+  can: (permission: string) => boolean;
+  /** Why an action that needs it cannot be done, if it cannot. */
+  lacks: (permission: string) => string | undefined;
+}
+
+/** The tenant that the address names, if the caller belongs to it. */
+export function useTenantOrNone(): Tenant | undefined {
+  const { tenant: slug } = useParams();
+  const mine = useMe().tenants.find((tenant) => tenant.slug === slug);
+  if (!mine) return undefined;
+  const can = (permission: string) => mine.can.includes(permission);
+  const lacks = (permission: string) =>
+    can(permission) ? undefined : `Your role ${mine.role} lacks the permission ${permission}.`;
+  return { slug: mine.slug, name: mine.name, role: mine.role, can, lacks };
+}
+
+export function useTenant(): Tenant {
+  const tenant = useTenantOrNone();
+  if (!tenant) throw new Error("used outside of a tenant");
+  return tenant;
+}

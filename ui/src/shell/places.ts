@@ -1,0 +1,127 @@
+// Where one can go in a tenant: what the API says that one may read, and nothing else.
+import { to } from "../paths";
+import type { Tenant } from "../session/me";
+
+export interface Place {
+  section: string;
+  name: string;
+  /** Of the page that opens. */
+  path: (slug: string) => string;
+  /** One of these is enough; none: everybody. */
+  needs: string[];
+  icon: string;
+}
+
+export const PLACES: Place[] = [
+  { section: "", name: "Home", path: to.home, needs: [], icon: "M3 11l9-7 9 7M5 10v10h14V10" },
+  {
+    section: "Compliance",
+    name: "Findings",
+    path: (slug) => to.findings(slug),
+    needs: ["findings:read"],
+    icon: "M12 4l9 16H3zM12 10v4M12 17v.5",
+  },
+  {
+    section: "Compliance",
+    name: "Controls",
+    path: (slug) => to.controls(slug),
+    needs: ["findings:read"],
+    icon: "M5 4h14v16H5zM9 12l2 2 4-5",
+  },
+  {
+    section: "Compliance",
+    name: "Evidence",
+    path: (slug) => to.evidence(slug),
+    needs: ["evidence:read"],
+    icon: "M12 3l8 3v6c0 5-4 8-8 9-4-1-8-4-8-9V6zM9 12l2 2 4-4",
+  },
+  {
+    section: "Discovery",
+    name: "Nodes",
+    path: (slug) => to.nodes(slug),
+    needs: ["nodes:read"],
+    icon: "M6 4v12M6 18a2 2 0 100 .1M18 6a2 2 0 100 .1M6 12c8 0 12-1 12-4",
+  },
+  {
+    section: "Discovery",
+    name: "Jobs",
+    path: to.jobs,
+    needs: ["jobs:manage"],
+    icon: "M20 12a8 8 0 10-3 6M20 18v-4h-4M12 8v4l3 2",
+  },
+  {
+    section: "Discovery",
+    name: "Credentials",
+    path: to.credentials,
+    needs: ["credentials:manage"],
+    icon: "M15 9a4 4 0 10-4 4l1-1 2 2 2-1 3 3 2-2z",
+  },
+  {
+    section: "Fleet",
+    name: "Agents",
+    path: to.agents,
+    needs: ["fleet:manage"],
+    icon: "M4 5h16v10H4zM9 20h6M12 15v5",
+  },
+  {
+    section: "Fleet",
+    name: "Relays",
+    path: to.relays,
+    needs: ["fleet:manage"],
+    icon: "M12 12m-2 0a2 2 0 104 0 2 2 0 10-4 0M7 7a7 7 0 000 10M17 7a7 7 0 010 10",
+  },
+  {
+    section: "Access",
+    name: "Destinations",
+    path: to.destinations,
+    needs: [],
+    icon: "M12 21c5-5 7-8 7-11a7 7 0 10-14 0c0 3 2 6 7 11zM12 10v.5",
+  },
+  {
+    section: "Access",
+    name: "Access requests",
+    path: to.requests,
+    needs: [],
+    icon: "M4 6h16v10H9l-5 4z",
+  },
+  {
+    section: "Access",
+    name: "Grants",
+    path: to.grants,
+    needs: ["access:manage"],
+    icon: "M5 11h14v9H5zM8 11V8a4 4 0 118 0v3",
+  },
+  {
+    section: "Tenant",
+    name: "Audit log",
+    path: to.audit,
+    needs: ["logs:read"],
+    icon: "M6 3h12v18H6zM9 8h6M9 12h6M9 16h3",
+  },
+  {
+    section: "Tenant",
+    name: "Members",
+    path: to.members,
+    needs: ["users:manage"],
+    icon: "M9 11a3 3 0 10-.1 0M3 19c0-4 12-4 12 0M16 11a3 3 0 10-.1-5M17 14c3 .3 4 2 4 5",
+  },
+  {
+    section: "Tenant",
+    name: "API keys",
+    path: to.keys,
+    needs: ["users:manage"],
+    icon: "M8 12a3 3 0 10.1 0M11 12h9M17 12v3",
+  },
+];
+
+/** Where those who manage the installation go. */
+export const PLATFORM = [
+  { name: "Tenants", path: to.tenants(), icon: "M4 20V9l8-5 8 5v11M9 20v-6h6v6" },
+  { name: "Users", path: to.users(), icon: "M12 11a4 4 0 10-.1 0M5 20c0-5 14-5 14 0" },
+  { name: "Identity providers", path: to.providers(), icon: "M5 11h14v9H5zM8 11V8a4 4 0 118 0v3M12 15v2" },
+];
+
+/** The places of a tenant for whoever may do this there. */
+export function placesOf(tenant: Tenant): Place[] {
+  return PLACES.filter((place) => place.needs.length === 0 || place.needs.some(tenant.can));
+}

@@ -1,0 +1,182 @@
+// The frame around every page of a tenant: where one is, as whom, and where one can go.
+import { useQueryClient } from "@tanstack/react-query";
+import { type ReactNode, Suspense, useEffect, useState } from "react";
+import { Link, NavLink, Outlet, useLocation, useNavigate } from "react-router";
+import mark from "../cairn.svg";
+import { Button } from "../design/button";
+import { Select } from "../design/field";
+import { Empty, Loading } from "../design/state";
+import { to } from "../paths";
+import { signOut, useMe, useTenantOrNone } from "../session/me";
+import { Palette } from "./palette";
+import { PLATFORM, placesOf } from "./places";
+import { setTheme, THEMES, type Theme, theme } from "./theme";
+
+function Icon({ path }: { path: string }) {
+  return (
+    <svg viewBox="0 0 24 24" aria-hidden="true">
+      <path d={path} />
+    </svg>
+  );
+}
+
+function Navigation() {
+  const me = useMe();
+  const tenant = useTenantOrNone();
+  const places = tenant ? placesOf(tenant) : [];
+  if (places.length === 0 && !me.platform_admin) return null;
+  const sections = [...new Set(places.map((place) => place.section))];
+  return (
+    <nav aria-label="Pages">
+      {sections.map((section) => (
+        <div key={section}>
+          {section && <h2>{section}</h2>}
+          <ul>
+            {places
+              .filter((place) => place.section === section)
+              .map((place) => (
+                <li key={place.name}>
+                  <NavLink to={place.path(tenant?.slug ?? "")} end={section === ""}>
+                    <Icon path={place.icon} />
+                    {place.name}
+                  </NavLink>
+                </li>
+              ))}
+          </ul>
+        </div>
+      ))}
+      {me.platform_admin && (
+        <div>
+          <h2>Installation</h2>
+          <ul>
+            {PLATFORM.map((place) => (
+              <li key={place.name}>
+                <NavLink to={place.path}>
+                  <Icon path={place.icon} />
+                  {place.name}
+                </NavLink>
+              </li>
+            ))}
+          </ul>
+        </div>
+      )}
+    </nav>
+  );
+}
+
+function TenantSwitch() {
+  const { tenants } = useMe();
+  const tenant = useTenantOrNone();
+  const navigate = useNavigate();
+  const client = useQueryClient();
+  const enter = (slug: string) => {
+    // Nothing of one tenant stays in memory when another is shown, not even an answer that is still on its way.
+    void client.cancelQueries({ queryKey: ["tenant"] });
+    client.removeQueries({ queryKey: ["tenant"] });
+    void navigate(to.home(slug));
+  };
+  if (tenants.length === 0) return null;
+  return (
+    <div className="switch">
+      <Select label="Tenant" value={tenant?.slug ?? ""} onChange={(event) => enter(event.target.value)}>
+        {!tenant && <option value="">choose…</option>}
+        {tenants.map(({ slug, name }) => (
+          <option key={slug} value={slug}>
+            {name}
+          </option>
+        ))}
+      </Select>
+    </div>
+  );
+}
+
+function Foot() {
+  const me = useMe();
+  const [chosen, setChosen] = useState(theme());
+  const choose = (next: Theme) => {
+    setTheme(next);
+    setChosen(next);
+  };
+  return (
+    <div className="foot">
+      <Link to={to.account()} className="clip" title={me.email ?? me.name}>
+        {me.email ?? me.name}
+      </Link>
+      <div className="row apart">
+        <Button kind="quiet" small onClick={() => choose(THEMES[(THEMES.indexOf(chosen) + 1) % THEMES.length] ?? "system")}>
+          Theme: {chosen}
+        </Button>
+        <Button kind="quiet" small onClick={() => void signOut()}>
+          Sign out
+        </Button>
+      </div>
+    </div>
+  );
+}
+
+/** Says the new page's place to those who do not see it, and begins at its top. */
+function useArrival() {
+  const { pathname } = useLocation();
+  useEffect(() => {
+    window.scrollTo(0, 0);
+  }, [pathname]);
+}
+
+export function Frame({ children }: { children: ReactNode }) {
+  useArrival();
+  const [searching, setSearching] = useState(false);
+  const tenant = useTenantOrNone();
+  useEffect(() => {
+    const key = (event: KeyboardEvent) => {
+      if ((event.ctrlKey || event.metaKey) && event.key === "k") {
+        event.preventDefault();
+        setSearching(true);
+      }
+    };
+    window.addEventListener("keydown", key);
+    return () => window.removeEventListener("keydown", key);
+  }, []);
+  return (
+    <div className="shell">
+      <a className="skip" href="#main">
+        Skip to the page
+      </a>
+      <header className="side">
+        <Link className="brand" to={to.start()}>
+          <img src={mark} alt="" width={22} height={22} />
+          Cairn
+        </Link>
+        <TenantSwitch />
+        {tenant && (
+          <div className="switch">
+            <Button small onClick={() => setSearching(true)} aria-keyshortcuts="Control+K">
+              Go to… <span className="muted">Ctrl K</span>
+            </Button>
+          </div>
+        )}
+        <Navigation />
+        <Foot />
+      </header>
+      <div className="work">
+        <main id="main" tabIndex={-1}>
+          <Suspense fallback={<Loading />}>{children}</Suspense>
+        </main>
+      </div>
+      {searching && <Palette onClose={() => setSearching(false)} />}
+    </div>
+  );
+}
+
+/** Of one tenant. Its key makes everything inside anew when another is entered. */
+export function TenantFrame() {
+  const tenant = useTenantOrNone();
+  return (
+    <Frame>
+      {tenant ? (
+        <Outlet key={tenant.slug} />
+      ) : (
+        <Empty page title="There is no such tenant">You do not belong to it, or the address is wrong. Choose one of yours on the left.</Empty>
+      )}
+    </Frame>
+  );
+}

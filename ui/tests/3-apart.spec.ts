@@ -1,0 +1,166 @@
+// What must stay apart: tenants, roles, sessions.
+import { readFileSync } from "node:fs";
+import { type Browser, type Page } from "@playwright/test";
+import { ADMIN, expect, look, PASSWORD, settled, signIn, test } from "./world";
+
+test.describe.configure({ mode: "serial" });
+
+/** Names that would be a script, or a formula, where they were taken for more than text. */
+const MARKUP = `Globex <img src=x onerror="document.title='taken'"> {{7*7}}`;
+const FORMULA = `=HYPERLINK("https://evil.example","x")`;
+const AUDITOR = "auditor@example.org";
+
+/** A change through the API, as a page of ours makes it. */
+async function call(page: Page, method: "POST" | "PUT" | "DELETE", path: string, body?: object) {
+  const answer = await page.evaluate(
+    async ({ method, path, body }) => {
+      const headers = { "content-type": "application/json", "x-cairn-request": "1" };
+      const response = await fetch(path, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) });
+      return { status: response.status, text: await response.text() };
+    },
+    { method, path, body },
+  );
+  expect(answer.status, answer.text).toBeLessThan(300);
+  return answer.text ? (JSON.parse(answer.text) as Record<string, string>) : {};
+}
+
+async function another(browser: Browser, watched: (page: Page) => Page) {
+  const context = await browser.newContext({ viewport: { width: 1360, height: 860 } });
+  return watched(await context.newPage());
+}
+
+test("an auditor sees what the API allows, and the rest says why not @both", async ({ page, browser, watched }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  await call(page, "POST", "/api/v1/tenants", { slug: "globex", name: MARKUP, admin: ADMIN });
+  const made = await call(page, "POST", "/api/v1/users", { email: AUDITOR, name: FORMULA });
+  await call(page, "PUT", "/api/v1/tenants/default/members", { email: AUDITOR, role: "auditor" });
+  const theirs = await another(browser, watched);
+  await signIn(theirs, AUDITOR, made["one_time_password"] ?? "");
+  await theirs.getByLabel("Password so far").fill(made["one_time_password"] ?? "");
+  await theirs.getByLabel("New password", { exact: true }).fill(PASSWORD);
+  await theirs.getByLabel("New password, again").fill(PASSWORD);
+  await theirs.getByRole("button", { name: "Change the password" }).click();
+  const pages = theirs.getByRole("navigation", { name: "Pages" });
+  await expect(pages.getByRole("link", { name: "Audit log" })).toBeVisible();
+  for (const name of ["Nodes", "Jobs", "Credentials", "Agents", "API keys", "Grants"]) {
+    await expect(pages.getByRole("link", { name, exact: true })).toHaveCount(0);
+  }
+  await theirs.goto("/t/default/nodes");
+  await expect(theirs.getByText("Your role auditor lacks the permission nodes:read.")).toBeVisible();
+  await look(theirs, "not-with-your-role");
+  await theirs.goto("/t/default/findings");
+  await theirs.locator("td.main a").first().click();
+  await expect(theirs.getByRole("button", { name: "Resolve" })).toHaveAttribute("aria-disabled", "true");
+  // The other tenant is as if it were not there.
+  await theirs.goto("/t/globex/findings");
+  await expect(theirs.getByRole("heading", { name: "There is no such tenant" })).toBeVisible();
+  await theirs.context().close();
+});
+
+test("a switch of the tenant shows nothing of the one before, also not what comes late @both", async ({ page }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  // The new tenant is in `me` since the sign-in.
+  await page.goto("/t/default/findings");
+  await settled(page);
+  const title = (await page.locator("td.main a").first().textContent()) ?? "";
+  expect(title).not.toBe("");
+  // The next answer about the first tenant comes after the switch.
+  let release = () => {};
+  const gate = new Promise<void>((open) => (release = open));
+  let held = 0;
+  await page.route("**/api/v1/tenants/default/findings?status=resolved*", async (route) => {
+    held += 1;
+    await gate;
+    await route.continue().catch(() => {});
+  });
+  await page.getByLabel("Status").selectOption("resolved");
+  await expect.poll(() => held).toBe(1);
+  await page.getByLabel("Tenant").selectOption("globex");
+  await expect(page.getByRole("heading", { level: 1, name: MARKUP })).toBeVisible();
+  release();
+  await page.getByRole("link", { name: "Findings", exact: true }).click();
+  await expect(page.getByRole("heading", { name: "No findings" })).toBeVisible();
+  await expect(page.getByText(title)).toHaveCount(0);
+  await look(page, "empty");
+  await page.goBack();
+  await page.goBack();
+  await expect(page).toHaveURL(/\/t\/default\//);
+  await expect(page.getByLabel("Tenant")).toHaveValue("default");
+});
+
+test("a session that is ended elsewhere ends on the open page, which keeps nothing @both", async ({ page, browser, watched }) => {
+  const other = await another(browser, watched);
+  await signIn(page, AUDITOR);
+  await signIn(other, AUDITOR);
+  await page.goto("/t/default/findings");
+  await settled(page);
+  await expect(page.locator("td.main a").first()).toBeVisible();
+  await other.getByRole("link", { name: AUDITOR }).click();
+  await other.getByRole("button", { name: "Sign out everywhere" }).click();
+  await expect(other).toHaveURL(/\/login/);
+  await page.getByLabel("Severity").selectOption("high");
+  await expect(page).toHaveURL(/\/login\?next=/);
+  await expect(page.locator("td")).toHaveCount(0);
+  // And back to where one was.
+  await page.getByLabel("Login name").fill(AUDITOR);
+  await page.getByLabel("Password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
+  await expect(page).toHaveURL(/\/t\/default\/findings\?severity=high/);
+  await other.context().close();
+});
+
+test("attack 46: what others chose is shown as text, and is no formula in a saved file", async ({ page }, info) => {
+  await signIn(page);
+  await page.goto("/t/globex");
+  await expect(page.getByRole("heading", { level: 1, name: MARKUP })).toBeVisible();
+  await expect(page).toHaveTitle("Home · Cairn");
+  await page.goto("/t/default/members");
+  await expect(page.getByText(FORMULA)).toBeVisible();
+  const saving = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Export CSV" }).click();
+  const file = info.outputPath("members.csv");
+  await (await saving).saveAs(file);
+  expect(readFileSync(file, "utf8")).toContain(`"'=HYPERLINK(`);
+});
+
+test("a tab follows when another tab of the same browser signs out", async ({ page, context, watched }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  const second = watched(await context.newPage());
+  await second.goto("/t/default/findings");
+  await expect(second.locator("td.main a").first()).toBeVisible();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await expect(second).toHaveURL(/\/login/);
+  await expect(second.locator("td")).toHaveCount(0);
+});
+
+test("a member who is removed while the page is open is shown no more", async ({ page, browser, watched, refusals }) => {
+  refusals.expect(404);
+  await signIn(page);
+  await page.getByRole("link", { name: "Members", exact: true }).click();
+  await expect(page.getByRole("table", { name: "Members" })).toContainText(AUDITOR);
+  const theirs = await another(browser, watched);
+  await signIn(theirs, AUDITOR);
+  await theirs.getByRole("link", { name: "Findings", exact: true }).click();
+  await expect(theirs.locator("td.main a").first()).toBeVisible();
+  await page.getByRole("button", { name: `Remove ${AUDITOR}` }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await expect(page.getByRole("table", { name: "Members" })).not.toContainText(AUDITOR);
+  await theirs.getByLabel("Severity").selectOption("high");
+  await expect(theirs.getByRole("heading", { name: "You belong to no tenant yet" }).or(theirs.getByRole("heading", { name: "There is no such tenant" }))).toBeVisible();
+  await expect(theirs.locator("td")).toHaveCount(0);
+  await theirs.context().close();
+});
+
+test("a sign-in goes on to a page of ours only", async ({ page }) => {
+  for (const next of ["//evil.example/", "https://evil.example/", "/\\evil.example", "/%5cevil.example", "javascript:alert(1)"]) {
+    await page.context().clearCookies();
+    await page.goto(`/login?next=${encodeURIComponent(next)}`);
+    await page.getByLabel("Login name").fill(ADMIN);
+    await page.getByLabel("Password").fill(PASSWORD);
+    await page.getByRole("button", { name: "Sign in", exact: true }).click();
+    await expect(page).toHaveURL(/\/t\/\w+$/);
+  }
+});

@@ -1,0 +1,91 @@
+// What every browser test watches for: errors of the page, the content security policy, requests to others, and what axe finds.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { type ConsoleMessage, test as base, expect, type Page } from "@playwright/test";
+
+const env = (name: string) => process.env[name] ?? "";
+
+export const URL_OF_SERVER = env("CAIRN_TEST_URL");
+export const ADMIN = "admin@localhost";
+export const FIRST_PASSWORD = env("CAIRN_TEST_FIRST_PASSWORD");
+export const PASSWORD = env("CAIRN_TEST_PASSWORD");
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+declare global {
+  interface Window {
+    axe: { run: (options: object) => Promise<{ violations: { id: string; help: string; nodes: { html: string }[] }[] }> };
+  }
+}
+
+/** A refusal that a test provokes is in the browser's console too, and no mistake. */
+export interface Refusals {
+  expect: (...statuses: number[]) => void;
+}
+
+function watch(page: Page, wrong: string[], statuses: Set<number>) {
+  const log = (message: ConsoleMessage) => {
+    if (message.type() !== "error" && message.type() !== "warning") return;
+    const status = /^Failed to load resource: the server responded with a status of (\d+)/.exec(message.text())?.[1];
+    if (!status || !statuses.has(Number(status))) wrong.push(`console: ${message.text()} (${message.location().url})`);
+  };
+  page.on("console", log);
+  page.on("pageerror", (error) => wrong.push(`page: ${error.stack ?? error.message}`));
+  page.on("request", (request) => {
+    const url = new URL(request.url());
+    if (url.protocol !== "blob:" && url.origin !== URL_OF_SERVER) wrong.push(`a request to another host: ${url.origin}`);
+  });
+}
+
+export const test = base.extend<{ refusals: Refusals; watched: (page: Page) => Page }>({
+  refusals: async ({}, use) => {
+    // Whether somebody is signed in is asked at the beginning, and 401 is an answer.
+    const statuses = new Set([401]);
+    await use(Object.assign({ expect: (...more: number[]) => more.forEach((status) => statuses.add(status)) }, { statuses }));
+  },
+  watched: async ({ refusals }, use) => {
+    const wrong: string[] = [];
+    await use((page) => {
+      watch(page, wrong, (refusals as Refusals & { statuses: Set<number> }).statuses);
+      return page;
+    });
+    expect(wrong).toEqual([]);
+  },
+  page: async ({ page, watched }, use) => {
+    await use(watched(page));
+  },
+});
+
+/** Waits until nothing is loading. */
+export async function settled(page: Page) {
+  await expect(page.getByRole("status", { name: "Loading" })).toHaveCount(0);
+}
+
+/** A finished page: axe finds nothing in either scheme. With `CAIRN_SCREENS` its picture is kept. */
+export async function look(page: Page, name: string) {
+  await settled(page);
+  await page.evaluate(AXE);
+  for (const colorScheme of ["dark", "light"] as const) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    // Only colours differ between the schemes.
+    const only = colorScheme === "dark" ? { runOnly: ["color-contrast"] } : {};
+    const { violations } = await page.evaluate((only) => window.axe.run({ resultTypes: ["violations"], ...only }), only);
+    expect(violations.map((it) => `${name} (${colorScheme}): ${it.id}: ${it.help}: ${it.nodes.map((node) => node.html).join(" ")}`)).toEqual([]);
+    const folder = env("CAIRN_SCREENS");
+    if (folder && (colorScheme === "light" || name === "home" || name === "finding")) {
+      await page.evaluate(() => document.fonts.ready);
+      await page.screenshot({ path: `${folder}/${name}${colorScheme === "dark" ? "-dark" : ""}.png`, animations: "disabled" });
+    }
+  }
+}
+
+export async function signIn(page: Page, email = ADMIN, password = PASSWORD) {
+  await page.goto("/login");
+  await page.getByLabel("Login name").fill(email);
+  await page.getByLabel("Password").fill(password);
+  const answered = page.waitForResponse((response) => new URL(response.url()).pathname === "/api/v1/sessions");
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
+  await answered;
+}
+
+export { expect };
