@@ -4,7 +4,7 @@ import { createHmac } from "node:crypto";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ADMIN, expect, look, PASSWORD, signIn, test, URL_OF_SERVER } from "./world";
+import { ADMIN, expect, look, PASSWORD, signIn, signOut, test, URL_OF_SERVER } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -64,12 +64,11 @@ test("a passkey signs in alone, in a browser that has one", async ({ page, conte
   await expect(page.getByText("Keep these recovery codes.")).toBeVisible();
   await page.getByRole("button", { name: "I have kept them" }).click();
   await expect(page.getByRole("table", { name: "Second factors" })).toContainText("passkey");
-  await page.getByRole("button", { name: "Sign out", exact: true }).click();
-  await expect(page).toHaveURL(/\/login/);
+  await signOut(page);
   await page.getByRole("button", { name: "Sign in with a passkey" }).click();
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
   // And as the second step after the password.
-  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await signOut(page);
   await signIn(page);
   await page.getByRole("button", { name: "Use a passkey" }).click();
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
@@ -78,7 +77,8 @@ test("a passkey signs in alone, in a browser that has one", async ({ page, conte
   await expect(page.getByText("None. A password alone")).toBeVisible();
 });
 
-test("an authenticator app is added, asked for at the sign-in, and a recovery code stands in for it @both", async ({ page }) => {
+test("an authenticator app is added, asked for at the sign-in, and a recovery code stands in for it @both", async ({ page, refusals }) => {
+  refusals.expect(400);
   await signIn(page);
   await page.getByRole("link", { name: ADMIN }).click();
   await page.getByRole("button", { name: "Add an authenticator app" }).click();
@@ -93,7 +93,7 @@ test("an authenticator app is added, asked for at the sign-in, and a recovery co
   const codes = ((await page.getByLabel("Recovery codes").textContent()) ?? "").split("\n");
   expect(codes.length).toBeGreaterThan(5);
   await page.getByRole("button", { name: "I have kept them" }).click();
-  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await signOut(page);
   await signIn(page);
   await expect(page.getByRole("heading", { name: "Second factor" })).toBeVisible();
   await look(page, "second-factor");
@@ -101,7 +101,7 @@ test("an authenticator app is added, asked for at the sign-in, and a recovery co
   await page.getByLabel("Code of your authenticator app").fill(codeOf(secret, used + 1));
   await page.getByRole("button", { name: "Continue" }).click();
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
-  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await signOut(page);
   await signIn(page);
   await page.getByRole("button", { name: "Use a recovery code" }).click();
   await page.getByLabel("Recovery code").fill(codes[0] ?? "");

@@ -88,4 +88,9 @@ export async function signIn(page: Page, email = ADMIN, password = PASSWORD) {
   await answered;
 }
 
+export async function signOut(page: Page) {
+  await page.getByRole("button", { name: "Sign out", exact: true }).click();
+  await expect(page.getByLabel("Login name")).toBeVisible();
+}
+
 export { expect };
