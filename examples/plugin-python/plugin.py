@@ -3,9 +3,9 @@
 It opens no connection. What it wants to know, it asks Cairn for on the stream that Cairn opened, and Cairn adds the password.
 """
 
-import hashlib
 import json
 import os
+import zlib
 from concurrent import futures
 
 import grpc
@@ -14,6 +14,7 @@ import plugin_pb2_grpc as rpc
 
 SCOPE = "repositories"
 PAGE = 100
+CHECKPOINT = 64 << 10
 
 
 class NotRead(Exception):
@@ -60,19 +61,39 @@ def node(kind, host, resource, name, properties):
 
 
 def read(requests, start):
-    """Yields messages; returns what the registry holds: a list of pages."""
-    # A region has no colon: the port is behind an underscore.
-    host = json.loads(start.settings_json)["url"].split("://")[1].replace(":", "_")
-    out = []
+    """Yields messages; returns what the registry holds: the tags of each repository."""
+    found = {}
     names = yield from pages(requests, start, "/v2/_catalog", "repositories")
     for done, name in enumerate(names):
-        tags = yield from pages(requests, start, f"/v2/{name}/tags/list", "tags")
-        repository = node("repository", host, name, name, {"tags": len(tags)})
-        nodes = [node("tag", host, f"{name}:{tag}", tag, {"repository": name}) for tag in tags]
-        edges = [pb.Edge(source=repository.id, target=tag.id, type="contains") for tag in nodes]
-        out.append(pb.Page(scope=SCOPE, nodes=[repository, *nodes], edges=edges))
+        found[name] = yield from pages(requests, start, f"/v2/{name}/tags/list", "tags")
         yield pb.FromPlugin(progress=pb.Progress(done=done + 1, total=len(names), message=name))
-    return out
+    return found
+
+
+def page(start, name, tags):
+    """A repository with its tags, as nodes and edges."""
+    # A region has no colon: the port is behind an underscore.
+    host = json.loads(start.settings_json)["url"].split("://")[1].replace(":", "_")
+    repository = node("repository", host, name, name, {"tags": len(tags)})
+    nodes = [node("tag", host, f"{name}:{tag}", tag, {"repository": name}) for tag in tags]
+    edges = [pb.Edge(source=repository.id, target=tag.id, type="contains") for tag in nodes]
+    return pb.Page(scope=SCOPE, nodes=[repository, *nodes], edges=edges)
+
+
+def gone(start, name, before, now):
+    """What a repository does not show any more; None: it is gone itself."""
+    was = page(start, name, before)
+    still = set() if now is None else {n.id for n in page(start, name, now).nodes}
+    nodes = [n.id for n in was.nodes if n.id not in still]
+    return pb.Gone(scope=SCOPE, nodes=nodes, edges=[edge for edge in was.edges if edge.target not in still])
+
+
+def known(start):
+    """What the checkpoint says that was there; None without one, or where it is not ours."""
+    try:
+        return json.loads(zlib.decompress(start.checkpoints[0].checkpoint)) if start.checkpoints else None
+    except (ValueError, zlib.error):
+        return None
 
 
 class Registry(rpc.PluginServicer):
@@ -86,18 +107,24 @@ class Registry(rpc.PluginServicer):
 
     def Discover(self, requests, context):
         start = next(requests).start
-        checkpoint = b""
+        before = known(start)
         try:
             found = yield from read(requests, start)
-            checkpoint = hashlib.sha256(b"".join(page.SerializeToString(deterministic=True) for page in found)).digest()
-            if start.checkpoint == checkpoint:
+            if found == before:
                 yield pb.FromPlugin(unchanged=pb.Unchanged(scope=SCOPE))
             else:
-                yield from (pb.FromPlugin(page=page) for page in found)
-                yield pb.FromPlugin(scope_done=pb.ScopeDone(scope=SCOPE, verdict=pb.VERDICT_COMPLETE))
+                was = before or {}
+                for name in [name for name in found if found[name] != was.get(name)]:
+                    yield pb.FromPlugin(page=page(start, name, found[name]))
+                for name in [name for name in was if was[name] != found.get(name)]:
+                    yield pb.FromPlugin(gone=gone(start, name, was[name], found.get(name)))
+                left = zlib.compress(json.dumps(found).encode())
+                done = pb.ScopeDone(scope=SCOPE, verdict=pb.VERDICT_COMPLETE, since_checkpoint=before is not None)
+                done.checkpoint = left if len(left) <= CHECKPOINT else b""
+                yield pb.FromPlugin(scope_done=done)
         except NotRead as why:
             yield pb.FromPlugin(scope_done=pb.ScopeDone(scope=SCOPE, verdict=why.verdict, reason=str(why)))
-        yield pb.FromPlugin(done=pb.Done(checkpoint=checkpoint))
+        yield pb.FromPlugin(done=pb.Done())
 
     Diff = Discover
 

@@ -14,8 +14,8 @@ use crate::page::{self, Path, Query};
 use crate::problem::Answer;
 use crate::state::ApiState;
 
-const VERDICTS: [&str; 8] =
-    ["complete", "partial", "denied", "throttled", "failed", "absent", "unfinished", "not_tried"];
+const VERDICTS: [&str; 9] =
+    ["complete", "unchanged", "partial", "denied", "throttled", "failed", "absent", "unfinished", "not_tried"];
 
 /// Which entries.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]

@@ -18,7 +18,7 @@ pub(crate) struct Coverage {
     /// Only of this kind, such as ec2.instances
     #[arg(long)]
     kind: Option<String>,
-    /// Only with this verdict: complete, partial, denied, throttled, failed, absent, unfinished or not_tried
+    /// Only with this verdict: complete, unchanged, partial, denied, throttled, failed, absent, unfinished or not_tried
     #[arg(long)]
     verdict: Option<String>,
     #[command(flatten)]

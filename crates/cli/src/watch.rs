@@ -121,10 +121,12 @@ fn conclude(out: Output, detail: &JobDetail) -> Result {
 }
 
 fn gaps(detail: &JobDetail) -> impl Iterator<Item = String> {
-    detail.coverage.iter().filter(|scope| !matches!(scope.coverage.as_str(), "complete" | "absent")).map(|scope| {
-        let reason = scope.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-        format!("{} {}{reason}", scope.scope, scope.coverage)
-    })
+    detail.coverage.iter().filter(|scope| !matches!(scope.coverage.as_str(), "complete" | "absent" | "unchanged")).map(
+        |scope| {
+            let reason = scope.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{} {}{reason}", scope.scope, scope.coverage)
+        },
+    )
 }
 
 /// A bar on a terminal, a line per change elsewhere, nothing with `--quiet`.

@@ -165,6 +165,8 @@ pub enum Coverage {
         /// How that was told.
         reason: String,
     },
+    /// Nothing of it changed since a reading before that saw all of it. Closes nothing, whatever was shown.
+    Unchanged,
 }
 
 impl Coverage {
@@ -182,13 +184,19 @@ impl Coverage {
             Self::Throttled { .. } => "throttled",
             Self::Failed { .. } => "failed",
             Self::Absent { .. } => "absent",
+            Self::Unchanged => "unchanged",
         }
+    }
+
+    /// Whether everything that the scope holds is known after this reading, also by what an earlier one showed.
+    pub const fn is_whole(&self) -> bool {
+        self.may_close() || matches!(self, Self::Unchanged)
     }
 
     /// The reason, where there is one.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Complete => None,
+            Self::Complete | Self::Unchanged => None,
             Self::Partial { reason }
             | Self::Denied { reason }
             | Self::Throttled { reason }

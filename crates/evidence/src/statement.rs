@@ -212,6 +212,18 @@ pub struct Times {
     pub offset_ms: Option<i64>,
 }
 
+/// What a reading that showed only differences rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    /// The reading before, in the same words as a judgement's input. Together they say what the scope held.
+    #[serde(flatten)]
+    pub statement: Input,
+    /// The nodes that are gone since.
+    pub gone: NodeList,
+    /// How many edges are.
+    pub edges_gone: u64,
+}
+
 /// How one scope was collected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CollectionStatement {
@@ -260,6 +272,9 @@ pub struct CollectionStatement {
     /// The agent that collected by itself and reported it: what it says, it says of the host that it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
+    /// The reading before, where only the difference to it was shown, or that there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
 }
 
 /// What was judged.

@@ -21,7 +21,7 @@ use crate::bundle::{
 use crate::checkpoint::{CheckpointError, LogProof, statement_entry};
 use crate::container::{self, CONTAINER, Entry, copy_hashed};
 use crate::dsse::{self, PAYLOAD_TYPE, SignedStatement, body};
-use crate::statement::{BundleStatement, Judged, Statement, StatementError, Verdict};
+use crate::statement::{BundleStatement, Input, Judged, Statement, StatementError, Verdict};
 
 /// Files up to this size may be compressed as far as they go (a reply is at most 64 MiB); larger ones at most [`RATIO_MAX`] to one.
 const RATIO_FREE_BYTES: u64 = 64 << 20;
@@ -370,8 +370,24 @@ fn check_statements<R: Read + Seek>(
         if files.read(&dsse_file)? != signed.envelope() {
             return Err(BundleError::refused(dsse_file, "is not the envelope of the signed statement beside it"));
         }
+        let rests_on = |inputs: &[Input], report: &mut Report| {
+            for input in inputs {
+                match digests.get(&format!("ev/{}.pae", input.evidence)) {
+                    Some(digest) if *digest == input.pae_sha256 => {}
+                    Some(_) => {
+                        return Err(refuse(&format!("rests on another statement than `ev/{}.pae`", input.evidence)));
+                    }
+                    None => report.inputs_elsewhere += 1,
+                }
+            }
+            Ok(())
+        };
         let (tenant, mut line, subjects) = match statement {
             Statement::Collection(it) => {
+                rests_on(
+                    it.since.as_ref().map(|since| std::slice::from_ref(&since.statement)).unwrap_or_default(),
+                    report,
+                )?;
                 let line = StatementLine {
                     evidence: it.evidence,
                     kind: "collection",
@@ -386,18 +402,7 @@ fn check_statements<R: Read + Seek>(
                 (it.tenant, line, it.subjects)
             }
             Statement::Assessment(it) => {
-                for input in &it.inputs {
-                    match digests.get(&format!("ev/{}.pae", input.evidence)) {
-                        Some(digest) if *digest == input.pae_sha256 => {}
-                        Some(_) => {
-                            return Err(refuse(&format!(
-                                "rests on another statement than `ev/{}.pae`",
-                                input.evidence
-                            )));
-                        }
-                        None => report.inputs_elsewhere += 1,
-                    }
-                }
+                rests_on(&it.inputs, report)?;
                 let line = StatementLine {
                     evidence: it.evidence,
                     kind: "assessment",

@@ -148,10 +148,10 @@ impl<'a> Broker<'a> {
         }
     }
 
-    /// What may be said of a scope, given how its calls ended. Only what would close assets needs to be borne out.
+    /// What may be said of a scope, given how its calls ended. Only what says that all of it is known needs to be borne out.
     pub(crate) fn borne_out(&mut self, scope: &ScopeId, said: Coverage) -> Coverage {
         let ended = self.scopes.remove(scope).unwrap_or_default();
-        if !said.may_close() {
+        if !said.is_whole() {
             return said;
         }
         let partial = |reason: String| Coverage::Partial { reason };

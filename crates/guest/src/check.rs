@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{Clock, Coverage, CredentialId, Error, Page, Result, Rng, ScopeId, Secret};
-use plugins::{Plugin as _, Sink};
+use domain::{Clock, Coverage, CredentialId, EdgeObservation, Error, Page, Result, Rng, ScopeId, Secret};
+use plugins::{Ending, Plugin as _, Removed, Sink};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use transport::aws::Pacer;
@@ -19,7 +19,7 @@ use transport::{
 use crate::folder::Folder;
 use crate::plugin::GuestPlugin;
 use crate::process::Surroundings;
-use crate::run::{self, Job, Outcome};
+use crate::run::{self, Checkpoints, Outcome};
 use crate::tape::{Source, Tape, Taper};
 
 /// Where a check's calls go.
@@ -107,30 +107,54 @@ const ACCEPTS: &str = "it accepts these settings";
 const DISCOVER: &str = "it discovers, and everything that it says holds";
 const AGAIN: &str = "the same answers give the same observations";
 const DENIED: &str = "with every call denied it says of no scope that it is complete";
-const DIFF: &str = "a diff from its checkpoint shows nothing else";
+const DIFF: &str = "a diff from its checkpoints comes to the same";
+const UNKNOWN: &str = "from a checkpoint that it does not know it shows everything";
+const DIFF_DENIED: &str = "with every call denied a diff says of no scope that it is unchanged";
 const SECRET: &str = "the credential is not on the tape";
 
-/// What a run showed.
+/// What a run showed of a scope.
 #[derive(Debug, Default, PartialEq)]
+struct Scope {
+    /// Nodes and edges as JSON, by what tells them apart.
+    items: BTreeMap<String, String>,
+    coverage: Option<Coverage>,
+    /// What is gone, where only the difference was shown.
+    since: Option<Removed>,
+    checkpoint: Vec<u8>,
+}
+
+/// What a run showed.
+#[derive(Debug, Default)]
 struct Shown {
-    /// Per scope: nodes and edges as JSON, sorted, and the verdict.
-    scopes: BTreeMap<ScopeId, (Vec<String>, Option<Coverage>)>,
+    scopes: BTreeMap<ScopeId, Scope>,
+}
+
+fn edge_key(edge: &EdgeObservation) -> String {
+    format!("{} {} {} {}", edge.source, edge.edge_type, edge.target, edge.discriminator)
 }
 
 #[async_trait]
 impl Sink for Shown {
     async fn page(&mut self, page: Page) -> Result<()> {
-        let nodes = page.nodes.iter().map(serde_json::to_string);
-        let edges = page.edges.iter().map(serde_json::to_string);
-        let texts = nodes.chain(edges).collect::<std::result::Result<Vec<_>, _>>().map_err(Error::internal)?;
-        let (shown, _) = self.scopes.entry(page.scope).or_default();
-        shown.extend(texts);
-        shown.sort();
+        let items = &mut self.scopes.entry(page.scope).or_default().items;
+        let json = |item: serde_json::Result<String>| item.map_err(Error::internal);
+        for node in &page.nodes {
+            items.entry(node.id.to_string()).or_insert(json(serde_json::to_string(node))?);
+        }
+        for edge in &page.edges {
+            items.entry(edge_key(edge)).or_insert(json(serde_json::to_string(edge))?);
+        }
         Ok(())
     }
 
     async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()> {
-        self.scopes.entry(scope).or_default().1 = Some(coverage);
+        self.scopes.entry(scope).or_default().coverage = Some(coverage);
+        Ok(())
+    }
+
+    async fn scope_ended(&mut self, scope: ScopeId, ending: Ending) -> Result<()> {
+        let shown = self.scopes.entry(scope).or_default();
+        (shown.coverage, shown.since, shown.checkpoint) = (Some(ending.coverage), ending.since, ending.checkpoint);
         Ok(())
     }
 
@@ -139,18 +163,36 @@ impl Sink for Shown {
 
 impl Shown {
     fn count(&self) -> usize {
-        self.scopes.values().map(|(shown, _)| shown.len()).sum()
+        self.scopes.values().map(|shown| shown.items.len()).sum()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let alike = |(one, two): (&Scope, &Scope)| (&one.items, &one.coverage) == (&two.items, &two.coverage);
+        self.scopes.keys().eq(other.scopes.keys()) && self.scopes.values().zip(other.scopes.values()).all(alike)
+    }
+
+    /// What a server would offer to the next run.
+    fn checkpoints(&self) -> Checkpoints {
+        let kept = self.scopes.iter().filter(|(_, shown)| {
+            !shown.checkpoint.is_empty() && shown.coverage.as_ref().is_some_and(Coverage::may_close)
+        });
+        kept.map(|(scope, shown)| (scope.clone(), shown.checkpoint.clone())).collect()
     }
 
     fn verdicts(&self) -> String {
-        let words = self.scopes.iter().map(|(scope, (shown, coverage))| {
-            let own = scope.as_str().splitn(3, ':').last().unwrap_or_default();
-            let coverage = coverage.as_ref();
+        let words = self.scopes.iter().map(|(scope, shown)| {
+            let coverage = shown.coverage.as_ref();
             let reason = coverage.and_then(Coverage::reason).map(|why| format!(" ({why})")).unwrap_or_default();
-            format!("{own}: {} seen, {}{reason}", shown.len(), coverage.map_or("no verdict", Coverage::as_str))
+            let verdict = coverage.map_or("no verdict", Coverage::as_str);
+            format!("{}: {} seen, {verdict}{reason}", own(scope), shown.items.len())
         });
         words.collect::<Vec<_>>().join("; ")
     }
+}
+
+/// The plugin's own name of a scope.
+fn own(scope: &ScopeId) -> &str {
+    scope.as_str().splitn(3, ':').last().unwrap_or_default()
 }
 
 /// The world, as a job would reach it.
@@ -222,12 +264,16 @@ struct Checked {
 }
 
 impl Checked {
-    async fn run(&self, reach: &dyn Reach, checkpoint: Option<Vec<u8>>) -> Result<(Shown, Outcome), String> {
+    async fn run(&self, reach: &dyn Reach, checkpoints: Checkpoints) -> Result<(Shown, Outcome), String> {
         let mut shown = Shown::default();
         let mut running = self.plugin.start().await.map_err(words)?;
-        let job = Job { manifest: &self.plugin.folder.manifest, settings: &self.settings, reach };
-        let outcome = run::run(&mut running, &job, checkpoint, &mut shown).await.map_err(words)?;
+        let job = self.plugin.job(&self.settings, reach);
+        let outcome = run::run(&mut running, &job, checkpoints, &mut shown).await.map_err(words)?;
         Ok((shown, outcome))
+    }
+
+    async fn discover(&self, reach: &dyn Reach) -> Result<Shown, String> {
+        self.run(reach, Vec::new()).await.map(|(shown, _)| shown)
     }
 }
 
@@ -298,11 +344,11 @@ async fn discover(
     let name = checked.plugin.manifest().name.to_owned();
     let first = match &options.calls {
         Calls::None => {
-            for check in [DISCOVER, AGAIN, DIFF] {
+            for check in [DISCOVER, AGAIN, DIFF, UNKNOWN, DIFF_DENIED] {
                 report.skip(check, "give --record FILE to call the world once, then --replay FILE");
             }
             let nothing = Taper::new(Source::Nothing, credential, Tape::default());
-            denied(report, checked, &nothing).await;
+            denied(report, DENIED, checked, &nothing, Vec::new()).await;
             return;
         }
         Calls::Replay(_) if tape.plugin != name => {
@@ -311,7 +357,7 @@ async fn discover(
         }
         Calls::Replay(_) => {
             let taper = Taper::new(Source::Tape, credential, tape);
-            let first = checked.run(&taper, None).await;
+            let first = checked.discover(&taper).await;
             (first, taper.into_tape())
         }
         Calls::Record(path) => {
@@ -329,7 +375,13 @@ async fn discover(
                 ..Tape::default()
             };
             let taper = Taper::new(Source::Live(&live), credential, empty);
-            let first = checked.run(&taper, None).await;
+            let first = checked.discover(&taper).await;
+            // A diff may ask other things than a discovery: they belong on the tape too. How it went is judged from there.
+            if let Ok(first) = &first
+                && checked.plugin.folder.manifest.diff
+            {
+                let _ = checked.run(&taper, first.checkpoints()).await;
+            }
             let tape = taper.into_tape();
             if let Some(secret) = &options.credential {
                 let leaked = leaks(secret, &serde_json::to_string(&tape).unwrap_or_default());
@@ -345,7 +397,7 @@ async fn discover(
         }
     };
     let (first, tape) = first;
-    let (shown, outcome) = match first {
+    let shown = match first {
         Ok(first) => first,
         Err(why) => {
             report.add(DISCOVER, Err(why));
@@ -356,48 +408,101 @@ async fn discover(
     let said = if silent { Err("it showed no scope".to_owned()) } else { Ok(shown.verdicts()) };
     report.add(DISCOVER, said);
     let taper = Taper::new(Source::Tape, credential, tape);
-    let again = checked.run(&taper, None).await;
-    let same = again.and_then(|(again, _)| {
-        if again == shown {
+    let again = checked.discover(&taper).await;
+    let checkpoints = again.as_ref().map(Shown::checkpoints).unwrap_or_default();
+    let same = again.and_then(|again| {
+        if again.is_like(&shown) {
             Ok(format!("{} nodes and edges, twice", shown.count()))
         } else {
             Err(format!("first {}; then {}", shown.verdicts(), again.verdicts()))
         }
     });
     report.add(AGAIN, same);
-    let tape = taper.into_tape();
-    if checked.plugin.folder.manifest.diff {
-        let taper = Taper::new(Source::Tape, credential, tape);
-        let diff = checked.run(&taper, Some(outcome.checkpoint)).await;
-        report.add(DIFF, diff.and_then(|(diff, outcome)| differs(&shown, &diff, &outcome)));
-    } else {
-        report.skip(DIFF, "its manifest does not say `diff = true`");
-    }
+    let why = match (checked.plugin.folder.manifest.diff, checkpoints.is_empty()) {
+        (false, _) => Some("its manifest does not say `diff = true`"),
+        (true, true) => Some("no scope that was read completely left a checkpoint"),
+        (true, false) => None,
+    };
     let nothing = Taper::new(Source::Nothing, credential, Tape::default());
-    denied(report, checked, &nothing).await;
+    if let Some(why) = why {
+        for check in [DIFF, UNKNOWN, DIFF_DENIED] {
+            report.skip(check, why);
+        }
+    } else {
+        // The tape goes on where the second discovery ended: what the recorded diff was answered comes next.
+        let diff = checked.run(&taper, checkpoints.clone()).await;
+        report.add(DIFF, diff.and_then(|(diff, outcome)| comes_to_the_same(&shown, &diff, &outcome)));
+        let taper = Taper::new(Source::Tape, credential, taper.into_tape());
+        let unknown = checkpoints.iter().map(|(scope, _)| (scope.clone(), b"another's checkpoint".to_vec())).collect();
+        report.add(
+            UNKNOWN,
+            checked.run(&taper, unknown).await.and_then(|(all, outcome)| is_whole(&shown, &all, &outcome)),
+        );
+        denied(report, DIFF_DENIED, checked, &nothing, checkpoints).await;
+    }
+    denied(report, DENIED, checked, &nothing, Vec::new()).await;
 }
 
-/// Nothing changed between a discovery and a diff on one tape: each scope is unchanged, or shown whole and alike.
-fn differs(shown: &Shown, diff: &Shown, outcome: &Outcome) -> Result<String, String> {
-    for (scope, before) in &shown.scopes {
-        match diff.scopes.get(scope) {
-            Some(now) if now != before => return Err(format!("the scope `{scope}` is another one than before")),
-            None if !outcome.unchanged.contains(scope) => {
-                return Err(format!("the scope `{scope}` is neither shown nor said to be unchanged"));
+/// Nothing changed between a discovery and a diff on one tape: whatever a diff says, what was shown before comes out of it.
+fn comes_to_the_same(before: &Shown, diff: &Shown, outcome: &Outcome) -> Result<String, String> {
+    if let Outcome::StartOver(why) = outcome {
+        return Err(format!("it begins anew from what it left itself: {why}"));
+    }
+    let (mut unchanged, mut differences) = (0, 0);
+    for (scope, was) in &before.scopes {
+        let name = own(scope);
+        let now = diff.scopes.get(scope).ok_or_else(|| format!("the scope `{name}` is neither shown nor unchanged"))?;
+        if now.coverage == Some(Coverage::Unchanged) {
+            unchanged += 1;
+            continue;
+        }
+        let mut items = BTreeMap::new();
+        if let Some(removed) = &now.since {
+            differences += 1;
+            items.clone_from(&was.items);
+            for key in removed.nodes.iter().map(ToString::to_string).chain(removed.edges.iter().map(edge_key)) {
+                items.remove(&key);
             }
-            _ => {}
+        }
+        items.extend(now.items.clone());
+        if items != was.items || now.coverage != was.coverage {
+            return Err(format!(
+                "the scope `{name}` is another one than before; if it changed meanwhile, record again"
+            ));
         }
     }
-    Ok(format!("{} scopes unchanged, {} shown whole", outcome.unchanged.len(), diff.scopes.len()))
+    let whole = diff.scopes.len() - unchanged - differences;
+    Ok(format!("{unchanged} scopes unchanged, {differences} differences, {whole} shown whole"))
+}
+
+/// A checkpoint that a plugin cannot read says nothing of what is there.
+fn is_whole(before: &Shown, all: &Shown, outcome: &Outcome) -> Result<String, String> {
+    if let Outcome::StartOver(why) = outcome {
+        return Ok(format!("it asks to begin anew: {why}"));
+    }
+    let is_cut = |(scope, was): &(&ScopeId, &Scope)| {
+        let alike = |now: &Scope| now.since.is_none() && (&now.items, &now.coverage) == (&was.items, &was.coverage);
+        !all.scopes.get(*scope).is_some_and(alike)
+    };
+    match before.scopes.iter().find(is_cut) {
+        Some((scope, _)) => Err(format!("the scope `{}` is not shown whole", own(scope))),
+        None => Ok(format!("{} scopes shown whole", all.scopes.len())),
+    }
 }
 
 /// A plugin that can read nothing and says that all is read would close everything. A server does not believe it either, but says so.
-async fn denied(report: &mut Report, checked: &Checked, nothing: &Taper<'_>) {
-    let result = match tokio::time::timeout(Duration::from_mins(2), checked.run(nothing, None)).await {
+async fn denied(
+    report: &mut Report,
+    check: &'static str,
+    checked: &Checked,
+    nothing: &Taper<'_>,
+    checkpoints: Checkpoints,
+) {
+    let result = match tokio::time::timeout(Duration::from_mins(2), checked.run(nothing, checkpoints)).await {
         Err(_) => Err("it did not end within two minutes".to_owned()),
         Ok(Err(why)) => Err(format!("it has to end well and say of each scope why it was not read: {why}")),
         Ok(Ok((shown, _))) => {
-            let lies = shown.scopes.values().filter_map(|(_, coverage)| coverage.as_ref()?.reason());
+            let lies = shown.scopes.values().filter_map(|shown| shown.coverage.as_ref()?.reason());
             let lie = lies.into_iter().find(|reason| reason.starts_with("the plugin said"));
             match lie {
                 Some(lie) => Err(lie.to_owned()),
@@ -405,7 +510,7 @@ async fn denied(report: &mut Report, checked: &Checked, nothing: &Taper<'_>) {
             }
         }
     };
-    report.add(DENIED, result);
+    report.add(check, result);
 }
 
 /// No text of the secret's fields may be on the tape.

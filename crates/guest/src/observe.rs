@@ -4,6 +4,8 @@ use domain::{Coverage, EdgeObservation, EdgeType, Limits, NodeId, NodeObservatio
 
 use serde_json::Value;
 
+use plugins::Removed;
+
 use crate::manifest::Manifest;
 use crate::proto;
 
@@ -43,9 +45,12 @@ impl Bounds<'_> {
         if !sound {
             return Err(format!("`{}` is no scope: use 1 to 64 of a-z, 0-9, . _ - /", clean(own, 80)));
         }
-        format!("{}:{}:{own}", self.manifest.name, self.source)
-            .parse()
-            .map_err(|error: domain::Error| error.to_string())
+        format!("{}{own}", self.prefix()).parse().map_err(|error: domain::Error| error.to_string())
+    }
+
+    /// What the names of all its scopes begin with.
+    pub(crate) fn prefix(&self) -> String {
+        format!("{}:{}:", self.manifest.name, self.source)
     }
 
     fn owns(&self, id: &NodeId) -> bool {
@@ -97,6 +102,23 @@ impl Bounds<'_> {
         let edge_type: EdgeType = edge.r#type.parse().map_err(|error: domain::Error| error.to_string())?;
         let properties = Self::properties(&edge.properties_json, &source)?;
         Ok(EdgeObservation { source, target, edge_type, discriminator: edge.discriminator, properties })
+    }
+
+    /// What is gone, checked.
+    pub(crate) fn gone(&self, gone: proto::Gone) -> Result<Removed, Refused> {
+        if gone.nodes.len() + gone.edges.len() > Limits::PAGE_OBSERVATIONS {
+            return Err(format!("it names more than {} nodes and edges as gone at once", Limits::PAGE_OBSERVATIONS));
+        }
+        let mut nodes = Vec::with_capacity(gone.nodes.len());
+        for text in &gone.nodes {
+            let id = Self::id(text)?;
+            if !self.owns(&id) {
+                return Err(format!("`{id}` is not its own, so it cannot say that it is gone"));
+            }
+            nodes.push(id);
+        }
+        let edges = gone.edges.into_iter().map(|edge| self.edge(edge)).collect::<Result<_, _>>()?;
+        Ok(Removed { nodes, edges })
     }
 
     /// The page, checked.

@@ -7,9 +7,10 @@ use serde_json::Value;
 use transport::Reach;
 
 use crate::folder::Folder;
+use crate::observe::Bounds;
 use crate::process::{Running, Surroundings};
 use crate::proto;
-use crate::run::{self, Job, told};
+use crate::run::{self, Job, Outcome, told};
 
 /// The task's parameter that holds the job's settings.
 const SETTINGS: &str = "settings";
@@ -63,6 +64,12 @@ impl GuestPlugin {
             return Err(self.wrong("it describes itself as another name or version than its manifest"));
         }
         Ok(running)
+    }
+
+    /// A run of this plugin with settings that its schema has passed.
+    pub(crate) fn job<'a>(&'a self, settings: &'a JobConfig, reach: &'a dyn Reach) -> Job<'a> {
+        let basis = format!("{} {}", self.folder.digest, Value::Object(settings.clone()));
+        Job { manifest: &self.folder.manifest, settings, reach, basis: crypto::sha256(basis.as_bytes()) }
     }
 
     fn wrong(&self, why: impl std::fmt::Display) -> Error {
@@ -120,8 +127,20 @@ impl Plugin for GuestPlugin {
         let told = told.ok_or_else(|| Error::internal("a task of a plugin without settings"))?;
         // Also those of a job that was planned by an earlier version.
         let settings = self.folder.manifest.settings(told)?;
+        let job = self.job(&settings, reach);
+        if job.manifest.diff {
+            let source = job.manifest.source(&settings, reach.credential());
+            let prefix = Bounds { manifest: job.manifest, source }.prefix();
+            let checkpoints = sink.checkpoints(&prefix, job.basis).await?;
+            if !checkpoints.is_empty() {
+                let mut running = self.start().await?;
+                match run::run(&mut running, &job, checkpoints, sink).await? {
+                    Outcome::Read => return Ok(()),
+                    Outcome::StartOver(why) => sink.progress(0, 0, &format!("reads everything: {why}")),
+                }
+            }
+        }
         let mut running = self.start().await?;
-        let job = Job { manifest: &self.folder.manifest, settings: &settings, reach };
-        run::run(&mut running, &job, None, sink).await.map(drop)
+        run::run(&mut running, &job, Vec::new(), sink).await.map(drop)
     }
 }

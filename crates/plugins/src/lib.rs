@@ -21,7 +21,7 @@ pub use snmp::SnmpPlugin;
 pub use ssh_linux::SshLinuxPlugin;
 
 use async_trait::async_trait;
-use domain::{Coverage, Digest, Page, Result, ScopeId};
+use domain::{Coverage, Digest, EdgeObservation, Error, NodeId, Page, Result, ScopeId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use transport::Reach;
@@ -72,6 +72,28 @@ pub struct TaskSpec {
     pub params: Map<String, Value>,
 }
 
+/// What was there when a checkpoint was left and is not any more.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Removed {
+    /// Nodes.
+    pub nodes: Vec<NodeId>,
+    /// Edges; their properties do not matter.
+    pub edges: Vec<EdgeObservation>,
+}
+
+/// How a plugin that keeps checkpoints ends a scope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    /// How much was seen.
+    pub coverage: Coverage,
+    /// Only the difference to the scope's checkpoint was shown, and this is gone. What was neither shown nor removed is as it was.
+    pub since: Option<Removed>,
+    /// What the next run may begin from; empty for none, or with [`Coverage::Unchanged`] to keep the one so far.
+    pub checkpoint: Vec<u8>,
+    /// Of which program and settings that is: no other ones are offered it.
+    pub basis: Digest,
+}
+
 /// Where observations go. Implemented by the task runner; ingest is idempotent, so a task may be run again from the start.
 #[async_trait]
 pub trait Sink: Send {
@@ -79,6 +101,17 @@ pub trait Sink: Send {
     async fn page(&mut self, page: Page) -> Result<()>;
     /// Says how much of a scope was seen; after this the scope gets no more pages in this task.
     async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()>;
+    /// What this run may begin from in scopes whose names begin with `prefix`, where the same program with the same settings left it.
+    async fn checkpoints(&mut self, _prefix: &str, _basis: Digest) -> Result<Vec<(ScopeId, Vec<u8>)>> {
+        Ok(Vec::new())
+    }
+    /// [`Sink::scope_done`] with a checkpoint, or with a difference to one that [`Sink::checkpoints`] gave.
+    async fn scope_ended(&mut self, scope: ScopeId, ending: Ending) -> Result<()> {
+        if ending.since.is_some() || ending.coverage == Coverage::Unchanged {
+            return Err(Error::internal("a difference to a checkpoint that nobody keeps"));
+        }
+        self.scope_done(scope, ending.coverage).await
+    }
     /// Tells people: `done` of `total` steps (0: not known), and what is going on.
     fn progress(&mut self, done: u64, total: u64, what: &str);
 }

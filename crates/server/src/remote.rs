@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use domain::{Digest, Error, Limits, Page, Result};
+use domain::{Coverage, Digest, Error, Limits, Page, Result};
 use gateway::{ChannelEnded, Connected, Message, StreamHandle};
 use plugins::{Sink as _, TaskSpec};
 use serde::de::DeserializeOwned;
@@ -146,6 +146,9 @@ pub(crate) async fn run(
             }
             MessageKind::ScopeDone => {
                 let done: ScopeDone<CallRecord> = document(&message.bytes)?;
+                if done.coverage == Coverage::Unchanged {
+                    return Err(broken("nothing was given to it that a scope could be unchanged since"));
+                }
                 record(&done, &artifacts, recorder)?;
                 (artifacts, held) = (HashMap::new(), 0);
                 sink.scope_done(done.scope, done.coverage).await?;
@@ -181,7 +184,7 @@ fn record(done: &ScopeDone<CallRecord>, artifacts: &HashMap<Digest, Bytes>, reco
 
 #[cfg(test)]
 mod tests {
-    use domain::{Coverage, Timestamp};
+    use domain::Timestamp;
     use transport::{RequestRecord, ResponseRecord};
 
     use super::*;

@@ -152,6 +152,7 @@ impl Reports {
                 FleetId::Agent(id) => Some(id),
                 FleetId::Relay(_) => None,
             },
+            since: None,
         }
     }
 
@@ -203,6 +204,7 @@ impl Reports {
                 signature: signed.sig,
                 key_id: signed.keyid,
             },
+            since: None,
             started: ours(scope.started),
             finished: ours(scope.finished),
         };

@@ -11,11 +11,12 @@ use domain::{
     TenantId, Timestamp,
 };
 use evidence::statement::{
-    CollectionStatement, Collector, EvidenceKind, NODES_MAX, NodeList, Request, Response, Source, Statement, Subject,
-    Times,
+    CollectionStatement, Collector, EvidenceKind, Input, NODES_MAX, NodeList, Request, Response, Since, Source,
+    Statement, Subject, Times,
 };
-use plugins::{Manifest, Sink};
-use store::{Claim, Collection, Ingest, NewArtifact, NewStatement, Store};
+use inventory::{EdgeKey, NodeKey};
+use plugins::{Ending, Manifest, Removed, Sink};
+use store::{Checkpoint, Claim, Collection, Gone, Ingest, NewArtifact, NewCheckpoint, NewStatement, Store};
 use tokio_util::sync::CancellationToken;
 use transport::{CallRecord, Recorder};
 use wire::relay::Hello;
@@ -76,13 +77,15 @@ pub(crate) struct StoreSink {
     ingest: Ingest,
     chain: Chain,
     shown: BTreeMap<ScopeId, Shown>,
+    /// What the plugin was told that it may begin from.
+    offered: BTreeMap<ScopeId, Checkpoint>,
 }
 
 impl StoreSink {
     pub(crate) async fn new(task: TaskParts) -> Result<Self> {
         let permit = task.ctx.authorize::<ops::GraphIngest>(task.claim.tenant)?;
         let ingest = task.store.ingest(permit, task.source.clone()).await?;
-        Ok(Self { task, ingest, chain: Chain::default(), shown: BTreeMap::new() })
+        Ok(Self { task, ingest, chain: Chain::default(), shown: BTreeMap::new(), offered: BTreeMap::new() })
     }
 
     fn tenant(&self) -> TenantId {
@@ -93,11 +96,21 @@ impl StoreSink {
         if self.task.over.is_cancelled() { Err(Error::conflict("the task was stopped")) } else { Ok(()) }
     }
 
+    /// What a scope that showed only a difference rests on.
+    fn since(&self, scope: &ScopeId, removed: &Removed) -> Result<Since> {
+        let offered = self.offered.get(scope);
+        let offered = offered.ok_or_else(|| Error::internal("a difference to a checkpoint that was not offered"))?;
+        Ok(Since {
+            statement: Input { evidence: offered.evidence, pae_sha256: offered.pae_sha256 },
+            gone: NodeList::new(removed.nodes.iter().cloned()),
+            edges_gone: removed.edges.len() as u64,
+        })
+    }
+
     fn statement(
         &self,
         id: EvidenceId,
-        scope: &ScopeId,
-        coverage: &Coverage,
+        (scope, coverage, since): (&ScopeId, &Coverage, Option<Since>),
         shown: &Shown,
         records: &[CallRecord],
         times: Times,
@@ -128,7 +141,7 @@ impl StoreSink {
             subjects,
             tenant: self.tenant(),
             evidence: id,
-            kind: kind(records, shown, coverage),
+            kind: kind(records, shown.nodes == 0 && coverage.may_close() && since.is_none()),
             source: source(scope, records),
             scope: scope.clone(),
             coverage: coverage.clone(),
@@ -159,16 +172,88 @@ impl StoreSink {
             job: Some(self.task.job),
             task: Some(self.task.claim.task()),
             agent: None,
+            since,
         }
     }
+
+    async fn end(&mut self, scope: ScopeId, coverage: Coverage, ending: Option<Ending>) -> Result<()> {
+        self.check()?;
+        let (shown, records) = (self.shown.remove(&scope).unwrap_or_default(), self.task.recorder.take(&scope));
+        let now = self.task.ctx.clock().now();
+        let started: Timestamp = records.iter().map(|record| record.started).min().unwrap_or(now);
+        let finished: Timestamp = records.iter().map(|record| record.finished).max().unwrap_or(now);
+        let id = EvidenceId::generate(self.task.ctx.clock(), self.task.ctx.rng());
+        let times = Times { started, finished, clock_source: "system".to_owned(), offset_ms: None };
+        let since = ending.as_ref().and_then(|ending| ending.since.as_ref());
+        let since = since.map(|removed| self.since(&scope, removed)).transpose()?;
+        let rests_on = since.as_ref().map(|since| since.statement.evidence);
+        let statement = self.statement(id, (&scope, &coverage, since), &shown, &records, times);
+        let kind = statement.kind.as_str();
+        let signed = self.task.signer.sign(&Statement::Collection(Box::new(statement)))?;
+        let mut artifacts = Vec::new();
+        for record in &records {
+            if let (Some(bytes), Some(digest)) = (&record.kept, digest_of(record)) {
+                artifacts.push(NewArtifact {
+                    digest,
+                    bytes: bytes.clone(),
+                    signature: self.task.signer.sign_artifact(&digest),
+                    key_id: signed.keyid,
+                    about: record.about.clone().unwrap_or_default(),
+                });
+            }
+        }
+        let digest = signed.digest();
+        let collection_id = CollectionId::generate(self.task.ctx.clock(), self.task.ctx.rng());
+        let collection = Collection {
+            id: collection_id,
+            source: self.task.source.clone(),
+            scope: scope.clone(),
+            coverage: coverage.clone(),
+            nodes: shown.nodes,
+            edges: shown.edges,
+            calls: records.len() as u64,
+            artifacts,
+            statement: NewStatement { id, kind, pae: signed.pae, signature: signed.sig, key_id: signed.keyid },
+            since: rests_on,
+            started,
+            finished,
+        };
+        let permit = self.task.ctx.authorize::<ops::EvidenceCollect>(self.tenant())?;
+        self.task.store.collection_add(permit, &self.task.claim, collection).await?;
+        self.chain = Chain { prev: Some(digest), seq: self.chain.seq + 1 };
+        let changes = match ending {
+            None => self.ingest.finish(&scope, &coverage, collection_id).await?,
+            Some(Ending { since, checkpoint, basis, .. }) => {
+                let gone = since.as_ref().map(gone);
+                let left = NewCheckpoint { bytes: checkpoint, basis, evidence: id, pae_sha256: digest };
+                self.ingest.finish_since(&scope, &coverage, collection_id, gone.as_ref(), left).await?
+            }
+        };
+        if changes.overlapped {
+            tracing::info!(scope = scope.as_str(), "another run read this scope at the same time: nothing was closed");
+        }
+        if let Some(reason) = coverage.reason() {
+            tracing::info!(scope = scope.as_str(), coverage = coverage.as_str(), reason, "scope not complete");
+        }
+        Ok(())
+    }
+}
+
+/// Keys of what is gone.
+fn gone(removed: &Removed) -> Gone {
+    let edge = |edge: &domain::EdgeObservation| {
+        let (source, target) = (NodeKey::of(&edge.source), NodeKey::of(&edge.target));
+        EdgeKey::of(source, &edge.edge_type, target, &edge.discriminator)
+    };
+    Gone { nodes: removed.nodes.iter().map(NodeKey::of).collect(), edges: removed.edges.iter().map(edge).collect() }
 }
 
 fn digest_of(record: &CallRecord) -> Option<Digest> {
     record.outcome.as_ref().ok().map(|response| response.digest)
 }
 
-fn kind(records: &[CallRecord], shown: &Shown, coverage: &Coverage) -> EvidenceKind {
-    if shown.nodes == 0 && coverage.may_close() {
+fn kind(records: &[CallRecord], nothing: bool) -> EvidenceKind {
+    if nothing {
         return EvidenceKind::NullResult;
     }
     match records.first().map(|record| record.request.system.as_str()) {
@@ -234,53 +319,17 @@ impl Sink for StoreSink {
     }
 
     async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()> {
-        self.check()?;
-        let (shown, records) = (self.shown.remove(&scope).unwrap_or_default(), self.task.recorder.take(&scope));
-        let now = self.task.ctx.clock().now();
-        let started: Timestamp = records.iter().map(|record| record.started).min().unwrap_or(now);
-        let finished: Timestamp = records.iter().map(|record| record.finished).max().unwrap_or(now);
-        let id = EvidenceId::generate(self.task.ctx.clock(), self.task.ctx.rng());
-        let times = Times { started, finished, clock_source: "system".to_owned(), offset_ms: None };
-        let statement = self.statement(id, &scope, &coverage, &shown, &records, times);
-        let kind = statement.kind.as_str();
-        let signed = self.task.signer.sign(&Statement::Collection(Box::new(statement)))?;
-        let mut artifacts = Vec::new();
-        for record in &records {
-            if let (Some(bytes), Some(digest)) = (&record.kept, digest_of(record)) {
-                artifacts.push(NewArtifact {
-                    digest,
-                    bytes: bytes.clone(),
-                    signature: self.task.signer.sign_artifact(&digest),
-                    key_id: signed.keyid,
-                    about: record.about.clone().unwrap_or_default(),
-                });
-            }
-        }
-        let digest = signed.digest();
-        let collection_id = CollectionId::generate(self.task.ctx.clock(), self.task.ctx.rng());
-        let collection = Collection {
-            id: collection_id,
-            source: self.task.source.clone(),
-            scope: scope.clone(),
-            coverage: coverage.clone(),
-            nodes: shown.nodes,
-            edges: shown.edges,
-            calls: records.len() as u64,
-            artifacts,
-            statement: NewStatement { id, kind, pae: signed.pae, signature: signed.sig, key_id: signed.keyid },
-            started,
-            finished,
-        };
-        let permit = self.task.ctx.authorize::<ops::EvidenceCollect>(self.tenant())?;
-        self.task.store.collection_add(permit, &self.task.claim, collection).await?;
-        self.chain = Chain { prev: Some(digest), seq: self.chain.seq + 1 };
-        if self.ingest.finish(&scope, &coverage, collection_id).await?.overlapped {
-            tracing::info!(scope = scope.as_str(), "another run read this scope at the same time: nothing was closed");
-        }
-        if let Some(reason) = coverage.reason() {
-            tracing::info!(scope = scope.as_str(), coverage = coverage.as_str(), reason, "scope not complete");
-        }
-        Ok(())
+        self.end(scope, coverage, None).await
+    }
+
+    async fn checkpoints(&mut self, prefix: &str, basis: Digest) -> Result<Vec<(ScopeId, Vec<u8>)>> {
+        let offered = self.ingest.checkpoints(prefix, basis).await?;
+        self.offered = offered.into_iter().map(|known| (known.scope.clone(), known)).collect();
+        Ok(self.offered.values().map(|known| (known.scope.clone(), known.bytes.clone())).collect())
+    }
+
+    async fn scope_ended(&mut self, scope: ScopeId, ending: Ending) -> Result<()> {
+        self.end(scope, ending.coverage.clone(), Some(ending)).await
     }
 
     fn progress(&mut self, done: u64, total: u64, what: &str) {

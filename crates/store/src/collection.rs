@@ -67,6 +67,8 @@ pub struct Collection {
     pub artifacts: Vec<NewArtifact>,
     /// The signed statement of all this.
     pub statement: NewStatement,
+    /// The statement of the reading before, where this one showed only the difference to it.
+    pub since: Option<EvidenceId>,
     /// When the first call began.
     pub started: Timestamp,
     /// When the last call ended.
@@ -163,6 +165,12 @@ impl Store {
         statement_insert(&mut unit, statement, About { scope: Some(scope), ..About::default() }, now).await?;
         for artifact in &collection.artifacts {
             artifact_insert(&mut unit.tx, tenant, statement.id, artifact, now).await?;
+        }
+        if let Some(since) = collection.since {
+            // All that it rests on, so that a bundle has to look no further.
+            let sql = "INSERT INTO evidence_basis (tenant_id, evidence_id, basis_id) SELECT tenant_id, $2, basis_id FROM evidence_basis \
+                       WHERE tenant_id = $1 AND evidence_id = $3 UNION SELECT tenant_id, $2, id FROM evidence WHERE tenant_id = $1 AND id = $3";
+            unit.tx.execute(sql, args![tenant, statement.id, since]).await?;
         }
         unit.tx
             .execute(

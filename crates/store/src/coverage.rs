@@ -21,7 +21,7 @@ pub struct LedgerRow {
     /// `not_tried` where a newer job of this source and credential has ended without reading it, `unfinished` where no reading has come to
     /// its end yet, else as `last_verdict`.
     pub verdict: String,
-    /// How much the last reading saw: `complete`, `partial`, `denied`, `throttled`, `failed`, `absent`.
+    /// How much the last reading saw: `complete`, `unchanged`, `partial`, `denied`, `throttled`, `failed`, `absent`.
     pub last_verdict: String,
     /// Why not all.
     pub reason: Option<String>,

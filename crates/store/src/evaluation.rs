@@ -268,9 +268,9 @@ impl Write<ops::EvaluationRun> {
             .rows(
                 "SELECT c.scope, e.id, e.pae, c.finished_at FROM collection c \
                  JOIN evidence e ON e.tenant_id = c.tenant_id AND e.id = c.evidence_id \
-                 WHERE c.tenant_id = $1 AND c.coverage IN ('complete', 'partial', 'absent') AND NOT EXISTS ( \
+                 WHERE c.tenant_id = $1 AND c.coverage IN ('complete', 'partial', 'absent', 'unchanged') AND NOT EXISTS ( \
                    SELECT 1 FROM collection l WHERE l.tenant_id = c.tenant_id AND l.scope_key = c.scope_key \
-                     AND l.coverage IN ('complete', 'partial', 'absent') \
+                     AND l.coverage IN ('complete', 'partial', 'absent', 'unchanged') \
                      AND (l.finished_at > c.finished_at OR (l.finished_at = c.finished_at AND l.id > c.id))) \
                  ORDER BY c.scope",
                 args![tenant],

@@ -20,6 +20,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::bulk::Batch;
+use crate::checkpoint::{Checkpoint, Ending, rests_on_nothing};
 use crate::db::{Engine, Row, Tx, WriterCache, args};
 use crate::unit::enter;
 use crate::{Category, Change, Store, Write};
@@ -55,10 +56,10 @@ pub struct Gone {
 /// What one task brings. Dropping it forgets what the task has shown, and nothing else.
 #[derive(Debug)]
 pub struct Ingest {
-    store: Store,
-    ctx: OpCtx,
-    tenant: TenantId,
-    source: SourceId,
+    pub(crate) store: Store,
+    pub(crate) ctx: OpCtx,
+    pub(crate) tenant: TenantId,
+    pub(crate) source: SourceId,
     /// The run's number among those of its source, taken before it read anything.
     generation: i64,
     /// How many runs had ended in a scope when this one showed its first page of it.
@@ -75,6 +76,8 @@ pub struct Ingest {
     roomy: bool,
     /// Nodes that are in the graph for certain: none is ever deleted.
     ends: HashSet<NodeKey>,
+    /// What the run was told that it may begin from.
+    pub(crate) offered: HashMap<ScopeKey, Checkpoint>,
 }
 
 /// Observations of a page from which on the writer needs more memory than usual.
@@ -110,6 +113,7 @@ impl Store {
             changing: false,
             roomy: false,
             ends: HashSet::new(),
+            offered: HashMap::new(),
         })
     }
 }
@@ -251,7 +255,7 @@ impl Ingest {
         coverage: &Coverage,
         collection: CollectionId,
     ) -> Result<ScopeChanges> {
-        self.end(scope, coverage, collection, None).await
+        self.end(scope, coverage, collection, Ending::default()).await
     }
 
     /// The same for a scope of which only the difference was shown: what closes is named, and what is named closes only if the scope owns it.
@@ -262,19 +266,24 @@ impl Ingest {
         collection: CollectionId,
         gone: &Gone,
     ) -> Result<ScopeChanges> {
-        self.end(scope, coverage, collection, Some(gone)).await
+        self.end(scope, coverage, collection, Ending { gone: Some(gone), ..Ending::default() }).await
     }
 
-    async fn end(
+    pub(crate) async fn end(
         &mut self,
         scope: &ScopeId,
         coverage: &Coverage,
         collection: CollectionId,
-        gone: Option<&Gone>,
+        Ending { gone, is_since, checkpoint }: Ending<'_>,
     ) -> Result<ScopeChanges> {
         let (tenant, scope_key, now) = (self.tenant, ScopeKey::of(&self.source, scope), self.ctx.clock().now());
-        if coverage.may_close() && self.broken.contains(&scope_key) {
+        if coverage.is_whole() && self.broken.contains(&scope_key) {
             return Err(broken());
+        }
+        let is_since = is_since || *coverage == Coverage::Unchanged;
+        let since = self.offered.get(&scope_key).filter(|_| is_since);
+        if is_since && since.is_none() {
+            return Err(rests_on_nothing(scope));
         }
         let seen = self.seen.entry(scope_key).or_default();
         let mut tx = self.store.db().read().await?;
@@ -295,19 +304,36 @@ impl Ingest {
         }
         let alone = !others;
         if !alone {
-            changes.overlapped = coverage.may_close();
+            changes.overlapped = coverage.is_whole();
         } else if !unseen.is_empty() {
             changes = leave(&mut unit.tx, tenant, scope_key, coverage, &unseen, now).await?;
         }
-        let complete_at = (coverage.may_close() && alone).then_some(now);
+        let complete_at = (coverage.is_whole() && alone).then_some(now);
+        let checkpoint = checkpoint.filter(|_| alone).and_then(|new| new.columns(coverage, since, now));
+        let left = checkpoint.as_ref();
         let (verdict, reason) =
             if changes.overlapped { ("partial", Some(OVERLAPPED)) } else { (coverage.as_str(), coverage.reason()) };
         wrote(&mut unit.tx, tenant, (&self.source, scope, scope_key), self.generation, now).await?;
         unit.tx
             .execute(
                 "UPDATE scope SET seen_at = $3, complete_at = COALESCE($4, complete_at), collection_id = $5, verdict = $6, reason = $7, \
-                   ended = ended + 1 WHERE tenant_id = $1 AND key = $2",
-                args![tenant, uuid(scope_key.0), now, complete_at, collection, verdict, reason.map(str::to_owned)],
+                   checkpoint = $8, checkpoint_basis = $9, checkpoint_evidence = $10, checkpoint_pae = $11, checkpoint_whole_at = $12, \
+                   checkpoint_differences = $13, ended = ended + 1 WHERE tenant_id = $1 AND key = $2",
+                args![
+                    tenant,
+                    uuid(scope_key.0),
+                    now,
+                    complete_at,
+                    collection,
+                    verdict,
+                    reason.map(str::to_owned),
+                    left.map(|left| left.bytes.clone()),
+                    left.map(|left| left.basis.0.to_vec()),
+                    left.map(|left| left.evidence.as_uuid()),
+                    left.map(|left| left.pae_sha256.0.to_vec()),
+                    left.map(|left| left.whole_at),
+                    left.map(|left| left.differences)
+                ],
             )
             .await?;
         if (ScopeChanges { overlapped: false, ..changes }) == ScopeChanges::default() {
@@ -320,6 +346,7 @@ impl Ingest {
         self.seen.remove(&scope_key);
         self.ended.remove(&scope_key);
         self.overlapped.remove(&scope_key);
+        self.offered.remove(&scope_key);
         // Another task that ended may have given the cache back.
         self.roomy = false;
         Ok(changes)
@@ -348,7 +375,8 @@ impl Lease {
     }
 }
 
-/// Notes that a run wrote in a scope, and which runs had begun by then. A scope that was never read to its end is `unfinished`.
+/// Notes that a run wrote in a scope, and which runs had begun by then. A scope that was never read to its end is `unfinished`. What the last
+/// reading left for the next one is no longer true.
 async fn wrote(
     tx: &mut Tx,
     tenant: TenantId,
@@ -359,7 +387,7 @@ async fn wrote(
     tx.execute(
         "INSERT INTO scope (tenant_id, key, scope, source, seen_at, collection_id, writer, written) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT generation FROM source WHERE tenant_id = $1 AND source = $4)) \
-         ON CONFLICT (tenant_id, key) DO UPDATE SET writer = excluded.writer, written = excluded.written",
+         ON CONFLICT (tenant_id, key) DO UPDATE SET writer = excluded.writer, written = excluded.written, checkpoint = NULL",
         args![tenant, uuid(key.0), scope.as_str(), source.as_str(), now, Uuid::nil(), generation],
     )
     .await

@@ -125,7 +125,7 @@ async fn tasks_ended(tx: &mut Tx, tenant: TenantId, id: JobId) -> Result<Option<
              (SELECT COUNT(*) FROM task WHERE tenant_id = $1 AND job_id = $2 AND status = 'failed'), \
              (SELECT COUNT(*) FROM task WHERE tenant_id = $1 AND job_id = $2 AND status = 'cancelled'), \
              (SELECT COUNT(*) FROM collection WHERE tenant_id = $1 AND job_id = $2), \
-             (SELECT COUNT(*) FROM collection WHERE tenant_id = $1 AND job_id = $2 AND coverage IN ('complete', 'absent')), \
+             (SELECT COUNT(*) FROM collection WHERE tenant_id = $1 AND job_id = $2 AND coverage IN ('complete', 'absent', 'unchanged')), \
              (SELECT COUNT(*) FROM collection WHERE tenant_id = $1 AND job_id = $2 AND coverage = 'partial'), \
              (SELECT error FROM task WHERE tenant_id = $1 AND job_id = $2 AND status = 'failed' ORDER BY key LIMIT 1), \
              (SELECT reason FROM collection WHERE tenant_id = $1 AND job_id = $2 AND reason IS NOT NULL ORDER BY scope LIMIT 1)",

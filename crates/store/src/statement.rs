@@ -3,6 +3,7 @@
 //! **Not for** making statements (`collection.rs`, `evaluation.rs` keep them) or bundles (`evidence` and `api` do).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use access::ops;
 use domain::{Digest, Error, EvidenceId, FindingId, Result, ScopeId, TenantId, Timestamp};
@@ -264,7 +265,7 @@ impl Write<ops::EvidenceExport> {
                 let mut wanted = ids(
                     tx,
                     "SELECT evidence_id FROM collection WHERE tenant_id = $1 AND scope_key = $2 AND evidence_id IS NOT NULL \
-                     AND coverage IN ('complete', 'partial') ORDER BY finished_at DESC, id DESC LIMIT 1",
+                     AND coverage IN ('complete', 'partial', 'unchanged') ORDER BY finished_at DESC, id DESC LIMIT 1",
                     args![tenant, row.uuid(0)?],
                 )
                 .await?;
@@ -303,12 +304,18 @@ impl Write<ops::EvidenceExport> {
                 (found, "framework", framework.clone())
             }
         };
-        wanted.sort_unstable();
-        wanted.dedup();
-        let mut statements = Vec::with_capacity(wanted.len());
-        for id in wanted {
-            statements.push(detail(tx, tenant, id).await?);
+        // What a reading of differences rests on goes along.
+        let mut found = BTreeMap::new();
+        while let Some(id) = wanted.pop() {
+            if let Entry::Vacant(new) = found.entry(id) {
+                let detail = detail(tx, tenant, id).await?;
+                if detail.row.scope.is_some() {
+                    wanted.extend(&detail.basis);
+                }
+                new.insert(detail);
+            }
         }
+        let statements = found.into_values().collect();
         let store = self.store.clone();
         let mut material = Material { statements, proofs: BTreeMap::new(), blobs: Blobs::of(&store, tenant) };
         let change = json!({"statements": material.statements.len(), "artifacts": material.artifacts().len()});

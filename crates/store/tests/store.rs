@@ -13,6 +13,8 @@ mod api_key;
 mod audit;
 #[path = "store/backup.rs"]
 mod backup;
+#[path = "store/checkpoint.rs"]
+mod checkpoint;
 #[path = "store/coverage.rs"]
 mod coverage;
 #[path = "store/evidence.rs"]

@@ -13,8 +13,8 @@ pub struct CoverageEntry {
     pub scope: String,
     /// What kind of thing that is: what stands behind the scope's last colon.
     pub kind: String,
-    /// `complete`, `partial`, `denied`, `throttled`, `failed`, `absent` (the source has no such thing), `unfinished` (no reading has come to its
-    /// end yet), or `not_tried`: the newest job of this source and credential left it out.
+    /// `complete`, `unchanged` (since a reading that saw all of it), `partial`, `denied`, `throttled`, `failed`, `absent` (the source has no such
+    /// thing), `unfinished` (no reading has come to its end yet), or `not_tried`: the newest job of this source and credential left it out.
     pub verdict: String,
     /// The verdict of the last reading, also where it is not the newest job's.
     pub last_verdict: String,

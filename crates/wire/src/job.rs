@@ -104,7 +104,7 @@ pub struct Task {
 pub struct ScopeCoverage {
     /// The scope.
     pub scope: String,
-    /// `complete`, `partial`, `denied`, `throttled`, `failed`, `absent`.
+    /// `complete`, `unchanged`, `partial`, `denied`, `throttled`, `failed`, `absent`.
     pub coverage: String,
     /// Why it is not complete.
     pub reason: Option<String>,

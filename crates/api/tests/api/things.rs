@@ -133,6 +133,7 @@ impl World {
             calls: 0,
             artifacts: vec![artifact],
             statement,
+            since: None,
             started: now,
             finished: now,
         };

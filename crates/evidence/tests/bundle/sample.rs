@@ -94,6 +94,7 @@ pub(crate) fn collection(evidence: char, artifacts: &[&[u8]]) -> CollectionState
         job: Some(id::<JobId>("job_", '1')),
         task: Some(id::<TaskId>("tsk_", '1')),
         agent: None,
+        since: None,
     }
 }
 

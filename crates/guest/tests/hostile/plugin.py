@@ -22,8 +22,17 @@ def page(scope="s", node=OWN + "x", properties="{}"):
     return pb.FromPlugin(page=pb.Page(scope=scope, nodes=[pb.Node(id=node, properties_json=properties)]))
 
 
-def done(verdict=pb.VERDICT_COMPLETE, scope="s", reason="because"):
-    return pb.FromPlugin(scope_done=pb.ScopeDone(scope=scope, verdict=verdict, reason=reason))
+def done(verdict=pb.VERDICT_COMPLETE, scope="s", reason="because", since=False, checkpoint=b""):
+    what = pb.ScopeDone(scope=scope, verdict=verdict, reason=reason, since_checkpoint=since, checkpoint=checkpoint)
+    return pb.FromPlugin(scope_done=what)
+
+
+def gone(scope="s", node=OWN + "x"):
+    return pb.FromPlugin(gone=pb.Gone(scope=scope, nodes=[node]))
+
+
+def unchanged(scope="s", checkpoint=b""):
+    return pb.FromPlugin(unchanged=pb.Unchanged(scope=scope, checkpoint=checkpoint))
 
 
 def call(start, path="/allowed", credential=None, origin=None, headers=(), method="GET", scope="s"):
@@ -208,7 +217,43 @@ class Hostile(rpc.PluginServicer):
             yield page()
         elif mode == "unchanged":
             yield page()
-            yield pb.FromPlugin(unchanged=pb.Unchanged(scope="s"))
+            yield unchanged()
+        elif mode == "gone":
+            yield gone()
+        elif mode == "difference":
+            yield done(since=True)
+        elif mode == "other_scope":
+            yield unchanged(scope="t")
+        elif mode == "gone_and_unchanged":
+            yield gone()
+            yield unchanged()
+        elif mode == "gone_and_whole":
+            yield gone()
+            yield done()
+        elif mode == "absent_since":
+            yield done(pb.VERDICT_ABSENT, since=True)
+        elif mode == "foreign_gone":
+            yield gone(node="aws:us-east-1:aws.ec2.instance:i-1")
+        elif mode == "large_checkpoint":
+            yield done(since=True, checkpoint=b"x" * ((64 << 10) + 1))
+        elif mode == "unasked":
+            yield unchanged()
+        elif mode == "asked":
+            yield call(start, credential="")
+            next(requests)
+            yield page()
+            yield gone(node=OWN + "y")
+            yield done(since=True, checkpoint=start.checkpoints[0].checkpoint + b"!")
+        elif mode == "start_over":
+            if start.checkpoints:
+                yield call(start, credential="")
+                next(requests)
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, "older\x1b than a week")
+            yield page()
+            yield done(pb.VERDICT_PARTIAL)
+        elif mode == "start_over_late":
+            yield page()
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "too late")
         elif mode == "no_verdict":
             yield page()
         elif mode == "no_done":
@@ -223,6 +268,8 @@ class Hostile(rpc.PluginServicer):
                 print("x" * 1000, file=sys.stderr)
                 print("x" * 1000)
         yield pb.FromPlugin(done=pb.Done())
+
+    Diff = Discover
 
 
 def inherited():

@@ -140,7 +140,9 @@ async fn what_is_not_its_own_is_refused_and_what_was_open_is_not_complete() {
         ("foreign_scope", "is no scope"),
         ("after_verdict", "whose verdict it gave"),
         ("no_done", "ended without `Done`"),
-        ("unchanged", "is unchanged where all of it was asked for"),
+        ("unchanged", "for which it was given no checkpoint"),
+        ("gone", "for which it was given no checkpoint"),
+        ("difference", "for which it was given no checkpoint"),
     ] {
         let (why, kept) = failure(mode).await;
         assert!(why.starts_with("the plugin `hostile`: ") && why.contains(expect), "{mode}: {why}");
@@ -153,6 +155,59 @@ async fn what_is_not_its_own_is_refused_and_what_was_open_is_not_complete() {
     let (ended, kept) = run("no_verdict").await;
     ended.unwrap();
     assert_eq!(kept.verdict("s").as_str(), "partial");
+}
+
+async fn diff(mode: &str, url: &str) -> (Result<()>, Kept) {
+    let (_dir, path) = folder();
+    let config = support::settings(json!({"mode": mode, "url": url}));
+    support::run_since(&path, config, &TestReach::new(None), vec![("s", b"known".to_vec())]).await
+}
+
+#[tokio::test]
+async fn a_difference_that_rests_on_nothing_or_contradicts_itself_is_refused() {
+    let (url, _) = support::registry(None).await;
+    for (mode, expect) in [
+        ("other_scope", "difference of the scope `t`, for which it was given no checkpoint"),
+        ("unchanged", "the scope `s` is unchanged, and what changed in it"),
+        ("gone_and_unchanged", "the scope `s` is unchanged, and what changed in it"),
+        ("gone_and_whole", "not that it showed only the difference"),
+        ("absent_since", "ABSENT is said of a whole scope"),
+        ("foreign_gone", "is not its own, so it cannot say that it is gone"),
+        ("large_checkpoint", "larger than 65536 bytes"),
+        ("start_over_late", "too late"),
+    ] {
+        let (ended, kept) = diff(mode, &url).await;
+        let why = ended.expect_err(mode).to_string();
+        assert!(why.contains(expect), "{mode}: {why}");
+        // Also where it said nothing of the scope that it was to begin from.
+        assert!(matches!(kept.verdict("s"), Coverage::Failed { .. }), "{mode}: {kept:?}");
+        assert!(kept.endings.is_empty(), "{mode}");
+    }
+    let (ended, kept) = diff("talkative", &url).await;
+    ended.unwrap();
+    assert_eq!(kept.verdict("s").as_str(), "partial", "not a word of it");
+    let (ended, kept) = diff("unasked", &url).await;
+    ended.unwrap();
+    let reason = "the plugin said unchanged without having asked for anything";
+    assert_eq!(*kept.verdict("s"), Coverage::Partial { reason: reason.to_owned() });
+}
+
+#[tokio::test]
+async fn a_difference_comes_with_what_is_gone_and_a_checkpoint_that_is_too_old_with_everything() {
+    let (url, asked) = support::registry(None).await;
+    let (ended, kept) = diff("asked", &url).await;
+    ended.unwrap();
+    let ending = kept.endings.values().next().unwrap();
+    let removed = ending.since.as_ref().unwrap();
+    assert_eq!((ending.coverage.clone(), ending.checkpoint.as_slice()), (Coverage::Complete, &b"known!"[..]));
+    assert_eq!(removed.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["hostile:global:hostile.attempt:y"]);
+
+    let (ended, kept) = diff("start_over", &url).await;
+    ended.unwrap();
+    assert_eq!((kept.pages.len(), kept.verdict("s").as_str()), (1, "partial"), "a second process discovered");
+    assert_eq!(kept.progress, ["reads everything: older  than a week"]);
+    assert!(kept.endings.values().all(|ending| ending.since.is_none()));
+    drop(asked);
 }
 
 #[tokio::test]

@@ -10,9 +10,9 @@ use axum::extract::{Path as UrlPath, Query};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Json, Router};
-use domain::{Coverage, CredentialId, Page, Result, ScopeId, Secret};
+use domain::{Coverage, CredentialId, Digest, Page, Result, ScopeId, Secret};
 use guest::{Folder, GuestPlugin, Surroundings};
-use plugins::{Plugin as _, Sink};
+use plugins::{Ending, Plugin as _, Sink};
 use serde_json::{Map, Value, json};
 use testkit::{TestClock, TestRng, python_plugin};
 use transport::{AwsReach, Guard, HostReach, HttpClient, HttpConfig, HttpCredential, HttpReach, Reach, Recorder};
@@ -39,6 +39,9 @@ pub(crate) struct Kept {
     pub(crate) pages: Vec<Page>,
     pub(crate) verdicts: BTreeMap<String, Coverage>,
     pub(crate) progress: Vec<String>,
+    /// What it offers to begin from, by the plugin's own name of the scope.
+    pub(crate) offers: Vec<(&'static str, Vec<u8>)>,
+    pub(crate) endings: BTreeMap<String, Ending>,
 }
 
 impl Kept {
@@ -63,6 +66,16 @@ impl Sink for Kept {
 
     async fn scope_done(&mut self, scope: ScopeId, coverage: Coverage) -> Result<()> {
         self.verdicts.insert(scope.to_string(), coverage);
+        Ok(())
+    }
+
+    async fn checkpoints(&mut self, prefix: &str, _basis: Digest) -> Result<Vec<(ScopeId, Vec<u8>)>> {
+        Ok(self.offers.iter().map(|(own, bytes)| (format!("{prefix}{own}").parse().unwrap(), bytes.clone())).collect())
+    }
+
+    async fn scope_ended(&mut self, scope: ScopeId, ending: Ending) -> Result<()> {
+        self.verdicts.insert(scope.to_string(), ending.coverage.clone());
+        self.endings.insert(scope.to_string(), ending);
         Ok(())
     }
 
@@ -118,8 +131,18 @@ impl Reach for TestReach {
 
 /// Plans and runs a plugin once, as the runner does.
 pub(crate) async fn run(path: &Path, config: Map<String, Value>, reach: &TestReach) -> (Result<()>, Kept) {
+    run_since(path, config, reach, Vec::new()).await
+}
+
+/// The same with something to begin from.
+pub(crate) async fn run_since(
+    path: &Path,
+    config: Map<String, Value>,
+    reach: &TestReach,
+    offers: Vec<(&'static str, Vec<u8>)>,
+) -> (Result<()>, Kept) {
     let plugin = GuestPlugin::new(Folder::read(path).unwrap(), surroundings());
-    let mut kept = Kept::default();
+    let mut kept = Kept { offers, ..Kept::default() };
     let task = match plugin.plan(&config, reach).await {
         Ok(mut tasks) => tasks.remove(0),
         Err(error) => return (Err(error), kept),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 
 use bytes::{Buf as _, Bytes};
-use domain::{Error, NodeId, Page, Result, ScopeId, SourceId};
+use domain::{Coverage, Error, NodeId, Page, Result, ScopeId, SourceId};
 use flate2::bufread::MultiGzDecoder;
 use inventory::{EdgeKey, NodeKey, Prepared};
 use wire::report::{CALLS, Call, End, Head, LINE_BYTES, Line, SCOPES, Scope, UNPACKED_BYTES, VERSION};
@@ -150,6 +150,10 @@ fn check_scope(scope: &Scope) -> Result<()> {
     }
     if scope.coverage.reason().is_some_and(|reason| reason.len() > REASON_BYTES) {
         return Err(invalid("the reason why a scope was not seen is at most 4 KiB"));
+    }
+    // Only a plugin that a server runs is given something to begin from; a difference of an agent names its base.
+    if scope.coverage == Coverage::Unchanged {
+        return Err(invalid("a scope that did not change is left out"));
     }
     Ok(())
 }

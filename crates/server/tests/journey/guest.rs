@@ -1,7 +1,9 @@
 //! A plugin of somebody else: the example, installed in the server's folder, against a registry that asks for a password.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex};
 
 use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode};
@@ -13,17 +15,27 @@ use testkit::{logs, python_plugin};
 
 use crate::world::{Engine, World};
 
-/// Two repositories of the OCI distribution API, for who knows the password.
-async fn registry(password: &str) -> String {
+/// Repositories with their tags.
+type Repositories = Arc<Mutex<BTreeMap<&'static str, Vec<&'static str>>>>;
+
+fn two() -> Repositories {
+    Arc::new(Mutex::new(BTreeMap::from([("app", vec!["v1", "v2"]), ("tools", vec!["v1", "v2"])])))
+}
+
+/// Some repositories of the OCI distribution API, for who knows the password.
+async fn registry(password: &str, repositories: Repositories) -> String {
     let expected = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("reader:{password}")));
     let may = move |headers: &HeaderMap| headers.get("authorization").is_some_and(|value| value == expected.as_str());
     let allowed = may.clone();
+    let listed = Arc::clone(&repositories);
     let catalog = async move |headers: HeaderMap| {
-        if may(&headers) { Ok(Json(json!({"repositories": ["app", "tools"]}))) } else { Err(StatusCode::UNAUTHORIZED) }
+        let names: Vec<_> = listed.lock().unwrap().keys().copied().collect();
+        if may(&headers) { Ok(Json(json!({"repositories": names}))) } else { Err(StatusCode::UNAUTHORIZED) }
     };
     let tags = async move |Path(name): Path<String>, headers: HeaderMap| {
         if allowed(&headers) {
-            Ok(Json(json!({"name": name, "tags": ["v1", "v2"]})))
+            let tags = repositories.lock().unwrap().get(name.as_str()).cloned().ok_or(StatusCode::NOT_FOUND)?;
+            Ok(Json(json!({"name": name, "tags": tags})))
         } else {
             Err(StatusCode::UNAUTHORIZED)
         }
@@ -38,13 +50,14 @@ async fn registry(password: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_of_somebody_else_shows_what_it_found_without_seeing_the_password() {
     let password = logs::plant("registry-password-92");
-    let url = registry(&password).await;
+    let url = registry(&password, two()).await;
     tokio::task::spawn_blocking(move || walk(&url, &password)).await.unwrap();
 }
 
-fn walk(url: &str, password: &str) {
+/// A world with the example installed.
+fn world_with_example(engine: Engine) -> World {
     let runtimes: Vec<String> = python_plugin::runtimes().iter().map(|path| path.display().to_string()).collect();
-    let world = World::new(Engine::Sqlite);
+    let world = World::new(engine);
     let plugins = world.path("plugins");
     fs::create_dir(&plugins).unwrap();
     fs::set_permissions(&plugins, fs::Permissions::from_mode(0o755)).unwrap();
@@ -54,6 +67,11 @@ fn walk(url: &str, password: &str) {
         plugins.display().to_string()
     );
     world.private("cairn.toml", &config);
+    world
+}
+
+fn walk(url: &str, password: &str) {
+    let world = world_with_example(Engine::Sqlite);
     let server = world.start();
     world.first_login(&server);
     for (name, password) in [("lab", password), ("old", "not the password")] {
@@ -82,5 +100,62 @@ fn walk(url: &str, password: &str) {
     let ledger = list(&["coverage", "--verdict", "denied"]);
     assert!(ledger[0]["reason"].as_str().unwrap().contains("401"), "{ledger:?}");
     assert_eq!(list(&["nodes", "list", "--type", "registry.tag"]).len(), 4);
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_that_keeps_a_checkpoint_shows_what_changed_and_only_that_is_closed() {
+    let password = logs::plant("registry-password-93");
+    let repositories = two();
+    let url = registry(&password, Arc::clone(&repositories)).await;
+    tokio::task::spawn_blocking(move || differences(&url, &password, &repositories)).await.unwrap();
+}
+
+fn differences(url: &str, password: &str, repositories: &Repositories) {
+    let world = world_with_example(Engine::postgres());
+    let server = world.start();
+    world.first_login(&server);
+    let stored = json!({"origin": url, "username": "reader", "password": password}).to_string();
+    let file = world.private("registry.json", &stored);
+    let file = file.to_str().unwrap();
+    let add = ["creds", "add", "--plugin", "registry", "--name", "lab", "--type", "http-basic", "--from-file", file];
+    world.cairn(add).ok();
+    let set = format!("url={url}");
+    let list = |what: &[&str]| -> Vec<Value> {
+        let listed = world.cairn(what.iter().copied().chain(["--all", "-o", "json"])).ok().json();
+        listed.as_array().unwrap().clone()
+    };
+    // Runs it, and says how it ended, what the ledger says, and which tags are there.
+    let run = || {
+        let job = ["jobs", "run", "--plugin", "registry", "--set", &set, "--credential", "lab", "--wait", "-o", "json"];
+        let status = world.cairn(job).json()["status"].as_str().unwrap().to_owned();
+        let ledger = list(&["coverage", "--source", "registry"]).remove(0);
+        let tags = list(&["nodes", "list", "--type", "registry.tag"]);
+        let tag = |node: &Value| node["id"].as_str().unwrap().split(':').skip(3).collect::<Vec<_>>().join(":");
+        (status, ledger, tags.iter().map(tag).collect::<std::collections::BTreeSet<_>>())
+    };
+    let tags = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let all = tags(&["app:v1", "app:v2", "tools:v1", "tools:v2"]);
+    let (status, first, shown) = run();
+    assert_eq!((status.as_str(), &first["verdict"], shown), ("completed", &json!("complete"), all));
+
+    let (status, unchanged, shown) = run();
+    let all = tags(&["app:v1", "app:v2", "tools:v1", "tools:v2"]);
+    assert_eq!((status.as_str(), &unchanged["verdict"], shown), ("completed", &json!("unchanged"), all));
+    assert_eq!(unchanged["complete_at"], unchanged["tried_at"]);
+
+    *repositories.lock().unwrap() = BTreeMap::from([("app", vec!["v2", "v3"])]);
+    let (status, changed, shown) = run();
+    let now = tags(&["app:v2", "app:v3"]);
+    assert_eq!((status.as_str(), &changed["verdict"], shown), ("completed", &json!("complete"), now));
+    assert_eq!(list(&["nodes", "list", "--type", "registry.repository"]).len(), 1);
+
+    // A repository that fails leaves no checkpoint, and closes nothing; the next run shows everything.
+    repositories.lock().unwrap().insert("gone/from/here", vec![]);
+    let (_, failed, shown) = run();
+    assert_eq!((&failed["verdict"], shown), (&json!("failed"), tags(&["app:v2", "app:v3"])));
+    *repositories.lock().unwrap() = BTreeMap::from([("app", vec!["v3"])]);
+    let (_, whole, shown) = run();
+    assert_eq!((&whole["verdict"], shown), (&json!("complete"), tags(&["app:v3"])));
     server.stop();
 }

@@ -48,6 +48,7 @@ fn collection(world: &Pair<'_>, scope: &str, coverage: Coverage, artifacts: Vec<
         calls: 1,
         artifacts,
         statement: statement(world, "api-response", scope),
+        since: None,
         started: now,
         finished: now,
     }
@@ -131,6 +132,28 @@ async fn the_same_bytes_are_kept_once_and_statements_are_only_added() {
         assert_eq!(world.count("collection").await, 2);
         let filter = EvidenceFilter { scope: Some("s:1".parse().unwrap()), ..EvidenceFilter::default() };
         assert_eq!(statements(world, world.a, filter).await, made);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reading_of_differences_rests_on_all_that_it_takes_to_know_the_scope() {
+    each_engine(async |world| {
+        let (_, claims) = world.running(world.a, &["a", "b", "c", "d"]).await;
+        let (mut rests_on, mut since) = (Vec::new(), None);
+        for (claim, coverage) in
+            claims.iter().zip([Coverage::Complete, Coverage::Complete, Coverage::Unchanged, Coverage::Complete])
+        {
+            world.clock.advance(std::time::Duration::from_millis(1));
+            let new = Collection { since, ..collection(world, "s:1", coverage.clone(), Vec::new()) };
+            let id = add(world, claim, new).await.unwrap();
+            let shown = world.read::<ops::EvidenceList>(world.a).await.evidence_show(id).await.unwrap();
+            assert_eq!(shown.basis, rests_on, "{coverage:?}");
+            // Nothing has to rest on a reading that showed nothing.
+            if coverage != Coverage::Unchanged {
+                (since, rests_on) = (Some(id), [rests_on, vec![id]].concat());
+            }
+        }
     })
     .await;
 }
