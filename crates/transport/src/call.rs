@@ -85,6 +85,31 @@ pub struct Reply {
     pub digest: Digest,
 }
 
+/// Which part of a file is of interest.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// What the file begins with; there is nothing of interest in others.
+    pub begins: &'a [u8],
+    /// What the part begins with, at a multiple of [`Part::ALIGNED`] bytes.
+    pub marker: &'a [u8],
+    /// Its length at most, in bytes.
+    pub length: usize,
+}
+
+impl Part<'_> {
+    /// Where parts begin, in bytes. Markers are no longer than this.
+    pub const ALIGNED: usize = 16;
+
+    /// The part; none where there is none.
+    pub fn of<'b>(&self, file: &'b [u8]) -> Option<&'b [u8]> {
+        if !file.starts_with(self.begins) {
+            return None;
+        }
+        let at = file.chunks(Self::ALIGNED).position(|piece| piece.starts_with(self.marker))? * Self::ALIGNED;
+        file.get(at..file.len().min(at + self.length))
+    }
+}
+
 /// One AWS API call, not yet signed.
 #[derive(Debug, Clone)]
 pub struct AwsCall {
@@ -227,6 +252,12 @@ pub trait HostReach: Send + Sync {
     /// Reads a whole file of at most `max` bytes, following links. Password hashes and the like come back redacted, and a private key is
     /// [`CallError::Denied`].
     async fn read(&self, path: &str, max: usize, tag: &CallTag) -> Result<Reply, CallError>;
+    /// A part of a file of at most `max` bytes, read in pieces where that can be done: see [`Part`]. The reply's digest is the whole file's.
+    async fn part(&self, path: &str, part: Part<'_>, max: usize, tag: &CallTag) -> Result<Reply, CallError> {
+        let whole = self.read(path, max, tag).await?;
+        let body = part.of(&whole.body).map_or_else(Bytes::new, |found| whole.body.slice_ref(found));
+        Ok(Reply { body, ..whole })
+    }
     /// Lists a directory, sorted by name; recorded when there is a tag.
     async fn list(&self, path: &str, tag: Option<&CallTag>) -> Result<Vec<DirEntry>, CallError>;
     /// `lstat`.

@@ -29,7 +29,7 @@ pub mod web;
 pub use aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
 pub use call::{
     AwsCall, AwsReach, CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, HttpCall,
-    HttpReach, Reach, RemoteHost, Reply, Socket, SshReach,
+    HttpReach, Part, Reach, RemoteHost, Reply, Socket, SshReach,
 };
 pub use guard::Guard;
 pub use https::{HttpClient, HttpConfig, HttpCredential};

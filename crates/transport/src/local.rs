@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
 use crate::call::{
-    CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, Reply, Socket,
+    CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, Part, Reply, Socket,
 };
 use crate::record::{Asked, HostRecords, Recorder, entries_text, sockets_text, stat_text};
 
@@ -145,6 +145,69 @@ fn read_whole(path: &str, max: usize) -> Result<Bytes, CallError> {
     redact::file(&real, body).map(Bytes::from)
 }
 
+/// Finds a part while a file goes by in pieces.
+struct Finder<'a> {
+    part: Part<'a>,
+    found: Option<Vec<u8>>,
+    /// Nothing of interest is in this file.
+    none: bool,
+}
+
+impl<'a> Finder<'a> {
+    fn new(part: Part<'a>) -> Self {
+        Self { part, found: None, none: false }
+    }
+
+    /// Takes the next piece; all but the last are whole multiples of [`Part::ALIGNED`].
+    fn take(&mut self, piece: &[u8], is_first: bool) {
+        self.none |= is_first && !piece.starts_with(self.part.begins);
+        if self.none {
+            return;
+        }
+        let begins = Part { begins: b"", ..self.part };
+        match &mut self.found {
+            None => self.found = begins.of(piece).map(<[u8]>::to_vec),
+            Some(found) => {
+                let room = self.part.length.saturating_sub(found.len()).min(piece.len());
+                found.extend_from_slice(piece.get(..room).unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// A part of a file, and the size and digest of all of it.
+fn read_part(path: &str, part: Part<'_>, max: usize) -> Result<(Bytes, u64, Digest), CallError> {
+    let (mut file, real) = open(path)?;
+    if redact::is_secret(&real) {
+        return Err(CallError::Denied(format!("{}: a file of secrets is not searched", words(path))));
+    }
+    let (mut state, mut piece, mut size) = (crypto::Sha256::new(), vec![0; PIECE], 0);
+    let mut finder = Finder::new(part);
+    loop {
+        let mut filled = 0;
+        while filled < PIECE {
+            match file.read(piece.get_mut(filled..).unwrap_or_default()) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(io_failure(path, &error)),
+            }
+        }
+        let read = piece.get(..filled).unwrap_or_default();
+        state.update(read);
+        finder.take(read, size == 0);
+        size += filled;
+        if size > max {
+            return Err(CallError::TooLarge { max });
+        }
+        if filled < PIECE {
+            break;
+        }
+    }
+    let body = redact::file(&real, finder.found.unwrap_or_default())?;
+    Ok((body.into(), u64::try_from(size).unwrap_or(u64::MAX), state.finish()))
+}
+
 fn hash_whole(path: &str) -> Result<Digest, CallError> {
     let (mut file, real) = open(path)?;
     if redact::is_secret(&real) {
@@ -246,6 +309,16 @@ impl HostReach for LocalHost {
         let result = self.blocking(FILE_TIMEOUT, move || read_whole(&owned, max)).await.map(reply);
         self.record(asked, result.as_ref().map(|reply| (&reply.body, reply.digest)));
         result
+    }
+
+    async fn part(&self, path: &str, part: Part<'_>, max: usize, tag: &CallTag) -> Result<Reply, CallError> {
+        let asked = self.asked("file", path, tag);
+        let (owned, begins, marker) = (path.to_owned(), part.begins.to_vec(), part.marker.to_vec());
+        let work = move || read_part(&owned, Part { begins: &begins, marker: &marker, length: part.length }, max);
+        let result = self.blocking(FILE_TIMEOUT, work).await;
+        let outcome = result.as_ref().map(|(_, size, digest)| (*size, *digest));
+        self.records.push_sized(asked, self.records.clock.now(), outcome, None);
+        result.map(|(body, _, digest)| Reply { status: 200, headers: BTreeMap::new(), digest, body })
     }
 
     async fn list(&self, path: &str, tag: Option<&CallTag>) -> Result<Vec<DirEntry>, CallError> {

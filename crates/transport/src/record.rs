@@ -104,14 +104,26 @@ impl HostRecords {
     }
 
     pub(crate) fn push(&self, asked: Asked<'_>, finished: Timestamp, outcome: Result<(&Bytes, Digest), &CallError>) {
+        let kept = outcome.ok().filter(|_| asked.tag.keep).map(|(body, _)| body.clone());
+        let outcome = outcome.map(|(body, digest)| (u64::try_from(body.len()).unwrap_or(u64::MAX), digest));
+        self.push_sized(asked, finished, outcome, kept);
+    }
+
+    /// Records a call by the size and the digest of what was read.
+    pub(crate) fn push_sized(
+        &self,
+        asked: Asked<'_>,
+        finished: Timestamp,
+        outcome: Result<(u64, Digest), &CallError>,
+        kept: Option<Bytes>,
+    ) {
         let Asked { system, operation, tag, started } = asked;
-        let kept = outcome.ok().filter(|_| tag.keep).map(|(body, _)| body.clone());
-        let outcome = outcome.map_err(ToString::to_string).map(|(body, digest)| ResponseRecord {
+        let outcome = outcome.map_err(ToString::to_string).map(|(size, digest)| ResponseRecord {
             status: 200,
             date: None,
             request_id: None,
             digest,
-            size: u64::try_from(body.len()).unwrap_or(u64::MAX),
+            size,
             tls_leaf: None,
         });
         let params_digest = crypto::sha256(operation.as_bytes());

@@ -334,7 +334,7 @@ async fn go(scope: &mut Scope<'_>) -> Found {
     for path in globs(scope, &["/root/go/bin/*", "/home/*/go/bin/*", "/usr/local/bin/*", "/usr/local/sbin/*"]).await {
         let tag = scope.source.tag(false);
         // A script, a link to nowhere or a larger binary is no Go program that could be told.
-        let Ok(reply) = scope.source.reach.read(&path, BINARY_BYTES, &tag).await else { continue };
+        let Ok(reply) = scope.source.reach.part(&path, language::GO_INFO, BINARY_BYTES, &tag).await else { continue };
         for package in language::go(&reply.body) {
             there = true;
             out.push(package.at(&path));

@@ -121,3 +121,34 @@ fn fingerprints_are_those_of_ssh_keygen() {
     assert_eq!(ssh_key_fingerprint(blob).unwrap().len(), "SHA256:".len() + 43);
     assert_eq!(ssh_key_fingerprint("not base64!"), None);
 }
+
+#[tokio::test]
+async fn a_part_is_found_wherever_it_lies_without_the_rest_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(&dir, "binary");
+    let (host, recorder) = host();
+    let part = Part { begins: b"\x7fELF", marker: b"here:", length: 100 };
+    // At the end of a piece, across two, at the file's end, at no multiple of 16 bytes, and nowhere.
+    for (at, size, expect) in [
+        (PIECE - 16, 3 * PIECE, Some(100)),
+        (PIECE, 3 * PIECE, Some(100)),
+        (2 * PIECE - 32, 2 * PIECE, Some(32)),
+        (PIECE + 8, 3 * PIECE, None),
+        (3 * PIECE - 16, 3 * PIECE, Some(16)),
+    ] {
+        let mut bytes = vec![7; size];
+        bytes[..4].copy_from_slice(b"\x7fELF");
+        bytes[at..at + 5].copy_from_slice(b"here:");
+        std::fs::write(&file, &bytes).unwrap();
+        let reply = host.part(&file, part, size, &tag(false)).await.unwrap();
+        assert_eq!(reply.body, part.of(&bytes).unwrap_or_default(), "{at}");
+        assert_eq!((reply.body.len(), reply.digest), (expect.unwrap_or_default(), crypto::sha256(&bytes)), "{at}");
+        let record = recorder.take(&scope()).remove(0);
+        assert_eq!((record.outcome.unwrap().size, record.kept), (size as u64, None));
+        let error = host.part(&file, part, size - 1, &tag(false)).await.unwrap_err();
+        assert_eq!(error, CallError::TooLarge { max: size - 1 });
+        recorder.take(&scope());
+    }
+    std::fs::write(&file, b"#!/bin/sh here:").unwrap();
+    assert!(host.part(&file, part, 99, &tag(false)).await.unwrap().body.is_empty());
+}

@@ -1,8 +1,13 @@
 //! What the package managers of programming languages leave on disk.
 
 use serde_json::Value;
+use transport::Part;
 
 use super::Package;
+
+/// Where Go's build information is in an ELF file: the linker aligns it to 16 bytes.
+pub(super) const GO_INFO: Part<'static> =
+    Part { begins: b"\x7fELF", marker: b"\xff Go buildinf:", length: 1_024 * 1_024 };
 
 /// `name-version.dist-info` (PEP 376, PEP 427) or `name-version[-py3.11].egg-info`.
 pub(super) fn python(entry: &str) -> Option<Package> {
@@ -49,24 +54,15 @@ pub(super) fn gem(entry: &str) -> Option<Package> {
     Some(package)
 }
 
-/// Go's build information in an ELF file (Go 1.18 and later): the main module, its dependencies and the standard library.
-pub(super) fn go(binary: &[u8]) -> Vec<Package> {
-    const MAGIC: &[u8] = b"\xff Go buildinf:";
-    const LIMIT: usize = 16 * 1_024 * 1_024;
-    if !binary.starts_with(b"\x7fELF") {
-        return Vec::new();
-    }
-    // The linker aligns the blob to 16 bytes.
-    let Some(at) = binary.chunks(16).position(|chunk| chunk.starts_with(MAGIC)).map(|index| index * 16) else {
-        return Vec::new();
-    };
-    let Some(header) = binary.get(at..at + 32) else { return Vec::new() };
+/// Go's build information (Go 1.18 and later), from its marker on: the main module, its dependencies and the standard library.
+pub(super) fn go(info: &[u8]) -> Vec<Package> {
+    let Some(header) = info.get(..32).filter(|header| header.starts_with(GO_INFO.marker)) else { return Vec::new() };
     // Bit 1: the strings follow, each with its length in front.
     if header.get(15).is_none_or(|flags| flags & 2 == 0) {
         return Vec::new();
     }
-    let mut rest = binary.get(at + 32..).unwrap_or_default();
-    let (Some(version), Some(modules)) = (string(&mut rest, LIMIT), string(&mut rest, LIMIT)) else {
+    let mut rest = info.get(32..).unwrap_or_default();
+    let (Some(version), Some(modules)) = (string(&mut rest, GO_INFO.length), string(&mut rest, GO_INFO.length)) else {
         return Vec::new();
     };
     let version = String::from_utf8_lossy(version).trim_start_matches("go").to_owned();
@@ -151,10 +147,14 @@ mod tests {
         let length = u8::try_from(modules.len() & 0x7f).unwrap() | 0x80;
         binary.extend([length, u8::try_from(modules.len() >> 7).unwrap()]);
         binary.extend(modules.as_bytes());
-        let names: Vec<String> =
-            go(&binary).into_iter().map(|package| format!("{}@{}", package.name, package.version)).collect();
+        let names: Vec<String> = go(GO_INFO.of(&binary).unwrap())
+            .into_iter()
+            .map(|package| format!("{}@{}", package.name, package.version))
+            .collect();
         assert_eq!(names, ["stdlib@1.21.3", "example.com/x@v1.2.0", "fork.example/net@v0.2.0"]);
-        assert!(go(&binary[..100]).is_empty());
+        assert!(go(GO_INFO.of(&binary[..100]).unwrap()).is_empty());
+        binary[0] = b'#';
+        assert!(GO_INFO.of(&binary).is_none());
     }
 
     proptest! {
@@ -163,7 +163,7 @@ mod tests {
             let _ = (python(&text), npm(&text), cargo(&text), gem(&text), go(&bytes));
             let mut blob = b"\x7fELF            \xff Go buildinf:\x08\x02                ".to_vec();
             blob.extend(&bytes);
-            let _ = go(&blob);
+            let _ = GO_INFO.of(&blob).map(go);
         }
     }
 }
