@@ -42,7 +42,7 @@ pub struct Settings {
     pub request_ms: u64,
     /// Requests at work at a time; default 512. More are answered with 503.
     pub requests_max: usize,
-    /// Of these, from one IPv4 address or IPv6 network; default 128.
+    /// Of these, from one IPv4 address or IPv6 network; default 128, 0 for no limit of its own.
     pub requests_per_address: usize,
     /// Reports that one agent may send in a minute, which may come at once; default 120. More are answered with 429.
     pub reports_per_min: u32,

@@ -95,10 +95,11 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         bcrypt_cost: config.session.bcrypt_cost,
         pbkdf2: config.session.password_hash == "pbkdf2",
         request_ms: config.server.request_s.saturating_mul(1_000),
+        requests_max: config.server.requests_max,
+        requests_per_address: config.server.requests_per_address,
         reports_per_min: config.discovery.reports_per_min,
         public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
         console: console(),
-        ..api::Settings::default()
     };
     let place = format!("{}:{}", signer.host(), address.port());
     let relays = Arc::new(api::Relays::new(relay_settings(config.discovery.lease_s), Arc::clone(&rng), place));

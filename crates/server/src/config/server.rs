@@ -35,6 +35,10 @@ pub(crate) struct ServerSection {
     pub(crate) connections_max: usize,
     /// Connections at a time from one IPv4 address or IPv6 network (/64); default 256, 0 for no limit of its own.
     pub(crate) connections_per_address: usize,
+    /// Requests at work at a time; default 512. More are answered with 503.
+    pub(crate) requests_max: usize,
+    /// Of these, from one IPv4 address or IPv6 network (/64); default 128, 0 for no limit of its own.
+    pub(crate) requests_per_address: usize,
     /// How long a TLS handshake may take, in seconds; default 10.
     pub(crate) handshake_s: u64,
     /// How long a request's head may take over HTTP/1.1, also the first after silence, in seconds; default 15.
@@ -61,6 +65,8 @@ impl Default for ServerSection {
             drain_s: 10,
             connections_max: 4_096,
             connections_per_address: 256,
+            requests_max: 512,
+            requests_per_address: 128,
             handshake_s: 10,
             headers_s: 15,
             request_s: 30,
@@ -82,6 +88,8 @@ pub(super) const KEYS: &[Key] = &[
     ("drain_s", As::Bare),
     ("connections_max", As::Bare),
     ("connections_per_address", As::Bare),
+    ("requests_max", As::Bare),
+    ("requests_per_address", As::Bare),
     ("handshake_s", As::Bare),
     ("headers_s", As::Bare),
     ("request_s", As::Bare),
@@ -100,6 +108,9 @@ impl ServerSection {
         }
         if self.connections_max == 0 {
             bail!("server.connections_max is 0: use 1 or more");
+        }
+        if self.requests_max == 0 {
+            bail!("server.requests_max is 0: use 1 or more");
         }
         for (key, seconds) in [
             ("handshake_s", self.handshake_s),
