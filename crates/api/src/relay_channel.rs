@@ -144,7 +144,8 @@ where
 {
     let (relay, tenant, ctx) = (coming.relay, coming.permit.tenant(), coming.permit.ctx());
     let record = async |change: Change| {
-        if let Err(error) = state.store.record(ctx, Some(tenant), "relay_connect", &change).await {
+        let recorded = Box::pin(state.store.record(ctx, Some(tenant), "relay_connect", &change));
+        if let Err(error) = recorded.await {
             tracing::warn!(%error, %relay, "what became of a relay's connection is not in the audit log");
         }
     };
@@ -175,7 +176,7 @@ where
             let is_over = admitted.is_over || relays.hub.expire(relay, &connected).await;
             if is_over
                 && relays.hub.relay(relay).is_none()
-                && let Err(error) = state.store.relay_unlinked(relay, relays.server).await
+                && let Err(error) = Box::pin(state.store.relay_unlinked(relay, relays.server)).await
             {
                 tracing::debug!(%error, %relay, "where the relay hung is not forgotten");
             }

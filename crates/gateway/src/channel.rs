@@ -15,8 +15,8 @@ use wire::frame::{Body, Frame, MessageKind, Reason};
 use crate::session::{Broken, Incoming, Session};
 use crate::websocket::{self, Received, Side};
 
-/// Room for what comes while nothing does, in bytes.
-const READ_BYTES: usize = 4 * 1_024;
+/// Room for what comes while nothing does, in bytes: a sign of life fits, and a longer frame gets its room when its header is there.
+const READ_BYTES: usize = 128;
 /// How much is written at once, in bytes.
 const WRITE_BYTES: usize = 64 * 1_024;
 /// How long the last frames may take.

@@ -183,9 +183,11 @@ impl<K: Copy + Eq + Hash> Hub<K> {
         let first = tokio::time::timeout(self.settings.handshake, first).await;
         let first = first.map_err(|_| LinkEnd::Broken(Broken::Silent))??;
         let greeted = match greeting(&first) {
-            Ok(hello) => self.greet(key, hello, admitted).await,
+            // On the heap while it lasts: a relay hangs here for weeks, and is let in once.
+            Ok(hello) => Box::pin(self.greet(key, hello, admitted)).await,
             Err(refused) => Err(refused),
         };
+        drop(first);
         let (connected, resumed, peer_received) = match greeted {
             Ok(greeted) => greeted,
             Err(refused) => {
@@ -212,6 +214,7 @@ impl<K: Copy + Eq + Hash> Hub<K> {
         };
         let welcome = serde_json::to_vec(&welcome).map_err(|error| Refused::Greeting(error.to_string()))?;
         let written = channel::write_first(&mut socket, Side::Server, Body::Welcome(&welcome), &*self.rng).await;
+        drop(welcome);
         let end = if let Err(end) = written {
             end
         } else {

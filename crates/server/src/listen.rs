@@ -8,8 +8,9 @@ mod meter;
 mod watch;
 
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::{Admission, ClientCertificates};
@@ -22,8 +23,9 @@ use http::StatusCode;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -38,6 +40,8 @@ use crate::tls::Configs;
 
 /// How often a connection is looked at for silence and for answers that are not taken.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long an HTTP/1.1 connection is kept ready for the next request before it rests.
+const READY: Duration = Duration::from_millis(900);
 /// How long a connection that is told to end may take for what is at work.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -88,6 +92,8 @@ struct Front {
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     refuse: Refuse,
+    /// Connections between two requests that hold next to nothing.
+    resting: AtomicUsize,
     stop: CancellationToken,
 }
 
@@ -154,6 +160,7 @@ pub(crate) async fn serve(
         http1: http1(limits),
         http2: http2(),
         refuse: refuse(clock, rng),
+        resting: AtomicUsize::new(0),
         stop: stop.clone(),
     });
     let connections = TaskTracker::new();
@@ -185,21 +192,23 @@ pub(crate) async fn serve(
     }
 }
 
-/// The handshake, by the configuration that fits what the client offers.
-async fn shake_hands(stream: Stall<TcpStream>, configs: &Configs) -> std::io::Result<TlsStream<Stall<TcpStream>>> {
+/// The handshake, by the configuration that fits what the client offers. A session is 2 KiB: it is on the heap, so that it is there once and not
+/// in every step that hands it on.
+async fn shake_hands(stream: Stall<TcpStream>, configs: &Configs) -> std::io::Result<Box<TlsStream<Stall<TcpStream>>>> {
     let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
     let config = configs.of(&begun.client_hello());
-    begun.into_stream(config).await
+    begun.into_stream(config).await.map(Box::new)
 }
 
 impl Front {
+    /// What only a part of a connection's life needs is on the heap for that part: a connection that waits is small.
     async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
         let stream = Stall::new(stream, self.limits.stall);
         let Some(configs) = &self.tls else { return self.http(stream, peer, false, None).await };
         let handshake = tokio::select! {
             () = self.stop.cancelled() => return,
-            handshake = tokio::time::timeout(self.limits.handshake, shake_hands(stream, configs)) => handshake,
+            handshake = tokio::time::timeout(self.limits.handshake, Box::pin(shake_hands(stream, configs))) => handshake,
         };
         match handshake {
             Ok(Ok(stream)) => {
@@ -227,7 +236,7 @@ impl Front {
     ) {
         let watch = Watch::new();
         let (router, requests) = (self.router.clone(), Arc::clone(&watch));
-        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let service = move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
             if let Some(shown) = &shown {
                 request.extensions_mut().insert(shown.clone());
@@ -241,27 +250,66 @@ impl Front {
                 }
                 Ok::<_, std::convert::Infallible>(answer.map(|body| Watched::new(body, work)))
             }
-        });
+        };
         let ended = if h2 {
             let io = TokioIo::new(Guard::http2(stream, Arc::clone(&watch)));
-            self.drive(self.http2.serve_connection(io, service), http2::Connection::graceful_shutdown, &watch).await
+            let served = Box::pin(self.http2.serve_connection(io, service_fn(service)));
+            Box::pin(self.drive(served, http2::Connection::graceful_shutdown, &watch, false)).await.map(drop)
         } else {
-            let io = TokioIo::new(Guard::http1(stream, Arc::clone(&watch), Arc::clone(&self.refuse)));
-            let served = self.http1.serve_connection(io, service).with_upgrades();
-            self.drive(served, http1::UpgradeableConnection::graceful_shutdown, &watch).await
+            let guard = Guard::http1(stream, Arc::clone(&watch), Arc::clone(&self.refuse));
+            self.http1(guard, service, &watch).await
         };
         if let Err(reason) = ended {
             tracing::debug!(%peer, reason, "connection ended");
         }
     }
 
-    /// Runs a connection to its end, and ends it when there is no reason to go on.
-    async fn drive<C, E>(&self, connection: C, shut_down: impl Fn(Pin<&mut C>), watch: &Watch) -> Result<(), String>
+    /// Serves requests, and between them rests with nothing but the guard: the HTTP library holds 16 KiB for each connection that it serves.
+    async fn http1<S, F, A>(&self, mut guard: Guard<S>, service: F, watch: &Watch) -> Result<(), String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Fn(Request<Incoming>) -> A + Clone + Unpin + Send + 'static,
+        A: Future<Output = Result<http::Response<Watched<Body>>, std::convert::Infallible>> + Send + 'static,
+    {
+        loop {
+            let io = TokioIo::new(guard);
+            let served = Box::pin(self.http1.serve_connection(io, service_fn(service.clone())).with_upgrades());
+            let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+            let Some(resting) = Box::pin(self.drive(served, shut_down, watch, true)).await? else { return Ok(()) };
+            // None: it speaks another protocol by now.
+            let Some(parts) = Pin::into_inner(resting).into_parts() else { return Ok(()) };
+            guard = parts.io.into_inner();
+            guard.put_back(parts.read_buf);
+            let limit = self.limits.headers.min(self.limits.idle).saturating_sub(watch.idle_for());
+            self.resting.fetch_add(1, Ordering::Relaxed);
+            let comes = tokio::select! {
+                comes = tokio::time::timeout(limit, guard.wait()) => comes.map_err(|_| "it was idle".to_owned()),
+                () = self.stop.cancelled() => Ok(Ok(false)),
+            };
+            self.resting.fetch_sub(1, Ordering::Relaxed);
+            match comes {
+                Ok(Ok(true)) => {}
+                Ok(Err(error)) => return Err(error.to_string()),
+                Ok(Ok(false)) | Err(_) => {
+                    let _ = tokio::time::timeout(PARTING, guard.shutdown()).await;
+                    return comes.map(drop);
+                }
+            }
+        }
+    }
+
+    /// Runs a connection to its end, and ends it when there is no reason to go on. `may_rest`: gives it back when it has nothing to do.
+    async fn drive<C, E>(
+        &self,
+        mut connection: Pin<Box<C>>,
+        shut_down: impl Fn(Pin<&mut C>),
+        watch: &Watch,
+        may_rest: bool,
+    ) -> Result<Option<Pin<Box<C>>>, String>
     where
         C: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
     {
-        let mut connection = pin!(connection);
         let (mut looks, mut parting) = (tokio::time::interval(LOOK), None);
         let mut stopping = false;
         loop {
@@ -272,7 +320,8 @@ impl Front {
                 }
             };
             tokio::select! {
-                ended = connection.as_mut() => return ended.map_err(|error| error.to_string()),
+                biased;
+                ended = connection.as_mut() => return ended.map(|()| None).map_err(|error| error.to_string()),
                 () = ends => return Err("it was told to end and did not".to_owned()),
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
@@ -283,6 +332,9 @@ impl Front {
                 _ = looks.tick() => {
                     if watch.is_stalled(self.limits.stall) {
                         return Err("the client does not take its answer".to_owned());
+                    }
+                    if may_rest && parting.is_none() && !stopping && watch.may_rest(READY) {
+                        return Ok(Some(connection));
                     }
                     if parting.is_some() || !watch.is_idle(self.limits.idle) {
                         continue;
@@ -302,4 +354,108 @@ pub(crate) async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpLi
             "cannot listen on `{address}` ({error}): stop what listens there, or set `{key}` to another address"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Clock;
+    use testkit::{TestClock, TestRng};
+    use tokio::io::{AsyncReadExt as _, DuplexStream};
+
+    use super::*;
+
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    fn front() -> Arc<Front> {
+        let clock: Arc<dyn Clock> = Arc::new(TestClock::default());
+        let minute = Duration::from_mins(1);
+        let limits = Limits {
+            connections: 9,
+            connections_per_address: 9,
+            handshake: minute,
+            headers: minute,
+            idle: minute,
+            stall: minute,
+        };
+        Arc::new(Front {
+            tls: None,
+            router: Router::new().route("/", axum::routing::get(async || "here")),
+            limits,
+            http1: http1(limits),
+            http2: http2(),
+            refuse: refuse(clock, Arc::new(TestRng::default())),
+            resting: AtomicUsize::new(0),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    fn connect(front: &Arc<Front>) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+        let (near, far) = tokio::io::duplex(64 * 1_024);
+        let front = Arc::clone(front);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        (near, tokio::spawn(async move { front.http(far, peer, false, None).await }))
+    }
+
+    /// Reads up to the end of an answer.
+    async fn read_until(stream: &mut DuplexStream, end: &[u8]) -> String {
+        let mut came = Vec::new();
+        while !came.ends_with(end) {
+            let byte = stream.read_u8().await.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&came)));
+            came.push(byte);
+        }
+        String::from_utf8(came).unwrap()
+    }
+
+    async fn rests(front: &Front) {
+        while front.resting.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_rests_is_taken_up_where_it_was() {
+        let front = front();
+        let (mut stream, served) = connect(&front);
+        stream.write_all(HEAD).await.unwrap();
+        assert!(read_until(&mut stream, b"here").await.starts_with("HTTP/1.1 200"));
+        rests(&front).await;
+        // A head that comes byte by byte, and two at once.
+        for byte in HEAD {
+            stream.write_all(&[*byte]).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        assert!(read_until(&mut stream, b"here").await.starts_with("HTTP/1.1 200"));
+        rests(&front).await;
+        stream.write_all(&HEAD.repeat(2)).await.unwrap();
+        for _ in 0..2 {
+            assert!(read_until(&mut stream, b"here").await.starts_with("HTTP/1.1 200"));
+        }
+        // What is refused is answered, and the connection ends.
+        rests(&front).await;
+        stream.write_all(b"GET / HTTP/1.1\n").await.unwrap();
+        let refused = read_until(&mut stream, b"}").await;
+        assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("CR LF"), "{refused}");
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        drop(stream);
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_rests_ends_with_its_client_and_with_the_server() {
+        let front = front();
+        let (mut left, left_served) = connect(&front);
+        left.write_all(HEAD).await.unwrap();
+        read_until(&mut left, b"here").await;
+        rests(&front).await;
+        drop(left);
+        left_served.await.unwrap();
+        assert_eq!(front.resting.load(Ordering::Relaxed), 0);
+        let (mut stream, served) = connect(&front);
+        stream.write_all(HEAD).await.unwrap();
+        read_until(&mut stream, b"here").await;
+        rests(&front).await;
+        front.stop.cancel();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+        served.await.unwrap();
+    }
 }

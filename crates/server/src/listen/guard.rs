@@ -51,8 +51,53 @@ impl<S> Guard<S> {
         Self { inner, check: Check::Gate { gate: Gate::new(), passed, refused, refuse, lingering }, watch }
     }
 
+    /// Takes back what the HTTP library read and did not use.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        if let Check::Gate { passed, .. } = &mut self.check
+            && !bytes.is_empty()
+        {
+            *passed = [bytes, std::mem::take(passed)].concat().into();
+        }
+    }
+
     pub(super) fn http2(inner: S, watch: Arc<Watch>) -> Self {
         Self { inner, check: Check::Meter { meter: Meter::new(Instant::now()), ended: false }, watch }
+    }
+}
+
+/// Takes in what comes until some of it may go on, or is refused. False: nothing comes any more.
+fn poll_pass<S: AsyncRead + Unpin>(
+    inner: &mut S,
+    cx: &mut Context<'_>,
+    (gate, passed, refused): (&mut Gate, &mut Bytes, &mut Option<Bytes>),
+    refuse: &Refuse,
+) -> Poll<io::Result<bool>> {
+    while passed.is_empty() && refused.is_none() {
+        let mut bytes = [0; READ_BYTES];
+        let mut came = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut *inner).poll_read(cx, &mut came))?;
+        if came.filled().is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        let mut through = Vec::new();
+        if let Err(refusal) = gate.pass(came.filled(), &mut through) {
+            *refused = Some(if refusal.before_request { refuse(refusal).into() } else { Bytes::new() });
+        }
+        *passed = through.into();
+    }
+    Poll::Ready(Ok(true))
+}
+
+impl<S: AsyncRead + Unpin> Guard<S> {
+    /// Waits until there is something for the HTTP library. False: nothing comes any more.
+    pub(super) async fn wait(&mut self) -> io::Result<bool> {
+        std::future::poll_fn(|cx| match &mut self.check {
+            Check::Gate { gate, passed, refused, refuse, .. } => {
+                poll_pass(&mut self.inner, cx, (gate, passed, refused), refuse)
+            }
+            Check::Meter { .. } => Poll::Ready(Ok(true)),
+        })
+        .await
     }
 }
 
@@ -79,18 +124,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 Pin::new(&mut this.inner).poll_read(cx, buf)
             }
             Check::Gate { gate, passed, refused, refuse, .. } => {
-                while passed.is_empty() && refused.is_none() {
-                    let mut bytes = [0; READ_BYTES];
-                    let mut came = ReadBuf::new(&mut bytes);
-                    ready!(Pin::new(&mut this.inner).poll_read(cx, &mut came))?;
-                    if came.filled().is_empty() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    let mut through = Vec::new();
-                    if let Err(refusal) = gate.pass(came.filled(), &mut through) {
-                        *refused = Some(if refusal.before_request { refuse(refusal).into() } else { Bytes::new() });
-                    }
-                    *passed = through.into();
+                if !ready!(poll_pass(&mut this.inner, cx, (gate, passed, refused), refuse))? {
+                    return Poll::Ready(Ok(()));
                 }
                 if passed.is_empty() && refused.as_ref().is_some_and(|answer| !answer.is_empty()) {
                     // The end would cut off a request that is at work. One whose body is at fault must not wait for itself.
@@ -106,6 +141,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.watch.written(false);
         let wrote = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
         if let Check::Meter { meter, .. } = &mut self.check {
             meter.sent(wrote);
@@ -114,7 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+        self.watch.written(true);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

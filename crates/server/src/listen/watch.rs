@@ -24,6 +24,8 @@ pub(super) struct Watch {
     quiet: AtomicWaker,
     /// Whether the connection speaks another protocol now.
     switched: AtomicBool,
+    /// Whether everything that was written is on its way.
+    flushed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl Watch {
             condemned: Notify::new(),
             quiet: AtomicWaker::new(),
             switched: AtomicBool::new(false),
+            flushed: AtomicBool::new(true),
         })
     }
 
@@ -80,6 +83,24 @@ impl Watch {
     pub(super) fn is_idle(&self, limit: Duration) -> bool {
         let state = self.state();
         state.requests == 0 && state.idle_since.elapsed() > limit
+    }
+
+    /// For how long no request has been at work.
+    pub(super) fn idle_for(&self) -> Duration {
+        self.state().idle_since.elapsed()
+    }
+
+    /// Something is being written, or all of it is on its way.
+    pub(super) fn written(&self, flushed: bool) {
+        self.flushed.store(flushed, Ordering::Release);
+    }
+
+    /// Whether nothing is held of the connection but what comes next: a request was answered, the answer is on its way, and for a while nothing
+    /// has been at work.
+    pub(super) fn may_rest(&self, after: Duration) -> bool {
+        let state = self.state();
+        let served = state.next > 0 && state.requests == 0 && state.idle_since.elapsed() > after;
+        served && !self.is_switched() && self.flushed.load(Ordering::Acquire)
     }
 
     /// Whether an answer has not been taken for longer than this.
