@@ -185,5 +185,10 @@ async fn open_store(
         clock: Arc::clone(clock),
         rng: Arc::clone(rng),
     };
-    Ok((Store::open(options).await?, source))
+    let store = Store::open(options).await?;
+    if config.database.url.is_none() {
+        // Its folder is locked.
+        store.only_writer();
+    }
+    Ok((store, source))
 }

@@ -247,7 +247,7 @@ impl Tx {
     pub(crate) async fn bulk(&mut self, batch: &Batch<'_>, sql: &'static str, fixed: &[Value]) -> Result<u64> {
         let mut changed = 0;
         match self {
-            Self::Sqlite(tx, _) => {
+            Self::Sqlite(tx, ..) => {
                 for (sql, arguments) in batch.sqlite(sql, fixed)? {
                     let done =
                         sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **tx).await.map_err(failed)?;
@@ -274,7 +274,7 @@ impl Tx {
         mut each: impl FnMut(&Row) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Self::Sqlite(tx, _) => {
+            Self::Sqlite(tx, ..) => {
                 for (sql, arguments) in batch.sqlite(sql, fixed)? {
                     let mut rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch(&mut **tx);
                     while let Some(row) = rows.try_next().await.map_err(failed)? {
@@ -302,7 +302,7 @@ impl Tx {
         mut each: impl FnMut(&Row) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Self::Sqlite(tx, _) => {
+            Self::Sqlite(tx, ..) => {
                 let mut rows = sqlx::query_with(sql, sqlite_arguments(values)?).fetch(&mut **tx);
                 while let Some(row) = rows.try_next().await.map_err(failed)? {
                     each(&Row::Sqlite(row))?;

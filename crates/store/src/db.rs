@@ -4,6 +4,7 @@
 //! `migrate.rs`, and nowhere else.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Error, Result};
@@ -15,6 +16,7 @@ use sqlx::sqlite::{
 use sqlx::{Arguments, AssertSqlSafe, Connection as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
+use crate::fleet_memory::Changes;
 use crate::vault::Raised;
 
 /// A value to bind.
@@ -162,6 +164,7 @@ pub(crate) enum Db {
     Sqlite {
         writer: SqlitePool,
         readers: SqlitePool,
+        changes: Arc<Changes>,
     },
     Pg(PgPool),
 }
@@ -175,7 +178,7 @@ pub(crate) enum Engine {
 
 /// A transaction of either engine; dropping it rolls back.
 pub(crate) enum Tx {
-    Sqlite(Transaction<'static, Sqlite>, Raised),
+    Sqlite(Transaction<'static, Sqlite>, Raised, Arc<Changes>),
     Pg(Transaction<'static, Postgres>, Raised),
 }
 
@@ -380,7 +383,7 @@ impl Db {
             .connect_with(options.pragma("query_only", "ON").pragma("cache_size", READER_CACHE))
             .await
             .map_err(failed)?;
-        Ok(Self::Sqlite { writer, readers })
+        Ok(Self::Sqlite { writer, readers, changes: Arc::default() })
     }
 
     pub(crate) fn engine(&self) -> Engine {
@@ -390,12 +393,21 @@ impl Db {
         }
     }
 
+    /// Names the state that a look which begins now sees, at least; none where others write too.
+    pub(crate) fn state(&self) -> Option<u64> {
+        match self {
+            Self::Sqlite { changes, .. } => changes.state(),
+            Self::Pg(_) => None,
+        }
+    }
+
     /// Begins a transaction that may write. On SQLite it takes the write lock at once, so that it cannot fail half-way for want of it.
     pub(crate) async fn write(&self) -> Result<Tx> {
         match self {
-            Self::Sqlite { writer, .. } => {
-                writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| Tx::Sqlite(tx, Raised::default()))
-            }
+            Self::Sqlite { writer, changes, .. } => writer.begin_with("BEGIN IMMEDIATE").await.map(|tx| {
+                changes.begun();
+                Tx::Sqlite(tx, Raised::default(), Arc::clone(changes))
+            }),
             Self::Pg(pool) => begin_pg(pool, "BEGIN").await.map(|tx| Tx::Pg(tx, Raised::default())),
         }
         .map_err(failed)
@@ -417,7 +429,9 @@ impl Db {
     /// Begins a transaction that only reads, on one snapshot.
     pub(crate) async fn read(&self) -> Result<Tx> {
         match self {
-            Self::Sqlite { readers, .. } => readers.begin().await.map(|tx| Tx::Sqlite(tx, Raised::default())),
+            Self::Sqlite { readers, changes, .. } => {
+                readers.begin().await.map(|tx| Tx::Sqlite(tx, Raised::default(), Arc::clone(changes)))
+            }
             Self::Pg(pool) => begin_pg(pool, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 .await
                 .map(|tx| Tx::Pg(tx, Raised::default())),
@@ -436,7 +450,7 @@ impl Db {
     /// Closes every connection; SQLite folds its write-ahead log into the file.
     pub(crate) async fn close(&self) {
         match self {
-            Self::Sqlite { writer, readers } => {
+            Self::Sqlite { writer, readers, .. } => {
                 readers.close().await;
                 writer.close().await;
             }
@@ -456,7 +470,7 @@ impl Tx {
     /// Runs a statement; how many rows it changed.
     pub(crate) async fn execute(&mut self, sql: &'static str, values: &[Value]) -> Result<u64> {
         match self {
-            Self::Sqlite(tx, _) => sqlx::query_with(sql, sqlite_arguments(values)?)
+            Self::Sqlite(tx, ..) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
@@ -471,7 +485,7 @@ impl Tx {
     pub(crate) async fn execute_built(&mut self, sql: &str, values: &[Value]) -> Result<u64> {
         let sql = AssertSqlSafe(sql.to_owned());
         match self {
-            Self::Sqlite(tx, _) => sqlx::query_with(sql, sqlite_arguments(values)?)
+            Self::Sqlite(tx, ..) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .execute(&mut **tx)
                 .await
                 .map(|done| done.rows_affected()),
@@ -485,7 +499,7 @@ impl Tx {
     /// Runs a script of several statements without parameters.
     pub(crate) async fn script(&mut self, sql: String) -> Result<()> {
         match self {
-            Self::Sqlite(tx, _) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await.map(drop),
+            Self::Sqlite(tx, ..) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await.map(drop),
             Self::Pg(tx, _) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **tx).await.map(drop),
         }
         .map_err(failed)
@@ -494,7 +508,7 @@ impl Tx {
     /// Every row of a query.
     pub(crate) async fn rows(&mut self, sql: &'static str, values: &[Value]) -> Result<Vec<Row>> {
         match self {
-            Self::Sqlite(tx, _) => sqlx::query_with(sql, sqlite_arguments(values)?)
+            Self::Sqlite(tx, ..) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .fetch_all(&mut **tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
@@ -509,7 +523,7 @@ impl Tx {
     /// Every row of a query whose text this crate put together from constants (never from input).
     pub(crate) async fn rows_built(&mut self, sql: String, values: &[Value]) -> Result<Vec<Row>> {
         match self {
-            Self::Sqlite(tx, _) => sqlx::query_with(AssertSqlSafe(sql), sqlite_arguments(values)?)
+            Self::Sqlite(tx, ..) => sqlx::query_with(AssertSqlSafe(sql), sqlite_arguments(values)?)
                 .fetch_all(&mut **tx)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
@@ -524,7 +538,7 @@ impl Tx {
     /// The first row of a query, if it has one.
     pub(crate) async fn row(&mut self, sql: &'static str, values: &[Value]) -> Result<Option<Row>> {
         match self {
-            Self::Sqlite(tx, _) => sqlx::query_with(sql, sqlite_arguments(values)?)
+            Self::Sqlite(tx, ..) => sqlx::query_with(sql, sqlite_arguments(values)?)
                 .fetch_optional(&mut **tx)
                 .await
                 .map(|row| row.map(Row::Sqlite)),
@@ -538,18 +552,32 @@ impl Tx {
     /// The heads of the vault that this transaction raises.
     pub(crate) fn raised(&mut self) -> &mut Raised {
         match self {
-            Self::Sqlite(_, raised) | Self::Pg(_, raised) => raised,
+            Self::Sqlite(_, raised, _) | Self::Pg(_, raised) => raised,
         }
     }
 
     /// Keeps what was done, and then tells the witness outside of the database how far the vault has come.
     pub(crate) async fn commit(self) -> Result<()> {
         let raised = match self {
-            Self::Sqlite(tx, raised) => tx.commit().await.map(|()| raised),
+            Self::Sqlite(tx, raised, changes) => {
+                let committing = changes.committing();
+                let committed = tx.commit().await.map(|()| raised);
+                committing.over();
+                committed
+            }
             Self::Pg(tx, raised) => tx.commit().await.map(|()| raised),
         }
         .map_err(failed)?;
         raised.tell();
         Ok(())
+    }
+
+    /// Commits what changes nothing that is remembered (`fleet_memory`), but for what the caller has forgotten itself.
+    pub(crate) async fn commit_unremarked(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx, ..) => tx.commit().await,
+            Self::Pg(tx, _) => tx.commit().await,
+        }
+        .map_err(failed)
     }
 }

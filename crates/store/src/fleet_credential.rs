@@ -187,6 +187,12 @@ fn found(row: &Row, (tenant, id, credential): Question, now: Timestamp) -> Resul
     Ok(FoundUnit::Refused { reason })
 }
 
+/// When somebody who is let in is so no more, if nothing changes.
+fn live_until(row: &Row) -> Result<Timestamp> {
+    let (expires, superseded) = (row.time(10)?, row.opt_time(12)?);
+    Ok(superseded.map_or(expires, |at| expires.min(at.plus_millis(OVERLAP_MS))))
+}
+
 /// The places of those who ask, by their tenants.
 pub(crate) fn by_tenant(tenants: impl Iterator<Item = TenantId>) -> BTreeMap<TenantId, Vec<usize>> {
     let mut places: BTreeMap<TenantId, Vec<usize>> = BTreeMap::new();
@@ -207,13 +213,18 @@ pub(crate) fn ids(values: &mut Vec<Value>) -> String {
 
 impl Store {
     /// Whom a credential names that this installation signed for this tenant. The caller still has to check the secret and the proof. Those who ask
-    /// at the same moment are answered by one look, which is not older than any of their questions.
+    /// at the same moment are answered by one look, which is not older than any of their questions; where only this server writes, what was read
+    /// since the last change is as new.
     pub async fn fleet_find(&self, tenant: TenantId, id: FleetId, credential: FleetCredentialId) -> Result<FoundUnit> {
+        let question = (tenant, id, credential);
+        if let Some(unit) = self.inner.fleet.unit(question, self.written_state(), self.clock().now()) {
+            return Ok(FoundUnit::Live(Box::new(unit)));
+        }
         self.inner.finds.ask((tenant, id, credential), |questions| self.find_all(questions)).await
     }
 
     async fn find_all(&self, questions: Vec<Question>) -> Result<Vec<FoundUnit>> {
-        let now = self.clock().now();
+        let (now, state) = (self.clock().now(), self.written_state());
         let mut answers = vec![FoundUnit::Unknown; questions.len()];
         for (tenant, places) in by_tenant(questions.iter().map(|question| question.0)) {
             let asked = |place: &usize| questions.get(*place).copied();
@@ -227,6 +238,9 @@ impl Store {
                         && (question.1, question.2) == whose
                     {
                         *answer = found(&row, question, now)?;
+                        if let FoundUnit::Live(unit) = &*answer {
+                            self.inner.fleet.keep_unit(question, state, live_until(&row)?, unit);
+                        }
                     }
                 }
             }
@@ -248,7 +262,9 @@ impl Store {
                 ip,
                 version: seen.version.to_owned(),
             };
-            return self.inner.sightings.ask(again, |seen| self.seen_again(seen)).await;
+            let written = self.inner.sightings.ask(again, |seen| self.seen_again(seen)).await;
+            self.inner.fleet.forget_unit((unit.tenant, unit.id, unit.credential));
+            return written;
         }
         let now = self.clock().now();
         let mut tx = self.db().write().await?;
@@ -307,7 +323,8 @@ impl Store {
                 *written = seen.write(&mut tx, now).await?;
             }
         }
-        tx.commit().await?;
+        // It concerns those alone who wait for it, and they are forgotten.
+        tx.commit_unremarked().await?;
         Ok(written)
     }
 

@@ -30,6 +30,7 @@ mod federation;
 mod finding;
 mod fleet;
 mod fleet_credential;
+mod fleet_memory;
 mod forward;
 mod gather;
 mod grant;
@@ -150,6 +151,8 @@ struct Inner {
     /// Those who ask at the same moment about agents and relays, and what they are told.
     finds: gather::Gather<fleet_credential::Question, FoundUnit>,
     sightings: gather::Gather<fleet_credential::SeenAgain, bool>,
+    fleet: fleet_memory::FleetMemory,
+    only_writer: std::sync::atomic::AtomicBool,
     reports: gather::Gather<report::Question, ReportState>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
@@ -177,6 +180,18 @@ impl Store {
     #[expect(clippy::expect_used, reason = "`open` sets it before it hands the store out")]
     pub(crate) fn log_signing(&self) -> &log_sign::LogKey {
         self.inner.log.get().expect("the log key is there once the store is open")
+    }
+
+    /// Says that no other process writes this database while this one lives, which SQLite itself does not see to: then what was read is good until
+    /// this process changes something.
+    pub fn only_writer(&self) {
+        self.inner.only_writer.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Names the state that a look which begins now sees, at least; none where others write too.
+    pub(crate) fn written_state(&self) -> Option<u64> {
+        let alone = self.inner.only_writer.load(std::sync::atomic::Ordering::Relaxed);
+        alone.then(|| self.db().state()).flatten()
     }
 
     /// Whether other servers may use the same database: SQLite is for one.

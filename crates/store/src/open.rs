@@ -121,6 +121,8 @@ impl Store {
             endings,
             finds: Gather::new(TURNS),
             sightings: Gather::new(TURNS),
+            fleet: crate::fleet_memory::FleetMemory::default(),
+            only_writer: std::sync::atomic::AtomicBool::new(false),
             reports: Gather::new(TURNS),
             clock,
             rng,

@@ -163,11 +163,15 @@ impl Store {
     /// What is known of the agent's reports. Those who ask at the same moment are answered by one look.
     pub async fn report_state(&self, permit: &ReportPermit) -> Result<ReportState> {
         let question = (permit.tenant(), agent(permit));
+        if let Some(known) = self.inner.fleet.report(question, self.written_state()) {
+            return Ok(known);
+        }
         self.inner.reports.ask(question, |questions| self.report_states(questions)).await
     }
 
     async fn report_states(&self, questions: Vec<Question>) -> Result<Vec<ReportState>> {
         let mut answers = vec![ReportState::default(); questions.len()];
+        let now = self.written_state();
         for (tenant, places) in by_tenant(questions.iter().map(|question| question.0)) {
             let mut values = vec![Value::from(tenant)];
             let asked = |place: &usize| questions.get(*place).map(|(_, agent)| agent.as_uuid());
@@ -193,6 +197,9 @@ impl Store {
                 let state = asked(place).and_then(|agent| states.get(&agent));
                 if let (Some(answer), Some(state)) = (answers.get_mut(*place), state) {
                     answer.clone_from(state);
+                }
+                if let (Some(question), Some(answer)) = (questions.get(*place), answers.get(*place)) {
+                    self.inner.fleet.keep_report(*question, now, answer);
                 }
             }
         }

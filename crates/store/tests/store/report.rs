@@ -1,6 +1,8 @@
 //! Agents as the store knows them: who speaks for a machine, and what many who ask at once are told.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use access::{Actor, Grants, OpCtx, fleet_ops, ops};
@@ -205,6 +207,94 @@ async fn many_who_are_seen_at_once_are_written_down_once_each_and_the_ended_are_
         }
         assert_eq!(won, (1..agents.len()).collect());
         assert!(matches!(agents[0].find(&pair.store).await, FoundUnit::Refused { reason: "revoked" }));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_writes_alone_remembers_who_is_let_in_until_anything_is_written() {
+    each_engine(async |pair| {
+        let alone = pair.with_another_server().await;
+        alone.store.only_writer();
+        let mut agents = Vec::new();
+        for n in 0..8 {
+            agents.push(enrolled(&alone, pair.a, &format!("host-{n}")).await);
+        }
+        let live = async |agent: &Agent| matches!(agent.find(&alone.store).await, FoundUnit::Live(_));
+        for agent in &agents {
+            assert!(live(agent).await && live(agent).await);
+        }
+        // Many ask while they are revoked, one after the other: whoever asks after the answer is refused.
+        let stop = Arc::new(AtomicBool::new(false));
+        let asking: Vec<_> = agents
+            .iter()
+            .map(|agent| {
+                let (store, stop) = (alone.store.clone(), Arc::clone(&stop));
+                let (tenant, id, credential) = (agent.tenant, agent.id, agent.credential);
+                tokio::spawn(async move {
+                    while !stop.load(Ordering::Relaxed) {
+                        store.fleet_find(tenant, id.into(), credential).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        for (n, agent) in agents.iter().enumerate() {
+            if n % 2 == 0 {
+                alone.write::<ops::AgentRevoke>(pair.a).await.agent_revoke(agent.id).await.unwrap();
+            } else {
+                // Who revokes goes away in the middle of it: what became of it shows at once, or when the next one writes.
+                let (store, id) = (alone.store.clone(), agent.id);
+                let permit = alone.permit::<ops::AgentRevoke>(pair.a);
+                let revoking = tokio::spawn(async move { store.write(permit).await?.agent_revoke(id).await.map(drop) });
+                for _ in 0..n {
+                    tokio::task::yield_now().await;
+                }
+                revoking.abort();
+                let _ = revoking.await;
+                let label = Labels::default();
+                alone.write::<ops::AgentLabel>(pair.a).await.agent_label(agents[7].id, &label).await.unwrap();
+            }
+            let fresh = pair.with_another_server().await;
+            let truth = matches!(agent.find(&fresh.store).await, FoundUnit::Live(_));
+            assert_eq!(live(agent).await, truth, "host-{n}");
+            assert!(n % 2 == 1 || !truth);
+        }
+        stop.store(true, Ordering::Relaxed);
+        for asking in asking {
+            asking.await.unwrap();
+        }
+        // What another process writes is not seen, where nobody writes beside: that is what the server says of itself.
+        let agent = enrolled(&alone, pair.a, "last").await;
+        assert!(live(&agent).await);
+        pair.write::<ops::AgentRevoke>(pair.a).await.agent_revoke(agent.id).await.unwrap();
+        assert_eq!(live(&agent).await, pair.postgres().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_remembered_ends_with_its_time_and_follows_what_is_written_down() {
+    each_engine(async |pair| {
+        pair.store.only_writer();
+        let agent = enrolled(pair, pair.a, "host").await;
+        let unit = agent.live(&pair.store).await;
+        let seen = |number| Seen { number, proof_id: "next", version: "1.0.0" };
+        let ctx = agent.ctx(pair, "192.0.2.1");
+        assert!(pair.store.fleet_seen(&ctx, &unit, &seen(20)).await.unwrap());
+        let unit = agent.live(&pair.store).await;
+        assert_eq!((unit.number, unit.used_before), (20, true));
+        assert!(pair.store.fleet_seen(&ctx, &unit, &seen(40)).await.unwrap());
+        assert_eq!(agent.live(&pair.store).await.number, 40);
+        assert_eq!(pair.store.report_state(&agent.permit(pair)).await.unwrap().machine, "");
+        let lease = pair.store.report_begin(&agent.permit(pair), "00112233445566aa", (1, 1), &["accounts"]).await;
+        let ReportBegun::Take(lease, _) = lease.unwrap() else { panic!("it is the first") };
+        assert_eq!(pair.store.report_state(&agent.permit(pair)).await.unwrap().sequence, 0);
+        let states = [("accounts".to_owned(), Digest([3; 32]))].into();
+        pair.store.report_end(&agent.permit(pair), lease, &states, &[], false).await.unwrap();
+        assert_eq!(pair.store.report_state(&agent.permit(pair)).await.unwrap().sequence, 1);
+        pair.clock.advance(Duration::from_hours(24 * 400));
+        assert!(matches!(agent.find(&pair.store).await, FoundUnit::Refused { reason: "expired" }));
     })
     .await;
 }
