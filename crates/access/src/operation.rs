@@ -181,6 +181,10 @@ operations! {
     CredentialResolve "credential_resolve" tenant Read JobsManage;
     DataKeyReseal "data_key_reseal" tenant Write CredentialsManage;
     CredentialUse "credential_use" tenant Write JobsManage;
+    SshHostKeyList "ssh_host_key_list" tenant Read JobsManage;
+    SshHostKeyPin "ssh_host_key_pin" tenant Write CredentialsManage fresh;
+    SshHostKeyRemove "ssh_host_key_remove" tenant Write CredentialsManage fresh;
+    SshHostKeyMeet "ssh_host_key_meet" tenant Write JobsManage;
 
     JobList "job_list" tenant Read JobsManage;
     JobCreate "job_create" tenant Write JobsManage;

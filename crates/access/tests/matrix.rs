@@ -35,7 +35,8 @@ decisions! {
         DestinationList DestinationUpdate DestinationDelete GroupList GroupCreate GroupDelete GroupMemberAdd GroupMemberRemove
         GrantList GrantCreate GrantDelete AccessWho AccessWhat AccessRequestList AccessRequestApprove AccessRequestDeny
         AccessPolicyShow AccessPolicyPut
-        CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse JobList JobCreate
+        CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse
+        SshHostKeyList SshHostKeyPin SshHostKeyRemove SshHostKeyMeet JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest CoverageList FindingList FindingAccept FindingReopen
         FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]

@@ -58,6 +58,7 @@ mod schedule;
 mod scim;
 mod second_step;
 mod session;
+mod ssh_host_key;
 mod state;
 mod target_policy;
 mod tenant;
@@ -178,6 +179,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(group_role::group_role_delete))
         .routes(routes!(credential::credential_list, credential::credential_create))
         .routes(routes!(credential::credential_show, credential::credential_delete))
+        .routes(routes!(ssh_host_key::ssh_host_key_list, ssh_host_key::ssh_host_key_pin))
+        .routes(routes!(ssh_host_key::ssh_host_key_remove))
         .routes(routes!(job::job_list, job::job_create))
         .routes(routes!(job::job_show))
         .routes(routes!(job::job_cancel))

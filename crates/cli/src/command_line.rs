@@ -12,7 +12,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
     api_key, audit, audit_log, coverage, credential, destination, evidence, exec_token, factor, finding, fleet, grant,
-    group, job, kube, member, node, plugin, provider, request, role, session, tenant, user,
+    group, job, kube, member, node, plugin, provider, request, role, session, ssh_host_key, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -91,6 +91,9 @@ enum Command {
     /// Credentials for discovery
     #[command(subcommand)]
     Creds(credential::Command),
+    /// Host keys of SSH targets that are remembered for jobs with host_keys=first-use
+    #[command(subcommand)]
+    HostKeys(ssh_host_key::Command),
     /// Sources that can be discovered
     #[command(subcommand, alias = "plugin")]
     Plugins(plugin::Command),
@@ -211,6 +214,7 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Agents(command) => wait(command.run(cx, domain::FleetKind::Agent)),
         Command::Relays(command) => wait(command.run(cx)),
         Command::Creds(command) => wait(command.run(cx)),
+        Command::HostKeys(command) => wait(command.run(cx)),
         Command::Plugins(plugin::Command::Check(check)) => wait(check.run(out)),
         Command::Plugins(plugin::Command::Online(command)) => wait(command.run(cx)),
         Command::Jobs(command) => wait(command.run(cx)),

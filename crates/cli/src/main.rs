@@ -43,6 +43,7 @@ mod role;
 mod server;
 mod session;
 mod sse;
+mod ssh_host_key;
 mod table;
 mod tenant;
 mod trust;

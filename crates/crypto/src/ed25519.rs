@@ -80,6 +80,11 @@ impl SigningKey {
         Secret::new([PKCS8_PREFIX.as_slice(), self.seed.as_slice()].concat())
     }
 
+    /// What the private key is made from.
+    pub(crate) fn seed(&self) -> &[u8; 32] {
+        &self.seed
+    }
+
     /// Signs a message.
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         let mut out = [0u8; 64];

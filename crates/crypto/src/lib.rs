@@ -28,6 +28,7 @@ pub mod jwt;
 pub mod password;
 pub mod possession;
 pub mod sealed;
+pub mod ssh;
 mod strict_json;
 pub mod system;
 pub mod tls;

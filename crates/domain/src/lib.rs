@@ -13,6 +13,7 @@ mod digest;
 mod error;
 mod fleet;
 mod grant;
+mod host_port;
 mod id;
 mod limit;
 mod name;
@@ -29,11 +30,12 @@ pub use digest::Digest;
 pub use error::{Error, Result};
 pub use fleet::{FleetId, FleetKind, Labels};
 pub use grant::{Grant, Hours, Subject, Target};
+pub use host_port::HostPort;
 pub use id::{
     AccessRequestId, AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId,
     CredentialId, DestinationId, DestinationTokenId, DeviceLoginId, EnrollmentTokenId, EvidenceId, FactorId, FindingId,
     FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId, ProviderId, RelayId,
-    RequestId, Rng, ScheduleId, SessionId, SignInId, TaskId, TenantId, UserId,
+    RequestId, Rng, ScheduleId, SessionId, SignInId, SshHostKeyId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

@@ -476,7 +476,7 @@ fn push(out: &mut VecDeque<Bytes>, frame: &Frame<'_>) {
 }
 
 fn is_for_relay(message: MessageKind) -> bool {
-    matches!(message, MessageKind::Start | MessageKind::Cancel | MessageKind::Follow)
+    matches!(message, MessageKind::Start | MessageKind::Cancel | MessageKind::Follow | MessageKind::HostKeyAnswered)
 }
 
 #[cfg(test)]

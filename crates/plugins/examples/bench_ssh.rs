@@ -97,6 +97,7 @@ impl Lab {
             clock,
             rng,
             cancelled: CancellationToken::new(),
+            host_keys: Arc::new(transport::NoHostKeys),
         })?)
     }
 

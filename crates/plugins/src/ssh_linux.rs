@@ -41,6 +41,12 @@ const SETTINGS: &[Setting] = &[
         example: "web1.example ssh-ed25519 AAAA...",
     },
     Setting {
+        key: "host_keys",
+        help: "what is done with a host that `known_hosts` does not name: `strict` (default) refuses it, `first-use` remembers the key that it shows \
+               first and refuses any other from then on",
+        example: "first-use",
+    },
+    Setting {
         key: "jump",
         help: "the host through which every target is reached, with the same credential",
         example: "bastion.example:22",

@@ -11,6 +11,7 @@
 mod allocator;
 mod config;
 mod dial;
+mod host_keys;
 mod link;
 mod listen;
 mod log;

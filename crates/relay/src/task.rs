@@ -11,6 +11,7 @@ use crypto::sealed::{Recipient, Sealed};
 use domain::{Clock, Error, Network, Rng};
 use gateway::StreamHandle;
 use plugins::{Plugin, TaskSpec};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
 use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
@@ -18,11 +19,15 @@ use wire::frame::{MessageKind, Reason};
 use wire::relay::{Ended, PlannedTask, SealedCredential, TaskStart, Work};
 
 use crate::config::Settings;
+use crate::host_keys::AskedHostKeys;
 use crate::log::Log;
 use crate::sink::RelaySink;
 
 /// How long the server may take to say what a stream is for.
 const BEGINNING: Duration = Duration::from_mins(1);
+
+/// Answers about host keys that wait to be taken: one is asked for at a time, and others may be given up.
+const ANSWERS: usize = 128;
 
 /// Runs the work that comes.
 pub(crate) struct Worker {
@@ -83,12 +88,13 @@ impl Worker {
             Ok(start) => start,
             Err(error) => return stream.close(Reason::Protocol, &error.to_string()),
         };
-        let cancelled = CancellationToken::new();
+        let (cancelled, stream) = (CancellationToken::new(), Arc::new(stream));
+        let (answers, came) = mpsc::channel(ANSWERS);
         let (job, plugin) = (start.job, start.plugin.clone());
         tracing::info!(%job, plugin, "a task begins");
         let ended = tokio::select! {
-            ended = self.work(&stream, start, &cancelled) => ended,
-            () = told_to_stop(&stream, &cancelled) => {
+            ended = self.work(&stream, start, &cancelled, came) => ended,
+            () = told_to_stop(&stream, &cancelled, &answers) => {
                 tracing::info!(%job, "the task was taken away");
                 return;
             }
@@ -107,13 +113,20 @@ impl Worker {
         }
     }
 
-    async fn work(&self, stream: &StreamHandle, start: TaskStart, cancelled: &CancellationToken) -> Result<(), Error> {
+    async fn work(
+        &self,
+        stream: &Arc<StreamHandle>,
+        start: TaskStart,
+        cancelled: &CancellationToken,
+        answers: mpsc::Receiver<Vec<u8>>,
+    ) -> Result<(), Error> {
         let plugin = self.plugins.get(start.plugin.as_str()).ok_or_else(|| {
             Error::invalid("plugin", format!("this relay has no plugin `{}`: update it", start.plugin.escape_debug()))
         })?;
         plugin.check(&start.config)?;
         let recorder = Arc::new(Recorder::default());
-        let reach = self.open(&start, Arc::clone(&recorder), cancelled.clone())?;
+        let host_keys = AskedHostKeys::new(Arc::clone(stream), answers);
+        let reach = self.open(&start, Arc::clone(&recorder), cancelled.clone(), host_keys)?;
         match start.work {
             Work::Plan {} => {
                 let tasks = plugin.plan(&start.config, &reach).await?;
@@ -139,6 +152,7 @@ impl Worker {
         start: &TaskStart,
         recorder: Arc<Recorder>,
         cancelled: CancellationToken,
+        host_keys: AskedHostKeys,
     ) -> Result<TaskReach, Error> {
         let credential = start.credential.as_ref().map(|sealed| self.unseal(start, sealed)).transpose()?;
         let guard = Guard::loopback(start.loopback_targets).allowing(start.special_networks.iter().copied());
@@ -153,6 +167,7 @@ impl Worker {
             clock: Arc::clone(&self.clock),
             rng: Arc::clone(&self.rng),
             cancelled,
+            host_keys: Arc::new(host_keys),
         });
         opened.map_err(|error| Error::Invalid { field: None, message: error.to_string() })
     }
@@ -171,14 +186,15 @@ impl Worker {
     }
 }
 
-/// Waits until the server takes the work away; passes on that it was cancelled.
-async fn told_to_stop(stream: &StreamHandle, cancelled: &CancellationToken) {
-    // Anything but a cancellation is the end of the stream, or as good as that.
+/// Waits until the server takes the work away; passes on that it was cancelled, and answers.
+async fn told_to_stop(stream: &StreamHandle, cancelled: &CancellationToken, answers: &mpsc::Sender<Vec<u8>>) {
+    // Anything else is the end of the stream, or as good as that; so are more answers than there were questions.
     while let Ok(message) = stream.recv().await {
-        if message.kind != MessageKind::Cancel {
-            break;
+        match message.kind {
+            MessageKind::Cancel => cancelled.cancel(),
+            MessageKind::HostKeyAnswered if answers.try_send(message.bytes).is_ok() => {}
+            _ => break,
         }
-        cancelled.cancel();
     }
     cancelled.cancel();
 }

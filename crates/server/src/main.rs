@@ -20,6 +20,7 @@ mod doctor;
 mod evaluate;
 mod fips;
 mod forward;
+mod host_keys;
 mod identity;
 mod keys;
 mod listen;

@@ -8,7 +8,9 @@ use domain::{Clock, Error, Network, Result, Rng, Secret, TenantId};
 use store::{JobRow, Store};
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
-use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
+use transport::{Guard, HostKeys, NoHostKeys, OpenCredential, Opening, Recorder, TaskReach};
+
+use crate::host_keys::RememberedHostKeys;
 
 /// Opens what tasks reach.
 pub(crate) struct Opener {
@@ -34,7 +36,13 @@ impl Opener {
     ) -> Result<TaskReach> {
         let guard = self.guard(&self.policy(ctx, tenant).await?).up_to(&self.special_targets);
         let credential = self.credential(ctx, tenant, job).await?;
-        self.opened(job, credential, guard, recorder, cancelled)
+        let host_keys = Arc::new(self.host_keys(ctx, tenant, job));
+        self.opened(job, credential, guard, recorder, cancelled, host_keys)
+    }
+
+    /// The host keys that are remembered where the job runs.
+    pub(crate) fn host_keys(&self, ctx: &OpCtx, tenant: TenantId, job: &JobRow) -> RememberedHostKeys {
+        RememberedHostKeys { store: self.store.clone(), ctx: ctx.clone(), tenant, job: job.id, relay: job.relay }
     }
 
     /// The special networks that a tenant's target policy names.
@@ -77,7 +85,8 @@ impl Opener {
             kind: credential.kind.clone(),
             secret: Secret::new(credential.secret.expose()),
         });
-        self.opened(job, copy, self.guard(policy), Arc::default(), CancellationToken::new()).map(drop)
+        self.opened(job, copy, self.guard(policy), Arc::default(), CancellationToken::new(), Arc::new(NoHostKeys))
+            .map(drop)
     }
 
     fn opened(
@@ -87,6 +96,7 @@ impl Opener {
         guard: Guard,
         recorder: Arc<Recorder>,
         cancelled: CancellationToken,
+        host_keys: Arc<dyn HostKeys>,
     ) -> Result<TaskReach> {
         let opened = transport::open(Opening {
             plugin: &job.plugin,
@@ -99,6 +109,7 @@ impl Opener {
             clock: Arc::clone(&self.clock),
             rng: Arc::clone(&self.rng),
             cancelled,
+            host_keys,
         });
         opened.map_err(|error| Error::Invalid { field: None, message: error.to_string() })
     }

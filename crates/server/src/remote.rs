@@ -17,6 +17,7 @@ use transport::{CallRecord, OpenCredential, Recorder};
 use wire::frame::MessageKind;
 use wire::relay::{Ended, PlannedTask, Progress, ScopeDone, SealedCredential, TaskStart};
 
+use crate::host_keys::RememberedHostKeys;
 use crate::sink::StoreSink;
 
 /// How long a relay may take to end a task that was cancelled.
@@ -116,6 +117,11 @@ pub(crate) async fn plan(connected: &Connected, start: &TaskStart, over: &Cancel
     }
 }
 
+/// Whether the job lets hosts be met for the first time: only then does a relay ask about their keys.
+fn trusts_first_contact(start: &TaskStart) -> bool {
+    start.config.get("host_keys").is_some_and(|policy| policy == "first-use")
+}
+
 /// Has a relay run a task.
 pub(crate) async fn run(
     connected: &Connected,
@@ -123,6 +129,7 @@ pub(crate) async fn run(
     sink: &mut StoreSink,
     recorder: &Recorder,
     over: &CancellationToken,
+    host_keys: &RememberedHostKeys,
 ) -> Result<()> {
     let mut begun = Begun::new(connected, start, over).await?;
     let (mut artifacts, mut held) = (HashMap::<Digest, Bytes>::new(), 0);
@@ -156,6 +163,11 @@ pub(crate) async fn run(
             MessageKind::Progress => {
                 let news: Progress = document(&message.bytes)?;
                 sink.progress(news.done, news.total, &news.what);
+            }
+            MessageKind::HostKeyAsked if trusts_first_contact(start) => {
+                let answer = host_keys.answer(&document(&message.bytes)?).await?;
+                let answer = serde_json::to_vec(&answer).map_err(Error::internal)?;
+                begun.stream.send(MessageKind::HostKeyAnswered, answer).await.map_err(lost)?;
             }
             MessageKind::Ended => return ended(&message.bytes),
             _ => return Err(broken("a message that has no place in a task")),

@@ -367,7 +367,8 @@ impl Runner {
         })
         .await?;
         if let Some((_, connected, start)) = &remote {
-            return remote::run(connected, start, &mut sink, &recorder, &held.over).await;
+            let host_keys = self.opener.host_keys(&self.ctx(claim), claim.tenant, job);
+            return remote::run(connected, start, &mut sink, &recorder, &held.over, &host_keys).await;
         }
         let reach = self.opener.open(&self.ctx(claim), claim.tenant, job, recorder, held.over.clone()).await?;
         plugin.run(spec, &reach, &mut sink).await

@@ -25,6 +25,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (17, include_str!("../migrations/0017_access.sql")),
     (18, include_str!("../migrations/0018_access_request.sql")),
     (20, include_str!("../migrations/0020_checkpoint.sql")),
+    (21, include_str!("../migrations/0021_ssh_host_key.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

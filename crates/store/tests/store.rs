@@ -41,6 +41,8 @@ mod rollback;
 mod rotation;
 #[path = "store/sealed_columns.rs"]
 mod sealed_columns;
+#[path = "store/ssh_host_key.rs"]
+mod ssh_host_key;
 #[path = "store/tenancy.rs"]
 mod tenancy;
 #[path = "store/trouble.rs"]

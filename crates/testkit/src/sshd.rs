@@ -29,6 +29,28 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is UTF-8")
 }
 
+/// Runs a server on the configuration of a folder; none where it does not answer.
+fn spawn(dir: &Path, port: u16) -> Option<Child> {
+    let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log");
+    let mut child = Command::new(SSHD)
+        .args(["-D", "-e", "-f", text(&dir.join("config"))])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("sshd starts");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while child.try_wait().expect("its state").is_none() && Instant::now() < deadline {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Some(child);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
 impl Sshd {
     /// Starts a server that takes the key `user` of its folder, and certificates signed by the key `ca`.
     pub fn start() -> Self {
@@ -61,26 +83,33 @@ impl Sshd {
                 text(&at("revoked")),
             );
             fs::write(at("config"), config).expect("a configuration");
-            let log = fs::File::create(at("log")).expect("a log");
-            let mut child = Command::new(SSHD)
-                .args(["-D", "-e", "-f", text(&at("config"))])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .expect("sshd starts");
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while child.try_wait().expect("its state").is_none() && Instant::now() < deadline {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Self { port, dir, child };
-                }
-                std::thread::sleep(Duration::from_millis(20));
+            // Somebody else may be faster at the port.
+            if let Some(child) = spawn(dir.path(), port) {
+                return Self { port, dir, child };
             }
-            // Somebody else was faster at the port, or it does not start at all: the last log tells.
-            let _ = child.kill();
-            let _ = child.wait();
         }
         panic!("sshd does not start: {}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
+    }
+
+    /// Starts it anew with more lines of configuration before all others. Who is signed in stays so.
+    pub fn restart_with(&mut self, lines: &str) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let config = format!("{lines}\n{}", self.read("config"));
+        fs::write(self.path("config"), config).expect("a configuration");
+        let child = spawn(self.dir.path(), self.port);
+        self.child = child.unwrap_or_else(|| {
+            panic!("sshd does not start again: {}", fs::read_to_string(self.path("log")).unwrap_or_default())
+        });
+    }
+
+    /// Makes a new host key, as a machine that is set up again has it.
+    pub fn change_host_key(&mut self) {
+        for name in ["host", "host.pub"] {
+            fs::remove_file(self.path(name)).expect("the key was there");
+        }
+        keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "host", "-f", text(&self.path("host"))]);
+        self.restart_with("");
     }
 
     /// A file of its folder: `user`, `other`, `ca` and `host` are private keys, with `.pub` public ones; `authorized` and `revoked` list

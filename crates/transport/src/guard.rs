@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use domain::Network;
+use domain::{HostPort, Network};
 use tokio::net::TcpStream;
 
 use crate::CallError;
@@ -270,25 +270,7 @@ impl Guard {
 
 /// A target in text: `host`, `host:port`, an IPv6 address, `[IPv6]` or `[IPv6]:port`. The host is in lower case.
 pub fn host_and_port(text: &str, default_port: u16) -> Option<(String, u16)> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']')?;
-            host.parse::<Ipv6Addr>().ok()?;
-            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
-        }
-        None if text.matches(':').count() > 1 => {
-            text.parse::<Ipv6Addr>().ok()?;
-            (text, None)
-        }
-        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-    };
-    let letter = |b: u8| b.is_ascii_alphanumeric() || b".-_:".contains(&b);
-    let fits = (1..=253).contains(&host.len()) && host.bytes().all(letter) && !host.starts_with('-');
-    let port = match port {
-        None => default_port,
-        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-    };
-    fits.then(|| (host.to_ascii_lowercase(), port))
+    HostPort::read(text, default_port).map(|found| (found.host().to_owned(), found.port()))
 }
 
 /// A host as an error may show it.

@@ -13,6 +13,7 @@
 pub mod aws;
 pub mod call;
 pub mod guard;
+pub mod host_keys;
 pub mod https;
 pub mod local;
 pub mod open;
@@ -32,6 +33,7 @@ pub use call::{
     HttpReach, Part, Reach, RemoteHost, Reply, Socket, SshReach,
 };
 pub use guard::Guard;
+pub use host_keys::{HostKeys, NoHostKeys};
 pub use https::{HttpClient, HttpConfig, HttpCredential};
 pub use local::LocalHost;
 pub use open::{CREDENTIAL_TYPES, OpenCredential, Opening, TaskReach, open};

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
 use crate::guard::Guard;
+use crate::host_keys::HostKeys;
 #[cfg(feature = "ssh")]
 use crate::ssh::{SshClient, SshConfig, SshCredentials};
 use crate::{
@@ -95,6 +96,8 @@ pub struct Opening<'a> {
     pub rng: Arc<dyn Rng>,
     /// Ends the task.
     pub cancelled: CancellationToken,
+    /// Where host keys are remembered, for jobs that trust a first contact.
+    pub host_keys: Arc<dyn HostKeys>,
 }
 
 /// The reach of one task; what it holds of a credential dies with it.
@@ -135,6 +138,7 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
                 let credentials = SshCredentials::from_secret_json(kind, secret)?;
                 let config = SshConfig::from_settings(job.config, job.call_timeout)?;
                 let client = SshClient::new(credentials, config, job.guard, job.recorder, job.clock, job.rng);
+                let client = client.remembering(job.host_keys);
                 reach.ssh = Some(Box::new(client));
             }
             "snmp-community" | "snmp-v3" => {
@@ -221,6 +225,7 @@ mod tests {
             clock: Arc::new(TestClock::default()),
             rng: Arc::new(TestRng::default()),
             cancelled: CancellationToken::new(),
+            host_keys: Arc::new(crate::NoHostKeys),
         })
     }
 

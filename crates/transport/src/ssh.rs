@@ -3,7 +3,8 @@
 //! **Not for** understanding what is read: that is the `host` plugin's work, over the same [`crate::HostReach`] as the machine itself.
 //!
 //! Invariants:
-//! - a host is signed in to only after its key was recognised as one that the job's settings name;
+//! - a host is signed in to only after its key was recognised as one that the job's settings name, or as the one of its first
+//!   contact where they say so;
 //! - a credential is sent to the job's targets and its jump host, and to no address that the guard refuses;
 //! - nothing is written at the target, and no password's hash or private key leaves this module;
 //! - what a target sends is bounded in bytes and time, and its text is cut and cleaned before it is an error.
@@ -26,14 +27,26 @@ pub use known_hosts::KnownHosts;
 
 use crate::call::{CallError, CallTag, RemoteHost, SshReach};
 use crate::guard::{Guard, host_and_port};
+use crate::host_keys::{HostKeys, NoHostKeys};
 use crate::local::words;
 use crate::record::Recorder;
+
+/// What is done with a host that no line of `known_hosts` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostKeyPolicy {
+    /// It is refused.
+    Strict,
+    /// Its key is remembered when it is met for the first time; from then on it is refused with any other.
+    FirstUse,
+}
 
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct SshConfig {
     /// Keys and authorities that the job's settings name.
     pub known_hosts: KnownHosts,
+    /// What is done with the others.
+    pub host_keys: HostKeyPolicy,
     /// The host through which all others are reached.
     pub jump: Option<(String, u16)>,
     /// Whether the shell runs as root by `sudo -n`.
@@ -50,7 +63,7 @@ pub struct SshConfig {
 pub const PORT: u16 = 22;
 
 impl SshConfig {
-    /// From a job's settings `known_hosts`, `jump`, `sudo`, `target_timeout_s`, `target_mib`; errors say what to change.
+    /// From a job's settings `known_hosts`, `host_keys`, `jump`, `sudo`, `target_timeout_s`, `target_mib`; errors say what to change.
     pub fn from_settings(settings: &Map<String, Value>, call_timeout: Duration) -> Result<Self, CallError> {
         let wrong = |why: &str| CallError::Malformed(why.to_owned());
         let text = |key: &str| match settings.get(key) {
@@ -76,9 +89,15 @@ impl SshConfig {
             Some(Value::String(text)) if text == "true" || text == "false" => text == "true",
             Some(_) => return Err(wrong("`sudo` is true or false")),
         };
+        let host_keys = match text("host_keys")? {
+            None | Some("strict") => HostKeyPolicy::Strict,
+            Some("first-use") => HostKeyPolicy::FirstUse,
+            Some(_) => return Err(wrong("`host_keys` is `strict` or `first-use`")),
+        };
         let mebibytes = usize::try_from(number("target_mib", 64, 1_024)?).unwrap_or(64);
         Ok(Self {
             known_hosts: KnownHosts::parse(text("known_hosts")?.unwrap_or_default())?,
+            host_keys,
             jump,
             sudo,
             call_timeout,
@@ -96,6 +115,7 @@ pub struct SshClient {
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
+    pub(crate) host_keys: Arc<dyn HostKeys>,
 }
 
 impl SshClient {
@@ -108,7 +128,13 @@ impl SshClient {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Self {
-        Self { credentials, config, guard, recorder, clock, rng }
+        Self { credentials, config, guard, recorder, clock, rng, host_keys: Arc::new(NoHostKeys) }
+    }
+
+    /// The same with a memory of host keys.
+    #[must_use]
+    pub fn remembering(self, host_keys: Arc<dyn HostKeys>) -> Self {
+        Self { host_keys, ..self }
     }
 }
 

@@ -39,6 +39,8 @@ pub enum MessageKind {
     Cancel,
     /// To the relay: send your log on this stream ([`crate::relay::FollowLog`]).
     Follow,
+    /// To the relay: the answer to [`MessageKind::HostKeyAsked`] ([`crate::relay::HostKeyAnswer`]).
+    HostKeyAnswered,
     /// To the server: a job's tasks.
     Planned,
     /// To the server: a page of observations.
@@ -51,16 +53,19 @@ pub enum MessageKind {
     Progress,
     /// To the server: a line of the log ([`crate::relay::LogLine`]), while somebody follows.
     Log,
+    /// To the server: which host key counts ([`crate::relay::HostKeyQuestion`]). One question at a time.
+    HostKeyAsked,
     /// To the server: how it ended. The last message of its stream.
     Ended,
 }
 
 impl MessageKind {
     /// Every kind with its byte and its longest message, in bytes.
-    const ALL: [(Self, u8, usize); 10] = [
+    const ALL: [(Self, u8, usize); 12] = [
         (Self::Start, 1, 2 * 1_024 * 1_024),
         (Self::Cancel, 2, 16),
         (Self::Follow, 3, 64),
+        (Self::HostKeyAnswered, 4, 8 * 1_024),
         (Self::Planned, 16, 8 * 1_024 * 1_024),
         (Self::Page, 17, 16 * 1_024 * 1_024),
         (Self::Artifact, 18, 64 * 1_024 * 1_024),
@@ -68,6 +73,7 @@ impl MessageKind {
         (Self::Progress, 20, 4 * 1_024),
         (Self::Log, 21, 8 * 1_024),
         (Self::Ended, 22, 8 * 1_024),
+        (Self::HostKeyAsked, 23, 8 * 1_024),
     ];
 
     fn row(self) -> (u8, usize) {

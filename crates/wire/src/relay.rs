@@ -175,6 +175,28 @@ pub struct ScopeDone<R> {
     pub kept: Vec<u32>,
 }
 
+/// Which host key of a target counts, asked in the middle of a task whose job trusts first contacts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostKeyQuestion {
+    /// Counts the task's questions: whoever asks may have given up on one before.
+    pub number: u64,
+    /// `HOST:PORT`.
+    pub target: String,
+    /// The key that it shows, where it is not the one that was answered before; one line as OpenSSH has it.
+    pub shown: Option<String>,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostKeyAnswer {
+    /// The question's.
+    pub number: u64,
+    /// The key that counts; none before a first contact.
+    pub key: Option<String>,
+}
+
 /// How far a task is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -104,6 +104,7 @@ const WITHOUT_ROUTE: &[&str] = &[
     "evidence_collect",
     "graph_ingest",
     "job_run",
+    "ssh_host_key_meet",
     "platform_key_reseal",
     // Commands of `cairn-server`: who has the machine does them, over no network.
     "backup_create",
@@ -215,6 +216,7 @@ pub(crate) async fn object(
         "grant" => world.grant_of(tenant).await,
         "access_request" => world.access_request_of(tenant).await,
         "credential" => world.credential(tenant).await,
+        "ssh_host_key" => world.ssh_host_key(tenant).await,
         "provider" => world.provider().await,
         "group_role" => world.group_role(tenant).await,
         "job" => world.job(tenant).await,
@@ -292,6 +294,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
             "client_id": "cairn",
             "client_secret": planted().client,
         }),
+        "ssh_host_key_pin" => json!({"target": format!("h{n}.example"), "key": crate::things::HOST_KEY}),
         "provider_update" => json!({"title": "Renamed"}),
         "group_role_put" => json!({"provider": "standing", "group": format!("g{n}"), "role": "read-only"}),
         "job_create" => json!({"plugin": "host"}),

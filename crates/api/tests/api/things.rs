@@ -15,7 +15,17 @@ use store::{
 use crate::ports::evaluation;
 use crate::world::{NODE, World, planted};
 
+/// A host key, made for tests.
+pub(crate) const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
 impl World {
+    pub(crate) async fn ssh_host_key(&self, tenant: TenantId) -> String {
+        let target: domain::HostPort = format!("h{}.example", self.fresh()).parse().unwrap();
+        let unit = self.store.write(self.permit::<ops::SshHostKeyPin>(tenant)).await.unwrap();
+        let of = store::SshTarget { relay: None, target: &target };
+        unit.ssh_host_key_pin(of, &HOST_KEY.parse().unwrap()).await.unwrap().id.to_string()
+    }
+
     pub(crate) async fn credential(&self, tenant: TenantId) -> String {
         let name = format!("c{}", self.fresh()).parse().unwrap();
         let secret = Secret::new(json!({"access_key_id": "AKIA", "secret_access_key": planted().aws}).to_string());
@@ -168,6 +178,7 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "user" => UserId::generate(clock, rng).to_string(),
         "api_key" => domain::ApiKeyId::generate(clock, rng).to_string(),
         "invitation" => domain::InvitationId::generate(clock, rng).to_string(),
+        "ssh_host_key" => domain::SshHostKeyId::generate(clock, rng).to_string(),
         "credential" => domain::CredentialId::generate(clock, rng).to_string(),
         "destination" => domain::DestinationId::generate(clock, rng).to_string(),
         "group" => domain::GroupId::generate(clock, rng).to_string(),

@@ -68,6 +68,7 @@ pub(crate) fn reach(
         clock: Arc::new(crypto::system::SystemClock),
         rng: Arc::new(crypto::system::SystemRng),
         cancelled: CancellationToken::new(),
+        host_keys: Arc::new(transport::NoHostKeys),
     });
     (opened.map_err(|error| error.to_string()).unwrap(), recorder)
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use domain::HostPort;
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Disconnect, Preferred, cipher, kex, mac};
@@ -11,8 +12,9 @@ use tokio::time::Instant;
 
 use super::credential::{Proof, SshCredentials};
 use super::known_hosts::{Known, fingerprint};
-use super::{SshClient, words};
+use super::{HostKeyPolicy, SshClient, words};
 use crate::CallError;
+use crate::host_keys::HostKeys;
 
 /// Bytes of standard error that are kept.
 const STDERR_BYTES: usize = 4_096;
@@ -64,11 +66,19 @@ pub(super) fn failure(error: &russh::Error) -> CallError {
     }
 }
 
+/// What is remembered of a host that the settings do not name.
+struct Memory {
+    target: HostPort,
+    recalled: Option<crypto::ssh::PublicKey>,
+    keys: Arc<dyn HostKeys>,
+}
+
 /// Decides about the other side's key.
 struct Gate {
     endpoint: String,
     host: String,
     known: Known,
+    memory: Option<Memory>,
     now_s: u64,
     shown: Arc<Mutex<Option<String>>>,
 }
@@ -110,11 +120,49 @@ impl Gate {
     }
 }
 
+impl Gate {
+    /// The key is the remembered one, or is remembered from now on.
+    async fn remember(&self, memory: &Memory, shown: &PublicKeyOrCertificate) -> Result<(), CallError> {
+        let key = ours(&shown.public_key())?;
+        let print = key.fingerprint();
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(print.clone());
+        if self.known.revoked.iter().any(|known| known.key_data() == shown.public_key().key_data()) {
+            let why = format!("{}: its host key {print} is revoked by `known_hosts`", words(&self.endpoint));
+            return Err(CallError::Denied(why));
+        }
+        if memory.recalled.as_ref() == Some(&key) {
+            return Ok(());
+        }
+        let counts = memory.keys.meet(&memory.target, &key).await?;
+        if counts == key {
+            return Ok(());
+        }
+        Err(CallError::Denied(format!(
+            "{}: its host key is {print}, and {} is remembered: somebody may be in between, or the host was set up again; if it was, have the \
+             remembered one removed (`cairn host-keys remove {}`), then run the job again",
+            words(&self.endpoint),
+            counts.fingerprint(),
+            memory.target,
+        )))
+    }
+}
+
+/// A key as it is remembered.
+fn ours(key: &PublicKey) -> Result<crypto::ssh::PublicKey, CallError> {
+    let malformed = || CallError::Malformed("the target's host key is of no form that is known here".to_owned());
+    let blob = key.to_bytes().map_err(|_| malformed())?;
+    crypto::ssh::PublicKey::from_bytes(&blob).map_err(|_| malformed())
+}
+
 impl client::Handler for Gate {
     type Error = Stop;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Stop> {
-        self.judge(shown).map(|()| true).map_err(Stop)
+        let judged = match &self.memory {
+            Some(memory) => self.remember(memory, shown).await,
+            None => self.judge(shown),
+        };
+        judged.map(|()| true).map_err(Stop)
     }
 }
 
@@ -179,8 +227,19 @@ impl SshClient {
     {
         let endpoint = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let known = self.config.known_hosts.of(host, port);
+        let memory = match self.config.host_keys {
+            HostKeyPolicy::FirstUse if known.keys.is_empty() && known.authorities.is_empty() => {
+                let target = HostPort::new(host, port).ok_or_else(|| CallError::Malformed(words(&endpoint)))?;
+                let recalled = self.host_keys.recall(&target).await?;
+                Some(Memory { target, recalled, keys: Arc::clone(&self.host_keys) })
+            }
+            _ => None,
+        };
         // Only the kinds of key that are known are asked for: a host with several must not seem to have changed.
-        let is_known = |kind: &Algorithm| known.keys.iter().any(|key| key.algorithm() == *kind);
+        let remembered = memory.as_ref().and_then(|memory| memory.recalled.as_ref()).map(|key| key.kind());
+        let is_known = |kind: &Algorithm| {
+            remembered == Some(kind.as_str()) || known.keys.iter().any(|key| key.algorithm() == *kind)
+        };
         let kinds: Vec<Algorithm> = HOST_KEYS.into_iter().filter(is_known).collect();
         let certificates = if known.authorities.is_empty() { Vec::new() } else { HOST_KEYS.to_vec() };
         let config = client::Config {
@@ -199,7 +258,7 @@ impl SshClient {
         };
         let shown = Arc::new(Mutex::new(None));
         let now_s = u64::try_from(self.clock.now().as_millis() / 1_000).unwrap_or_default();
-        let gate = Gate { endpoint, host: host.to_owned(), known, now_s, shown: Arc::clone(&shown) };
+        let gate = Gate { endpoint, host: host.to_owned(), known, memory, now_s, shown: Arc::clone(&shown) };
         let mut handle = client::connect_stream(Arc::new(config), stream, gate).await.map_err(|Stop(error)| error)?;
         sign_in(&mut handle, &self.credentials, self.clock.now()).await?;
         let host_key = shown.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();

@@ -241,3 +241,58 @@ async fn what_speaks_no_ssh_is_unreachable_within_its_time() {
     let gone = client.connect("127.0.0.1", port, &tag()).await.err().unwrap();
     assert!(matches!(gone, CallError::Unreachable(_)), "{gone}");
 }
+
+/// A memory of one task, which counts what it was asked.
+#[derive(Default)]
+struct Memory {
+    keys: std::sync::Mutex<std::collections::HashMap<String, crypto::ssh::PublicKey>>,
+    asked: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait]
+impl HostKeys for Memory {
+    async fn recall(&self, target: &domain::HostPort) -> Result<Option<crypto::ssh::PublicKey>, CallError> {
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(self.keys.lock().unwrap().get(&target.to_string()).cloned())
+    }
+
+    async fn meet(
+        &self,
+        target: &domain::HostPort,
+        shown: &crypto::ssh::PublicKey,
+    ) -> Result<crypto::ssh::PublicKey, CallError> {
+        Ok(self.keys.lock().unwrap().entry(target.to_string()).or_insert_with(|| shown.clone()).clone())
+    }
+}
+
+#[tokio::test]
+async fn a_first_contact_is_remembered_only_where_known_hosts_says_nothing_of_the_host() {
+    let mut server = Sshd::start();
+    let memory = Arc::new(Memory::default());
+    let mut made = Made::by_key(&server);
+    let connect = async |made: &Made, server: &Sshd| {
+        let client = made.client().remembering(memory.clone());
+        client.connect("127.0.0.1", server.port, &tag()).await.map(drop)
+    };
+    // A host that is named is judged by that alone.
+    made.settings = json!({ "host_keys": "first-use", "known_hosts": server.known_host("127.0.0.1") });
+    connect(&made, &server).await.unwrap();
+    assert_eq!(memory.asked.load(std::sync::atomic::Ordering::Relaxed), 0);
+    let revoked = format!("@revoked * {}", server.read("host.pub").trim());
+    made.settings = json!({ "host_keys": "first-use", "known_hosts": revoked });
+    let refused = connect(&made, &server).await.unwrap_err().to_string();
+    assert!(refused.contains("revoked") && memory.keys.lock().unwrap().is_empty(), "{refused}");
+
+    made.settings = json!({ "host_keys": "first-use" });
+    connect(&made, &server).await.unwrap();
+    let first = memory.keys.lock().unwrap().values().next().unwrap().clone();
+    assert!(server.read("host.pub").starts_with(&first.to_string()));
+    connect(&made, &server).await.unwrap();
+    server.change_host_key();
+    let refused = connect(&made, &server).await.unwrap_err().to_string();
+    assert!(refused.contains(&first.fingerprint()) && refused.contains("host-keys remove"), "{refused}");
+    made.settings = json!({});
+    let strict = connect(&made, &server).await.unwrap_err().to_string();
+    assert!(strict.contains("is not known"), "{strict}");
+    assert!(SshConfig::from_settings(&settings(json!({ "host_keys": "any" })), Duration::from_secs(1)).is_err());
+}
