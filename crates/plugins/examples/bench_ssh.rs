@@ -5,7 +5,8 @@
 //!     python3 -m venv /somewhere/ansible && /somewhere/ansible/bin/pip install 'ansible-core==2.19.*'
 //!
 //! One sshd answers at 127.0.1.1 to 127.0.1.100 (`CAIRN_BENCH_HOSTS`); both read as many hosts at a time (`CAIRN_BENCH_PARALLEL`, 16), Ansible
-//! with pipelining. Both run once, ours first, on the machine that is also every host: its own work is in the wall time of both, and in the
+//! with pipelining. `CAIRN_BENCH_USER` names the account, if it is not the one that runs this: what its shell reads when it begins (`.bashrc`, say) is
+//! in the time of both, each time that one of them has it run something. Both run once, ours first, on the machine that is also every host: its own work is in the wall time of both, and in the
 //! CPU time of neither but where Ansible's programs wait for it. Facts that both read are compared host by host.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to the terminal")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the environment")]
@@ -73,13 +74,14 @@ fn cpu(of_children: bool) -> Result<f64> {
 
 struct Lab {
     sshd: Sshd,
+    user: String,
     hosts: Vec<String>,
     parallel: usize,
 }
 
 impl Lab {
     fn reach(&self, config: &Map<String, Value>) -> Result<TaskReach> {
-        let secret = json!({ "username": self.sshd.user(), "private_key": self.sshd.read("user") });
+        let secret = json!({ "username": self.user, "private_key": self.sshd.read("user") });
         let clock: Arc<dyn domain::Clock> = Arc::new(crypto::system::SystemClock);
         let rng: Arc<dyn domain::Rng> = Arc::new(crypto::system::SystemRng);
         Ok(transport::open(Opening {
@@ -140,7 +142,7 @@ impl Lab {
         let facts = folder.join("facts");
         let status = Command::new(program)
             .args(["all", "-m", "setup", "-i", &(self.hosts.join(",") + ","), "-f", &self.parallel.to_string()])
-            .args(["-u", &self.sshd.user(), "--private-key"])
+            .args(["-u", &self.user, "--private-key"])
             .arg(self.sshd.path("user"))
             .args(["-e", &format!("ansible_port={} ansible_python_interpreter=/usr/bin/python3", self.sshd.port)])
             .arg("-t")
@@ -214,7 +216,9 @@ fn main() -> Result<()> {
         return Err("CAIRN_BENCH_HOSTS is 1 to 250".into());
     }
     let hosts = (1..=count).map(|host| format!("127.0.1.{host}")).collect();
-    let lab = Lab { sshd: Sshd::start(), hosts, parallel: number("CAIRN_BENCH_PARALLEL", 16) };
+    let sshd = Sshd::start();
+    let user = std::env::var("CAIRN_BENCH_USER").unwrap_or_else(|_| sshd.user());
+    let lab = Lab { sshd, user, hosts, parallel: number("CAIRN_BENCH_PARALLEL", 16) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (begun, before) = (Instant::now(), cpu(false)?);
     let ours = runtime.block_on(lab.read())?;

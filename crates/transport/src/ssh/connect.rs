@@ -333,34 +333,13 @@ async fn answer_prompts(handle: &mut Handle<Gate>, user: &str, password: &str) -
 }
 
 impl Session {
-    /// Feeds a script to a shell and reads what it prints: at most `bytes`, with no silence longer than `silence`, until `deadline`.
-    pub(super) async fn run(
-        &self,
-        shell: &str,
-        script: String,
-        bytes: usize,
-        silence: Duration,
-        deadline: Instant,
-    ) -> Result<Ran, CallError> {
+    /// Begins a shell that takes one script after another.
+    pub(super) async fn shell(&self, shell: &str, silence: Duration) -> Result<Shell, CallError> {
         let opened = tokio::time::timeout(silence, self.handle.channel_open_session()).await;
         let channel = opened.map_err(|_| CallError::Timeout(silence))?.map_err(|error| failure(&error))?;
-        let (mut incoming, outgoing) = channel.split();
-        let feed = async {
-            outgoing.exec(true, shell).await?;
-            outgoing.data_bytes(Bytes::from(script)).await?;
-            outgoing.eof().await
-        };
-        let read = read(&mut incoming, bytes, silence, deadline);
-        tokio::pin!(read);
-        let ran = tokio::select! {
-            ran = &mut read => ran,
-            _ = feed => read.await,
-        };
-        if ran.cut.is_some() {
-            // Ends what still writes; there is nobody to tell if it fails.
-            let _ = outgoing.close().await;
-        }
-        Ok(ran)
+        let (incoming, outgoing) = channel.split();
+        outgoing.exec(true, shell).await.map_err(|error| failure(&error))?;
+        Ok(Shell { incoming, outgoing })
     }
 
     /// Says goodbye.
@@ -371,8 +350,47 @@ impl Session {
     }
 }
 
-/// Reads what a channel brings to its end, or to a limit.
-async fn read(incoming: &mut russh::ChannelReadHalf, bytes: usize, silence: Duration, deadline: Instant) -> Ran {
+/// A shell that waits for a script.
+pub(super) struct Shell {
+    incoming: russh::ChannelReadHalf,
+    outgoing: russh::ChannelWriteHalf<client::Msg>,
+}
+
+impl Shell {
+    /// Feeds it a script and reads what that prints, up to `end`. Where that does not come the shell is of no more use.
+    pub(super) async fn run(
+        mut self,
+        script: String,
+        end: &[u8],
+        bytes: usize,
+        silence: Duration,
+        deadline: Instant,
+    ) -> (Ran, Option<Self>) {
+        let ran = {
+            let read = read(&mut self.incoming, end, bytes, silence, deadline);
+            tokio::pin!(read);
+            tokio::select! {
+                ran = &mut read => ran,
+                _ = self.outgoing.data_bytes(Bytes::from(script)) => read.await,
+            }
+        };
+        if ran.cut.is_none() && ran.stdout.ends_with(end) {
+            return (ran, Some(self));
+        }
+        // Ends what still writes; there is nobody to tell if it fails.
+        let _ = self.outgoing.close().await;
+        (ran, None)
+    }
+}
+
+/// Reads what a channel brings to its end, to the text `end`, or to a limit.
+async fn read(
+    incoming: &mut russh::ChannelReadHalf,
+    end: &[u8],
+    bytes: usize,
+    silence: Duration,
+    deadline: Instant,
+) -> Ran {
     let mut ran = Ran { code: None, stdout: Bytes::new(), stderr: String::new(), cut: None };
     let (mut stdout, mut stderr, mut talk) = (BytesMut::new(), Vec::new(), 0usize);
     loop {
@@ -386,7 +404,12 @@ async fn read(incoming: &mut russh::ChannelReadHalf, bytes: usize, silence: Dura
                 ran.cut = Some(CallError::TooLarge { max: bytes });
                 break;
             }
-            Some(ChannelMsg::Data { data }) => stdout.extend_from_slice(&data),
+            Some(ChannelMsg::Data { data }) => {
+                stdout.extend_from_slice(&data);
+                if stdout.ends_with(end) {
+                    break;
+                }
+            }
             Some(ChannelMsg::ExtendedData { data, .. }) => {
                 talk = talk.saturating_add(data.len());
                 if talk > bytes.max(STDERR_BYTES) {

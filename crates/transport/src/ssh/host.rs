@@ -9,7 +9,7 @@ use bytes::Bytes;
 use domain::{Digest, Timestamp};
 use tokio::time::Instant;
 
-use super::connect::{Ran, Session};
+use super::connect::{Ran, Session, Shell};
 use super::script::{self, Answer, Ask};
 use super::{SshClient, words};
 use crate::call::{
@@ -69,7 +69,12 @@ pub(super) struct SshHost {
     deadline: Instant,
     bytes_max: usize,
     state: Mutex<State>,
+    /// The shell that waits for the next questions.
+    kept: tokio::sync::Mutex<Option<Shell>>,
 }
+
+/// More than what stands around a program's output.
+const FRAME_BYTES: usize = 1_024;
 
 /// Nothing of the account's own environment gets in, and the random word gets in by standard input.
 const SHELL: &str = "exec env -i /bin/sh";
@@ -98,6 +103,7 @@ impl SshClient {
             deadline,
             bytes_max: self.config.target_bytes,
             state: Mutex::default(),
+            kept: tokio::sync::Mutex::default(),
         })
     }
 }
@@ -124,14 +130,28 @@ impl SshHost {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(&self, script: String, max: usize, silence: Duration) -> Result<Ran, CallError> {
+    /// Runs a script in the shell that is kept for them: a login's shell costs a host more than what it is asked.
+    async fn run(&self, script: &str, max: usize, silence: Duration) -> Result<Ran, CallError> {
         if Instant::now() >= self.deadline {
             return Err(CallError::Timeout(self.call_timeout));
         }
-        let left = self.bytes_max.saturating_sub(self.state().bytes);
-        let ran = self.session.run(self.shell, script, max.min(left), silence, self.deadline).await?;
-        self.state().bytes += ran.stdout.len();
-        Ok(ran)
+        let end = script::end(&self.nonce);
+        let mut kept = self.kept.lock().await;
+        loop {
+            let left = self.bytes_max.saturating_sub(self.state().bytes);
+            let (shell, is_old) = match kept.take() {
+                Some(shell) => (shell, true),
+                None => (self.session.shell(self.shell, self.call_timeout).await?, false),
+            };
+            let (ran, alive) =
+                shell.run(script.to_owned(), end.as_bytes(), max.min(left), silence, self.deadline).await;
+            self.state().bytes += ran.stdout.len();
+            *kept = alive;
+            // One that ended meanwhile answers nothing.
+            if !(is_old && ran.stdout.is_empty() && ran.cut.is_none()) {
+                return Ok(ran);
+            }
+        }
     }
 
     /// Asks all of this and keeps the answers: first together, then what stayed open one by one.
@@ -158,19 +178,15 @@ impl SshHost {
         }
         let started = self.records.clock.now();
         let script = script::script(asks.clone(), &self.nonce, singly);
-        let ran = self.run(script.text.clone(), self.bytes_max, self.call_timeout).await?;
+        let ran = self.run(&script.text, self.bytes_max, self.call_timeout).await?;
         let finished = self.records.clock.now();
         if ran.stdout.is_empty()
             && let Some(cut) = ran.cut
         {
             return Err(cut);
         }
-        let mut found = script::answers(&script, &self.nonce, &ran.stdout).map_err(|error| match ran.code {
-            Some(1) if self.shell == SHELL_AS_ROOT => {
-                CallError::Denied(format!("`sudo -n` is refused: {}", words(ran.stderr.trim())))
-            }
-            _ => error,
-        })?;
+        let found = script::answers(&script, &self.nonce, &ran.stdout);
+        let mut found = found.map_err(|error| self.refusal(&ran, error))?;
         let mut open = Vec::new();
         let mut state = self.state();
         for ask in asks {
@@ -188,24 +204,32 @@ impl SshHost {
         Ok(open)
     }
 
+    /// Why a shell did not do what it was told.
+    fn refusal(&self, ran: &Ran, error: CallError) -> CallError {
+        match ran.code {
+            Some(1) if self.shell == SHELL_AS_ROOT => {
+                CallError::Denied(format!("`sudo -n` is refused: {}", words(ran.stderr.trim())))
+            }
+            _ => error,
+        }
+    }
+
     async fn run_program(&self, program: Program) -> Result<(), CallError> {
         let started = self.records.clock.now();
         let argv: Vec<&str> = program.argv.iter().map(String::as_str).collect();
         let silence = Duration::from_secs(program.seconds);
-        let ran = self.run(script::command(&argv, program.seconds, &self.nonce), program.max, silence).await?;
+        let script = script::command(&argv, program.seconds, &self.nonce);
+        let ran = self.run(&script, program.max.saturating_add(FRAME_BYTES), silence).await?;
         let finished = self.records.clock.now();
-        let result = match (ran.cut, ran.code) {
-            (Some(cut), _) => Err(cut),
-            (None, Some(127)) if ran.stderr.contains(&self.nonce) => {
-                Err(CallError::NotFound(format!("program {}", words(argv.first().unwrap_or(&"")))))
-            }
-            // coreutils' and busybox's word that its time was over.
-            (None, Some(124 | 143)) => Err(CallError::Timeout(silence)),
-            (None, code) => Ok(CommandOutput {
-                code: code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1),
-                stdout: reply(ran.stdout),
-                stderr: ran.stderr,
-            }),
+        let result = match &ran.cut {
+            Some(cut) => Err(cut.clone()),
+            None => match script::printed(&self.nonce, &ran.stdout).map_err(|error| self.refusal(&ran, error))? {
+                None => Err(CallError::NotFound(format!("program {}", words(argv.first().unwrap_or(&""))))),
+                // coreutils' and busybox's word that its time was over.
+                Some((_, 124 | 143)) => Err(CallError::Timeout(silence)),
+                Some((body, _)) if body.len() > program.max => Err(CallError::TooLarge { max: program.max }),
+                Some((body, code)) => Ok(CommandOutput { code, stdout: reply(body), stderr: ran.stderr }),
+            },
         };
         self.state().outputs.insert(program, Known { result, started, finished });
         Ok(())

@@ -21,6 +21,8 @@ use crate::call::{CallError, DirEntry, FileKind, FileStat, FileUsage};
 
 /// Questions that one process answers. Shells copy their list of arguments for each that is added.
 const CHUNK: usize = 100;
+/// Files of which at most so many bytes are wanted are read together, with this limit; each one's own is judged here.
+const READ_TOGETHER: usize = 8 * 1_024 * 1_024;
 /// What every process of the script finds its own environment in, and with it the random word.
 const ENVIRON: &str = "/proc/self/environ";
 /// More than that environment has: what stands between two contents must not be cut.
@@ -60,11 +62,16 @@ impl Ask {
     /// Whether both can be answered by the same process.
     fn goes_with(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Read(a, _), Self::Read(b, _)) => a == b,
+            (Self::Read(a, _), Self::Read(b, _)) => together(*a) == together(*b),
             (Self::List(_), _) => false,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
+}
+
+/// How much is read of files that one process reads: those of which little is wanted go together.
+fn together(max: usize) -> usize {
+    max.max(READ_TOGETHER)
 }
 
 /// An answer.
@@ -172,7 +179,7 @@ pub(super) fn script(mut asks: Vec<Ask>, nonce: &str, singly: bool) -> Script {
             paths.join(" ")
         );
         let run = match chunk.first() {
-            Some(Ask::Read(max, _)) => format!("head -q -c {} -- \"$@\"", max.saturating_add(1).max(ENVIRON_BYTES)),
+            Some(Ask::Read(max, _)) => format!("head -q -c {} -- \"$@\"", together(*max).saturating_add(1)),
             // `[ -r ]` of a directory; a name of its own where it is the root, so that no path begins with two slashes.
             Some(Ask::List(_)) => "if [ -r \"$1\" ] && [ -x \"$1\" ]; then l \"${1%/}\"; else (exit 13); fi".to_owned(),
             Some(Ask::Stat(_)) => "stat -c '%f %u %g %s %Y' -- \"$@\"".to_owned(),
@@ -190,6 +197,11 @@ pub(super) fn script(mut asks: Vec<Ask>, nonce: &str, singly: bool) -> Script {
     }
     text.push_str("s z\n");
     Script { text, chunks }
+}
+
+/// What a script prints last.
+pub(super) fn end(nonce: &str) -> String {
+    format!("\n{nonce} z\n")
 }
 
 /// Reads a script's output piece by piece.
@@ -219,7 +231,7 @@ pub(super) fn answers(script: &Script, nonce: &str, output: &Bytes) -> Result<An
     let mut output = Output { bytes: output, at: 0, marker: format!("\n{nonce} ").into_bytes() };
     // What a login shell prints before the script is nobody's answer.
     let Some((_, "b")) = output.next() else {
-        return Err(CallError::Denied("the account's login gives no POSIX shell at /bin/sh".to_owned()));
+        return Err(no_shell());
     };
     let own = match output.next() {
         Some((own, _)) if memmem::find(&own, nonce.as_bytes()).is_some() => own,
@@ -367,18 +379,43 @@ fn entry(piece: &Bytes) -> Option<DirEntry> {
     Some(DirEntry { name: String::from_utf8_lossy(name).into_owned(), kind })
 }
 
-/// A script that runs one program as [`crate::HostReach::command`] promises. A program that is not there ends it with code 127 and the
-/// random word on standard error; where the host has `timeout` the program ends with its time even if the connection does not.
+/// A script that runs one program as [`crate::HostReach::command`] promises. Where the host has `timeout` the program ends with its time even if
+/// the connection does not.
 pub(super) fn command(argv: &[&str], seconds: u64, nonce: &str) -> String {
     let words: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
     let program = words.first().map_or("''", String::as_str);
     format!(
-        "PATH={PATH}; LC_ALL=C; export PATH LC_ALL; cd /\n\
-         command -v {program} >/dev/null || {{ printf %s {nonce} >&2; exit 127; }}\n\
+        "N={nonce}; PATH={PATH}; LC_ALL=C; export N PATH LC_ALL; cd /\n\
+         s() {{ printf '\\n%s %s\\n' \"$N\" \"$1\"; }}\n\
+         s b\n\
+         if command -v {program} >/dev/null; then\n\
          w=; if timeout 1 true </dev/null >/dev/null 2>&1; then w='timeout {seconds}'; fi\n\
-         exec env -i PATH={PATH} LC_ALL=C $w {} </dev/null\n",
+         env -i PATH={PATH} LC_ALL=C $w {} </dev/null\n\
+         s \"c $?\"\n\
+         else s n; fi\n\
+         s z\n",
         words.join(" ")
     )
+}
+
+/// What a program printed and the code that it ended with; none where the host has no such program.
+pub(super) fn printed(nonce: &str, output: &Bytes) -> Result<Option<(Bytes, i32)>, CallError> {
+    let mut output = Output { bytes: output, at: 0, marker: format!("\n{nonce} ").into_bytes() };
+    if !matches!(output.next(), Some((_, "b"))) {
+        return Err(no_shell());
+    }
+    match output.next() {
+        Some((_, "n")) => Ok(None),
+        Some((body, word)) => match word.strip_prefix("c ").and_then(|code| code.parse().ok()) {
+            Some(code) => Ok(Some((body, code))),
+            None => Err(CallError::Malformed("the target's shell answers in a way of its own".to_owned())),
+        },
+        None => Err(CallError::Unreachable("the target's answer was cut off".to_owned())),
+    }
+}
+
+fn no_shell() -> CallError {
+    CallError::Denied("the account's login gives no POSIX shell at /bin/sh".to_owned())
 }
 
 #[cfg(test)]

@@ -172,12 +172,23 @@ fn attack_a_file_that_plays_the_protocol_stays_one_files_content() {
 #[test]
 fn a_program_runs_without_a_shell_between_and_a_missing_one_is_told() {
     for shell in SHELLS {
-        let (stdout, _, code) = fed(shell, &command(&["printf", "%s|", "a b", "$HOME", "it's"], 5, NONCE));
-        assert_eq!((String::from_utf8(stdout).unwrap().as_str(), code), ("a b|$HOME|it's|", Some(0)));
-        let (_, stderr, code) = fed(shell, &command(&["no-such-program"], 5, NONCE));
-        assert!(stderr.contains(NONCE) && code == Some(127), "{shell:?}");
-        let (_, _, code) = fed(shell, &command(&["sh", "-c", "exit 3"], 5, NONCE));
-        assert_eq!(code, Some(3));
+        let ran = |argv: &[&str]| printed(NONCE, &fed(shell, &command(argv, 5, NONCE)).0.into()).unwrap();
+        assert_eq!(ran(&["printf", "%s|", "a b", "$HOME", "it's"]), Some((Bytes::from("a b|$HOME|it's|"), 0)));
+        assert_eq!(ran(&["no-such-program"]), None, "{shell:?}");
+        assert_eq!(ran(&["sh", "-c", "exit 3"]), Some((Bytes::new(), 3)));
+        assert_eq!(
+            ran(&["env"]).map(|(body, _)| body.windows(NONCE.len()).any(|part| part == NONCE.as_bytes())),
+            Some(false)
+        );
+        // One shell takes one script after another, whatever the one before was.
+        let asks = vec![Ask::Stat("/".into()), Ask::Read(100, "/proc/sys/kernel/ostype".into())];
+        let whole = script(asks.clone(), NONCE, false);
+        let all = [command(&["cat"], 5, NONCE), whole.text.clone(), whole.text.clone()].concat();
+        let (stdout, ..) = fed(shell, &all);
+        let text = String::from_utf8_lossy(&stdout).into_owned();
+        let third = &text[text.match_indices(&end(NONCE)).nth(1).unwrap().0 + end(NONCE).len()..];
+        let found = answers(&whole, NONCE, &Bytes::copy_from_slice(third.as_bytes())).unwrap();
+        assert!(asks.iter().all(|ask| found[ask].is_ok()), "{shell:?}");
     }
 }
 
