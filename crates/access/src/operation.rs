@@ -159,6 +159,9 @@ operations! {
     DestinationList "destination_list" tenant Read AccessManage;
     DestinationUpdate "destination_update" tenant Write AccessManage fresh;
     DestinationDelete "destination_delete" tenant Write AccessManage;
+    SshHostShow "ssh_host_show" tenant Read AccessManage;
+    SshHostPut "ssh_host_put" tenant Write AccessManage fresh;
+    SshHostCertificateCreate "ssh_host_certificate_create" tenant Write AccessManage fresh;
     GroupList "group_list" tenant Read AccessManage;
     GroupCreate "group_create" tenant Write AccessManage fresh;
     GroupDelete "group_delete" tenant Write AccessManage;

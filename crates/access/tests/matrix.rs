@@ -32,7 +32,7 @@ decisions! {
         MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut TargetPolicyShow TargetPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
         GroupRoleList GroupRolePut GroupRoleDelete
         AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke RelayFollow RelayPolicyShow RelayPolicyPut EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
-        DestinationList DestinationUpdate DestinationDelete GroupList GroupCreate GroupDelete GroupMemberAdd GroupMemberRemove
+        DestinationList DestinationUpdate DestinationDelete SshHostShow SshHostPut SshHostCertificateCreate GroupList GroupCreate GroupDelete GroupMemberAdd GroupMemberRemove
         GrantList GrantCreate GrantDelete AccessWho AccessWhat AccessRequestList AccessRequestApprove AccessRequestDeny
         AccessPolicyShow AccessPolicyPut
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse

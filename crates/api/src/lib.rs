@@ -58,6 +58,7 @@ mod schedule;
 mod scim;
 mod second_step;
 mod session;
+mod ssh_access;
 mod ssh_host_key;
 mod state;
 mod target_policy;
@@ -123,6 +124,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(health::ready_show))
         .routes(routes!(health::openapi_show))
         .routes(routes!(token_key::jwks_show))
+        .routes(routes!(ssh_access::ssh_ca_show))
         .routes(routes!(session::session_create))
         .routes(routes!(login::login_list))
         .routes(routes!(login::login_begin))
@@ -238,6 +240,9 @@ fn access_routes() -> OpenApiRouter<ApiState> {
             destination::destination_delete
         ))
         .routes(routes!(destination::destination_token_create))
+        .routes(routes!(ssh_access::ssh_host_show, ssh_access::ssh_host_put))
+        .routes(routes!(ssh_access::ssh_host_certificate_create))
+        .routes(routes!(ssh_access::ssh_certificate_create))
         .routes(routes!(destination::destination_register))
         .routes(routes!(destination::access_check))
         .routes(routes!(destination::access_who))

@@ -51,6 +51,8 @@ mod scim;
 mod second_factor;
 #[path = "api/session.rs"]
 mod session;
+#[path = "api/ssh_access.rs"]
+mod ssh_access;
 #[path = "api/target_policy.rs"]
 mod target_policy;
 #[path = "api/tenants_apart.rs"]

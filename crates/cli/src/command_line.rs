@@ -12,7 +12,7 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
     api_key, audit, audit_log, coverage, credential, destination, evidence, exec_token, factor, finding, fleet, grant,
-    group, job, kube, member, node, plugin, provider, request, role, session, ssh_host_key, tenant, user,
+    group, job, kube, member, node, plugin, provider, request, role, session, ssh, ssh_host_key, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -38,6 +38,8 @@ enum Command {
     List,
     /// Point kubectl to a destination that you reach
     Use(kube::Use),
+    /// Sign in to a host that you reach, with a certificate made for the moment
+    Ssh(ssh::Ssh),
     /// Destination tokens, for kubectl
     #[command(subcommand)]
     Tokens(exec_token::Command),
@@ -196,6 +198,7 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Whoami => wait(session::whoami(cx)),
         Command::List => wait(destination::reach(cx)),
         Command::Use(command) => wait(command.run(cx)),
+        Command::Ssh(command) => wait(command.run(cx)),
         Command::Tokens(exec_token::Command::Add(add)) => wait(add.run(cx)),
         Command::Requests(command) => wait(command.run(cx)),
         Command::BreakGlass(ask) => wait(request::break_glass(ask, cx)),

@@ -8,6 +8,7 @@ use wire::destination::{Destination, DestinationUpdate, Reach, Reacher};
 use crate::api::{Context, Paging};
 use crate::failure::Result;
 use crate::fleet::label;
+use crate::ssh_host;
 use crate::table::Table;
 
 #[derive(Debug, Subcommand)]
@@ -22,6 +23,10 @@ pub(crate) enum Command {
         /// Its name or id
         name: String,
     },
+    /// Make an SSH host a destination, or change all that is said of it
+    Create(ssh_host::Create),
+    /// Show what is said of an SSH host, and what the host has to be told
+    Host(ssh_host::Host),
     /// Set all labels of one: grants by labels go by them
     Labels {
         /// Its name or id
@@ -80,6 +85,8 @@ impl Command {
         match self {
             Self::List { paging } => api.show_list::<Destination>(&["destinations"], &[], paging).await,
             Self::Show { name } => api.out.one(&api.get(&["destinations", &name]).await?),
+            Self::Create(create) => create.run(&api).await,
+            Self::Host(host) => host.run(&api).await,
             Self::Labels { name, labels } => {
                 let labels: BTreeMap<_, _> = labels.into_iter().collect();
                 change(&name, DestinationUpdate { labels: Some(labels), relay: None }).await

@@ -58,10 +58,10 @@ impl Kept {
 }
 
 /// The lock of one token, held until it is dropped: of those who want the same one at once, one asks.
-struct Lock(#[expect(dead_code, reason = "the lock ends with the file")] std::fs::File);
+pub(crate) struct Lock(#[expect(dead_code, reason = "the lock ends with the file")] std::fs::File);
 
 impl Lock {
-    fn take(path: &Path) -> Result<Self> {
+    pub(crate) fn take(path: &Path) -> Result<Self> {
         let open = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
         let file = open.map_err(|e| Failure::file("open", path, e))?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)

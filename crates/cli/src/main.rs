@@ -43,6 +43,8 @@ mod role;
 mod server;
 mod session;
 mod sse;
+mod ssh;
+mod ssh_host;
 mod ssh_host_key;
 mod table;
 mod tenant;

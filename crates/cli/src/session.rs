@@ -251,6 +251,7 @@ pub(crate) async fn logout(cx: &Context) -> Result {
     };
     config.save(home)?;
     crate::exec_token::forget_all(home);
+    crate::ssh::forget_all(home);
     if session.token.starts_with("sk_") {
         cx.out.say("the API key is forgotten here; `cairn keys revoke` ends it everywhere");
         return Ok(());

@@ -40,8 +40,11 @@ fn put(out: &mut Vec<u8>, field: &[u8]) {
     out.extend_from_slice(field);
 }
 
-/// Kinds of keys: their names, and for ECDSA the curve and the bytes of a point.
-const KINDS: [(&str, Option<(&[u8], usize)>); 5] = [
+/// A curve of ECDSA: its name and the bytes of a point.
+type Curve = (&'static [u8], usize);
+
+/// Kinds of keys.
+const KINDS: [(&str, Option<Curve>); 5] = [
     ("ssh-ed25519", None),
     ("ecdsa-sha2-nistp256", Some((b"nistp256", 65))),
     ("ecdsa-sha2-nistp384", Some((b"nistp384", 97))),

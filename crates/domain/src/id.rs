@@ -177,6 +177,8 @@ ids! {
     AccessRequestId "arq_";
     /// One destination token.
     DestinationTokenId "dtk_";
+    /// One SSH certificate.
+    SshCertificateId "scr_";
     /// A remembered host key of an SSH target.
     SshHostKeyId "shk_";
 }

@@ -35,7 +35,7 @@ pub use id::{
     AccessRequestId, AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId,
     CredentialId, DestinationId, DestinationTokenId, DeviceLoginId, EnrollmentTokenId, EvidenceId, FactorId, FindingId,
     FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId, ProviderId, RelayId,
-    RequestId, Rng, ScheduleId, SessionId, SignInId, SshHostKeyId, TaskId, TenantId, UserId,
+    RequestId, Rng, ScheduleId, SessionId, SignInId, SshCertificateId, SshHostKeyId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

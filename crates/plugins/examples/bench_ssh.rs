@@ -6,13 +6,14 @@
 //!
 //! One sshd answers at 127.0.1.1 to 127.0.1.100 (`CAIRN_BENCH_HOSTS`); both read as many hosts at a time (`CAIRN_BENCH_PARALLEL`, 16), Ansible
 //! with pipelining. `CAIRN_BENCH_USER` names the account, if it is not the one that runs this: what its shell reads when it begins (`.bashrc`, say) is
-//! in the time of both, each time that one of them has it run something. Both run once, ours first, on the machine that is also every host: its own work is in the wall time of both, and in the
+//! in the time of both, each time that one of them has it run something (`useradd -m -s /bin/bash bench; usermod -p '*' bench` makes a plain one). Both run once, ours first, on the machine that is also every host: its own work is in the wall time of both, and in the
 //! CPU time of neither but where Ansible's programs wait for it. Facts that both read are compared host by host.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to the terminal")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the environment")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -217,6 +218,8 @@ fn main() -> Result<()> {
     }
     let hosts = (1..=count).map(|host| format!("127.0.1.{host}")).collect();
     let sshd = Sshd::start();
+    // sshd reads whom it lets in as that account.
+    std::fs::set_permissions(sshd.path(""), std::fs::Permissions::from_mode(0o755))?;
     let user = std::env::var("CAIRN_BENCH_USER").unwrap_or_else(|_| sshd.user());
     let lab = Lab { sshd, user, hosts, parallel: number("CAIRN_BENCH_PARALLEL", 16) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -71,6 +71,7 @@ pub(crate) enum KeysCommand {
 
 #[derive(Debug, clap::Args)]
 #[group(multiple = true)]
+#[command(group(clap::ArgGroup::new("withdrawn").args(["tokens", "ssh_ca"]).multiple(true)))]
 pub(crate) struct Rotate {
     /// The installation's master key.
     #[arg(long)]
@@ -90,8 +91,11 @@ pub(crate) struct Rotate {
     /// The key that signs destination tokens. The new one signs ten minutes later, when everybody knows it.
     #[arg(long)]
     pub(crate) tokens: bool,
-    /// With `--tokens`, when somebody else may have the key: the new one signs at once, and what was signed before is refused.
-    #[arg(long, requires = "tokens")]
+    /// The key that signs SSH certificates. The new one signs a week later, when every host knows it.
+    #[arg(long)]
+    pub(crate) ssh_ca: bool,
+    /// With `--tokens` or `--ssh-ca`, when somebody else may have the key: the new one signs at once, and what was signed before is refused.
+    #[arg(long, requires = "withdrawn")]
     pub(crate) withdraw: bool,
 }
 

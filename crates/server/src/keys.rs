@@ -263,12 +263,25 @@ impl Resealer {
         self.store.write_platform(permit).await?.token_key_tend().await
     }
 
+    /// Takes the private half of a key of SSH certificates that was followed.
+    async fn tend_ssh_ca(&self) -> domain::Result<()> {
+        if !self.store.ssh_ca_is_due().await? {
+            return Ok(());
+        }
+        let platform = OpCtx::system_platform("keys", Arc::clone(&self.clock), Arc::clone(&self.rng));
+        let permit = platform.authorize_platform::<ops::SigningKeyRotate>()?;
+        self.store.write_platform(permit).await?.ssh_ca_tend().await
+    }
+
     /// Until the server stops.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut checked = tokio::time::Instant::now();
         while !stop.is_cancelled() {
             if let Err(error) = self.tend_token_keys().await {
                 tracing::warn!(?error, "the keys of destination tokens cannot be seen to now: it is tried again");
+            }
+            if let Err(error) = self.tend_ssh_ca().await {
+                tracing::warn!(?error, "the keys of SSH certificates cannot be seen to now: it is tried again");
             }
             if let Err(error) = self.run_once().await {
                 tracing::warn!(?error, "values cannot be sealed anew now: it is tried again");
@@ -332,7 +345,18 @@ pub(crate) async fn rotate(config: &Config, stores: &Stores, what: Rotate) -> an
         };
         say(&format!("destination tokens are signed with the key {} from {when}", key.kid()));
     }
-    if what.data || what.tenant.is_some() || !(what.master || what.evidence || what.tokens) {
+    if what.ssh_ca {
+        let permit = ctx.authorize_platform::<ops::SigningKeyRotate>()?;
+        let key = store.write_platform(permit).await?.ssh_ca_rotate(what.withdraw).await?;
+        let key = crypto::ssh::PublicKey::of_ed25519(&key);
+        let when = if what.withdraw {
+            "now on; hosts take nothing that was signed before once they have read the new one"
+        } else {
+            "a week from now on: until then every host has to have it among its authorities"
+        };
+        say(&format!("SSH certificates are signed with the key {} from {when}", key.fingerprint()));
+    }
+    if what.data || what.tenant.is_some() || !(what.master || what.evidence || what.tokens || what.ssh_ca) {
         let of = what.tenant.map_or(store::RotationOf::All, store::RotationOf::Tenant);
         let unit = store.write_platform(ctx.authorize_platform::<ops::DataKeyRotate>()?).await?;
         let keys = unit.data_key_rotate(of).await?;

@@ -56,6 +56,8 @@ mod simulated;
 mod snmp;
 #[path = "journey/ssh.rs"]
 mod ssh;
+#[path = "journey/ssh_access.rs"]
+mod ssh_access;
 #[path = "journey/storm.rs"]
 mod storm;
 #[path = "journey/target_policy.rs"]

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Row, Tx, args};
+use crate::ssh_access::NewSshHost;
 use crate::unit::{Read, Write, enter};
 use crate::{Page, Store};
 
@@ -25,8 +26,8 @@ pub struct DestinationRow {
     pub name: Slug,
     /// What it is.
     pub kind: DestinationKind,
-    /// The relay that it hangs on.
-    pub relay: RelayId,
+    /// The relay that it hangs on; none: it is reached without one.
+    pub relay: Option<RelayId>,
     /// That relay's name; none where it is gone.
     pub relay_name: Option<String>,
     /// Whether that relay may not come any more.
@@ -82,13 +83,15 @@ const COLUMNS: &str = "d.id, d.name, d.kind, d.relay_id, r.name, d.labels, d.aut
      FROM destination d LEFT JOIN fleet_unit r ON r.tenant_id = d.tenant_id AND r.id = d.relay_id AND r.kind = 'relay'";
 
 fn destination_row(row: &Row) -> Result<DestinationRow> {
-    let relay_name = row.opt_text(4)?;
+    let (relay, relay_name) = (row.uuid(3)?, row.opt_text(4)?);
+    let relay = (!relay.is_nil()).then(|| RelayId::from_uuid(relay));
     Ok(DestinationRow {
         id: DestinationId::from_uuid(row.uuid(0)?),
         name: row.parse(1)?,
         kind: row.parse(2)?,
-        relay: RelayId::from_uuid(row.uuid(3)?),
-        relay_ended: relay_name.is_none() || row.opt_i64(13)?.is_some() || row.opt_i64(14)?.is_some(),
+        relay,
+        relay_ended: relay.is_some()
+            && (relay_name.is_none() || row.opt_i64(13)?.is_some() || row.opt_i64(14)?.is_some()),
         relay_name,
         labels: row.json(5)?,
         authority: row.text(6)?,
@@ -121,6 +124,69 @@ pub(crate) async fn find(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<D
 pub(crate) async fn all(tx: &mut Tx, tenant: TenantId) -> Result<Vec<DestinationRow>> {
     let sql = format!("SELECT {COLUMNS} WHERE d.tenant_id = $1 ORDER BY d.name");
     tx.rows_built(sql, args![tenant]).await?.iter().map(destination_row).collect()
+}
+
+/// Makes the destination of an SSH host that is reached without a relay, or takes in what is new about one. What hangs on a relay keeps what
+/// the relay says of it.
+pub(crate) async fn put_host(
+    tx: &mut Tx,
+    store: &Store,
+    tenant: TenantId,
+    named: &str,
+    before: Option<&DestinationRow>,
+    new: &NewSshHost,
+) -> Result<DestinationId> {
+    let (now, roles) = (store.clock().now(), json!(new.roles).to_string());
+    if let Some(row) = before {
+        if row.kind != DestinationKind::Ssh {
+            return Err(Error::conflict(format!("the destination `{}` is of kind `{}`", row.name, row.kind)));
+        }
+        let labels = new.labels.as_ref().unwrap_or(&row.labels);
+        let labels = serde_json::to_string(labels).map_err(Error::internal)?;
+        tx.execute(
+            "UPDATE destination SET labels = $3 WHERE tenant_id = $1 AND id = $2",
+            args![tenant, row.id, labels],
+        )
+        .await?;
+        if row.relay.is_none() {
+            tx.execute(
+                "UPDATE destination SET roles = $3, address = $4, last_seen_at = $5 WHERE tenant_id = $1 AND id = $2",
+                args![tenant, row.id, roles, new.address.to_string(), now],
+            )
+            .await?;
+        }
+        return Ok(row.id);
+    }
+    let name: Slug = named.parse()?;
+    room(tx, tenant).await?;
+    let id = DestinationId::generate(&**store.clock(), &**store.rng());
+    let labels = serde_json::to_string(&new.labels.clone().unwrap_or_default()).map_err(Error::internal)?;
+    tx.execute(
+        "INSERT INTO destination (tenant_id, id, name, kind, relay_id, labels, authority, address, namespaces, roles, version, \
+         created_at, last_seen_at) VALUES ($1, $2, $3, $4, $5, $6, '', $7, '[]', $8, '', $9, $9)",
+        args![
+            tenant,
+            id,
+            name.as_str(),
+            DestinationKind::Ssh.as_str(),
+            uuid::Uuid::nil(),
+            labels,
+            new.address.to_string(),
+            roles,
+            now
+        ],
+    )
+    .await?;
+    Ok(id)
+}
+
+/// Refuses one destination too many.
+async fn room(tx: &mut Tx, tenant: TenantId) -> Result<()> {
+    let count = tx.row("SELECT COUNT(*) FROM destination WHERE tenant_id = $1", args![tenant]).await?;
+    if count.map_or(Ok(0), |row| row.i64(0))? >= DESTINATIONS_MAX {
+        return Err(Error::conflict(format!("the tenant has {DESTINATIONS_MAX} destinations: delete some first")));
+    }
+    Ok(())
 }
 
 impl Read<ops::DestinationList> {
@@ -158,7 +224,7 @@ impl Write<ops::DestinationUpdate> {
                 )
                 .await?;
         }
-        if let Some(relay) = change.relay.filter(|relay| *relay != before.relay) {
+        if let Some(relay) = change.relay.filter(|relay| Some(*relay) != before.relay) {
             let sql =
                 "SELECT 1 FROM fleet_unit WHERE tenant_id = $1 AND id = $2 AND kind = 'relay' AND revoked_at IS NULL";
             if self.tx.row(sql, args![tenant, relay.as_uuid()]).await?.is_none() {
@@ -194,6 +260,9 @@ impl Write<ops::DestinationDelete> {
         let grants = self
             .tx
             .execute("DELETE FROM access_grant WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
+            .await?;
+        self.tx
+            .execute("DELETE FROM ssh_host WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
             .await?;
         self.tx.execute("DELETE FROM destination WHERE tenant_id = $1 AND id = $2", args![tenant, row.id]).await?;
         let detail = json!({"name": row.name, "kind": row.kind.as_str(), "relay": row.relay, "grants": grants});
@@ -231,7 +300,7 @@ impl Store {
             Err(Error::NotFound { .. }) => None,
             Err(error) => return Err(error),
         };
-        if let Some(held) = known.as_ref().filter(|held| held.relay != relay) {
+        if let Some(held) = known.as_ref().filter(|held| held.relay != Some(relay)) {
             drop(tx);
             return Err(refuse(self, permit.ctx(), held, relay, tenant).await);
         }
@@ -256,12 +325,7 @@ impl Store {
         let id = known.as_ref().map_or_else(|| DestinationId::generate(&**self.clock(), &**self.rng()), |held| held.id);
         let (namespaces, roles) = (json!(new.namespaces).to_string(), json!(new.roles).to_string());
         if known.is_none() {
-            let count = tx.row("SELECT COUNT(*) FROM destination WHERE tenant_id = $1", args![tenant]).await?;
-            if count.map_or(Ok(0), |row| row.i64(0))? >= DESTINATIONS_MAX {
-                return Err(Error::conflict(format!(
-                    "the tenant has {DESTINATIONS_MAX} destinations: delete some first"
-                )));
-            }
+            room(&mut tx, tenant).await?;
             // What its administrator said of the relay holds for what hangs on it, until they say something else.
             let labels = crate::fleet::unit_show(&mut tx, tenant, permit.id(), now).await?.labels;
             let labels = serde_json::to_string(&labels).map_err(Error::internal)?;

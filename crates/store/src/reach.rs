@@ -184,7 +184,7 @@ pub struct DestinationTokenRow {
 }
 
 /// The role that is meant: the one that is named, or the only one.
-fn choose(
+pub(crate) fn choose(
     mut roles: BTreeMap<DestinationRole, Held>,
     named: Option<&DestinationRole>,
 ) -> Result<(DestinationRole, Held)> {

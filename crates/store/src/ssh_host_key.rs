@@ -134,6 +134,17 @@ async fn insert(
     Ok((inserted == 1).then_some(row))
 }
 
+/// The same with more to say.
+fn told_with(row: &SshHostKeyRow, more: serde_json::Value) -> serde_json::Value {
+    match (told(row), more) {
+        (serde_json::Value::Object(mut fields), serde_json::Value::Object(more)) => {
+            fields.extend(more);
+            fields.into()
+        }
+        (told, _) => told,
+    }
+}
+
 fn told(row: &SshHostKeyRow) -> serde_json::Value {
     json!({
         "target": row.target.to_string(), "relay": row.relay, "kind": row.key.kind(),
@@ -212,8 +223,7 @@ impl Write<ops::SshHostKeyMeet> {
         if before.is_none() {
             let new = insert(&mut self.tx, &store, tenant, of, shown, HostKeyOrigin::FirstContact).await?;
             if let Some(row) = new {
-                let mut detail = told(&row);
-                detail["job"] = json!(job);
+                let detail = told_with(&row, json!({"job": job}));
                 self.commit(Change::to(Category::Credential, "ssh_host_key", row.id).detail(detail)).await?;
                 return Ok(row);
             }
@@ -227,11 +237,11 @@ impl Write<ops::SshHostKeyMeet> {
         if row.key == *shown {
             return Ok(row);
         }
-        let mut detail = told(&row);
-        detail["alarm"] = json!(true);
-        detail["reason"] = json!("the host shows another key than the remembered one");
-        detail["shown"] = json!({"kind": shown.kind(), "fingerprint": shown.fingerprint()});
-        detail["job"] = json!(job);
+        let more = json!({
+            "alarm": true, "reason": "the host shows another key than the remembered one", "job": job,
+            "shown": {"kind": shown.kind(), "fingerprint": shown.fingerprint()},
+        });
+        let detail = told_with(&row, more);
         let change = Change::to(Category::Credential, "ssh_host_key", row.id).outcome(Outcome::Deny).detail(detail);
         self.commit(change).await?;
         Ok(row)

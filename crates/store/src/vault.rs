@@ -11,6 +11,7 @@ mod master;
 mod place;
 mod rotate;
 mod signing;
+mod ssh_ca;
 mod start;
 mod token_key;
 mod witness;

@@ -16,9 +16,10 @@ pub struct Destination {
     pub name: String,
     /// `kubernetes` or `ssh`.
     pub kind: String,
-    /// The relay that it hangs on.
-    #[schema(value_type = String)]
-    pub relay: RelayId,
+    /// The relay that it hangs on; absent where it is reached without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub relay: Option<RelayId>,
     /// That relay's name; absent where it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_name: Option<String>,

@@ -38,6 +38,7 @@ pub mod report;
 pub mod role;
 pub mod session;
 pub mod siem;
+pub mod ssh_access;
 pub mod ssh_host_key;
 pub mod tenant;
 pub mod user;

@@ -16,7 +16,7 @@ use crate::world::{
 };
 
 /// Operations that need no session.
-const PUBLIC: [&str; 11] = [
+const PUBLIC: [&str; 12] = [
     "device_code_create",
     "device_token_create",
     "health_show",
@@ -28,6 +28,7 @@ const PUBLIC: [&str; 11] = [
     "passkey_challenge",
     "ready_show",
     "session_create",
+    "ssh_ca_show",
 ];
 /// Of these, the ones that send a browser on, wherever it comes from.
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
@@ -56,8 +57,12 @@ const OWN_NOTHING: [(&str, &str); 8] = [
     ("totp_confirm", "404"),
 ];
 /// Operations of members for themselves whose object nobody has here, and what that is answered with. `access.rs` has them.
-const MEMBER_NOTHING: [(&str, &str); 3] =
-    [("access_request_withdraw", "404"), ("destination_token_create", "404"), ("glass_break", "403")];
+const MEMBER_NOTHING: [(&str, &str); 4] = [
+    ("access_request_withdraw", "404"),
+    ("destination_token_create", "404"),
+    ("glass_break", "403"),
+    ("ssh_certificate_create", "404"),
+];
 /// Operations on one's own session: any session is enough, even one with a one-time password. An API key may ask who it is.
 const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "session_revoke"];
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
@@ -211,6 +216,7 @@ pub(crate) async fn object(
         "agent" => Machine::enrolled(world, tenant, FleetKind::Agent).await.id,
         "relay" => Machine::enrolled(world, tenant, FleetKind::Relay).await.id,
         "enrollment_token" => enrollment_token(world, tenant, FleetKind::Agent).await.0,
+        "destination" if operation.starts_with("ssh_host") => world.ssh_host_of(tenant).await,
         "destination" => world.destination_of(tenant, &format!("d{}", world.fresh())).await,
         "group" => world.group_of(tenant, &format!("g{}", world.fresh())).await,
         "grant" => world.grant_of(tenant).await,
@@ -304,6 +310,8 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         }
         "platform_log_cosign" => json!({"checkpoint": cosigned(world, "/api/v1/log/checkpoint", PLATFORM).await}),
         "witness_add" => json!({"vkey": witness_key(&format!("w{n}.example")).to_string()}),
+        "ssh_certificate_create" => json!({"public_key": crate::things::HOST_KEY}),
+        "ssh_host_put" => json!({"address": "10.0.0.7", "host_key": crate::things::HOST_KEY, "roles": ["deploy"]}),
         "destination_update" => json!({"labels": {"env": "prod"}}),
         "group_create" => json!({"name": format!("g{n}")}),
         "grant_create" => json!({"group": "standing", "role": format!("role{n}"), "destination": "standing"}),

@@ -19,6 +19,20 @@ use crate::world::{NODE, World, planted};
 pub(crate) const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
 impl World {
+    /// An SSH host with the account `deploy`; its destination.
+    pub(crate) async fn ssh_host_of(&self, tenant: TenantId) -> String {
+        let new = store::NewSshHost {
+            address: "10.0.0.7:22".parse().unwrap(),
+            host_key: HOST_KEY.parse().unwrap(),
+            roles: vec!["deploy".parse().unwrap()],
+            labels: None,
+            source_networks: Vec::new(),
+            extensions: ["permit-pty"].into(),
+        };
+        let unit = self.store.write(self.permit::<ops::SshHostPut>(tenant)).await.unwrap();
+        unit.ssh_host_put(&format!("h{}", self.fresh()), &new).await.unwrap().destination.id.to_string()
+    }
+
     pub(crate) async fn ssh_host_key(&self, tenant: TenantId) -> String {
         let target: domain::HostPort = format!("h{}.example", self.fresh()).parse().unwrap();
         let unit = self.store.write(self.permit::<ops::SshHostKeyPin>(tenant)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Keys that sign, one series of versions for each role: `evidence`, `log`, `fleet`; those of `tokens` are in `token_key.rs`. The newest has its private half; older ones keep their public half
+//! Keys that sign, one series of versions for each role: `evidence`, `log`, `fleet`; those of `tokens` are in `token_key.rs`, those of `ssh-ca` in `ssh_ca.rs`. The newest has its private half; older ones keep their public half
 //! for ever, so that what they signed still verifies.
 
 use access::ops;
@@ -31,7 +31,7 @@ pub(super) fn row_key(role: &str, version: i64) -> cell::RowKey {
     cell::RowKey::Text(format!("{role}/{version}"))
 }
 
-async fn insert(tx: &mut Tx, store: &Store, role: &str, version: i64, key: &SigningKey) -> Result<()> {
+pub(super) async fn insert(tx: &mut Tx, store: &Store, role: &str, version: i64, key: &SigningKey) -> Result<()> {
     let place = row_key(role, version);
     let sealed = cell::seal(tx, store, &SIGNING_KEY, platform_tenant(), &place, key.to_pkcs8().expose()).await?;
     tx.execute(

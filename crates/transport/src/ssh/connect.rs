@@ -236,7 +236,7 @@ impl SshClient {
             _ => None,
         };
         // Only the kinds of key that are known are asked for: a host with several must not seem to have changed.
-        let remembered = memory.as_ref().and_then(|memory| memory.recalled.as_ref()).map(|key| key.kind());
+        let remembered = memory.as_ref().and_then(|memory| memory.recalled.as_ref()).map(crypto::ssh::PublicKey::kind);
         let is_known = |kind: &Algorithm| {
             remembered == Some(kind.as_str()) || known.keys.iter().any(|key| key.algorithm() == *kind)
         };

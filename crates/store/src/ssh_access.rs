@@ -1,0 +1,289 @@
+//! SSH hosts as destinations: what administrators say of them, their certificates, and those of who reaches them.
+//!
+//! Invariants:
+//! - a certificate says whose it is, where it is good and as what by names of this installation only: nothing in it is the asker's word but the key;
+//! - a name is of one destination: a host of another tenant, which trusts the same authority, lets nobody in by it;
+//! - who signs in gets a certificate for as long as a destination token would be good, and its record is written before it is given out.
+
+use std::collections::BTreeSet;
+
+use access::{MemberPermit, member_ops, ops};
+use crypto::ssh::{Certificate, CertificateKind, PublicKey};
+use domain::{
+    DestinationId, DestinationKind, DestinationRole, Error, HostPort, Labels, Network, Result, SshCertificateId,
+    TenantId, Timestamp,
+};
+use serde_json::json;
+
+use crate::Store;
+use crate::audit::{Category, Change};
+use crate::db::{Row, Tx, args};
+use crate::destination::{self, DestinationRow};
+use crate::reach::{choose, know};
+use crate::unit::{Read, Write};
+
+/// How long the certificate of a user is good at most, in milliseconds: it is looked at when somebody signs in, and never again.
+const USER_MS: i64 = 5 * 60_000;
+/// How long the certificate of a host is good, in milliseconds.
+const HOST_MS: i64 = 90 * 24 * 3_600_000;
+/// How much earlier a certificate begins, in milliseconds: clocks differ.
+const EARLIER_MS: i64 = 60_000;
+
+/// What a certificate can let its holder do besides running a command (ssh-keygen(1)), in the order in which a certificate has them.
+pub const SSH_EXTENSIONS: [&str; 5] =
+    ["permit-X11-forwarding", "permit-agent-forwarding", "permit-port-forwarding", "permit-pty", "permit-user-rc"];
+
+/// What an administrator says of a host.
+#[derive(Debug, Clone)]
+pub struct NewSshHost {
+    /// Where it is reached.
+    pub address: HostPort,
+    /// Its key.
+    pub host_key: PublicKey,
+    /// Its accounts that can be reached.
+    pub roles: Vec<DestinationRole>,
+    /// What people sort it by; none: as before.
+    pub labels: Option<Labels>,
+    /// From where certificates are good; none: from everywhere.
+    pub source_networks: Vec<Network>,
+    /// What they allow, of [`SSH_EXTENSIONS`].
+    pub extensions: BTreeSet<&'static str>,
+}
+
+/// A host.
+#[derive(Debug, Clone)]
+pub struct SshHostRow {
+    /// The destination.
+    pub destination: DestinationRow,
+    /// Where it is reached.
+    pub address: HostPort,
+    /// Its key.
+    pub host_key: PublicKey,
+    /// From where certificates are good; none: from everywhere.
+    pub source_networks: Vec<Network>,
+    /// What they allow.
+    pub extensions: Vec<String>,
+}
+
+impl SshHostRow {
+    /// What its certificates call it, and `known_hosts`.
+    pub fn alias(&self) -> String {
+        host_name(self.destination.id)
+    }
+}
+
+/// The name of a host in its certificates: one of this installation, which no other host's certificate has.
+fn host_name(id: DestinationId) -> String {
+    id.to_string()
+}
+
+/// The name that lets into an account of a host: every holder of the role, or one user of them. A role has no `/` in it.
+fn principals(id: DestinationId, role: &DestinationRole, user: domain::UserId) -> [String; 2] {
+    [format!("cairn/{id}/{role}"), format!("cairn/{id}/{role}/{user}")]
+}
+
+/// A certificate that was made.
+#[derive(Debug, Clone)]
+pub struct SshCertificateRow {
+    /// Its id.
+    pub id: SshCertificateId,
+    /// One line, as in a `-cert.pub` file.
+    pub certificate: String,
+    /// The host.
+    pub host: SshHostRow,
+    /// As what: the account.
+    pub role: DestinationRole,
+    /// The names that it is good for.
+    pub principals: Vec<String>,
+    /// Until when it is good.
+    pub expires_at: Timestamp,
+}
+
+const COLUMNS: &str = "address, host_key, source_networks, extensions FROM ssh_host";
+
+async fn host(tx: &mut Tx, tenant: TenantId, destination: DestinationRow) -> Result<SshHostRow> {
+    if destination.kind != DestinationKind::Ssh {
+        return Err(Error::conflict(format!("`{}` is a destination of kind `{}`", destination.name, destination.kind)));
+    }
+    let sql = format!("SELECT {COLUMNS} WHERE tenant_id = $1 AND destination_id = $2");
+    let rows = tx.rows_built(sql, args![tenant, destination.id]).await?;
+    let row: &Row = rows.first().ok_or_else(|| {
+        Error::conflict(format!(
+            "nobody said where the host `{}` is and what its key is: an administrator does (`cairn destinations create {}`)",
+            destination.name, destination.name
+        ))
+    })?;
+    let damaged = |what: &str| Error::internal(format!("an SSH host has a damaged {what}"));
+    Ok(SshHostRow {
+        address: row.parse(0)?,
+        host_key: row.text(1)?.parse().map_err(|_| damaged("key"))?,
+        source_networks: row.json(2)?,
+        extensions: row.json(3)?,
+        destination,
+    })
+}
+
+/// Seconds since 1970.
+fn seconds(at: Timestamp) -> Result<u64> {
+    u64::try_from(at.as_seconds()).map_err(Error::internal)
+}
+
+impl Read<ops::SshHostShow> {
+    /// A host by the name or id of its destination.
+    pub async fn ssh_host_show(&mut self, named: &str) -> Result<SshHostRow> {
+        let tenant = self.tenant();
+        let destination = destination::find(&mut self.tx, tenant, named).await?;
+        host(&mut self.tx, tenant, destination).await
+    }
+}
+
+impl Write<ops::SshHostPut> {
+    /// Says what a host is, and makes its destination where there is none. One that hangs on a relay stays there.
+    pub async fn ssh_host_put(mut self, named: &str, new: &NewSshHost) -> Result<SshHostRow> {
+        let (tenant, store) = (self.tenant(), self.store.clone());
+        let before = match destination::find(&mut self.tx, tenant, named).await {
+            Ok(row) => Some(row),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let id = destination::put_host(&mut self.tx, &store, tenant, named, before.as_ref(), new).await?;
+        let extensions: Vec<&str> = SSH_EXTENSIONS.into_iter().filter(|name| new.extensions.contains(name)).collect();
+        self.tx
+            .execute(
+                "INSERT INTO ssh_host (tenant_id, destination_id, address, host_key, source_networks, extensions, changed_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant_id, destination_id) DO UPDATE SET address = excluded.address, \
+                 host_key = excluded.host_key, source_networks = excluded.source_networks, extensions = excluded.extensions, \
+                 changed_at = excluded.changed_at",
+                args![
+                    tenant,
+                    id,
+                    new.address.to_string(),
+                    new.host_key.to_string(),
+                    json!(new.source_networks).to_string(),
+                    json!(extensions).to_string(),
+                    store.clock().now()
+                ],
+            )
+            .await?;
+        let destination = destination::show(&mut self.tx, tenant, id).await?;
+        let row = host(&mut self.tx, tenant, destination).await?;
+        let detail = json!({
+            "name": row.destination.name, "new": before.is_none(), "address": row.address.to_string(), "fingerprint": row.host_key.fingerprint(),
+            "roles": row.destination.roles, "labels": row.destination.labels, "source_networks": row.source_networks,
+            "extensions": row.extensions,
+        });
+        self.commit(Change::to(Category::Access, "destination", id).detail(detail)).await?;
+        Ok(row)
+    }
+}
+
+impl Write<ops::SshHostCertificateCreate> {
+    /// Signs the key that is registered of a host, and no other.
+    /// `authority`: see [`Store::ssh_authority`].
+    pub async fn ssh_host_certificate_create(
+        mut self,
+        named: &str,
+        authority: &SshAuthority,
+    ) -> Result<(SshHostRow, String, Timestamp)> {
+        let (tenant, store) = (self.tenant(), self.store.clone());
+        let destination = destination::find(&mut self.tx, tenant, named).await?;
+        let row = host(&mut self.tx, tenant, destination).await?;
+        let now = store.clock().now();
+        let (id, expires_at) = (SshCertificateId::generate(&**store.clock(), &**store.rng()), now.plus_millis(HOST_MS));
+        let certificate = Certificate {
+            kind: CertificateKind::Host,
+            key: &row.host_key,
+            serial: serial(id),
+            key_id: &format!("destination={} certificate={id}", row.destination.name),
+            principals: &[row.alias()],
+            valid_after_s: seconds(now.plus_millis(-EARLIER_MS))?,
+            valid_before_s: seconds(expires_at)?,
+            critical_options: &[],
+            extensions: &[],
+        };
+        let certificate = certificate.sign(&authority.0, &**store.rng()).map_err(Error::internal)?;
+        let detail = json!({
+            "name": row.destination.name, "certificate": id, "serial": serial(id).to_string(),
+            "fingerprint": row.host_key.fingerprint(), "expires_at": expires_at,
+        });
+        self.commit(Change::to(Category::Access, "destination", row.destination.id).detail(detail)).await?;
+        Ok((row, certificate, expires_at))
+    }
+}
+
+/// What names a certificate to OpenSSH: the last bits of its id, which are random.
+fn serial(id: SshCertificateId) -> u64 {
+    u64::try_from(id.as_uuid().as_u128() & u128::from(u64::MAX)).unwrap_or_default()
+}
+
+/// The key that signs certificates now, taken before a change begins: SQLite's writer is one, and a tenant's transaction sees no other's rows.
+#[derive(Debug)]
+pub struct SshAuthority(crypto::ed25519::SigningKey);
+
+impl Store {
+    /// What certificates are signed with now.
+    pub async fn ssh_authority(&self) -> Result<SshAuthority> {
+        self.ssh_ca_signing().await.map(SshAuthority)
+    }
+
+    /// Signs the actor's key for a host, in a role that a grant gives them now. A destination that they do not reach does not exist for them.
+    /// `session_ends`: a certificate never outlives its session.
+    pub async fn ssh_certificate_create(
+        &self,
+        permit: MemberPermit<member_ops::SshCertificateCreate>,
+        named: &str,
+        role: Option<&DestinationRole>,
+        key: &PublicKey,
+        session_ends: Timestamp,
+    ) -> Result<SshCertificateRow> {
+        let authority = self.ssh_ca_signing().await?;
+        let (tenant, user, now) = (permit.tenant(), permit.user(), self.clock().now());
+        let mut unit = self.member_write(permit).await?;
+        let destination = destination::find(&mut unit.tx, tenant, named).await?;
+        let known = know(&mut unit.tx, tenant, user, now).await?;
+        let (role, held) = match (known.reach(&destination, now), role) {
+            (roles, _) if roles.is_empty() => return Err(Error::NotFound { what: "destination" }),
+            (roles, role) => choose(roles, role)?,
+        };
+        if destination.relay_ended {
+            return Err(Error::conflict(format!(
+                "the relay of `{}` was revoked: an administrator gives the destination to another one",
+                destination.name
+            )));
+        }
+        let host = host(&mut unit.tx, tenant, destination).await?;
+        let ends = [Some(now.plus_millis(USER_MS)), held.until, Some(session_ends)].into_iter().flatten().min();
+        let expires_at = Timestamp::from_millis(ends.unwrap_or(now).as_seconds().saturating_mul(1_000));
+        if expires_at <= now {
+            return Err(Error::conflict("this access ends within a second: ask for more"));
+        }
+        let id = SshCertificateId::generate(&**self.clock(), &**self.rng());
+        let (session, name) = (unit.permit.session(), &host.destination.name);
+        let principals = principals(host.destination.id, &role, user);
+        let networks: Vec<String> = host.source_networks.iter().map(ToString::to_string).collect();
+        let forced = [("source-address", networks.join(","))];
+        let extensions: Vec<&str> = host.extensions.iter().map(String::as_str).collect();
+        let certificate = Certificate {
+            kind: CertificateKind::User,
+            key,
+            serial: serial(id),
+            key_id: &format!(
+                "{} user={user} session={session} destination={name} role={role} certificate={id}",
+                known.email
+            ),
+            principals: &principals,
+            valid_after_s: seconds(now.plus_millis(-EARLIER_MS))?,
+            valid_before_s: seconds(expires_at)?,
+            critical_options: if networks.is_empty() { &[] } else { &forced },
+            extensions: &extensions,
+        };
+        let certificate = certificate.sign(&authority, &**self.rng()).map_err(Error::internal)?;
+        let detail = json!({
+            "name": name, "role": role, "certificate": id, "serial": serial(id).to_string(), "session": session,
+            "fingerprint": key.fingerprint(), "source_networks": networks, "extensions": extensions, "expires_at": expires_at,
+            "grants": held.grants,
+        });
+        unit.commit(Change::to(Category::Access, "destination", host.destination.id).detail(detail)).await?;
+        Ok(SshCertificateRow { id, certificate, host, role, principals: principals.to_vec(), expires_at })
+    }
+}
