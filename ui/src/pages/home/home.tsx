@@ -10,6 +10,7 @@ import { When } from "../../design/time";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { Posture } from "./posture";
 
 const SEVERITIES = ["critical", "high", "medium", "low", "info"];
 const MINUTE_MS = 60_000;
@@ -24,6 +25,7 @@ export default function HomePage() {
       <div className="split">
         <div className="stack">
           {tenant.can("findings:read") && <Worst />}
+          {tenant.can("findings:read") && <Posture />}
           {tenant.can("jobs:manage") && <Newest />}
         </div>
         <div className="stack">{tenant.can("nodes:read") && <Estate />}</div>
