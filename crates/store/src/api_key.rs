@@ -4,7 +4,7 @@
 //! - a key is never more than its owner is at this moment: it is refused while the owner is disabled, is no member, has a role that does
 //!   not cover the key's, or comes out of a backup and their identity provider has not confirmed them since; whoever rotates a key becomes
 //!   its owner;
-//! - every request reads the key's rows, so that what ends a key ends it at the next request on every server;
+//! - every request sees the key's rows as they are (`quiet.rs`), so that what ends a key ends it at the next request on every server;
 //! - each secret has a public id of its own, so that checking one costs one hash, also while two are good.
 
 use std::net::IpAddr;
@@ -348,70 +348,96 @@ impl Read<ops::ApiKeyList> {
     }
 }
 
-impl Store {
-    /// What a secret's public id leads to at this moment, for a request from this address. The caller still has to check the secret.
-    pub async fn api_key_find(&self, lookup: &str, ip: Option<IpAddr>) -> Result<FoundApiKey> {
-        let now = self.clock().now();
-        let mut tx = self.db().read().await?;
-        if tx.engine() == Engine::Pg {
-            tx.execute("SELECT set_config('cairn.api_key', $1, true)", args![lookup]).await?;
-        }
-        let secret = match tx.engine() {
-            Engine::Sqlite => "SELECT tenant_id, key_id, hash, valid_until FROM api_key_secret WHERE lookup = $1",
-            // Enters the key's tenant, without a round trip of its own.
-            Engine::Pg => {
-                "SELECT tenant_id, key_id, hash, valid_until, set_config('cairn.tenant', tenant_id::text, true) \
-                 FROM api_key_secret WHERE lookup = $1"
-            }
+/// A secret with its key, its tenant and its owner.
+const FOUND: &str = "SELECT s.tenant_id, s.key_id, s.hash, s.valid_until, k.name, k.role, k.networks, k.expires_at, k.revoked_at, \
+     k.last_used_at, k.last_used_ip, t.slug, t.name, t.deleted_at, COALESCE(u.disabled_at, u.unconfirmed_since), m.role \
+     FROM api_key_secret s JOIN api_key k ON k.tenant_id = s.tenant_id AND k.id = s.key_id \
+     JOIN tenant t ON t.id = k.tenant_id JOIN app_user u ON u.id = k.owner_id \
+     LEFT JOIN member m ON m.tenant_id = k.tenant_id AND m.user_id = k.owner_id WHERE s.lookup = $1";
+
+/// A key as it is stored, good or not at this moment.
+#[derive(Clone)]
+pub(crate) struct Found {
+    live: LiveApiKey,
+    networks: Vec<Network>,
+    /// Until when the secret is good, where the key has a newer one.
+    valid_until: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+    tenant_closed: bool,
+    owner_is_out: bool,
+    owner_role: Option<Role>,
+}
+
+impl Found {
+    fn read(row: &Row) -> Result<Self> {
+        let membership = Membership {
+            tenant: TenantId::from_uuid(row.uuid(0)?),
+            slug: row.text(11)?,
+            name: row.text(12)?,
+            role: row.parse(5)?,
+            // A key has no factors; who made it entered the tenant with theirs.
+            second_factor_required: false,
         };
-        let secret = tx.row(secret, args![lookup]).await?;
-        let Some(secret) = secret else { return Ok(FoundApiKey::Unknown) };
-        let (tenant, id) = (TenantId::from_uuid(secret.uuid(0)?), ApiKeyId::from_uuid(secret.uuid(1)?));
-        let (hash, valid_until) = (secret.text(2)?, secret.opt_time(3)?);
-        let row = tx
-            .row(
-                "SELECT k.name, k.role, k.networks, k.expires_at, k.revoked_at, k.last_used_at, k.last_used_ip, t.slug, t.name, \
-                 t.deleted_at, COALESCE(u.disabled_at, u.unconfirmed_since), m.role \
-                 FROM api_key k JOIN tenant t ON t.id = k.tenant_id JOIN app_user u ON u.id = k.owner_id \
-                 LEFT JOIN member m ON m.tenant_id = k.tenant_id AND m.user_id = k.owner_id \
-                 WHERE k.tenant_id = $1 AND k.id = $2",
-                args![tenant, id],
-            )
-            .await?
-            .ok_or_else(|| Error::internal("a key's secret without its key"))?;
-        let (role, expires_at) = (row.parse(1)?, row.opt_time(3)?);
-        let networks: Vec<Network> = row.json(2)?;
-        let state = state(now, role, expires_at, row.opt_time(4)?, row.opt_time(10)?.is_some(), opt_role(&row, 11)?);
+        let live = LiveApiKey {
+            id: ApiKeyId::from_uuid(row.uuid(1)?),
+            name: row.parse(4)?,
+            membership,
+            expires_at: row.opt_time(7)?,
+            hash: row.text(2)?,
+            last_used_at: row.opt_time(9)?,
+            last_used_ip: row.opt_text(10)?,
+        };
+        Ok(Self {
+            live,
+            networks: row.json(6)?,
+            valid_until: row.opt_time(3)?,
+            revoked_at: row.opt_time(8)?,
+            tenant_closed: row.opt_time(13)?.is_some(),
+            owner_is_out: row.opt_time(14)?.is_some(),
+            owner_role: opt_role(row, 15)?,
+        })
+    }
+
+    /// What it is at this moment, for a request from this address.
+    fn judge(self, now: Timestamp, ip: Option<IpAddr>) -> FoundApiKey {
+        let Self { live, networks, .. } = &self;
+        let role = live.membership.role;
+        let state = state(now, role, live.expires_at, self.revoked_at, self.owner_is_out, self.owner_role);
         let from_there =
             networks.is_empty() || ip.is_some_and(|ip| networks.iter().any(|network| network.contains(ip)));
         let reason = match state {
             ApiKeyState::Revoked => "revoked",
             ApiKeyState::Expired => "expired",
             ApiKeyState::Suspended => "owner",
-            ApiKeyState::Active if row.opt_time(9)?.is_some() => "tenant closed",
-            ApiKeyState::Active if valid_until.is_some_and(|until| until <= now) => "old secret",
+            ApiKeyState::Active if self.tenant_closed => "tenant closed",
+            ApiKeyState::Active if self.valid_until.is_some_and(|until| until <= now) => "old secret",
             ApiKeyState::Active if !from_there => "network",
-            ApiKeyState::Active => {
-                let membership = Membership {
-                    tenant,
-                    slug: row.text(7)?,
-                    name: row.text(8)?,
-                    role,
-                    // A key has no factors; who made it entered the tenant with theirs.
-                    second_factor_required: false,
-                };
-                return Ok(FoundApiKey::Live(Box::new(LiveApiKey {
-                    id,
-                    name: row.parse(0)?,
-                    membership,
-                    expires_at,
-                    hash,
-                    last_used_at: row.opt_time(5)?,
-                    last_used_ip: row.opt_text(6)?,
-                })));
-            }
+            ApiKeyState::Active => return FoundApiKey::Live(Box::new(self.live)),
         };
-        Ok(FoundApiKey::Refused { id, tenant, reason })
+        FoundApiKey::Refused { id: live.id, tenant: live.membership.tenant, reason }
+    }
+}
+
+impl Store {
+    /// What a secret's public id leads to at this moment, for a request from this address. The caller still has to check the secret.
+    pub async fn api_key_find(&self, lookup: &str, ip: Option<IpAddr>) -> Result<FoundApiKey> {
+        let found = self.inner.api_keys.or_read(self, lookup.to_owned(), self.key_read(lookup)).await?;
+        Ok(found.map_or(FoundApiKey::Unknown, |found| found.judge(self.clock().now(), ip)))
+    }
+
+    async fn key_read(&self, lookup: &str) -> Result<Option<Found>> {
+        let values = args![lookup];
+        if let Some(rows) = self.db().rows_alone(FOUND, values).await? {
+            return rows.first().map(Found::read).transpose();
+        }
+        let mut tx = self.db().read().await?;
+        tx.execute("SELECT set_config('cairn.api_key', $1, true)", values).await?;
+        // Enters the key's tenant.
+        let whose = "SELECT set_config('cairn.tenant', tenant_id::text, true) FROM api_key_secret WHERE lookup = $1";
+        if tx.row(whose, values).await?.is_none() {
+            return Ok(None);
+        }
+        tx.row(FOUND, values).await?.as_ref().map(Found::read).transpose()
     }
 
     /// Writes down that the key was used, at most once a minute. The first use, one from another address, and one after an hour without

@@ -110,9 +110,14 @@ impl Store {
 
     /// What a token's public id leads to. The caller still has to check the secret, and that the session is alive.
     pub async fn cli_session_find(&self, lookup: &str) -> Result<Option<FoundCliSession>> {
-        let mut tx = self.db().read().await?;
-        let row = tx.row("SELECT session_id, secret_hash FROM cli_session WHERE lookup = $1", args![lookup]).await?;
-        row.map(|row| Ok(FoundCliSession { session: SessionId::from_uuid(row.uuid(0)?), secret_hash: row.digest(1)? }))
+        let read = async {
+            let sql = "SELECT session_id, secret_hash FROM cli_session WHERE lookup = $1";
+            let row = self.db().row_alone(sql, args![lookup]).await?;
+            row.map(|row| {
+                Ok(FoundCliSession { session: SessionId::from_uuid(row.uuid(0)?), secret_hash: row.digest(1)? })
+            })
             .transpose()
+        };
+        self.inner.cli_sessions.or_read(self, lookup.to_owned(), read).await
     }
 }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{Actor, Grants, OpCtx, OwnOperation, OwnPermit, own};
-use domain::{AuthMethod, Error, RequestId, Result, SessionId, Timestamp, UserId};
+use domain::{AuthMethod, Error, RequestId, Result, SessionId, TenantId, Timestamp, UserId};
 use serde_json::{Value, json};
 
 use crate::audit::{Category, Change};
 use crate::db::{Engine, Row, Tx, args};
-use crate::user::{UserRow, append_everywhere, entered_memberships, memberships, user_row};
+use crate::user::{UserRow, append_everywhere, memberships, user_row};
 use crate::{Membership, Page, Store, invitation};
 
 /// How old the written last use may be, in milliseconds.
@@ -189,19 +189,53 @@ pub(crate) async fn begin_as(
     })
 }
 
-/// The query for a session that is alive; `$more`: further columns.
-macro_rules! live_sql {
-    ($more:literal) => {
-        concat!(
-            "SELECT u.id, u.email, u.name, u.platform_admin, u.must_change_password, u.created_at, u.disabled_at, s.expires_at, \
-             s.second_factor, s.proved_at, s.last_used_at, \
-             (SELECT COUNT(*) FROM factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL)",
-            $more,
-            " FROM session s JOIN app_user u ON u.id = s.user_id \
-             WHERE s.id = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND s.last_used_at + s.idle_ms > $2 \
-               AND u.disabled_at IS NULL"
-        )
-    };
+/// A session that nobody ended, of a user who is not disabled, and their memberships: a row for each, and one for a user who has none.
+const FOUND: &str = "SELECT u.id, u.email, u.name, u.platform_admin, u.must_change_password, u.created_at, u.disabled_at, s.expires_at, \
+     s.second_factor, s.proved_at, s.last_used_at, s.idle_ms, \
+     (SELECT COUNT(*) FROM factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL), \
+     t.id, t.slug, t.name, m.role, t.second_factor_required \
+     FROM session s JOIN app_user u ON u.id = s.user_id LEFT JOIN member m ON m.user_id = u.id LEFT JOIN tenant t ON t.id = m.tenant_id AND t.deleted_at IS NULL \
+     WHERE s.id = $1 AND s.revoked_at IS NULL AND u.disabled_at IS NULL ORDER BY t.slug";
+
+/// A session as it is stored, alive or not at this moment.
+#[derive(Clone)]
+pub(crate) struct Found {
+    session: LiveSession,
+    last_used_at: Timestamp,
+    idle_ms: i64,
+}
+
+impl Found {
+    fn read(id: SessionId, rows: &[Row]) -> Result<Option<Self>> {
+        let Some(row) = rows.first() else { return Ok(None) };
+        let mut memberships = Vec::new();
+        for row in rows {
+            // Without a tenant: no membership, or that of a tenant which is no more.
+            if let Some(tenant) = row.opt_uuid(13)? {
+                memberships.push(Membership {
+                    tenant: TenantId::from_uuid(tenant),
+                    slug: row.text(14)?,
+                    name: row.text(15)?,
+                    role: row.parse(16)?,
+                    second_factor_required: row.bool(17)?,
+                });
+            }
+        }
+        let session = LiveSession {
+            id,
+            expires_at: row.time(7)?,
+            second_factor: row.bool(8)?,
+            proved_at: row.time(9)?,
+            has_factor: row.i64(12)? > 0,
+            user: user_row(row, 0)?,
+            memberships,
+        };
+        Ok(Some(Self { session, last_used_at: row.time(10)?, idle_ms: row.i64(11)? }))
+    }
+
+    fn is_alive(&self, now: Timestamp) -> bool {
+        self.session.expires_at > now && self.last_used_at.plus_millis(self.idle_ms) > now
+    }
 }
 
 impl Store {
@@ -216,28 +250,9 @@ impl Store {
     /// The session, if it is alive at this moment: not expired, not idle, not revoked, its user not disabled. Looking is using.
     pub async fn session_live(&self, id: SessionId) -> Result<Option<LiveSession>> {
         let now = self.clock().now();
-        let mut tx = self.db().read().await?;
-        let sql = match tx.engine() {
-            Engine::Sqlite => live_sql!(""),
-            // Whose memberships are read next, without a round trip of its own.
-            Engine::Pg => live_sql!(", set_config('cairn.user', u.id::text, true)"),
-        };
-        let row = tx.row(sql, args![id, now]).await?;
-        let Some(row) = row else { return Ok(None) };
-        let user = user_row(&row, 0)?;
-        let last_used_at = row.time(10)?;
-        let memberships = entered_memberships(&mut tx, user.id).await?;
-        let session = LiveSession {
-            id,
-            expires_at: row.time(7)?,
-            second_factor: row.bool(8)?,
-            proved_at: row.time(9)?,
-            has_factor: row.i64(11)? > 0,
-            user,
-            memberships,
-        };
-        drop(tx);
-        if now.millis_since(last_used_at) >= USE_WRITTEN_MS {
+        let found = self.inner.sessions.or_read(self, id, self.session_find(id)).await?;
+        let Some(found) = found.filter(|found| found.is_alive(now)) else { return Ok(None) };
+        if now.millis_since(found.last_used_at) >= USE_WRITTEN_MS {
             match tokio::time::timeout(USE_WAIT, self.session_used(id, now)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -248,7 +263,20 @@ impl Store {
                 }
             }
         }
-        Ok(Some(session))
+        Ok(Some(found.session))
+    }
+
+    async fn session_find(&self, id: SessionId) -> Result<Option<Found>> {
+        if let Some(rows) = self.db().rows_alone(FOUND, args![id]).await? {
+            return Found::read(id, &rows);
+        }
+        let mut tx = self.db().read().await?;
+        // Whose memberships may be seen.
+        let whose = "SELECT set_config('cairn.user', user_id::text, true) FROM session WHERE id = $1";
+        if tx.row(whose, args![id]).await?.is_none() {
+            return Ok(None);
+        }
+        Found::read(id, &tx.rows(FOUND, args![id]).await?)
     }
 
     async fn session_used(&self, id: SessionId, now: Timestamp) -> Result<()> {

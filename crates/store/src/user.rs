@@ -160,11 +160,6 @@ pub(crate) async fn memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Members
     if tx.engine() == Engine::Pg {
         tx.execute("SELECT set_config('cairn.user', $1, true)", args![user.as_uuid().to_string()]).await?;
     }
-    entered_memberships(tx, user).await
-}
-
-/// The same in a transaction in which PostgreSQL already knows whose they are.
-pub(crate) async fn entered_memberships(tx: &mut Tx, user: UserId) -> Result<Vec<Membership>> {
     let rows = tx
         .rows(
             "SELECT t.id, t.slug, t.name, m.role, t.second_factor_required FROM member m JOIN tenant t ON t.id = m.tenant_id \

@@ -33,6 +33,8 @@ mod job;
 mod log;
 #[path = "store/pair.rs"]
 mod pair;
+#[path = "store/quiet.rs"]
+mod quiet;
 #[path = "store/report.rs"]
 mod report;
 #[path = "store/rollback.rs"]

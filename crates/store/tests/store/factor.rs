@@ -20,7 +20,7 @@ fn platform() -> TenantId {
     TenantId::from_uuid(Uuid::nil())
 }
 
-fn start(world: &World) -> SessionStart {
+pub(crate) fn start(world: &World) -> SessionStart {
     SessionStart {
         method: AuthMethod::Password,
         second_factor: false,
@@ -32,7 +32,7 @@ fn start(world: &World) -> SessionStart {
     }
 }
 
-async fn row(world: &World, id: UserId) -> UserRow {
+pub(crate) async fn row(world: &World, id: UserId) -> UserRow {
     world.store.user_show(world.platform(), id).await.unwrap()
 }
 
