@@ -289,6 +289,7 @@ fn main() {
                 rng: Arc::new(SystemRng),
             };
             let store = Store::open(options).await.unwrap();
+            store.only_writer();
             measure(engine, store.clone(), Duration::from_secs(seconds)).await;
             store.close().await;
         });

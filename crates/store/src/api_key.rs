@@ -4,7 +4,7 @@
 //! - a key is never more than its owner is at this moment: it is refused while the owner is disabled, is no member, has a role that does
 //!   not cover the key's, or comes out of a backup and their identity provider has not confirmed them since; whoever rotates a key becomes
 //!   its owner;
-//! - every request sees the key's rows as they are (`quiet.rs`), so that what ends a key ends it at the next request on every server;
+//! - every request sees the key's rows as they are (`remembered.rs`), so that what ends a key ends it at the next request on every server;
 //! - each secret has a public id of its own, so that checking one costs one hash, also while two are good.
 
 use std::net::IpAddr;

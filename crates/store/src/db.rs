@@ -16,7 +16,7 @@ use sqlx::sqlite::{
 use sqlx::{Arguments, AssertSqlSafe, Connection as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
-use crate::fleet_memory::Changes;
+use crate::remembered::Changes;
 use crate::vault::Raised;
 
 /// A value to bind.
@@ -445,6 +445,27 @@ impl Db {
         let Self::Sqlite { readers, .. } = self else { return Ok(None) };
         let rows = sqlx::query_with(AssertSqlSafe(sql.to_owned()), sqlite_arguments(values)?).fetch_all(readers).await;
         rows.map(|rows| Some(rows.into_iter().map(Row::Sqlite).collect())).map_err(failed)
+    }
+
+    /// The first row of one query of what belongs to no tenant, on a snapshot of its own.
+    pub(crate) async fn row_alone(&self, sql: &'static str, values: &[Value]) -> Result<Option<Row>> {
+        match self {
+            Self::Sqlite { readers, .. } => sqlx::query_with(sql, sqlite_arguments(values)?)
+                .fetch_optional(readers)
+                .await
+                .map(|row| row.map(Row::Sqlite)),
+            Self::Pg(pool) => {
+                // As `begin_pg` does: a kept connection that was cut is put away.
+                let mut left = PG_CONNECTIONS;
+                loop {
+                    match sqlx::query_with(sql, pg_arguments(values)?).fetch_optional(pool).await {
+                        Err(error) if left > 0 && was_cut(&error) => left -= 1,
+                        row => break row.map(|row| row.map(Row::Pg)),
+                    }
+                }
+            }
+        }
+        .map_err(failed)
     }
 
     /// Closes every connection; SQLite folds its write-ahead log into the file.

@@ -6,100 +6,13 @@
 //! - only who was let in is remembered, and only until its time is over;
 //! - on PostgreSQL, where other servers write too, nothing is.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use domain::Timestamp;
 
 use crate::fleet_credential::{self, LiveUnit};
+use crate::remembered::Answers;
 use crate::report::{self, ReportState};
-
-/// How many of each kind are remembered; then all are forgotten.
-const REMEMBERED: usize = 32_768;
-
-/// Counts what changes in a database that only this process writes.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    count: AtomicU64,
-    /// A commit was given up by who waited for it: it may still happen, up to the next transaction's beginning.
-    doubt: AtomicBool,
-}
-
-impl Changes {
-    /// Names the state that a look which begins now sees, at least. None: not known.
-    pub(crate) fn state(&self) -> Option<u64> {
-        (!self.doubt.load(Ordering::SeqCst)).then(|| self.count.load(Ordering::SeqCst))
-    }
-
-    /// A transaction has begun on the only connection that writes: what was given up before is over.
-    pub(crate) fn begun(&self) {
-        if self.doubt.load(Ordering::SeqCst) {
-            self.count.fetch_add(1, Ordering::SeqCst);
-            self.doubt.store(false, Ordering::SeqCst);
-        }
-    }
-
-    /// A commit is asked for.
-    pub(crate) fn committing(self: &Arc<Self>) -> Committing {
-        Committing { changes: Arc::clone(self), is_over: false }
-    }
-}
-
-/// A commit that is under way.
-pub(crate) struct Committing {
-    changes: Arc<Changes>,
-    is_over: bool,
-}
-
-impl Committing {
-    /// It happened, or it failed.
-    pub(crate) fn over(mut self) {
-        self.is_over = true;
-    }
-}
-
-impl Drop for Committing {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.changes.doubt.store(true, Ordering::SeqCst);
-        }
-        self.changes.count.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// Answers, each of the state that it was read in.
-#[derive(Debug)]
-struct Answers<Q, A>(Mutex<HashMap<Q, (u64, A)>>);
-
-impl<Q, A> Default for Answers<Q, A> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-impl<Q: Hash + Eq + Copy, A: Clone> Answers<Q, A> {
-    fn answers<T>(&self, work: impl FnOnce(&mut HashMap<Q, (u64, A)>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn recall(&self, question: Q, state: Option<u64>) -> Option<A> {
-        self.answers(|answers| {
-            answers.get(&question).filter(|(of, _)| Some(*of) == state).map(|(_, answer)| answer.clone())
-        })
-    }
-
-    fn keep(&self, question: Q, state: Option<u64>, answer: A) {
-        let Some(state) = state else { return };
-        self.answers(|answers| {
-            if answers.len() >= REMEMBERED && !answers.contains_key(&question) {
-                answers.clear();
-            }
-            answers.insert(question, (state, answer));
-        });
-    }
-}
 
 /// What is remembered.
 #[derive(Debug, Default)]
@@ -116,7 +29,7 @@ impl FleetMemory {
         state: Option<u64>,
         now: Timestamp,
     ) -> Option<LiveUnit> {
-        self.units.recall(question, state).filter(|(until, _)| now < *until).map(|(_, unit)| LiveUnit::clone(&unit))
+        self.units.recall(&question, state).filter(|(until, _)| now < *until).map(|(_, unit)| LiveUnit::clone(&unit))
     }
 
     /// Remembers who is let in until then.
@@ -132,7 +45,7 @@ impl FleetMemory {
 
     /// What is known of an agent's reports, as of this state.
     pub(crate) fn report(&self, question: report::Question, state: Option<u64>) -> Option<ReportState> {
-        self.reports.recall(question, state).map(|known| ReportState::clone(&known))
+        self.reports.recall(&question, state).map(|known| ReportState::clone(&known))
     }
 
     /// Remembers it.
@@ -142,50 +55,6 @@ impl FleetMemory {
 
     /// Forgets somebody of whom a proof was written down, which is no change to anybody else.
     pub(crate) fn forget_unit(&self, question: fleet_credential::Question) {
-        self.units.answers(|answers| answers.remove(&question));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_told_until_anything_is_committed() {
-        let (changes, answers) = (Arc::new(Changes::default()), Answers::<u8, u8>::default());
-        let state = changes.state();
-        answers.keep(1, state, 7);
-        assert_eq!(answers.recall(1, changes.state()), Some(7));
-        // A look that began before a commit and is answered after it.
-        changes.committing().over();
-        assert_eq!(answers.recall(1, changes.state()), None);
-        answers.keep(1, state, 7);
-        assert_eq!(answers.recall(1, changes.state()), None);
-    }
-
-    #[test]
-    fn while_nobody_knows_whether_a_commit_happened_nothing_is_told_or_kept() {
-        let (changes, answers) = (Arc::new(Changes::default()), Answers::<u8, u8>::default());
-        answers.keep(1, changes.state(), 7);
-        drop(changes.committing());
-        assert_eq!(answers.recall(1, changes.state()), None);
-        answers.keep(1, changes.state(), 7);
-        assert_eq!(answers.recall(1, changes.state()), None);
-        // What was read meanwhile is of no state that there is later.
-        let count = changes.count.load(Ordering::SeqCst);
-        answers.keep(1, Some(count), 7);
-        changes.begun();
-        assert_eq!(answers.recall(1, changes.state()), None);
-        answers.keep(1, changes.state(), 8);
-        assert_eq!(answers.recall(1, changes.state()), Some(8));
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let answers = Answers::<usize, ()>::default();
-        for question in 0..=REMEMBERED {
-            answers.keep(question, Some(1), ());
-        }
-        assert_eq!(answers.answers(|answers| answers.len()), 1);
+        self.units.forget(&question);
     }
 }

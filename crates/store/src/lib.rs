@@ -53,6 +53,7 @@ mod provider;
 mod reach;
 mod relay;
 mod relay_policy;
+mod remembered;
 mod report;
 mod restore;
 mod run;
@@ -156,6 +157,10 @@ struct Inner {
     finds: gather::Gather<fleet_credential::Question, FoundUnit>,
     sightings: gather::Gather<fleet_credential::SeenAgain, bool>,
     fleet: fleet_memory::FleetMemory,
+    /// Whose sessions and keys were asked for.
+    sessions: remembered::Answers<domain::SessionId, session::Found>,
+    cli_sessions: remembered::Answers<String, FoundCliSession>,
+    api_keys: remembered::Answers<String, api_key::Found>,
     only_writer: std::sync::atomic::AtomicBool,
     reports: gather::Gather<report::Question, ReportState>,
     clock: Arc<dyn Clock>,

@@ -9,6 +9,7 @@ use domain::{Clock, Error, Result, Rng};
 use crate::db::{Db, Engine, WriterCache, args};
 use crate::gather::Gather;
 use crate::log_sign::LogKey;
+use crate::remembered::Answers;
 use crate::vault::VaultOptions;
 use crate::{Inner, Store, migrate, vault};
 
@@ -122,6 +123,9 @@ impl Store {
             finds: Gather::new(TURNS),
             sightings: Gather::new(TURNS),
             fleet: crate::fleet_memory::FleetMemory::default(),
+            sessions: Answers::default(),
+            cli_sessions: Answers::default(),
+            api_keys: Answers::default(),
             only_writer: std::sync::atomic::AtomicBool::new(false),
             reports: Gather::new(TURNS),
             clock,

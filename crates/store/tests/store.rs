@@ -33,8 +33,8 @@ mod job;
 mod log;
 #[path = "store/pair.rs"]
 mod pair;
-#[path = "store/quiet.rs"]
-mod quiet;
+#[path = "store/remembered.rs"]
+mod remembered;
 #[path = "store/report.rs"]
 mod report;
 #[path = "store/rollback.rs"]

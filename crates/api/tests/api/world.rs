@@ -164,6 +164,7 @@ impl World {
             rng: rng.clone(),
         };
         let store = Store::open(options).await.unwrap();
+        store.only_writer();
         let installation = store.installation_id().await.unwrap();
         let mut settings = Settings {
             installation: installation.clone(),

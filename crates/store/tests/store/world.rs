@@ -83,6 +83,13 @@ impl World {
         Store::open(OpenOptions { url, owner_url, master, vault, blobs, clock: clock.clone(), rng: rng.clone() }).await
     }
 
+    /// A server that has the database for itself.
+    pub(crate) async fn server_alone(&self) -> Store {
+        let store = self.another_server().await;
+        store.only_writer();
+        store
+    }
+
     /// Another server on the same database.
     pub(crate) async fn another_server(&self) -> Store {
         self.server_with_master(MASTER).await.unwrap()
