@@ -45,6 +45,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "api", "--example", "bench_auth"],
     },
     Bench {
+        name: "proxy",
+        about: "the access proxy in front of clusters, against nginx and against none; open watches; tokens signed (CAIRN_NGINX, CAIRN_BENCH_REQUESTS, CAIRN_BENCH_SECONDS, CAIRN_BENCH_WATCHES)",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "gateway", "--example", "bench_proxy"],
+    },
+    Bench {
         name: "snmp",
         about: "interfaces of 100 net-snmp agents, against parallel snmpbulkwalk (CAIRN_BENCH_AGENTS, CAIRN_BENCH_INTERFACES, CAIRN_BENCH_PARALLEL)",
         command: &["cargo", "run", "--quiet", "--release", "--package", "transport", "--example", "bench_snmp"],
