@@ -73,6 +73,7 @@ fleet_operations! {
     RelayConnect "relay_connect" Relay Write once;
     DestinationRegister "destination_register" Relay Write;
     AccessCheck "access_check" Relay Read;
+    AccessRecord "access_record" Relay Write;
 }
 
 /// The right of an agent or a relay to do one operation once to itself. Whose it is and in which tenant stands inside: there is no way to name

@@ -10,6 +10,7 @@
 //! - what the caller may not see answers with the same bytes as what does not exist;
 //! - every answer carries the security headers and a request id.
 
+mod access_record;
 mod access_request;
 mod admission;
 mod api_key;
@@ -65,6 +66,7 @@ mod target_policy;
 mod tenant;
 mod throttle;
 mod token_key;
+mod tunnel;
 mod user;
 
 use axum::Router;
@@ -245,6 +247,7 @@ fn access_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(ssh_access::ssh_certificate_create))
         .routes(routes!(destination::destination_register))
         .routes(routes!(destination::access_check))
+        .routes(routes!(access_record::access_record))
         .routes(routes!(destination::access_who))
         .routes(routes!(destination::access_what))
         .routes(routes!(destination::reach_list))
@@ -310,6 +313,6 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
-    let router = console::pages(device::pages(router)).merge(scim::routes());
+    let router = console::pages(device::pages(router)).merge(scim::routes()).merge(tunnel::routes());
     layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
 }

@@ -93,6 +93,8 @@ pub struct ApiState {
     pub(crate) fleet: Arc<Fleet>,
     /// What this process remembers of the keys of destination tokens.
     pub(crate) token_keys: Arc<token_key::Keys>,
+    /// Who judges those tokens where they come through this server.
+    pub(crate) tunnels: Arc<crate::tunnel::Doors>,
     /// Wrong codes on the page for devices.
     pub(crate) guesses: Arc<Guesses>,
     /// Ends streams when the server drains.
@@ -135,6 +137,7 @@ impl ApiState {
             keys,
             fleet,
             token_keys: Arc::default(),
+            tunnels: Arc::default(),
             guesses: Arc::default(),
             draining,
             oidc: None,

@@ -32,6 +32,9 @@ pub(crate) struct Use {
     /// As what; may be left out where one role fits
     #[arg(long)]
     role: Option<DestinationRole>,
+    /// Through the server, also where a destination is reached directly
+    #[arg(long)]
+    through_server: bool,
 }
 
 /// One context: a destination in one role.
@@ -211,7 +214,8 @@ impl Use {
         let server = api.client.server();
         let prefix = format!("cairn:{}:{}:", server.authority(), api.tenant_name());
         let own = api.client.accepted_authority().map(|der| pem("CERTIFICATE", &der));
-        let wanted: Vec<Wanted> = clusters.iter().map(|one| wanted(one, &prefix, &api, own.as_deref())).collect();
+        let wanted: Vec<Wanted> =
+            clusters.iter().map(|one| wanted(one, self.through_server, &prefix, &api, own.as_deref())).collect();
         let chosen =
             self.destination.as_deref().map(|named| choose(&clusters, named, self.role.as_ref())).transpose()?;
         let command =
@@ -237,13 +241,15 @@ impl Use {
     }
 }
 
-fn wanted(one: &Reach, prefix: &str, api: &crate::api::Api, own: Option<&str>) -> Wanted {
+fn wanted(one: &Reach, through_server: bool, prefix: &str, api: &crate::api::Api, own: Option<&str>) -> Wanted {
     use base64::Engine as _;
     let encode = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
     let through = format!("/api/v1/tenants/{}/destinations/{}/proxy", api.tenant_name(), one.destination);
     let (server, authority) = match &one.address {
-        Some(address) => (format!("https://{address}"), (!one.authority.is_empty()).then(|| encode(&one.authority))),
-        None => (api.client.server().url(&through, &[]).to_string(), own.map(encode)),
+        Some(address) if !through_server => {
+            (format!("https://{address}"), (!one.authority.is_empty()).then(|| encode(&one.authority)))
+        }
+        _ => (api.client.server().url(&through, &[]).to_string(), own.map(encode)),
     };
     let arguments = ["tokens", "add", &one.name, "--role", &one.role, "--tenant", api.tenant_name(), "--server"];
     let arguments = arguments.iter().map(|text| (*text).to_owned()).chain([api.client.server().to_string()]).collect();

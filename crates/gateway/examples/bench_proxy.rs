@@ -54,7 +54,7 @@ fn main() -> Result<()> {
     crypto::tls::install();
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
-    drop(rustix::process::setrlimit(rustix::process::Resource::Nofile, raised));
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
     let words: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {

@@ -2,7 +2,9 @@
 //!
 //! Nothing is buffered here but what a socket gives and takes, so that a connection that says nothing costs a few kilobytes.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -72,7 +74,7 @@ struct Shared {
     session: Mutex<Session>,
     /// There may be something to send.
     write: Notify,
-    /// Something came, or there is room to send.
+    /// Something came: a stream, or a sign of life. Who waits on a stream is woken by the session.
     changed: Notify,
     /// The session is over.
     over: CancellationToken,
@@ -129,6 +131,7 @@ impl Channel {
         let ended = ChannelEnded { reason, text: text.to_owned() };
         self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(ended);
         self.shared.over.cancel();
+        self.session().wake_all();
     }
 
     /// Why the session is over; none while it is not.
@@ -148,12 +151,21 @@ impl Channel {
         self.ended().unwrap_or(ChannelEnded { reason: Reason::Done, text: String::new() })
     }
 
-    /// Opens a stream (servers).
+    /// Opens a stream of work (servers).
     pub fn open(&self) -> Result<StreamHandle, ChannelEnded> {
+        self.opened(Session::open)
+    }
+
+    /// Opens a tunnel (servers).
+    pub fn open_tunnel(&self) -> Result<StreamHandle, ChannelEnded> {
+        self.opened(Session::open_tunnel)
+    }
+
+    fn opened(&self, open: fn(&mut Session) -> Result<u32, Broken>) -> Result<StreamHandle, ChannelEnded> {
         if self.shared.over.is_cancelled() {
             return Err(self.why_ended());
         }
-        let opened = self.session().open();
+        let opened = open(&mut self.session());
         let id = opened.map_err(|broken| ChannelEnded { reason: Reason::Limit, text: broken.to_string() })?;
         self.shared.write.notify_one();
         Ok(StreamHandle { channel: self.clone(), id })
@@ -193,6 +205,16 @@ impl Channel {
                 () = self.shared.over.cancelled() => return Err(self.why_ended()),
                 () = changed => {}
             }
+        }
+    }
+
+    /// A look at a stream by who is woken when it finds nothing; the end of the session ends it.
+    fn poll<T>(&self, look: impl FnOnce(&mut Session) -> Poll<T>) -> Poll<Result<T, ChannelEnded>> {
+        match look(&mut self.session()) {
+            Poll::Ready(found) => Poll::Ready(Ok(found)),
+            // Looked at after who waits was noted: whoever ends the session wakes those who were.
+            Poll::Pending if self.shared.over.is_cancelled() => Poll::Ready(Err(self.why_ended())),
+            Poll::Pending => Poll::Pending,
         }
     }
 
@@ -304,8 +326,6 @@ impl Channel {
                 let _ = tokio::time::timeout(Duration::from_millis(wait), self.shared.write.notified()).await;
                 continue;
             }
-            // Room was made: whoever waits to send looks again.
-            self.shared.changed.notify_waiters();
             let wrote = async {
                 writer.write_all(&out).await?;
                 writer.flush().await
@@ -383,28 +403,40 @@ impl StreamHandle {
     /// Sends a message, once there is room for it.
     pub async fn send(&self, kind: MessageKind, bytes: impl Into<Bytes>) -> Result<(), ChannelEnded> {
         let bytes = bytes.into();
-        let sent = self.channel.wait(|session| match session.send(self.id, kind, &bytes) {
-            Ok(true) => Some(Ok(())),
-            Ok(false) => None,
-            Err(broken) => Some(Err(broken)),
-        });
-        let sent = sent.await?;
+        poll_fn(|cx| self.poll_send(cx, kind, &bytes)).await
+    }
+
+    /// The same for who polls.
+    pub fn poll_send(&self, cx: &Context<'_>, kind: MessageKind, bytes: &Bytes) -> Poll<Result<(), ChannelEnded>> {
+        let sent = self.channel.poll(|session| session.poll_send(cx, self.id, kind, bytes));
+        let Poll::Ready(sent) = sent else { return Poll::Pending };
         self.channel.shared.write.notify_one();
-        sent.map_err(|broken| {
+        Poll::Ready(sent?.map_err(|broken| {
             let reason = if matches!(broken, Broken::Frame(_)) { Reason::Limit } else { Reason::Done };
             ChannelEnded { reason, text: broken.to_string() }
-        })
+        }))
+    }
+
+    /// Whether everything that was sent is on its way.
+    pub fn poll_sent(&self, cx: &Context<'_>) -> Poll<Result<(), ChannelEnded>> {
+        self.channel.poll(|session| session.poll_sent(cx, self.id))
     }
 
     /// The next message.
     pub async fn recv(&self) -> Result<Message, ChannelEnded> {
-        let came = self.channel.wait(|session| session.take(self.id)).await?;
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The same for who polls.
+    pub fn poll_recv(&self, cx: &Context<'_>) -> Poll<Result<Message, ChannelEnded>> {
+        let came = self.channel.poll(|session| session.poll_take(cx, self.id));
+        let Poll::Ready(came) = came else { return Poll::Pending };
         // Credit may be due.
         self.channel.shared.write.notify_one();
-        match came {
+        Poll::Ready(match came? {
             Incoming::Message(kind, bytes) => Ok(Message { kind, bytes }),
             Incoming::Closed(reason, text) => Err(ChannelEnded { reason, text }),
-        }
+        })
     }
 
     /// Closes it, and says why.

@@ -72,12 +72,6 @@ pub enum Refusal {
     Time,
 }
 
-/// What judges tokens at one destination.
-pub trait Admit: Send + Sync {
-    /// Whom the token lets in at this moment.
-    fn admit(&self, token: &str, now: Timestamp) -> Result<Admission, Refusal>;
-}
-
 struct Trusted {
     keys: Arc<KeySet>,
     remembered: HashMap<Digest, Arc<Admission>>,
@@ -104,6 +98,23 @@ impl Verifier {
         if *trusted.keys != keys {
             *trusted = Trusted { keys: Arc::new(keys), remembered: HashMap::new() };
         }
+    }
+
+    /// Whom the token lets in at this moment.
+    pub fn admit(&self, token: &str, now: Timestamp) -> Result<Admission, Refusal> {
+        let digest = crypto::sha256(token.as_bytes());
+        let (keys, known) = {
+            let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&trusted.keys), trusted.remembered.get(&digest).cloned())
+        };
+        let admission = if let Some(known) = known {
+            known
+        } else {
+            let judged = Arc::new(self.judge(token, &keys)?);
+            self.remember(digest, &judged, &keys, now);
+            judged
+        };
+        if self.in_time(&admission, now) { Ok(Admission::clone(&admission)) } else { Err(Refusal::Time) }
     }
 
     fn judge(&self, token: &str, keys: &KeySet) -> Result<Admission, Refusal> {
@@ -152,24 +163,6 @@ impl Verifier {
         if trusted.remembered.len() < REMEMBERED_MAX {
             trusted.remembered.insert(digest, Arc::clone(judged));
         }
-    }
-}
-
-impl Admit for Verifier {
-    fn admit(&self, token: &str, now: Timestamp) -> Result<Admission, Refusal> {
-        let digest = crypto::sha256(token.as_bytes());
-        let (keys, known) = {
-            let trusted = self.trusted.read().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&trusted.keys), trusted.remembered.get(&digest).cloned())
-        };
-        let admission = if let Some(known) = known {
-            known
-        } else {
-            let judged = Arc::new(self.judge(token, &keys)?);
-            self.remember(digest, &judged, &keys, now);
-            judged
-        };
-        if self.in_time(&admission, now) { Ok(Admission::clone(&admission)) } else { Err(Refusal::Time) }
     }
 }
 

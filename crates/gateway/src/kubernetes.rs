@@ -20,7 +20,10 @@ mod live;
 mod proxy;
 pub mod request;
 
-use domain::Timestamp;
+use domain::{SessionId, Timestamp, UserId};
+use http::{HeaderValue, Response, header};
+
+use crate::destination_token;
 
 pub use self::cluster::{Cluster, TokenFile};
 pub use self::identity::Identity;
@@ -34,6 +37,8 @@ pub use self::request::Call;
 pub struct Admission {
     /// The user's name, without a prefix.
     pub user: String,
+    /// The user's id.
+    pub user_id: UserId,
     /// The user's groups, without a prefix.
     pub groups: Vec<String>,
     /// What was granted here.
@@ -41,11 +46,33 @@ pub struct Admission {
     /// As whom the user may act besides (`kubectl --as`).
     pub act_as: ActAs,
     /// The session that the token came from.
-    pub session: String,
+    pub session: SessionId,
     /// The token's own id.
     pub jti: String,
     /// When it ends.
     pub expires: Timestamp,
+}
+
+impl From<destination_token::Admission> for Admission {
+    /// One role, in the whole cluster or in each of some namespaces. No token says yet as whom else somebody may act.
+    fn from(token: destination_token::Admission) -> Self {
+        let role = token.role.to_string();
+        let granted = |namespace: Option<String>| Granted { role: role.clone(), namespace };
+        let grants = match &token.namespaces {
+            None => vec![granted(None)],
+            Some(names) => names.iter().map(|name| granted(Some(name.to_string()))).collect(),
+        };
+        Self {
+            user: token.name,
+            user_id: token.user,
+            groups: token.groups.iter().map(ToString::to_string).collect(),
+            grants,
+            act_as: ActAs::default(),
+            session: token.session,
+            jti: token.jti.to_string(),
+            expires: token.expires,
+        }
+    }
 }
 
 /// A role, in a namespace or in the whole cluster.
@@ -109,6 +136,30 @@ impl Refusal {
         }
     }
 
+    /// The whole answer. Where a client looks for groups and versions (`is_resource` is not so), `kubectl` shows plain words and nothing else.
+    pub fn answer(&self, is_resource: bool) -> Response<Vec<u8>> {
+        let (kind, body) = if is_resource {
+            ("application/json", self.document())
+        } else {
+            ("text/plain; charset=utf-8", format!("cairn: {self}").into_bytes())
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status().0;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self {
+            // What follows on this connection may not be what it seems.
+            Self::Malformed(_) => drop(headers.insert(header::CONNECTION, HeaderValue::from_static("close"))),
+            Self::Unauthenticated(_) => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Unavailable(_) => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"))),
+            _ => {}
+        }
+        response
+    }
+
     /// The `Status` document (`v1`) that clients of Kubernetes show their users.
     pub fn document(&self) -> Vec<u8> {
         let (status, reason) = self.status();
@@ -134,10 +185,11 @@ fn test_admission(grants: &[(&str, &str)]) -> Admission {
     };
     Admission {
         user: "alice@example.com".to_owned(),
+        user_id: format!("usr_{}", "0".repeat(26)).parse().unwrap(),
         groups: vec!["dev".to_owned(), "system:masters".to_owned()],
         grants: grants.iter().map(grant).collect(),
         act_as: ActAs { users: vec!["bob".to_owned()], groups: vec!["ops".to_owned()] },
-        session: "ses_1".to_owned(),
+        session: format!("ses_{}", "0".repeat(26)).parse().unwrap(),
         jti: "1".to_owned(),
         expires: Timestamp::from_millis(1_000),
     }

@@ -21,9 +21,10 @@ pub mod hub;
 pub mod kubernetes;
 pub mod session;
 pub mod stall;
+pub mod tunnel;
 pub mod websocket;
 
 pub use channel::{Channel, ChannelEnded, LinkEnd, Message, StreamHandle};
-pub use destination_token::{Admission, Admit, Refusal, Verifier};
+pub use destination_token::{Refusal, Verifier};
 pub use hub::{Admitted, Connected, Hub, HubSettings, Refused};
 pub use session::{Broken, Incoming, Session, Timing};

@@ -9,16 +9,21 @@
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use wire::frame::{Body, Frame, FrameError, MessageKind, PIECE_BYTES_MAX, Reason};
 
-use self::stream::{Inbox, Outbox};
+use self::stream::Stream;
 
-/// Streams at a time.
+/// Streams of work at a time.
 pub const STREAMS_MAX: usize = 64;
+/// Tunnels at a time: streams with a small window, so that all of them together may hold 128 MiB.
+pub const TUNNELS_MAX: usize = 1_024;
 /// How much the other end may send on a stream before it is granted more, in bytes.
 const WINDOW: u32 = 1_024 * 1_024;
+/// The same on a tunnel. Both ends grant as much as the one that opens the stream does.
+const TUNNEL_WINDOW: u32 = 128 * 1_024;
 /// How much may be sent without an acknowledgement, in bytes; frames about streams may go beyond it.
 const UNACKED_MAX: usize = 4 * 1_024 * 1_024;
 /// How much of messages a session may hold that nobody has taken, in bytes.
@@ -78,18 +83,6 @@ pub enum Incoming {
     Closed(Reason, String),
 }
 
-struct Stream {
-    inbox: Inbox,
-    outbox: Outbox,
-    closed: Option<(Reason, String)>,
-}
-
-impl Stream {
-    fn new(granted: u32) -> Self {
-        Self { inbox: Inbox::new(WINDOW), outbox: Outbox::new(granted), closed: None }
-    }
-}
-
 /// What happens between the two ends while a link is there.
 #[derive(Debug)]
 struct Link {
@@ -116,6 +109,10 @@ pub struct Session {
     received: u64,
     opened: u32,
     streams: BTreeMap<u32, Stream>,
+    /// How many of them are tunnels.
+    tunnels: usize,
+    /// Bytes that came and nobody has taken.
+    held: usize,
     /// Streams that may have something to send, in turn.
     turn: VecDeque<u32>,
     /// Streams that the other end opened and nobody took yet.
@@ -146,6 +143,8 @@ impl Session {
             received: 0,
             opened: 0,
             streams: BTreeMap::new(),
+            tunnels: 0,
+            held: 0,
             turn: VecDeque::new(),
             fresh: VecDeque::new(),
             questions: 0,
@@ -286,17 +285,14 @@ impl Session {
                 return Err(Broken::Rule("streams are opened one after the other"));
             }
             self.opened = id;
-            if self.streams.len() >= STREAMS_MAX {
-                return Err(Broken::Rule("more streams than are allowed at a time"));
-            }
-            self.streams.insert(id, Stream::new(granted));
+            let window = if granted <= TUNNEL_WINDOW { TUNNEL_WINDOW } else { WINDOW };
+            self.begin(id, window, granted)?;
             self.fresh.push_back(id);
-            return self.number(id, Body::Credit(WINDOW));
+            return self.number(id, Body::Credit(window));
         }
         if id > self.opened {
             return Err(Broken::Rule("a stream that was never opened"));
         }
-        let held = self.held();
         // A stream that this end has closed: what was on its way is dropped.
         let Some(stream) = self.streams.get_mut(&id).filter(|stream| stream.closed.is_none()) else { return Ok(()) };
         match body {
@@ -305,11 +301,17 @@ impl Session {
                     return Err(Broken::Rule("a message of the other direction"));
                 }
                 stream.inbox.piece(message, last, bytes)?;
-                if held + bytes.len() > HELD_MAX {
-                    stream.inbox.drop_partial();
+                self.held += bytes.len();
+                if self.held > HELD_MAX {
+                    self.held -= stream.inbox.drop_partial();
                     let why = "too much is held for this relay";
                     stream.closed = Some((Reason::Limit, why.to_owned()));
+                    stream.readers.wake();
+                    stream.writers.wake();
                     return self.number(id, Body::Close(Reason::Limit, why));
+                }
+                if last {
+                    stream.readers.wake();
                 }
                 self.grant(id)
             }
@@ -322,17 +324,42 @@ impl Session {
             }
             Body::Close(reason, text) => {
                 stream.outbox.clear();
-                stream.inbox.drop_partial();
+                self.held -= stream.inbox.drop_partial();
                 stream.closed = Some((reason, text.to_owned()));
+                stream.readers.wake();
+                stream.writers.wake();
                 Ok(())
             }
             _ => Err(Broken::Rule("a frame that is about no stream")),
         }
     }
 
-    /// Bytes that nobody has taken.
-    fn held(&self) -> usize {
-        self.streams.values().map(|stream| stream.inbox.held()).sum()
+    /// Takes a new stream in, if there is room.
+    fn begin(&mut self, id: u32, window: u32, granted: u32) -> Result<(), Broken> {
+        self.check_room(window)?;
+        let stream = Stream::new(window, granted);
+        self.tunnels += usize::from(stream.is_within(TUNNEL_WINDOW));
+        self.streams.insert(id, stream);
+        Ok(())
+    }
+
+    fn check_room(&self, window: u32) -> Result<(), Broken> {
+        let (count, max) = if window <= TUNNEL_WINDOW {
+            (self.tunnels, TUNNELS_MAX)
+        } else {
+            (self.streams.len() - self.tunnels, STREAMS_MAX)
+        };
+        if count < max { Ok(()) } else { Err(Broken::Rule("more streams than are allowed at a time")) }
+    }
+
+    /// Forgets a stream with what it held.
+    fn forget_stream(&mut self, id: u32) -> Option<Stream> {
+        let mut stream = self.streams.remove(&id)?;
+        self.tunnels -= usize::from(stream.is_within(TUNNEL_WINDOW));
+        self.held -= stream.inbox.held();
+        stream.readers.wake();
+        stream.writers.wake();
+        Some(stream)
     }
 
     /// Gives back what was taken, when it is worth a frame.
@@ -370,24 +397,40 @@ impl Session {
     }
 
     fn may_send(&mut self, id: u32) {
-        if !self.turn.contains(&id) {
+        if let Some(stream) = self.streams.get_mut(&id).filter(|stream| !stream.has_turn) {
+            stream.has_turn = true;
             self.turn.push_back(id);
         }
     }
 
-    /// Opens a stream.
+    /// Opens a stream of work.
     pub fn open(&mut self) -> Result<u32, Broken> {
+        self.open_with(WINDOW)
+    }
+
+    /// Opens a tunnel: there may be many more of them, each with less on its way.
+    pub fn open_tunnel(&mut self) -> Result<u32, Broken> {
+        self.open_with(TUNNEL_WINDOW)
+    }
+
+    fn open_with(&mut self, window: u32) -> Result<u32, Broken> {
         if !self.is_server {
             return Err(Broken::Rule("a relay opens no streams"));
         }
-        if self.streams.len() >= STREAMS_MAX {
-            return Err(Broken::Rule("more streams than are allowed at a time"));
-        }
+        self.check_room(window)?;
         let id = self.opened.checked_add(1).ok_or(Broken::Rule("no more stream numbers"))?;
-        self.number(id, Body::Open(WINDOW))?;
+        self.number(id, Body::Open(window))?;
         self.opened = id;
-        self.streams.insert(id, Stream::new(0));
+        self.begin(id, window, 0)?;
         Ok(id)
+    }
+
+    /// Whoever waits for anything looks again: the session is over.
+    pub fn wake_all(&mut self) {
+        for stream in self.streams.values_mut() {
+            stream.readers.wake();
+            stream.writers.wake();
+        }
     }
 
     /// A stream that the other end opened, once.
@@ -410,23 +453,64 @@ impl Session {
         Ok(true)
     }
 
+    /// The same, and who finds no room is woken when there is some.
+    pub fn poll_send(
+        &mut self,
+        cx: &Context<'_>,
+        id: u32,
+        kind: MessageKind,
+        bytes: &Bytes,
+    ) -> Poll<Result<(), Broken>> {
+        match self.send(id, kind, bytes) {
+            Ok(true) => return Poll::Ready(Ok(())),
+            Ok(false) => {}
+            Err(broken) => return Poll::Ready(Err(broken)),
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.writers.remember(cx);
+        }
+        Poll::Pending
+    }
+
+    /// Whether everything of a stream is on its way, or never will be.
+    pub fn poll_sent(&mut self, cx: &Context<'_>, id: u32) -> Poll<()> {
+        match self.streams.get_mut(&id) {
+            Some(stream) if stream.closed.is_none() && !stream.outbox.is_empty() => {
+                stream.writers.remember(cx);
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// What [`Session::take`] gives; who finds nothing is woken when there is something.
+    pub fn poll_take(&mut self, cx: &Context<'_>, id: u32) -> Poll<Incoming> {
+        if let Some(came) = self.take(id) {
+            return Poll::Ready(came);
+        }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.readers.remember(cx);
+        }
+        Poll::Pending
+    }
+
     /// The next message of a stream, or its end; none while there is neither.
     pub fn take(&mut self, id: u32) -> Option<Incoming> {
         let stream = self.streams.get_mut(&id)?;
         if let Some((kind, bytes)) = stream.inbox.take() {
+            self.held -= bytes.len();
             // Cannot fail: a grant is a valid frame.
             let _ = self.grant(id);
             return Some(Incoming::Message(kind, bytes));
         }
         let (reason, text) = stream.closed.clone()?;
-        self.streams.remove(&id);
+        self.forget_stream(id);
         Some(Incoming::Closed(reason, text))
     }
 
     /// Ends a stream: what was not sent is dropped, what still comes too.
     pub fn close(&mut self, id: u32, reason: Reason, text: &str) {
-        let Some(stream) = self.streams.remove(&id) else { return };
-        self.turn.retain(|other| *other != id);
+        let Some(stream) = self.forget_stream(id) else { return };
         if stream.closed.is_none() {
             // Cannot fail: its words are cut to fit.
             let _ = self.number(id, Body::Close(reason, text));
@@ -458,10 +542,16 @@ impl Session {
         }
         while let Some(id) = self.turn.pop_front() {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            let Some((message, last, bytes)) = stream.outbox.cut(PIECE_BYTES_MAX) else { continue };
+            let Some((message, last, bytes)) = stream.outbox.cut(PIECE_BYTES_MAX) else {
+                stream.has_turn = false;
+                continue;
+            };
+            if last {
+                stream.writers.wake();
+            }
+            self.turn.push_back(id);
             // Cannot fail: a piece is cut to what a frame may hold.
             let _ = self.number(id, Body::Piece { message, last, bytes: &bytes });
-            self.turn.push_back(id);
             return;
         }
     }
@@ -476,7 +566,8 @@ fn push(out: &mut VecDeque<Bytes>, frame: &Frame<'_>) {
 }
 
 fn is_for_relay(message: MessageKind) -> bool {
-    matches!(message, MessageKind::Start | MessageKind::Cancel | MessageKind::Follow | MessageKind::HostKeyAnswered)
+    use MessageKind::{Cancel, Connect, Follow, HostKeyAnswered, Inward, Start};
+    matches!(message, Start | Cancel | Follow | HostKeyAnswered | Connect | Inward)
 }
 
 #[cfg(test)]

@@ -271,7 +271,7 @@ async fn a_call_whose_client_goes_away_before_an_answer_is_written_down() {
     let (authority, ..) = testkit::kube::certificates();
     let (proxy, written) = world::proxy(&mute.local_addr().unwrap().to_string(), &authority, folder.path());
     let (mut client, server) = tokio::io::duplex(4_096);
-    let serving = tokio::spawn(proxy.serve(server, tokio_util::sync::CancellationToken::new()));
+    let serving = tokio::spawn(proxy.serve(server, None, tokio_util::sync::CancellationToken::new()));
     let request =
         b"DELETE /api/v1/namespaces/a/pods/web HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ann.edit\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut client, request).await.unwrap();

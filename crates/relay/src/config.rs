@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use domain::{Network, RelayId, Secret};
 use fleet::{ClientCertificate, Tls, Trust};
 
+use crate::cluster::ClusterSettings;
 use crate::dial::Proxy;
 
 /// The environment, as a function so that tests bring their own.
@@ -34,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) listen: Option<SocketAddr>,
     /// `RELAY_LISTEN_CONNECTIONS`: connections of agents at a time; default 1,024.
     pub(crate) listen_connections: usize,
+    /// `RELAY_CLUSTER_…`: the cluster that it serves; default none.
+    pub(crate) cluster: Option<ClusterSettings>,
     /// `RELAY_LOG`: `error`, `warn`, `info`, `debug`; default `info`.
     pub(crate) log: String,
     /// `HTTPS_PROXY`, unless `NO_PROXY` names the server.
@@ -73,6 +76,7 @@ impl Settings {
                 .transpose()
                 .context("RELAY_LISTEN_CONNECTIONS is a number")?
                 .unwrap_or(1_024),
+            cluster: ClusterSettings::read(environment)?,
             log: environment("RELAY_LOG").unwrap_or_else(|| "info".to_owned()),
             host,
             token: environment("RELAY_TOKEN"),

@@ -9,6 +9,7 @@
 //! - the server's certificate is always verified.
 
 mod allocator;
+mod cluster;
 mod config;
 mod dial;
 mod host_keys;
@@ -37,7 +38,9 @@ const PROGRAM: &str = concat!("cairn-relay/", env!("CARGO_PKG_VERSION"));
 /// Runs a server's tasks in a network that the server does not reach.
 ///
 /// Settings come from the environment: RELAY_SERVER, RELAY_TOKEN (at the first start), RELAY_NAME, RELAY_ID, RELAY_DATA_DIR, RELAY_CA_CERT,
-/// RELAY_CLIENT_CERT, RELAY_CLIENT_KEY, RELAY_NETWORKS, RELAY_LISTEN, RELAY_LISTEN_CONNECTIONS, RELAY_LOG, HTTPS_PROXY, NO_PROXY.
+/// RELAY_CLIENT_CERT, RELAY_CLIENT_KEY, RELAY_NETWORKS, RELAY_LISTEN, RELAY_LISTEN_CONNECTIONS, RELAY_LOG, HTTPS_PROXY, NO_PROXY; for a
+/// Kubernetes cluster RELAY_CLUSTER_NAME, RELAY_CLUSTER_API, RELAY_CLUSTER_ACCOUNT_DIR, RELAY_CLUSTER_ROLES, RELAY_CLUSTER_GROUPS, and to be reached
+/// without the server RELAY_CLUSTER_LISTEN, RELAY_CLUSTER_ADDRESS, RELAY_CLUSTER_CERT, RELAY_CLUSTER_KEY, RELAY_CLUSTER_CA.
 #[derive(Debug, Parser)]
 #[command(name = "cairn-relay", version = VERSION)]
 struct Arguments {}
@@ -104,7 +107,7 @@ async fn identity(
     Ok(identity)
 }
 
-async fn serve(settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
+async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let rng: Arc<dyn Rng> = Arc::new(SystemRng);
     let tls = settings.tls()?;
@@ -112,11 +115,16 @@ async fn serve(settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> anyh
     let identity = Arc::new(identity(&settings, &connection, &clock, &rng).await?);
     say(&format!("  Relay:   {}\n  Server:  {}\n", identity.id(), connection.server()));
     let client = Client::new(connection, Arc::clone(&identity));
-    let worker = Arc::new(task::Worker::new(&settings, log, &clock, &rng)?);
-    let stop = CancellationToken::new();
-    let ended = Arc::new(AtomicBool::new(false));
+    let (stop, ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let service = match settings.cluster.take() {
+        Some(cluster) => Some(cluster::Service::open(cluster, client.clone(), &clock, &rng).await?),
+        None => None,
+    };
+    let door = service.as_ref().map(|service| service.door(&stop));
+    let worker = Arc::new(task::Worker::new(&settings, log, door, &clock, &rng)?);
     let listener = listen::Listener::bind(&settings, Arc::clone(&ended)).await?;
     let listening = listener.map(|listener| tokio::spawn(listener.run(stop.clone())));
+    let serving = service.map(|service| tokio::spawn(service.run(stop.clone())));
     let linked = link::Link::new(&settings, client, &tls, worker, Arc::clone(&rng), ended)?;
     let linking = tokio::spawn(linked.run(stop.clone()));
     tokio::select! {
@@ -127,6 +135,9 @@ async fn serve(settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> anyh
     stop.cancel();
     if let Some(listening) = listening {
         listening.await.context("the listener for agents ended badly")?;
+    }
+    if let Some(serving) = serving {
+        serving.await.context("the access proxy ended badly")?;
     }
     linking.await.context("the link ended badly")
 }

@@ -18,6 +18,7 @@ use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
 use wire::frame::{MessageKind, Reason};
 use wire::relay::{Ended, PlannedTask, SealedCredential, TaskStart, Work};
 
+use crate::cluster::Door;
 use crate::config::Settings;
 use crate::host_keys::AskedHostKeys;
 use crate::log::Log;
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     pacer: Arc<Pacer>,
     networks: Vec<Network>,
     log: Log,
+    /// To the cluster that the relay serves, if it serves one.
+    door: Option<Door>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
@@ -44,6 +47,7 @@ impl Worker {
     pub(crate) fn new(
         settings: &Settings,
         log: Log,
+        door: Option<Door>,
         clock: &Arc<dyn Clock>,
         rng: &Arc<dyn Rng>,
     ) -> anyhow::Result<Self> {
@@ -58,6 +62,7 @@ impl Worker {
             pacer: Arc::default(),
             networks: settings.networks.clone(),
             log,
+            door,
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
         })
@@ -81,6 +86,12 @@ impl Worker {
             }
             Ok(Ok(message)) if message.kind == MessageKind::Follow => {
                 return self.log.send(stream, &message.bytes).await;
+            }
+            Ok(Ok(message)) if message.kind == MessageKind::Connect => {
+                return match &self.door {
+                    Some(door) => door.serve(stream, &message.bytes).await,
+                    None => stream.close(Reason::Done, "this relay serves no cluster"),
+                };
             }
             _ => return stream.close(Reason::Protocol, "the stream does not begin with what is to be done"),
         };

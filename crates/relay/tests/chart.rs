@@ -1,5 +1,5 @@
 //! The Helm chart, as far as it can be read without Helm: what the relay may do in a cluster, and that it asks for settings that there are.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: where it fails, the test fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code: where it fails, the test fails")]
 
 use std::path::Path;
 

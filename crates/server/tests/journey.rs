@@ -36,6 +36,8 @@ mod hostile;
 mod key_provider;
 #[path = "journey/keys.rs"]
 mod keys;
+#[path = "journey/kubernetes.rs"]
+mod kubernetes;
 #[path = "journey/relay.rs"]
 mod relay;
 #[path = "journey/relay_certificate.rs"]

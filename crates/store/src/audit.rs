@@ -309,14 +309,22 @@ async fn append_statements(tx: &mut Tx, tenant: TenantId, first: i64, statements
     .map(drop)
 }
 
-async fn append_record(
-    tx: &mut Tx,
-    tenant: TenantId,
-    seq: i64,
-    ctx: &OpCtx,
-    action: &str,
-    change: &Change,
-) -> Result<AuditId> {
+/// A record that is ready to be inserted.
+struct Ready {
+    id: AuditId,
+    at: Timestamp,
+    category: &'static str,
+    outcome: &'static str,
+    who: String,
+    object_type: &'static str,
+    object_id: String,
+    entry: Vec<u8>,
+    leaf: Digest,
+    salt: [u8; 32],
+    detail: String,
+}
+
+fn ready(tenant: TenantId, seq: i64, ctx: &OpCtx, action: &str, change: &Change) -> Result<Ready> {
     let (id, at) = (AuditId::generate(ctx.clock(), ctx.rng()), ctx.clock().now());
     let mut salt = [0u8; 32];
     ctx.rng().fill(&mut salt);
@@ -354,32 +362,90 @@ async fn append_record(
     if entry.len() > Limits::AUDIT_RECORD_BYTES {
         return Err(Error::Limit { which: "bytes of an audit record", max: Limits::AUDIT_RECORD_BYTES as u64 });
     }
-    let leaf = evidence::merkle::leaf_hash(&entry);
+    let (leaf, object_type) = (evidence::merkle::leaf_hash(&entry), change.object_type);
+    let (category, outcome) = (change.category.as_str(), change.outcome.as_str());
+    Ok(Ready { id, at, category, outcome, who, object_type, object_id, entry, leaf, salt, detail })
+}
+
+async fn append_record(
+    tx: &mut Tx,
+    tenant: TenantId,
+    seq: i64,
+    ctx: &OpCtx,
+    action: &str,
+    change: &Change,
+) -> Result<AuditId> {
+    let ready = ready(tenant, seq, ctx, action, change)?;
     tx.execute(
         "INSERT INTO audit_record (tenant_id, seq, id, at, category, action, outcome, actor, object_type, object_id, entry, leaf) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         args![
             tenant,
             seq,
-            id,
-            at,
-            change.category.as_str(),
+            ready.id,
+            ready.at,
+            ready.category,
             action,
-            change.outcome.as_str(),
-            who,
-            change.object_type,
-            object_id,
-            entry,
-            leaf
+            ready.outcome,
+            ready.who,
+            ready.object_type,
+            ready.object_id,
+            ready.entry,
+            ready.leaf
         ],
     )
     .await?;
     tx.execute(
         "INSERT INTO audit_detail (tenant_id, seq, salt, detail) VALUES ($1, $2, $3, $4)",
-        args![tenant, seq, salt.to_vec(), detail],
+        args![tenant, seq, ready.salt.to_vec(), ready.detail],
     )
     .await?;
-    Ok(id)
+    Ok(ready.id)
+}
+
+/// Appends many records of one operation, each with who it is about.
+pub(crate) async fn append_many(
+    tx: &mut Tx,
+    tenant: TenantId,
+    action: &str,
+    changes: &[(OpCtx, Change)],
+) -> Result<()> {
+    let written = async {
+        let first = places(tx, tenant, changes.len()).await?;
+        let one = |(seq, (ctx, change)): (i64, &(OpCtx, Change))| ready(tenant, seq, ctx, action, change);
+        let all: Vec<Ready> = (first..).zip(changes).map(one).collect::<Result<_>>()?;
+        let batch = Batch::new()
+            .i64("seq", (first..).take(all.len()))
+            .uuid("id", all.iter().map(|ready| ready.id.as_uuid().as_u128()))
+            .i64("at", all.iter().map(|ready| ready.at.as_millis()))
+            .text("category", all.iter().map(|ready| ready.category))
+            .text("outcome", all.iter().map(|ready| ready.outcome))
+            .text("actor", all.iter().map(|ready| ready.who.as_str()))
+            .text("object_type", all.iter().map(|ready| ready.object_type))
+            .text("object_id", all.iter().map(|ready| ready.object_id.as_str()))
+            .bytes("entry", all.iter().map(|ready| ready.entry.as_slice()))
+            .bytes("leaf", all.iter().map(|ready| ready.leaf.as_bytes().as_slice()));
+        tx.bulk(
+            &batch,
+            "INSERT INTO audit_record (tenant_id, seq, id, at, category, action, outcome, actor, object_type, object_id, entry, leaf) \
+             SELECT $1, v.seq, v.id, v.at, v.category, $2, v.outcome, v.actor, v.object_type, v.object_id, v.entry, v.leaf FROM v",
+            args![tenant, action],
+        )
+        .await?;
+        let batch = Batch::new()
+            .i64("seq", (first..).take(all.len()))
+            .bytes("salt", all.iter().map(|ready| ready.salt.as_slice()))
+            .text("detail", all.iter().map(|ready| ready.detail.as_str()));
+        tx.bulk(
+            &batch,
+            "INSERT INTO audit_detail (tenant_id, seq, salt, detail) SELECT $1, v.seq, v.salt, v.detail FROM v",
+            args![tenant],
+        )
+        .await?;
+        let end = first + i64::try_from(all.len()).map_err(Error::internal)?;
+        crate::log::complete_tiles(tx, tenant, first, end).await
+    };
+    written.await.map_err(unwritten)
 }
 
 /// What `LIKE` looks for; nothing for no condition. The signs that mean something to it are escaped.

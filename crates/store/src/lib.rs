@@ -9,6 +9,7 @@
 //! - a change is kept only by [`Write::commit`], with its audit record, in one transaction;
 //! - one SQL text for both engines; what differs is in `db.rs` and `migrate.rs`.
 
+mod access_record;
 mod access_request;
 mod api_key;
 mod audit;
@@ -69,6 +70,7 @@ mod statement;
 mod table;
 mod target_policy;
 mod tenant;
+mod tunnel;
 mod unit;
 mod user;
 mod vault;
@@ -79,6 +81,7 @@ use std::sync::Arc;
 
 use domain::{Clock, Rng};
 
+pub use access_record::{CallBatch, ClusterCall};
 pub use access_request::{AccessPolicy, GlassPolicy, NewRequest, RequestRow, RequestState};
 pub use api_key::{ApiKeyRow, ApiKeyState, FoundApiKey, LiveApiKey, NewApiKey, NewApiKeySecret};
 pub use audit::{AuditFilter, AuditRecord, Category, Change, Outcome};

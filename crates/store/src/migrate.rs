@@ -24,6 +24,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (16, include_str!("../migrations/0016_coverage.sql")),
     (17, include_str!("../migrations/0017_access.sql")),
     (18, include_str!("../migrations/0018_access_request.sql")),
+    (19, include_str!("../migrations/0019_access_run.sql")),
     (20, include_str!("../migrations/0020_checkpoint.sql")),
     (21, include_str!("../migrations/0021_ssh_host_key.sql")),
     (22, include_str!("../migrations/0022_ssh_access.sql")),

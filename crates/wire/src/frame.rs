@@ -41,6 +41,10 @@ pub enum MessageKind {
     Follow,
     /// To the relay: the answer to [`MessageKind::HostKeyAsked`] ([`crate::relay::HostKeyAnswer`]).
     HostKeyAnswered,
+    /// To the relay: a connection of a user to its cluster begins ([`crate::relay::Connect`]).
+    Connect,
+    /// To the relay: bytes of that connection; none: there are no more.
+    Inward,
     /// To the server: a job's tasks.
     Planned,
     /// To the server: a page of observations.
@@ -57,15 +61,19 @@ pub enum MessageKind {
     HostKeyAsked,
     /// To the server: how it ended. The last message of its stream.
     Ended,
+    /// To the server: bytes of a user's connection; none: there are no more.
+    Outward,
 }
 
 impl MessageKind {
     /// Every kind with its byte and its longest message, in bytes.
-    const ALL: [(Self, u8, usize); 12] = [
+    const ALL: [(Self, u8, usize); 15] = [
         (Self::Start, 1, 2 * 1_024 * 1_024),
         (Self::Cancel, 2, 16),
         (Self::Follow, 3, 64),
         (Self::HostKeyAnswered, 4, 8 * 1_024),
+        (Self::Connect, 5, 1_024),
+        (Self::Inward, 6, PIECE_BYTES_MAX),
         (Self::Planned, 16, 8 * 1_024 * 1_024),
         (Self::Page, 17, 16 * 1_024 * 1_024),
         (Self::Artifact, 18, 64 * 1_024 * 1_024),
@@ -74,6 +82,7 @@ impl MessageKind {
         (Self::Log, 21, 8 * 1_024),
         (Self::Ended, 22, 8 * 1_024),
         (Self::HostKeyAsked, 23, 8 * 1_024),
+        (Self::Outward, 24, PIECE_BYTES_MAX),
     ];
 
     fn row(self) -> (u8, usize) {

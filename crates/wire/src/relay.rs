@@ -3,8 +3,9 @@
 //! A document is JSON and refuses unknown fields. What a later version adds is negotiated by [`Hello::versions`], not smuggled in.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use domain::{Coverage, CredentialId, Digest, JobId, Network, ScopeId, Timestamp};
+use domain::{Coverage, CredentialId, DestinationId, Digest, JobId, Network, ScopeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -215,6 +216,17 @@ pub struct Progress {
 pub struct FollowLog {
     /// Go on until the stream is closed.
     pub keep: bool,
+}
+
+/// Begins a stream that carries a user's connection to a cluster: bytes of HTTP/1.1 in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// Where to.
+    pub destination: DestinationId,
+    /// From where the user comes, as far as the server knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
 }
 
 /// A line of a relay's log.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use access::{Actor, Grants, MemberOperation, MemberPermit, OpCtx, Role, member_ops, ops};
 use crypto::es512::KeySet;
 use domain::{Clock as _, FleetKind, RequestId, SessionId, TenantId};
-use gateway::{Admit as _, Refusal, Verifier};
+use gateway::{Refusal, Verifier};
 use serde_json::{Value, json};
 use store::{NewGrant, NewRequest, Standing, SubjectName, TargetName};
 
@@ -461,5 +461,81 @@ fn attack_22_a_relay_speaks_of_its_own_destinations_only() {
         assert!(moved.json["address"].is_null(), "{}", moved.text);
         assert_eq!(register(&world, &mut second, "prod").await.is(200).id(), id);
         register(&world, &mut first, "prod").await.is(409);
+    });
+}
+
+fn call(user: &str, session: &str, id: &str, status: u16) -> Value {
+    json!({
+        "id": id, "at": "2026-11-22T03:00:00.000Z", "user": "forged@example.com", "user_id": user, "session": session, "token": "dtk_1",
+        "role": "view", "from": "192.0.2.7", "verb": "list", "resource": "pods", "namespace": "shop", "upgraded": false, "phase": "done",
+        "status": status, "duration_ms": 3,
+    })
+}
+
+#[test]
+fn a_relay_tells_of_calls_to_its_own_cluster_once_and_names_nobody_at_will() {
+    each_engine(|world| async move {
+        let mut first = Machine::enrolled(&world, world.a, FleetKind::Relay).await;
+        let mut other = Machine::enrolled(&world, world.a, FleetKind::Relay).await;
+        let id = register(&world, &mut first, "prod").await.is(200).id();
+        grant(&world, json!({"user": analyst(), "role": "view", "destination": "prod"})).await;
+        let made = token(&world, &analyst(), "prod", json!({})).await.is(201);
+        let said = proxy(&world, &id).await.admit(made.json["token"].as_str().unwrap(), world.clock.now()).unwrap();
+        let (user, session) = (said.user.to_string(), said.session.to_string());
+        let nobody = format!("ses_{}", "0".repeat(26));
+        let batch = |number: u64, lost: u64, calls: Vec<Value>| {
+            json!({"destination": id, "run": "a".repeat(32), "number": number, "lost": lost, "calls": calls})
+                .to_string()
+        };
+        let tell = async |relay: &mut Machine, body: &str| {
+            let path = format!("/api/v1/relays/{}/access-records", relay.id);
+            let request = relay.request(&world, "POST", &path, body, |_| ());
+            world.send(request).await
+        };
+        let records = async || {
+            let path = format!("{T}/audit?action=kubernetes_call");
+            let log = world.by(&holder(Role::Auditor, 'a'), "GET", &path, None).await.is(200);
+            log.json["items"].as_array().unwrap().clone()
+        };
+        let calls = vec![
+            call(&user, &session, "1", 200),
+            call(&user, &session, "2", 403),
+            call(&user, &session, "3", 0),
+            call(&user, &nobody, "4", 200),
+        ];
+        for _ in 0..2 {
+            tell(&mut first, &batch(1, 0, calls.clone())).await.is(204);
+        }
+        let all = records().await;
+        assert_eq!(all.len(), 4, "a batch that is told again is written down once: {all:?}");
+        let shown: Vec<_> = all
+            .iter()
+            .rev()
+            .map(|record| {
+                (record["actor"].as_str().unwrap().to_owned(), record["outcome"].as_str().unwrap().to_owned())
+            })
+            .collect();
+        let own = said.name.clone();
+        let expect = [(own.as_str(), "success"), (&own, "deny"), (&own, "fail")];
+        for (shown, expect) in shown.iter().zip(expect) {
+            assert_eq!((shown.0.as_str(), shown.1.as_str()), expect);
+        }
+        assert!(shown[3].0.contains(&*first.id), "a session that is nobody's is the relay's word: {shown:?}");
+        let detail = &all[3]["detail"];
+        assert_eq!(
+            (&detail["destination"], &detail["namespace"], &detail["status"]),
+            (&"prod".into(), &"shop".into(), &200.into())
+        );
+
+        tell(&mut first, &batch(2, 7, Vec::new())).await.is(204);
+        let all = records().await;
+        assert_eq!((all.len(), &all[0]["detail"]["lost"], &all[0]["detail"]["alarm"]), (5, &7.into(), &true.into()));
+        tell(&mut other, &batch(1, 0, calls.clone())).await.is(404);
+        tell(&mut first, &batch(0, 0, calls.clone())).await.is(400);
+        tell(&mut first, &batch(3, 0, vec![calls[0].clone(); 257])).await.says("256");
+        tell(&mut first, &batch(4, 0, calls).replace("\"run\":\"a", "\"run\":\"A")).await.is(400);
+        assert_eq!(records().await.len(), 5);
+        let checked = world.by(&holder(Role::Auditor, 'a'), "GET", &format!("{T}/log/verify"), None).await.is(200);
+        assert_eq!(checked.json["faults"], json!([]), "{}", checked.text);
     });
 }

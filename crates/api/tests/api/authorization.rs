@@ -34,8 +34,9 @@ const PUBLIC: [&str; 12] = [
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 /// Agents and relays, in `fleet.rs`, too.
-const PROVEN: [(&str, &str); 9] = [
+const PROVEN: [(&str, &str); 10] = [
     ("access_check", "401"),
+    ("access_record", "401"),
     ("agent_renew", "401"),
     ("agent_report", "401"),
     ("destination_register", "401"),
@@ -321,6 +322,9 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "access_policy_put" => json!({"request_s_max": 3_600}),
         "destination_register" => json!({"name": "d", "kind": "kubernetes", "authority": "", "version": "1.0.0"}),
         "access_check" => json!({"standings": []}),
+        "access_record" => {
+            json!({"destination": format!("dst_{}", "0".repeat(26)), "run": "0".repeat(32), "number": 1, "calls": []})
+        }
         "finding_accept" => json!({"reason": "it is behind a wall", "until": "2026-06-01T00:00:00Z"}),
         _ => return None,
     })

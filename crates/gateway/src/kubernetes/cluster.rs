@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -20,6 +23,10 @@ use super::Refusal;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Longest time to the beginning of an answer. An API server itself gives up after a minute.
 const ANSWER: Duration = Duration::from_secs(90);
+/// Longest answer to a question of the proxy's own, in bytes.
+const OWN_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Longest time of such a question.
+const OWN: Duration = Duration::from_secs(20);
 /// How long a connection is kept without a request: shorter than any API server keeps it.
 const IDLE: Duration = Duration::from_mins(1);
 /// Connections that are kept without a request.
@@ -129,7 +136,12 @@ impl Cluster {
         self.token.credential()
     }
 
-    async fn connect(&self) -> Result<Sender, String> {
+    async fn connect<B>(&self) -> Result<SendRequest<B>, String>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let socket = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| text(&error))?;
         let _ = socket.set_nodelay(true);
@@ -143,6 +155,40 @@ impl Cluster {
             }
         });
         Ok(sender)
+    }
+
+    /// Asks the API server something as the proxy itself, never for a user: what the answer's status and document are.
+    pub async fn ask(
+        &self,
+        method: Method,
+        target: &str,
+        document: Option<(&'static str, &Value)>,
+    ) -> Result<(StatusCode, Value), String> {
+        let asked = async {
+            let credential = self.credential().map_err(|refusal| refusal.to_string())?;
+            let mut request = Request::builder().method(method).uri(target);
+            request = request.header(header::HOST, self.authority.clone()).header(header::AUTHORIZATION, credential);
+            request = request.header(header::ACCEPT, "application/json");
+            let body = document.map(|(kind, document)| (kind, document.to_string()));
+            if let Some((kind, _)) = &body {
+                request = request.header(header::CONTENT_TYPE, *kind);
+            }
+            let body = body.map_or_else(Bytes::new, |(_, text)| text.into());
+            let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+            let mut sender = self.connect().await?;
+            let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+            let status = response.status();
+            if status == StatusCode::UNAUTHORIZED {
+                self.token.forget_age();
+            }
+            let body = Limited::new(response.into_body(), OWN_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+        };
+        match tokio::time::timeout(OWN, asked).await {
+            Ok(answered) => answered,
+            Err(_) => Err("the API server did not answer in time".to_owned()),
+        }
     }
 
     fn idle(&self) -> Option<Sender> {
@@ -171,7 +217,7 @@ impl Cluster {
         let answered = tokio::time::timeout(ANSWER, self.exchange(request)).await;
         let (response, sender) =
             answered.map_err(|_| Refusal::Timeout("the cluster's API server did not answer in time"))??;
-        if response.status() == http::StatusCode::UNAUTHORIZED && !is_relayed {
+        if response.status() == StatusCode::UNAUTHORIZED && !is_relayed {
             // The user was let in, so it is the service account that was not.
             tracing::error!("the API server refuses the service account's token");
             self.token.forget_age();

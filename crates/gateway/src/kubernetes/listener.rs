@@ -1,5 +1,6 @@
 //! The direct way in: a TLS listener in front of a proxy.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ impl Listener {
                 () = stop.cancelled() => break,
                 accepted = self.socket.accept() => accepted,
             };
-            let socket = match accepted {
-                Ok((socket, _)) => socket,
+            let (socket, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -50,7 +51,7 @@ impl Listener {
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
             let (acceptor, proxy, stop) = (TlsAcceptor::from((self.tls)()), Arc::clone(&proxy), stop.clone());
             connections.spawn(async move {
-                connection(socket, &acceptor, proxy, stop).await;
+                connection(socket, peer.ip().to_canonical(), &acceptor, proxy, stop).await;
                 drop(place);
             });
         }
@@ -59,10 +60,16 @@ impl Listener {
     }
 }
 
-async fn connection(socket: TcpStream, acceptor: &TlsAcceptor, proxy: Arc<Proxy>, stop: CancellationToken) {
+async fn connection(
+    socket: TcpStream,
+    peer: IpAddr,
+    acceptor: &TlsAcceptor,
+    proxy: Arc<Proxy>,
+    stop: CancellationToken,
+) {
     let _ = socket.set_nodelay(true);
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(Stall::new(socket, STALL))).await {
-        Ok(Ok(stream)) => proxy.serve(stream, stop).await,
+        Ok(Ok(stream)) => proxy.serve(stream, Some(peer), stop).await,
         Ok(Err(error)) => tracing::debug!(%error, "handshake failed"),
         Err(_) => tracing::debug!("handshake took too long"),
     }

@@ -5,7 +5,7 @@
 //! can be cut.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use domain::{Digest, Timestamp};
@@ -26,6 +26,7 @@ pub struct Token {
     why: OnceLock<String>,
     open: AtomicUsize,
     confirmed: OnceCell<()>,
+    stands_until: AtomicI64,
 }
 
 impl Token {
@@ -37,6 +38,16 @@ impl Token {
     /// Requests that are open under it.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// Until when what it rests on stands, as far as anybody said.
+    pub fn stands_until(&self) -> Timestamp {
+        Timestamp::from_millis(self.stands_until.load(Ordering::Acquire))
+    }
+
+    /// Notes until when it stands.
+    pub fn stand_until(&self, until: Timestamp) {
+        self.stands_until.store(until.as_millis(), Ordering::Release);
     }
 
     /// Cuts what is open under it, and refuses it from now on.
@@ -71,7 +82,7 @@ impl Place {
 
     /// Waits until this token was confirmed once: for the first request, and all that come meanwhile.
     pub async fn confirm(&self, confirm: &dyn Confirm) -> Result<(), Refusal> {
-        self.0.confirmed.get_or_try_init(|| confirm.confirm(&self.0.admission)).await?;
+        self.0.confirmed.get_or_try_init(|| confirm.confirm(&self.0)).await?;
         self.0.refusal().map_or(Ok(()), Err)
     }
 }
@@ -86,7 +97,7 @@ impl Drop for Place {
 #[async_trait::async_trait]
 pub trait Confirm: Send + Sync {
     /// Whether what the token says still holds. Where nobody can be asked, the token's word stands.
-    async fn confirm(&self, admission: &Admission) -> Result<(), Refusal>;
+    async fn confirm(&self, token: &Arc<Token>) -> Result<(), Refusal>;
 }
 
 /// The tokens in use at one proxy.
@@ -131,6 +142,7 @@ impl Live {
             why: OnceLock::new(),
             open: AtomicUsize::new(0),
             confirmed: OnceCell::new(),
+            stands_until: AtomicI64::new(i64::MAX),
         });
         tokens.insert(digest, Arc::clone(&token));
         Ok(token)
@@ -223,7 +235,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl Confirm for Once {
-        async fn confirm(&self, _: &Admission) -> Result<(), Refusal> {
+        async fn confirm(&self, _: &Arc<Token>) -> Result<(), Refusal> {
             match self.0.fetch_add(1, Ordering::SeqCst) {
                 0 => Err(Refusal::Unauthenticated("not now".to_owned())),
                 _ => Ok(()),

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::{Clock, Rng};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -63,8 +64,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Serves one connection, direct or through a tunnel, to its end, and what it was switched to.
-    pub async fn serve<S>(self: Arc<Self>, stream: S, stop: CancellationToken)
+    /// Serves one connection, direct or through a tunnel, to its end, and what it was switched to. `from`: who is at its other end.
+    pub async fn serve<S>(self: Arc<Self>, stream: S, from: Option<IpAddr>, stop: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -79,7 +80,7 @@ impl Proxy {
         let service = service_fn(move |request: Request<Incoming>| {
             let (proxy, switched) = (Arc::clone(&self), Arc::clone(&switched));
             async move {
-                let response = proxy.answer(request).await;
+                let response = proxy.answer(request, from).await;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     switched.store(true, Ordering::Release);
                 }
@@ -103,8 +104,8 @@ impl Proxy {
     }
 
     /// Answers one request.
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Outgoing> {
-        let mut story = Story { proxy: Arc::clone(self), began: Instant::now(), event: None, is_resource: true };
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>, from: Option<IpAddr>) -> Response<Outgoing> {
+        let mut story = Story { proxy: Arc::clone(self), from, began: Instant::now(), event: None, is_resource: true };
         match self.pass(request, &mut story).await {
             Ok(response) => response,
             Err(refusal) => {
@@ -123,7 +124,10 @@ impl Proxy {
         let target = request.uri().path_and_query().cloned().ok_or(Refusal::Malformed("the address is not a path"))?;
         let call = request::resolve(request.method(), target.path(), target.query());
         let id = request_id(&*self.rng);
-        story.event = Some(self.event(&place, call.as_ref().unwrap_or(&Call::default()), &id));
+        story.event = Some(AccessEvent {
+            from: story.from,
+            ..self.event(&place, call.as_ref().unwrap_or(&Call::default()), &id)
+        });
         let call = call?;
         story.is_resource = call.is_resource;
         place.confirm(&*self.confirm).await?;
@@ -189,8 +193,11 @@ impl Proxy {
             id: id.to_owned(),
             at: self.clock.now(),
             user: admission.user.clone(),
-            session: admission.session.clone(),
+            user_id: admission.user_id,
+            session: admission.session,
             token: admission.jti.clone(),
+            role: admission.grants.first().map(|grant| grant.role.clone()).unwrap_or_default(),
+            from: None,
             acted_as: None,
             verb: call.verb.to_owned(),
             group: call.group.clone(),
@@ -211,6 +218,7 @@ impl Proxy {
 /// What is written down about one request.
 struct Story {
     proxy: Arc<Proxy>,
+    from: Option<IpAddr>,
     began: Instant,
     /// None: nobody is known who asked, or another one tells the rest.
     event: Option<AccessEvent>,
@@ -233,7 +241,13 @@ impl Story {
 
     fn take(&mut self) -> Self {
         let event = self.event.take();
-        Self { proxy: Arc::clone(&self.proxy), began: self.began, event, is_resource: self.is_resource }
+        Self {
+            proxy: Arc::clone(&self.proxy),
+            from: self.from,
+            began: self.began,
+            event,
+            is_resource: self.is_resource,
+        }
     }
 }
 
@@ -260,28 +274,9 @@ fn request_id(rng: &dyn Rng) -> String {
     [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
 }
 
-/// The answer to a refusal. Where a client looks for groups and versions, `kubectl` shows plain words and nothing else.
+/// The answer to a refusal.
 fn refused(refusal: &Refusal, is_resource: bool) -> Response<Outgoing> {
-    let (kind, body) = if is_resource {
-        ("application/json", refusal.document())
-    } else {
-        ("text/plain; charset=utf-8", format!("cairn: {refusal}").into_bytes())
-    };
-    let mut response = Response::new(Outgoing::Whole(Full::from(body)));
-    *response.status_mut() = refusal.status().0;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match refusal {
-        // What follows on this connection may not be what it seems.
-        Refusal::Malformed(_) => drop(headers.insert(header::CONNECTION, HeaderValue::from_static("close"))),
-        Refusal::Unauthenticated(_) => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        Refusal::Unavailable(_) => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"))),
-        _ => {}
-    }
-    response
+    refusal.answer(is_resource).map(|body| Outgoing::Whole(Full::from(body)))
 }
 
 /// Carries bytes between two connections that switched protocols, until one ends or the token is cut.

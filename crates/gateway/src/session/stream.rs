@@ -1,9 +1,10 @@
 //! The two directions of a stream: pieces to messages under a window, and messages to pieces under credit.
 
 use std::collections::VecDeque;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use wire::frame::{CREDIT_MAX, MessageKind};
+use wire::frame::{CREDIT_MAX, MessageKind, Reason};
 
 use super::Broken;
 
@@ -17,6 +18,55 @@ fn cost(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX).max(PIECE_COST_MIN)
 }
 
+/// One stream.
+pub(super) struct Stream {
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    pub(super) closed: Option<(Reason, String)>,
+    /// Whether it has a place in turn.
+    pub(super) has_turn: bool,
+    /// Who waits for a message, or for the end.
+    pub(super) readers: Wakers,
+    /// Who waits for room.
+    pub(super) writers: Wakers,
+}
+
+impl Stream {
+    pub(super) fn new(window: u32, granted: u32) -> Self {
+        Self {
+            inbox: Inbox::new(window),
+            outbox: Outbox::new(granted),
+            closed: None,
+            has_turn: false,
+            readers: Wakers::default(),
+            writers: Wakers::default(),
+        }
+    }
+
+    /// Whether its window is this or smaller.
+    pub(super) fn is_within(&self, window: u32) -> bool {
+        self.inbox.window <= window
+    }
+}
+
+/// Who waits for something of a stream: mostly nobody or one.
+#[derive(Default)]
+pub(super) struct Wakers(Vec<Waker>);
+
+impl Wakers {
+    pub(super) fn remember(&mut self, cx: &Context<'_>) {
+        if !self.0.iter().any(|known| known.will_wake(cx.waker())) {
+            self.0.push(cx.waker().clone());
+        }
+    }
+
+    pub(super) fn wake(&mut self) {
+        for waker in self.0.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
 /// What came and was not taken.
 pub(super) struct Inbox {
     window: u32,
@@ -26,11 +76,12 @@ pub(super) struct Inbox {
     owed: u32,
     partial: Option<(MessageKind, Vec<u8>)>,
     whole: VecDeque<(MessageKind, Vec<u8>)>,
+    held: usize,
 }
 
 impl Inbox {
     pub(super) fn new(window: u32) -> Self {
-        Self { window, allowed: window, owed: 0, partial: None, whole: VecDeque::new() }
+        Self { window, allowed: window, owed: 0, partial: None, whole: VecDeque::new(), held: 0 }
     }
 
     /// Takes a piece. Its message grows by what came, never by what was announced.
@@ -46,6 +97,7 @@ impl Inbox {
             return Err(Broken::Rule("a message that is longer than its kind may be"));
         }
         message.extend_from_slice(bytes);
+        self.held += bytes.len();
         if last && let Some(whole) = self.partial.take() {
             self.whole.push_back(whole);
         }
@@ -53,16 +105,21 @@ impl Inbox {
     }
 
     pub(super) fn take(&mut self) -> Option<(MessageKind, Vec<u8>)> {
-        self.whole.pop_front()
+        let (kind, bytes) = self.whole.pop_front()?;
+        self.held -= bytes.len();
+        Some((kind, bytes))
     }
 
+    /// Bytes that came and nobody has taken.
     pub(super) fn held(&self) -> usize {
-        let whole: usize = self.whole.iter().map(|(_, bytes)| bytes.len()).sum();
-        whole + self.partial.as_ref().map_or(0, |(_, bytes)| bytes.len())
+        self.held
     }
 
-    pub(super) fn drop_partial(&mut self) {
-        self.partial = None;
+    /// Drops what has no end yet, and says how much that was.
+    pub(super) fn drop_partial(&mut self) -> usize {
+        let dropped = self.partial.take().map_or(0, |(_, bytes)| bytes.len());
+        self.held -= dropped;
+        dropped
     }
 
     /// What to give back: nothing while a message waits to be taken, so that whoever is slow slows the sender.
@@ -104,6 +161,10 @@ impl Outbox {
             self.messages.push_back((kind, bytes.clone()));
         }
         room
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
     }
 
     pub(super) fn clear(&mut self) {

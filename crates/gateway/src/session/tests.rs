@@ -1,5 +1,7 @@
 //! Two ends over a link that a test cuts, and ends that break rules.
 
+use std::task::Waker;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -81,7 +83,7 @@ fn a_message_longer_than_the_window_comes_whole_and_a_slow_reader_stops_the_send
         pair.settle();
         assert!(queued < 100, "nothing stops the sender");
     }
-    assert!(pair.server.held() <= WINDOW as usize + piece.len());
+    assert!(pair.server.held <= WINDOW as usize + piece.len());
     for _ in 0..queued {
         assert_eq!(taken(&mut pair.server, id), piece);
         pair.settle();
@@ -101,6 +103,70 @@ fn streams_take_turns() {
         pair.server.receive(0, &frame).unwrap();
     }
     assert_eq!(taken(&mut pair.server, b), b"{}");
+}
+
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn many_tunnels_wait_for_their_own_readers_and_take_no_place_of_work() {
+    let mut pair = Pair::new();
+    let work: Vec<u32> = (0..STREAMS_MAX).map(|_| pair.server.open().unwrap()).collect();
+    let tunnels: Vec<u32> = (0..TUNNELS_MAX).map(|_| pair.server.open_tunnel().unwrap()).collect();
+    assert!(pair.server.open().is_err() && pair.server.open_tunnel().is_err());
+    pair.settle();
+
+    // One frame wakes who waits for it, and nobody else.
+    let (first, second) = (std::sync::Arc::<Woken>::default(), std::sync::Arc::<Woken>::default());
+    let count = |woken: &Woken| woken.0.load(std::sync::atomic::Ordering::SeqCst);
+    for (id, woken) in [(tunnels[0], &first), (tunnels[1], &second)] {
+        let waker = Waker::from(std::sync::Arc::clone(woken));
+        assert!(pair.server.poll_take(&Context::from_waker(&waker), id).is_pending());
+    }
+    pair.relay.send(tunnels[0], MessageKind::Outward, &Bytes::from_static(b"x")).unwrap();
+    pair.settle();
+    assert_eq!((count(&first), count(&second)), (1, 0));
+    assert_eq!(taken(&mut pair.server, tunnels[0]), b"x");
+
+    // Nobody reads: each is stopped by its own window, and says when there is room again.
+    let piece = Bytes::from(vec![7; PIECE_BYTES_MAX]);
+    let some = &tunnels[..40];
+    for id in some {
+        while pair.relay.send(*id, MessageKind::Outward, &piece).unwrap() {
+            pair.settle();
+        }
+    }
+    let most = some.len() * TUNNEL_WINDOW as usize;
+    assert!(pair.server.held <= most && pair.server.held > most / 2, "{}", pair.server.held);
+    let waiting = std::sync::Arc::<Woken>::default();
+    let waker = Waker::from(std::sync::Arc::clone(&waiting));
+    let cx = Context::from_waker(&waker);
+    assert!(pair.relay.poll_send(&cx, tunnels[0], MessageKind::Outward, &piece).is_pending());
+    assert!(pair.relay.poll_sent(&cx, tunnels[0]).is_pending());
+    // Work goes on meanwhile.
+    pair.relay.send(work[0], MessageKind::Progress, &Bytes::from_static(b"{}")).unwrap();
+    pair.settle();
+    assert_eq!(taken(&mut pair.server, work[0]), b"{}");
+    assert_eq!(count(&waiting), 0);
+    while pair.server.take(tunnels[0]).is_some() {
+        pair.settle();
+    }
+    assert_eq!(count(&waiting), 1);
+    assert!(pair.relay.poll_send(&cx, tunnels[0], MessageKind::Outward, &piece).is_ready());
+    // What ends makes room, and takes with it what it held.
+    for id in &tunnels {
+        pair.server.close(*id, Reason::Done, "");
+    }
+    assert_eq!(pair.server.held, 0);
+    pair.settle();
+    assert!(matches!(pair.relay.take(tunnels[1]), Some(Incoming::Closed(Reason::Done, _))));
+    assert!(pair.server.open_tunnel().is_ok());
 }
 
 #[test]
@@ -205,10 +271,10 @@ fn a_peer_that_breaks_a_rule_is_told_which() {
     }
     let mut pair = Pair::new();
     for id in 1..=u32::try_from(STREAMS_MAX).unwrap() {
-        pair.relay.receive(0, &raw(id, u64::from(id), Body::Open(1))).unwrap();
+        pair.relay.receive(0, &raw(id, u64::from(id), Body::Open(WINDOW))).unwrap();
     }
     let next = u32::try_from(STREAMS_MAX).unwrap() + 1;
-    assert!(pair.relay.receive(0, &raw(next, u64::from(next), Body::Open(1))).is_err());
+    assert!(pair.relay.receive(0, &raw(next, u64::from(next), Body::Open(WINDOW))).is_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::Timestamp;
 use gateway::kubernetes::{
-    ActAs, Admission, Admit, Cluster, Confirm, Granted, Listener, Live, Proxy, Record, Refusal, TokenFile,
+    ActAs, Admission, Admit, Cluster, Confirm, Granted, Listener, Live, Proxy, Record, Refusal, Token, TokenFile,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,10 +25,11 @@ impl Admit for Plain {
         let other = role.strip_prefix("as-");
         Ok(Admission {
             user: user.to_owned(),
+            user_id: format!("usr_{}", "0".repeat(26)).parse().unwrap(),
             groups: vec!["dev".to_owned()],
             grants: vec![Granted { role: role.to_owned(), namespace: namespace.map(str::to_owned) }],
             act_as: ActAs { users: other.into_iter().map(str::to_owned).collect(), groups: Vec::new() },
-            session: "ses".to_owned(),
+            session: format!("ses_{}", "0".repeat(26)).parse().unwrap(),
             jti: token.to_owned(),
             expires: Timestamp::from_millis(i64::MAX),
         })
@@ -39,7 +40,7 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl Confirm for Nobody {
-    async fn confirm(&self, _: &Admission) -> Result<(), Refusal> {
+    async fn confirm(&self, _: &Arc<Token>) -> Result<(), Refusal> {
         Ok(())
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: &Output, who: &str) -> Self {
+    pub(crate) fn of(output: &Output, who: &str) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let ran =
             Self { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) };

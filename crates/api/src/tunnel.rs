@@ -1,0 +1,231 @@
+//! The way to a cluster through this server: a request with a destination token goes on over the channel of the cluster's relay, as it is, and the
+//! answer comes back.
+//!
+//! **Not for** what a request may do: the relay's proxy reads it and decides, as it does for those who come directly. Here is decided whether
+//! anything goes on at all.
+//!
+//! Invariants:
+//! - nothing is asked of a relay for anybody who has no token of this installation, for this destination, that still rests on a grant, a membership
+//!   and a session;
+//! - cookies and sessions of this server are no way in, and nothing that comes back can set one: programs behind a cluster are strangers here.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use domain::{DestinationId, Error, RelayId};
+use gateway::kubernetes::headers::{self, Upgrade};
+use gateway::kubernetes::{Refusal, request};
+use gateway::tunnel::{Tunnel, exchange};
+use gateway::websocket::Side;
+use gateway::{Connected, Verifier};
+use hyper_util::rt::TokioIo;
+use wire::frame::MessageKind;
+use wire::relay::Connect;
+
+use crate::state::ApiState;
+
+/// Where it begins.
+pub(crate) const PATH: &str = "/api/v1/tenants/{tenant}/destinations/{destination}/proxy";
+/// Longest time to the beginning of an answer: the relay itself gives up before.
+const ANSWER: Duration = Duration::from_secs(100);
+/// How far the clocks of two servers may be apart, in seconds.
+const LEEWAY_S: i64 = 30;
+/// Destinations whose tokens are remembered.
+const DOORS_MAX: usize = 1_024;
+/// How much is copied at once on a connection that switched protocols, in bytes, in each direction.
+const COPY_BYTES: usize = 16 * 1_024;
+/// What comes back for a browser to obey, and none of ours: an answer of a cluster is shown, and never acted on.
+const STAYS_BEHIND: [HeaderName; 3] = [header::SET_COOKIE, header::ALT_SVC, HeaderName::from_static("clear-site-data")];
+
+/// The routes: whatever is below the path.
+pub(crate) fn routes() -> Router<ApiState> {
+    let below = format!("{PATH}/{{*rest}}");
+    Router::new().route(PATH, any(pass)).route(&format!("{PATH}/"), any(pass)).route(&below, any(pass))
+}
+
+/// Who judges the tokens of each destination.
+#[derive(Default)]
+pub(crate) struct Doors(Mutex<HashMap<DestinationId, Arc<Verifier>>>);
+
+impl Doors {
+    async fn of(&self, state: &ApiState, destination: DestinationId) -> Result<Arc<Verifier>, Error> {
+        let published = state.token_keys.now(&state.store).await?.published.clone();
+        let keys = crypto::es512::KeySet::new(published);
+        let mut doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = doors.get(&destination) {
+            known.replace_keys(keys);
+            return Ok(Arc::clone(known));
+        }
+        if doors.len() >= DOORS_MAX {
+            doors.clear();
+        }
+        let verifier = Verifier::new(state.settings.installation.clone(), destination, keys, LEEWAY_S);
+        let verifier = Arc::new(verifier);
+        doors.insert(destination, Arc::clone(&verifier));
+        Ok(verifier)
+    }
+}
+
+/// The parts of the path: the tenant, the destination, and what the cluster is asked for.
+fn parts(uri: &Uri) -> Option<(&str, &str, Uri)> {
+    let mut parts = uri.path().splitn(8, '/').skip(4);
+    let (tenant, _, destination, rest) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let path = rest.strip_prefix("proxy")?;
+    let path = if path.is_empty() { "/" } else { path };
+    let target = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    Some((tenant, destination, target.parse().ok()?))
+}
+
+fn unavailable(error: &Error) -> Refusal {
+    tracing::warn!(%error, "a request to a cluster cannot be judged");
+    Refusal::Unavailable("this cannot be decided now: try again".to_owned())
+}
+
+async fn pass(State(state): State<ApiState>, request: Request) -> Response {
+    let is_resource = parts(request.uri())
+        .and_then(|(.., target)| request::resolve(request.method(), target.path(), target.query()).ok())
+        .is_none_or(|call| call.is_resource);
+    match go(&state, request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            tracing::info!(%refusal, "a request to a cluster goes no further");
+            refusal.answer(is_resource).map(Body::from).into_response()
+        }
+    }
+}
+
+/// The relay that leads there, for who may go there.
+async fn judge(state: &ApiState, headers: &HeaderMap, uri: &Uri) -> Result<(RelayId, DestinationId, Uri), Refusal> {
+    let token = headers::bearer(headers)?;
+    let (tenant, destination, target) = parts(uri).ok_or(Refusal::Malformed("the address is no path to a cluster"))?;
+    let unknown = || {
+        Refusal::Unauthenticated("the token is not accepted here: run `cairn use` again, or ask for access".to_owned())
+    };
+    let destination = destination.parse().map_err(|_| unknown())?;
+    let verifier = state.tunnels.of(state, destination).await.map_err(|error| unavailable(&error))?;
+    let said = verifier.admit(token, state.store.clock().now()).map_err(|refusal| {
+        tracing::info!(%refusal, "a destination token is refused");
+        unknown()
+    })?;
+    let standing = store::Standing {
+        tenant: said.tenant,
+        user: said.user,
+        session: said.session,
+        destination,
+        role: said.role,
+        namespaces: said.namespaces,
+    };
+    let relay = state.store.tunnel_find(&standing, tenant).await.map_err(|error| unavailable(&error))?;
+    Ok((relay.ok_or_else(unknown)?, destination, target))
+}
+
+/// The relay as it hangs here.
+async fn linked(state: &ApiState, relay: RelayId) -> Result<Connected, Refusal> {
+    let relays = state.relays().map_err(|error| unavailable(&error))?;
+    if let Some(connected) = relays.hub.relay(relay).filter(|connected| connected.channel.is_linked()) {
+        return Ok(connected);
+    }
+    let link = state.store.relay_link(relay).await.map_err(|error| unavailable(&error))?;
+    Err(Refusal::Unavailable(match link.filter(|link| link.server != relays.server) {
+        Some(link) => format!("the cluster's relay hangs on another server, `{}`: ask that one", link.place),
+        None => "the cluster's relay is not connected".to_owned(),
+    }))
+}
+
+async fn go(state: &ApiState, mut request: Request) -> Result<Response, Refusal> {
+    let (headers, uri) = (request.headers().clone(), request.uri().clone());
+    let (relay, destination, target) = judge(state, &headers, &uri).await?;
+    let upgrade = Upgrade::asked(request.method(), request.version(), request.headers())?;
+    let connected = linked(state, relay).await?;
+    let from: Option<IpAddr> =
+        request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical());
+    let stream = connected
+        .channel
+        .open_tunnel()
+        .map_err(|ended| Refusal::Unavailable(format!("the cluster's relay: {ended}")))?;
+    let connect = serde_json::to_vec(&Connect { destination, from }).unwrap_or_default();
+    let gone = |error: &dyn std::fmt::Display| {
+        tracing::info!(%error, %relay, "a relay does not pass a request on");
+        Refusal::BadGateway("the cluster's relay broke the connection: try again")
+    };
+    stream.send(MessageKind::Connect, connect).await.map_err(|ended| gone(&ended))?;
+    let client = upgrade.map(|_| hyper::upgrade::on(&mut request));
+    prepare(request.headers_mut(), upgrade);
+    *request.uri_mut() = target;
+    *request.version_mut() = Version::HTTP_11;
+    request.extensions_mut().clear();
+    let answered = tokio::time::timeout(ANSWER, exchange(Tunnel::new(stream, Side::Server), request)).await;
+    let answered = answered.map_err(|_| Refusal::Timeout("the cluster's relay did not answer in time"))?;
+    let mut response = answered.map_err(|error| gone(&error))?;
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let asked = upgrade.filter(|asked| switched && headers::switches_to(response.headers(), *asked));
+    if switched {
+        let (Some(_), Some(client)) = (asked, client) else {
+            return Err(Refusal::BadGateway("the cluster's relay switched to a protocol that nobody asked for"));
+        };
+        let server = hyper::upgrade::on(&mut response);
+        tokio::spawn(carry(client, server));
+    }
+    headers::backward(response.headers_mut(), asked);
+    for name in STAYS_BEHIND {
+        response.headers_mut().remove(name);
+    }
+    let policy = HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'");
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    Ok(response.map(Body::new))
+}
+
+/// Makes the headers fit for the next hop; what they say is for the relay to judge.
+fn prepare(headers: &mut HeaderMap, upgrade: Option<Upgrade>) {
+    headers::backward(headers, upgrade);
+    // The relay puts the cluster's own in its place.
+    headers.insert(header::HOST, HeaderValue::from_static("cluster"));
+}
+
+/// Carries bytes between two connections that switched protocols, until one ends.
+async fn carry(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
+    let carried = async {
+        let (client, server) = tokio::try_join!(client, server).map_err(std::io::Error::other)?;
+        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, COPY_BYTES, COPY_BYTES).await
+    };
+    if let Err(error) = carried.await {
+        tracing::debug!(%error, "a connection to a cluster ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_cluster_is_asked_for_is_what_follows_byte_by_byte() {
+        let begin = "/api/v1/tenants/acme/destinations/dst_1/proxy";
+        for (rest, expect) in [
+            ("", "/"),
+            ("/", "/"),
+            ("/api/v1/pods?watch=1&continue=eyJ2", "/api/v1/pods?watch=1&continue=eyJ2"),
+            ("/api/v1/namespaces/a%2Fb/../pods", "/api/v1/namespaces/a%2Fb/../pods"),
+            ("//x", "//x"),
+        ] {
+            let uri: Uri = format!("{begin}{rest}").parse().unwrap();
+            let (tenant, destination, target) = parts(&uri).unwrap();
+            assert_eq!((tenant, destination, target.to_string().as_str()), ("acme", "dst_1", expect));
+        }
+        for wrong in ["/api/v1/tenants/acme/destinations/dst_1", "/api/v1/tenants/acme/destinations/dst_1/proxies/x"] {
+            let found = parts(&wrong.parse().unwrap()).map(|(.., target)| target.to_string());
+            assert!(found.is_none_or(|target| !target.starts_with('/')), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The cluster that the relay serves: registers it with the server, and runs the access proxy in front of its API server.
+//!
+//! **Not for** what a request means and as whom it goes on (`gateway::kubernetes`), nor for who may reach the cluster: the server's tokens say so,
+//! and the server is asked every second whether they still hold.
+
+mod asking;
+mod certificate;
+mod settings;
+mod spool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use domain::{Clock, Rng, Slug};
+use fleet::Client;
+use gateway::StreamHandle;
+use gateway::kubernetes::{Cluster, Listener, Live, Proxy, Record, TokenFile};
+use gateway::tunnel::Tunnel;
+use gateway::websocket::Side;
+use http::Method;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use wire::destination::DestinationRegister;
+use wire::frame::Reason;
+use wire::relay::Connect;
+
+use self::asking::Asking;
+use self::certificate::Certificate;
+pub(crate) use self::settings::ClusterSettings;
+use self::spool::Spool;
+
+/// How often the server is told of the cluster, and asked for the keys of tokens.
+const REGISTER: Duration = Duration::from_secs(30);
+/// The same while it does not work.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often it is asked whether what is open may stay open.
+const CHECK: Duration = Duration::from_secs(1);
+/// Most namespaces that are told.
+const NAMESPACES_MAX: usize = 5_000;
+/// How long a relay that stops waits for the server to have what was done.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// The way in through the server; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Door {
+    proxy: Arc<Proxy>,
+    asking: Asking,
+    stop: CancellationToken,
+}
+
+impl Door {
+    /// Serves what comes over a stream that began with these words.
+    pub(crate) async fn serve(&self, stream: StreamHandle, beginning: &[u8]) {
+        let connect: Connect = match serde_json::from_slice(beginning) {
+            Ok(connect) => connect,
+            Err(error) => return stream.close(Reason::Protocol, &error.to_string()),
+        };
+        if self.asking.destination() != Some(connect.destination) {
+            return stream.close(Reason::Done, "this relay serves another destination, or none yet");
+        }
+        let tunnel = Tunnel::new(stream, Side::Client);
+        Arc::clone(&self.proxy).serve(tunnel, connect.from, self.stop.clone()).await;
+    }
+}
+
+/// The cluster and its proxy.
+pub(crate) struct Service {
+    settings: ClusterSettings,
+    proxy: Arc<Proxy>,
+    asking: Asking,
+    spool: Arc<Spool>,
+    listener: Option<Listener>,
+    /// How users reach that one.
+    address: Option<String>,
+    /// The namespaces that were seen last.
+    namespaces: Vec<Slug>,
+}
+
+impl Service {
+    /// Reads what it needs and listens, if it is asked for.
+    pub(crate) async fn open(
+        settings: ClusterSettings,
+        client: Client,
+        clock: &Arc<dyn Clock>,
+        rng: &Arc<dyn Rng>,
+    ) -> anyhow::Result<Self> {
+        let trust = fleet::Trust::of_file(&settings.account.join("ca.crt")).context("RELAY_CLUSTER_ACCOUNT_DIR")?;
+        let tls = Arc::new(fleet::Tls::new(trust).client_config(&[b"http/1.1"])?);
+        let token = TokenFile::new(settings.account.join("token"));
+        let cluster =
+            Cluster::new(&settings.api, tls, token).map_err(anyhow::Error::msg).context("RELAY_CLUSTER_API")?;
+        let (live, spool) = (Arc::new(Live::default()), Arc::<Spool>::default());
+        let asking = Asking::new(client, settings.groups.clone(), Arc::clone(&live), Arc::clone(clock));
+        let proxy = Arc::new(Proxy {
+            cluster,
+            admit: Box::new(asking.clone()),
+            confirm: Box::new(asking.clone()),
+            record: Arc::clone(&spool) as Arc<dyn Record>,
+            live,
+            clock: Arc::clone(clock),
+            rng: Arc::clone(rng),
+        });
+        let (mut listener, mut address) = (None, None);
+        if let Some(direct) = &settings.direct {
+            let certificate = Certificate::open(direct.certificate.clone(), direct.key.clone())?;
+            let socket = TcpListener::bind(direct.listen).await.with_context(|| {
+                format!("cannot listen on `{}`: set RELAY_CLUSTER_LISTEN to another address", direct.listen)
+            })?;
+            let own = socket.local_addr()?;
+            tracing::info!(address = %own, "the access proxy listens");
+            let has_port = direct.address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            address =
+                Some(if has_port { direct.address.clone() } else { format!("{}:{}", direct.address, own.port()) });
+            listener = Some(Listener { socket, tls: Box::new(move || certificate.now()) });
+        }
+        Ok(Self { settings, proxy, asking, spool, listener, address, namespaces: Vec::new() })
+    }
+
+    /// The way in through the server.
+    pub(crate) fn door(&self, stop: &CancellationToken) -> Door {
+        Door { proxy: Arc::clone(&self.proxy), asking: self.asking.clone(), stop: stop.clone() }
+    }
+
+    /// Serves until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let listening = self.listener.take();
+        let listening = listening.map(|listener| tokio::spawn(listener.serve(Arc::clone(&self.proxy), stop.clone())));
+        let asking = self.asking.clone();
+        let looking = async move {
+            let mut ticks = tokio::time::interval(CHECK);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                asking.look().await;
+            }
+        };
+        let (asking, spool, rng) = (self.asking.clone(), Arc::clone(&self.spool), Arc::clone(&self.proxy.rng));
+        let telling = tokio::spawn(async move { spool.tell(&asking, &*rng).await });
+        tokio::select! {
+            () = self.registering() => {}
+            () = looking => {}
+            () = stop.cancelled() => {}
+        }
+        if let Some(listening) = listening {
+            let _ = listening.await;
+        }
+        let _ = tokio::time::timeout(PARTING, self.spool.wait_empty()).await;
+        telling.abort();
+    }
+
+    async fn registering(&mut self) {
+        loop {
+            let registered = self.register().await;
+            if let Err(error) = &registered {
+                tracing::warn!(error = format!("{error:#}"), "the server was not told of the cluster");
+            }
+            tokio::time::sleep(if registered.is_ok() { REGISTER } else { AGAIN }).await;
+        }
+    }
+
+    async fn register(&mut self) -> anyhow::Result<()> {
+        match self.list_namespaces().await {
+            Ok(namespaces) => self.namespaces = namespaces,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the cluster's namespaces cannot be listed");
+            }
+        }
+        let direct = self.settings.direct.as_ref();
+        let authority = match direct.and_then(|direct| direct.authority.as_ref()) {
+            Some(path) => std::fs::read_to_string(path).context("RELAY_CLUSTER_CA")?,
+            None => String::new(),
+        };
+        let document = DestinationRegister {
+            name: self.settings.name.to_string(),
+            kind: "kubernetes".to_owned(),
+            authority,
+            address: self.address.clone(),
+            namespaces: self.namespaces.clone(),
+            roles: self.settings.roles.clone(),
+            version: crate::VERSION.to_owned(),
+        };
+        self.asking.register(&document).await
+    }
+
+    async fn list_namespaces(&self) -> anyhow::Result<Vec<Slug>> {
+        let (mut names, mut more) = (Vec::new(), String::new());
+        loop {
+            let target = format!("/api/v1/namespaces?limit=500{more}");
+            let (status, list) =
+                self.proxy.cluster.ask(Method::GET, &target, None).await.map_err(anyhow::Error::msg)?;
+            if !status.is_success() {
+                anyhow::bail!(
+                    "the API server answers {status}: the relay's service account needs `list` on namespaces"
+                );
+            }
+            let items = list.get("items").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            names
+                .extend(items.iter().filter_map(|item| item.pointer("/metadata/name")?.as_str()?.parse::<Slug>().ok()));
+            let next = list.pointer("/metadata/continue").and_then(serde_json::Value::as_str).unwrap_or_default();
+            if next.is_empty() {
+                break;
+            }
+            if names.len() > NAMESPACES_MAX {
+                tracing::warn!(told = NAMESPACES_MAX, "the cluster has more namespaces than are told to the server");
+                break;
+            }
+            let plain = next.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
+            anyhow::ensure!(plain, "the API server goes on with something that is no mark");
+            more = format!("&continue={next}");
+        }
+        names.truncate(NAMESPACES_MAX);
+        Ok(names)
+    }
+}

@@ -1,0 +1,240 @@
+//! What the proxy asks the server: which tokens are good here, and whether what is open may stay open.
+//!
+//! Invariants:
+//! - without a word of the server since the relay's start nobody is let in;
+//! - keys are believed for as long as a token lives and no longer: who has a key that was withdrawn gains nothing by keeping the relay from its
+//!   server;
+//! - while the server is away, a token that is good lets its user in; what is open under one ends when what it rests on ends by the server's last
+//!   word, and soon after the token where the server stays away;
+//! - a server that says no is believed at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use crypto::es512::KeySet;
+use domain::{Clock, DestinationId, Timestamp};
+use fleet::Client;
+use gateway::Verifier;
+use gateway::kubernetes::{Admission, Admit, Confirm, Live, Refusal, Token};
+use http::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wire::destination::{AccessCheck, AccessChecked, DestinationRegister, DestinationRegistered, Standing};
+use wire::destination_token::LIFETIME_S_MAX;
+
+use super::settings::Groups;
+
+/// How long the server may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
+/// After so long without an answer, what is open ends with its token. Longer than a server takes to start anew.
+const ALONE: Duration = Duration::from_mins(1);
+/// How many are asked about at a time.
+const CHECKED_MAX: usize = 1_000;
+/// How far the server's clock may be off, in seconds.
+const LEEWAY_S: i64 = 30;
+/// For how long keys are believed.
+const KEYS: Duration = Duration::from_secs(LIFETIME_S_MAX.unsigned_abs() + LEEWAY_S.unsigned_abs());
+/// Why something is cut.
+const GONE: &str = "the grant, the membership or the session behind it is gone";
+
+/// What the server said of this destination.
+struct Registered {
+    id: DestinationId,
+    issuer: String,
+    verifier: Verifier,
+    /// When the keys were read.
+    read: Instant,
+}
+
+struct Server {
+    client: Client,
+    /// The groups that the cluster is told of.
+    groups: Groups,
+    live: Arc<Live>,
+    clock: Arc<dyn Clock>,
+    registered: RwLock<Option<Registered>>,
+    /// When it last answered.
+    heard: Mutex<Option<Instant>>,
+}
+
+/// The proxy's questions to the server; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Asking(Arc<Server>);
+
+/// Whether the server answered that this relay has nothing to do with the destination, or with anything.
+fn is_final(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(fleet::Error::Refused { status: 401, code, .. }) => code == "unauthenticated",
+        Some(fleet::Error::Refused { status, .. }) => matches!(status, 403 | 404 | 409),
+        _ => false,
+    }
+}
+
+impl Asking {
+    pub(super) fn new(client: Client, groups: Groups, live: Arc<Live>, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Server { client, groups, live, clock, registered: RwLock::default(), heard: Mutex::default() }))
+    }
+
+    /// The destination, once it is registered.
+    pub(crate) fn destination(&self) -> Option<DestinationId> {
+        self.0.registered.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|known| known.id)
+    }
+
+    /// Tells something, and needs no answer but that it came.
+    pub(super) async fn tell(&self, path: &str, document: &impl Serialize) -> anyhow::Result<()> {
+        self.send(path, document).await.map(drop)
+    }
+
+    /// Asks about this relay's own.
+    async fn call<A: DeserializeOwned>(&self, path: &str, document: &impl Serialize) -> anyhow::Result<A> {
+        serde_json::from_slice(&self.send(path, document).await?).context("the server answers something else")
+    }
+
+    /// The answer's body; a no is believed.
+    async fn send(&self, path: &str, document: &impl Serialize) -> anyhow::Result<Vec<u8>> {
+        let target = format!("{}/{path}", self.0.client.path());
+        let body = serde_json::to_vec(document)?;
+        let answer = tokio::time::timeout(ANSWER, self.0.client.call(Method::POST, &target, &body)).await;
+        let answer = answer.context("the server did not answer in time")?.map_err(anyhow::Error::new);
+        if answer.as_ref().is_err_and(is_final) {
+            self.end();
+        }
+        let answer = answer?;
+        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Ok(answer.body)
+    }
+
+    /// Nobody is let in any more, and nothing stays open, until the server says otherwise.
+    fn end(&self) {
+        let before = self.0.registered.write().unwrap_or_else(PoisonError::into_inner).take();
+        if before.is_some() {
+            let cut = self.0.live.cut("the relay does not serve this destination any more", |_| true);
+            tracing::error!(cut, "the server says that this relay does not serve the destination any more");
+        }
+    }
+
+    /// Registers the cluster, and reads the keys of tokens.
+    pub(super) async fn register(&self, document: &DestinationRegister) -> anyhow::Result<()> {
+        let read = Instant::now();
+        let told: DestinationRegistered = self.call("destinations", document).await?;
+        let keys = KeySet::parse(told.keys.to_string().as_bytes()).context("the server's keys are not understood")?;
+        let mut registered = self.0.registered.write().unwrap_or_else(PoisonError::into_inner);
+        match &mut *registered {
+            Some(known) if known.id == told.id && known.issuer == told.issuer => {
+                known.verifier.replace_keys(keys);
+                known.read = read;
+            }
+            _ => {
+                tracing::info!(destination = %told.id, name = document.name, "the cluster is registered");
+                let verifier = Verifier::new(told.issuer.clone(), told.id, keys, LEEWAY_S);
+                *registered = Some(Registered { id: told.id, issuer: told.issuer, verifier, read });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks about what these tokens rest on, and cuts those that rest on nothing.
+    async fn check(&self, tokens: &[Arc<Token>]) -> anyhow::Result<()> {
+        let destination = self.destination().context("the cluster is not registered")?;
+        let (mut asked, mut standings) = (Vec::new(), Vec::new());
+        for token in tokens {
+            match standing(token.admission(), destination) {
+                Ok(standing) => {
+                    asked.push(token);
+                    standings.push(standing);
+                }
+                Err(_) => token.cut(GONE),
+            }
+        }
+        let told: AccessChecked = self.call("access-check", &AccessCheck { standings }).await?;
+        if told.until.len() != asked.len() {
+            anyhow::bail!("the server answers something else");
+        }
+        for (token, until) in asked.into_iter().zip(told.until) {
+            if let Some(until) = until {
+                token.stand_until(until);
+            } else {
+                tracing::info!(user = token.admission().user, open = token.open(), "cut off: {GONE}");
+                token.cut(GONE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks once after everything that is in use.
+    pub(super) async fn look(&self) {
+        let (live, now) = (&self.0.live, self.0.clock.now());
+        live.forget(now);
+        // One question for all tokens of one session in one role: a watch outlives many.
+        let mut asked = BTreeMap::<_, Vec<Arc<Token>>>::new();
+        for token in live.all().into_iter().filter(|token| token.why_cut().is_none()) {
+            let Admission { user_id, session, grants, .. } = token.admission();
+            asked.entry((*user_id, *session, grants.clone())).or_default().push(token);
+        }
+        let first: Vec<_> = asked.values().filter_map(|tokens| tokens.first().cloned()).collect();
+        for some in first.chunks(CHECKED_MAX) {
+            if let Err(error) = self.check(some).await {
+                tracing::warn!(error = format!("{error:#}"), "nobody says what may stay open");
+                break;
+            }
+        }
+        for tokens in asked.values() {
+            let [first, rest @ ..] = tokens.as_slice() else { continue };
+            for token in rest {
+                token.stand_until(first.stands_until());
+                if let Some(why) = first.why_cut() {
+                    token.cut(why);
+                }
+            }
+        }
+        if self.is_alone(Duration::ZERO) {
+            live.cut("it ended, and the server cannot be asked", |token| token.stands_until() <= now);
+        }
+        if self.is_alone(ALONE) {
+            live.cut("the token has ended, and the server cannot be asked", |token| token.admission().expires <= now);
+        }
+    }
+
+    /// Whether the server has not answered for so long, and a little.
+    fn is_alone(&self, since: Duration) -> bool {
+        let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_none_or(|heard| heard.elapsed() > since + 2 * ANSWER)
+    }
+}
+
+/// What an admission rests on.
+fn standing(admission: &Admission, destination: DestinationId) -> anyhow::Result<Standing> {
+    let role = admission.grants.first().context("a token without a role")?.role.parse()?;
+    let namespaces: Option<Vec<_>> = admission.grants.iter().map(|grant| grant.namespace.as_deref()).collect();
+    let namespaces = namespaces.map(|names| names.into_iter().map(str::parse).collect::<Result<_, _>>()).transpose()?;
+    Ok(Standing { user: admission.user_id, session: admission.session, destination, role, namespaces })
+}
+
+impl Admit for Asking {
+    fn admit(&self, token: &str, now: Timestamp) -> Result<Admission, Refusal> {
+        let registered = self.0.registered.read().unwrap_or_else(PoisonError::into_inner);
+        let known = registered.as_ref().filter(|known| known.read.elapsed() <= KEYS).ok_or_else(|| {
+            Refusal::Unavailable("this relay has not heard of its server for too long to judge a token".to_owned())
+        })?;
+        let admitted = known.verifier.admit(token, now).map_err(|refusal| {
+            tracing::info!(%refusal, "a token is refused");
+            Refusal::Unauthenticated("the token is not accepted: make another one (`cairn tokens add`)".to_owned())
+        })?;
+        let mut admission = Admission::from(admitted);
+        admission.groups.retain(|group| self.0.groups.has(group));
+        Ok(admission)
+    }
+}
+
+#[async_trait::async_trait]
+impl Confirm for Asking {
+    async fn confirm(&self, token: &Arc<Token>) -> Result<(), Refusal> {
+        if let Err(error) = self.check(std::slice::from_ref(token)).await {
+            tracing::warn!(error = format!("{error:#}"), "a token is taken at its word: the server cannot be asked");
+        }
+        // A token that was cut is refused by who asked.
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! What an operator decides about the cluster that a relay serves.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use domain::{DestinationRole, Slug};
+
+use crate::config::Environment;
+
+/// Where Kubernetes puts a pod's service account.
+const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// What is offered unless somebody says otherwise: the roles for people that every cluster has.
+const ROLES: &str = "view,edit,admin";
+
+/// The cluster that is served.
+#[derive(Debug)]
+pub(crate) struct ClusterSettings {
+    /// `RELAY_CLUSTER_NAME`: its name as a destination; without it no cluster is served.
+    pub(crate) name: Slug,
+    /// `RELAY_CLUSTER_API`: the API server, `host:port`; default the one that Kubernetes tells its pods.
+    pub(crate) api: String,
+    /// `RELAY_CLUSTER_ACCOUNT_DIR`: the folder with the service account's `token` and the cluster's `ca.crt`; default where pods have it.
+    pub(crate) account: PathBuf,
+    /// `RELAY_CLUSTER_ROLES`: the cluster roles that are offered, between commas; default `view,edit,admin`.
+    pub(crate) roles: Vec<DestinationRole>,
+    /// `RELAY_CLUSTER_GROUPS`: the tenant's groups that the cluster is told of, between commas, or `*`; default none. What a role may do does not
+    /// depend on it, and the service account has to be allowed to impersonate each of them.
+    pub(crate) groups: Groups,
+    /// The way in without the server, if there is one.
+    pub(crate) direct: Option<Direct>,
+}
+
+/// Some of the tenant's groups.
+#[derive(Debug, Clone)]
+pub(crate) enum Groups {
+    /// Every one.
+    All,
+    /// These.
+    These(Vec<Slug>),
+}
+
+impl Groups {
+    fn read(text: &str) -> anyhow::Result<Self> {
+        if text.trim() == "*" {
+            return Ok(Self::All);
+        }
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(Self::These(names.map(str::parse).collect::<Result<_, _>>().context("RELAY_CLUSTER_GROUPS")?))
+    }
+
+    /// Whether this is one of them.
+    pub(crate) fn has(&self, group: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(names) => names.iter().any(|name| name.as_str() == group),
+        }
+    }
+}
+
+/// The way in without the server.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    /// `RELAY_CLUSTER_LISTEN`: where users connect to, `address:port`.
+    pub(crate) listen: SocketAddr,
+    /// `RELAY_CLUSTER_ADDRESS`: how they reach it, `host:port`; without a port the one that is listened on.
+    pub(crate) address: String,
+    /// `RELAY_CLUSTER_CERT` and `RELAY_CLUSTER_KEY`: its certificate with the chain, and the key, in PEM; read again when they change.
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    /// `RELAY_CLUSTER_CA`: the authority that users are told to trust, in PEM; default those of their systems.
+    pub(crate) authority: Option<PathBuf>,
+}
+
+impl ClusterSettings {
+    /// What the environment says; none: no cluster is served.
+    pub(crate) fn read(environment: Environment<'_>) -> anyhow::Result<Option<Self>> {
+        let names = ["API", "ACCOUNT_DIR", "ROLES", "GROUPS", "LISTEN", "ADDRESS", "CERT", "KEY", "CA"];
+        let of = |name: &str| environment(&format!("RELAY_CLUSTER_{name}"));
+        let Some(name) = of("NAME") else {
+            if let Some(odd) = names.iter().find(|name| of(name).is_some()) {
+                bail!("RELAY_CLUSTER_{odd} is about a cluster: set RELAY_CLUSTER_NAME to its name too");
+            }
+            return Ok(None);
+        };
+        let api = of("API").or_else(|| in_cluster(environment)).context(
+            "set RELAY_CLUSTER_API to the cluster's API server, `host:port`: this is no pod that knows it by itself",
+        )?;
+        let roles = of("ROLES").unwrap_or_else(|| ROLES.to_owned());
+        let roles = roles.split(',').map(str::trim).filter(|role| !role.is_empty());
+        let roles: Vec<DestinationRole> =
+            roles.map(str::parse).collect::<Result<_, _>>().context("RELAY_CLUSTER_ROLES")?;
+        if roles.is_empty() {
+            bail!("RELAY_CLUSTER_ROLES names no role: name some, such as `view,edit`");
+        }
+        let listen = of("LISTEN").map(|text| text.parse()).transpose();
+        let listen = listen.context("RELAY_CLUSTER_LISTEN is `address:port`, such as `0.0.0.0:6443`")?;
+        let direct = match (listen, of("ADDRESS"), of("CERT"), of("KEY")) {
+            (None, None, None, None) if of("CA").is_none() => None,
+            (Some(listen), Some(address), Some(certificate), Some(key)) => Some(Direct {
+                listen,
+                address,
+                certificate: certificate.into(),
+                key: key.into(),
+                authority: of("CA").map(PathBuf::from),
+            }),
+            _ => bail!(
+                "RELAY_CLUSTER_LISTEN, RELAY_CLUSTER_ADDRESS, RELAY_CLUSTER_CERT and RELAY_CLUSTER_KEY go together: set all of them, \
+                 or none (with RELAY_CLUSTER_CA) to be reached through the server only"
+            ),
+        };
+        Ok(Some(Self {
+            name: name.parse().context("RELAY_CLUSTER_NAME")?,
+            api,
+            account: of("ACCOUNT_DIR").map_or_else(|| PathBuf::from(ACCOUNT), PathBuf::from),
+            roles,
+            groups: Groups::read(&of("GROUPS").unwrap_or_default())?,
+            direct,
+        }))
+    }
+}
+
+/// The API server that Kubernetes tells its pods.
+fn in_cluster(environment: Environment<'_>) -> Option<String> {
+    let (host, port) = (environment("KUBERNETES_SERVICE_HOST")?, environment("KUBERNETES_SERVICE_PORT")?);
+    Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> anyhow::Result<Option<ClusterSettings>> {
+        let owned: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        ClusterSettings::read(&move |name| {
+            owned.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        })
+    }
+
+    #[test]
+    fn a_pod_needs_to_be_told_the_clusters_name_and_nothing_else() {
+        assert!(read(&[]).unwrap().is_none());
+        let pod = [("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "443")];
+        let settings = read(&[&pod[..], &[("RELAY_CLUSTER_NAME", "prod")]].concat()).unwrap().unwrap();
+        assert_eq!((settings.name.as_str(), settings.api.as_str()), ("prod", "[fd00::1]:443"));
+        assert_eq!(settings.account, PathBuf::from(ACCOUNT));
+        let roles: Vec<_> = settings.roles.iter().map(DestinationRole::as_str).collect();
+        assert_eq!(roles, ["view", "edit", "admin"]);
+        assert!(settings.direct.is_none() && !settings.groups.has("devs"));
+        let groups = [&pod[..], &[("RELAY_CLUSTER_NAME", "prod"), ("RELAY_CLUSTER_GROUPS", "devs, ops")]].concat();
+        let groups = read(&groups).unwrap().unwrap().groups;
+        assert!(groups.has("devs") && groups.has("ops") && !groups.has("dev") && Groups::read("*").unwrap().has("x"));
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_named() {
+        let (name, api) = (("RELAY_CLUSTER_NAME", "prod"), ("RELAY_CLUSTER_API", "k:443"));
+        for (pairs, expect) in [
+            (&[api][..], "RELAY_CLUSTER_NAME"),
+            (&[name], "RELAY_CLUSTER_API"),
+            (&[("RELAY_CLUSTER_NAME", "Prod!"), api], "RELAY_CLUSTER_NAME"),
+            (&[name, api, ("RELAY_CLUSTER_ROLES", "view,system:masters")], "RELAY_CLUSTER_ROLES"),
+            (&[name, api, ("RELAY_CLUSTER_ROLES", " , ")], "RELAY_CLUSTER_ROLES"),
+            (&[name, api, ("RELAY_CLUSTER_GROUPS", "system:masters")], "RELAY_CLUSTER_GROUPS"),
+            (&[name, api, ("RELAY_CLUSTER_LISTEN", "6443")], "RELAY_CLUSTER_LISTEN"),
+            (&[name, api, ("RELAY_CLUSTER_LISTEN", "127.0.0.1:0")], "RELAY_CLUSTER_CERT"),
+            (&[name, api, ("RELAY_CLUSTER_CA", "ca.pem")], "RELAY_CLUSTER_LISTEN"),
+        ] {
+            let error = format!("{:#}", read(pairs).unwrap_err());
+            assert!(error.contains(expect), "{expect}: {error}");
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! From `cairn login` to `kubectl exec`: the real programs and the real `kubectl` in front of an API server double.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+use testkit::cable::Cable;
+use testkit::{KubeApi, logs};
+
+use crate::relay_world::{Relay, port};
+use crate::world::{Engine, Server, World, until};
+
+/// How users get to the cluster.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// To the relay's own listener.
+    Direct,
+    /// Through the server and the relay's channel.
+    Through,
+}
+
+/// A server, a relay in a cluster, and somebody who is signed in.
+struct Cluster {
+    relay: Relay,
+    api: KubeApi,
+    cable: Cable,
+    server: Server,
+    world: World,
+}
+
+impl Cluster {
+    fn start(engine: Engine, way: Way) -> Self {
+        let world = World::new(engine).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+        let server = world.start();
+        world.first_login(&server);
+        let account = logs::plant("service-account");
+        let api = KubeApi::start(&account);
+        let folder = world.path("account");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("ca.crt"), &api.authority).unwrap();
+        std::fs::write(folder.join("token"), &account).unwrap();
+        let (authority, certificate, key) = testkit::kube::certificates();
+        let file = |name: &str, text: &str| world.private(name, text).to_str().unwrap().to_owned();
+        let files = [file("proxy-ca.pem", &authority), file("proxy.pem", &certificate), file("proxy.key", &key)];
+        let (address, account) = (api.address(), folder.to_str().unwrap().to_owned());
+        let mut settings = vec![
+            ("RELAY_CLUSTER_NAME", "prod"),
+            ("RELAY_CLUSTER_API", &address),
+            ("RELAY_CLUSTER_ACCOUNT_DIR", &account),
+            ("RELAY_CLUSTER_GROUPS", "devs"),
+        ];
+        if way == Way::Direct {
+            settings.extend([
+                ("RELAY_CLUSTER_LISTEN", "127.0.0.1:0"),
+                ("RELAY_CLUSTER_ADDRESS", "localhost"),
+                ("RELAY_CLUSTER_CA", &files[0]),
+                ("RELAY_CLUSTER_CERT", &files[1]),
+                ("RELAY_CLUSTER_KEY", &files[2]),
+            ]);
+        }
+        let cable = Cable::to(port(&server));
+        let mut relay = Relay::start(&world, &server, &cable, &settings);
+        relay.says("the cluster is registered");
+        Self { relay, api, cable, server, world }
+    }
+
+    /// Grants this role to who is signed in: the grant's id.
+    fn grant(&self, role: &str, more: &[&str]) -> String {
+        let words = ["grants", "create", role, "--user", "admin@localhost", "--destination", "prod", "-o", "json"];
+        let made = self.world.cairn([&words[..], more].concat()).ok().json();
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.world.path("home"))
+            .env("CAIRN_HOME", self.world.path("home"))
+            .env("KUBECONFIG", self.world.path("kubeconfig"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// `cairn use`, as the same person.
+    fn select(&self, arguments: &[&str]) -> crate::world::Ran {
+        let mut command = self.world.cairn_command([&["use"], arguments].concat());
+        let output = command.env("KUBECONFIG", self.world.path("kubeconfig")).output().unwrap();
+        crate::world::Ran::of(&output, "journey-cairn")
+    }
+
+    /// Runs it and expects that it works.
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl(arguments).output().expect("kubectl: run `cargo xtask setup`");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}\n{}", self.relay.said());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs it, expects that it fails, and answers what it says.
+    fn fail(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl(arguments).output().expect("kubectl: run `cargo xtask setup`");
+        assert!(!output.status.success(), "{arguments:?} works");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    fn begin(&self, arguments: &[&str]) -> Going {
+        let mut command = self.kubectl(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let (stdin, lines) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        Going { child, stdin, lines }
+    }
+}
+
+/// A `kubectl` that goes on.
+struct Going {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Going {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn say(&mut self, text: &str) {
+        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    fn ends(mut self) {
+        let mut rest = Vec::new();
+        let _ = self.lines.read_to_end(&mut rest);
+        until("the end of kubectl", || self.child.try_wait().unwrap());
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What people do in a cluster.
+fn work(cluster: &Cluster) {
+    assert!(cluster.run(&["get", "pods", "-n", "a"]).contains("web"));
+    // Its own name, prefixed, and the role; never the relay's.
+    for seen in cluster.api.seen().iter().filter(|seen| seen.target.contains("/pods")) {
+        assert_eq!(seen.header("impersonate-user"), ["cairn:admin@localhost"], "{seen:?}");
+    }
+    let refused = cluster.fail(&["get", "secrets", "-n", "a"]);
+    assert!(refused.contains("RBAC of the cluster"), "{refused}");
+    let refused = cluster.fail(&["get", "pods", "-n", "a", "--as", "root", "--as-group", "system:masters"]);
+    assert!(refused.contains("act as"), "{refused}");
+
+    let mut log = cluster.begin(&["logs", "-f", "-n", "a", "web"]);
+    assert_eq!((log.line(), log.line()), ("line 1\n".to_owned(), "line 2\n".to_owned()));
+    cluster.api.put("/api/v1/namespaces/a/pods/web-2", serde_json::json!({"kind": "Pod"}));
+    assert!(log.line().contains("web-2"));
+    drop(log);
+
+    for websockets in ["true", "false"] {
+        let mut exec = cluster.kubectl(&["exec", "-i", "-n", "a", "web", "--", "sh", "-c", "cat; exit 7"]);
+        exec.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets);
+        let mut exec = exec.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let sent: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let (mut stdin, bytes) = (exec.stdin.take().unwrap(), sent.clone());
+        let writing = std::thread::spawn(move || stdin.write_all(&bytes));
+        let output = exec.wait_with_output().unwrap();
+        writing.join().unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.stdout == sent && output.status.code() == Some(7), "{websockets}: {said}");
+    }
+
+    let echo = TcpListener::bind("127.0.0.1:0").unwrap();
+    let far = echo.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut socket = echo.accept().unwrap().0;
+        let mut word = [0; 4];
+        socket.read_exact(&mut word).unwrap();
+        socket.write_all(&word.map(|byte| byte.to_ascii_uppercase())).unwrap();
+    });
+    let mut forward = cluster.begin(&["port-forward", "-n", "a", "pod/web", &format!(":{far}")]);
+    let line = forward.line();
+    let near: u16 = line.split(':').nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", near)).unwrap();
+    socket.write_all(b"ping").unwrap();
+    let mut back = [0; 4];
+    socket.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"PING");
+    drop((socket, forward));
+    until("nothing stays open", || (cluster.api.open() == 0).then_some(()));
+}
+
+/// A watch and an `exec` that are open end with what they rest on.
+fn ends_what_is_open(cluster: &Cluster, what: &str, take_away: impl FnOnce()) {
+    let mut watch = cluster.begin(&["get", "pods", "-n", "a", "-w", "--no-headers"]);
+    assert!(watch.line().contains("web"));
+    let mut exec = cluster.begin(&["exec", "-i", "-n", "a", "web", "--", "cat"]);
+    exec.say("hello\n");
+    assert_eq!(exec.line(), "hello\n");
+    until("both are open", || (cluster.api.open() == 2).then_some(()));
+    take_away();
+    let began = std::time::Instant::now();
+    until("the end of what is open", || (cluster.api.open() == 0).then_some(()));
+    eprintln!("{what}: what was open ended after {} ms", began.elapsed().as_millis());
+    watch.ends();
+    exec.ends();
+}
+
+#[test]
+fn attack_52_kubectl_works_directly_and_what_is_open_ends_with_its_grant() {
+    let cluster = Cluster::start(Engine::Sqlite, Way::Direct);
+    let world = &cluster.world;
+    let shown = world.cairn(["destinations", "show", "prod", "-o", "json"]).ok().json();
+    assert_eq!((&shown["namespaces"], &shown["kind"]), (&serde_json::json!(["a", "b"]), &"kubernetes".into()));
+    assert_eq!(shown["roles"], serde_json::json!(["admin", "edit", "view"]));
+    assert!(shown["address"].as_str().unwrap().starts_with("localhost:"), "{shown}");
+    assert_eq!(cluster.select(&["prod"]).code, 1, "nothing is granted yet");
+
+    let grant = cluster.grant("edit", &[]);
+    cluster.select(&["prod"]).ok();
+    let config = std::fs::read_to_string(world.path("kubeconfig")).unwrap();
+    assert!(config.contains("https://localhost:") && !config.contains("/proxy"), "{config}");
+    work(&cluster);
+    // Without a way to the listener: through the server, as long as the contexts say so.
+    cluster.select(&["prod", "--through-server"]).ok();
+    assert!(std::fs::read_to_string(world.path("kubeconfig")).unwrap().contains("/proxy"));
+    assert!(cluster.run(&["get", "pods", "-n", "a"]).contains("web"));
+    cluster.select(&["prod"]).ok();
+
+    ends_what_is_open(&cluster, "a grant", || drop(world.cairn(["grants", "delete", &grant]).ok()));
+    // The token that `cairn` keeps would be good for minutes.
+    let refused = cluster.fail(&["get", "pods", "-n", "a"]);
+    assert!(refused.contains("logged in") || refused.contains("gone"), "{refused}");
+    assert!(cluster.relay.said().contains("the grant, the membership or the session behind it is gone"));
+
+    // A grant for one namespace, to a group.
+    world.cairn(["groups", "create", "devs"]).ok();
+    world.cairn(["groups", "add", "devs", "admin@localhost"]).ok();
+    let words = ["grants", "create", "edit", "--group", "devs", "--destination", "prod", "--namespace", "a"];
+    world.cairn(words).ok();
+    std::fs::remove_dir_all(world.path("home").join("tokens")).unwrap();
+    cluster.select(&["prod.a"]).ok();
+    assert!(cluster.run(&["get", "pods"]).contains("web"), "the context names the namespace");
+    assert!(cluster.fail(&["get", "pods", "-n", "b"]).contains("your grants are for the namespace a"));
+    ends_what_is_open(&cluster, "a place in a group", || {
+        world.cairn(["groups", "remove", "devs", "admin@localhost"]).ok();
+    });
+    let seen = cluster.api.seen();
+    let devs: Vec<_> = seen.iter().filter(|seen| seen.header("impersonate-group").contains(&"cairn:devs")).collect();
+    assert!(!devs.is_empty() && devs.iter().all(|seen| !seen.target.contains("namespaces/b/")));
+}
+
+/// What the audit log says of calls, newest first: verb, resource with its subresource, name, status, phase.
+fn records(world: &World) -> Vec<Value> {
+    let words = ["audit", "list", "--action", "kubernetes_call", "--all", "-o", "json"];
+    world.cairn(words).ok().json().as_array().unwrap().clone()
+}
+
+fn told(record: &Value) -> [&str; 4] {
+    let detail = &record["detail"];
+    let text = |name: &str| detail[name].as_str().unwrap_or_default();
+    [text("verb"), text("resource"), text("subresource"), text("phase")]
+}
+
+/// A request to the server as anybody may send it: the status and the body.
+fn ask(cluster: &Cluster, path: &str, token: Option<&str>) -> (u16, String) {
+    let authority = std::fs::read(cluster.world.data().join("ca.crt")).unwrap();
+    let authority = reqwest::Certificate::from_pem(&authority).unwrap();
+    crypto::tls::install();
+    let client = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut request = client.get(format!("{}{path}", cluster.server.url));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    })
+}
+
+fn through(engine: Engine) {
+    let cluster = Cluster::start(engine, Way::Through);
+    let world = &cluster.world;
+    let grant = cluster.grant("edit", &[]);
+    cluster.select(&["prod"]).ok();
+    let config = std::fs::read_to_string(world.path("kubeconfig")).unwrap();
+    assert!(config.contains("/proxy") && !config.contains("localhost:"), "{config}");
+    work(&cluster);
+
+    // Whoever has no token of this destination gets no further than the server.
+    let shown = world.cairn(["destinations", "show", "prod", "-o", "json"]).ok().json();
+    let path = format!(
+        "/api/v1/tenants/default/destinations/{}/proxy/api/v1/namespaces/a/pods",
+        shown["id"].as_str().unwrap()
+    );
+    let session: Value =
+        serde_json::from_slice(&std::fs::read(world.path("home").join("config.json")).unwrap()).unwrap();
+    let session = session.to_string();
+    let session = session.split('"').find(|word| word.starts_with("cs_")).unwrap();
+    let credential = world.cairn_command(["tokens", "add", "prod", "--role", "edit"]).output().unwrap();
+    let credential: Value = serde_json::from_slice(&credential.stdout).unwrap();
+    let token = credential["status"]["token"].as_str().unwrap();
+    logs::plant_as("destination token", token);
+    let before = cluster.api.seen().len();
+    let mut forged = token.to_owned();
+    forged.replace_range(token.len() - 8..token.len() - 4, "AAAA");
+    for wrong in [None, Some(session), Some("x"), Some(&forged)] {
+        let (status, body) = ask(&cluster, &path, wrong);
+        assert!(status == 401 && body.contains("\"kind\":\"Status\""), "{status} {body}");
+    }
+    let (status, _) = ask(&cluster, &path.replace("/default/", "/other/"), Some(token));
+    assert_eq!(status, 401, "a tenant that the token is not of");
+    assert_eq!(cluster.api.seen().len(), before, "the cluster heard nothing");
+    // A mark of the cluster's own in the address is no token of ours.
+    let (status, body) = ask(&cluster, &format!("{path}?continue=eyJ2IjoibWV0YSJ9"), Some(token));
+    assert!(status == 200 && body.contains("web"), "{status} {body}");
+
+    ends_what_is_open(&cluster, "a grant, through the server", || drop(world.cairn(["grants", "delete", &grant]).ok()));
+    let (status, _) = ask(&cluster, &path, Some(token));
+    assert_eq!(status, 401, "the server looks at what a token rests on");
+
+    // Everything is written down, as what the user did.
+    let ended = |record: &Value| told(record) == ["watch", "pods", "", "ended"];
+    let all = until("the end of the watch in the audit log", || {
+        let all = records(world);
+        all.iter().any(ended).then_some(all)
+    });
+    let is = |record: &&Value, expect: [&str; 4], outcome: &str| {
+        told(record) == expect && record["outcome"] == outcome && record["actor"] == "admin@localhost"
+    };
+    for (expect, outcome) in [
+        (["list", "pods", "", "done"], "success"),
+        (["list", "secrets", "", "done"], "deny"),
+        (["get", "pods", "log", "began"], "success"),
+        (["watch", "pods", "", "ended"], "success"),
+    ] {
+        let found = all.iter().find(|record| is(record, expect, outcome));
+        let found = found.unwrap_or_else(|| panic!("{expect:?} {outcome} is not in {all:#?}"));
+        let detail = &found["detail"];
+        assert_eq!(
+            (&detail["destination"], &detail["role"], &detail["namespace"]),
+            (&"prod".into(), &"edit".into(), &"a".into())
+        );
+    }
+    let reason = all.iter().find(|record| ended(record)).unwrap()["detail"]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("is gone"), "{reason}");
+    let exec = all.iter().find(|record| told(record)[2] == "exec" && told(record)[3] == "began").unwrap();
+    assert_eq!(exec["detail"]["status"], 101);
+    let mut ids: Vec<_> =
+        all.iter().map(|one| format!("{}{}", one["detail"]["call"], one["detail"]["phase"])).collect();
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "each once");
+}
+
+#[test]
+fn attack_52_kubectl_works_through_the_server_and_every_call_is_written_down_on_sqlite() {
+    through(Engine::Sqlite);
+}
+
+#[test]
+fn attack_52_kubectl_works_through_the_server_and_every_call_is_written_down_on_postgresql() {
+    through(Engine::postgres());
+}
+
+#[test]
+fn a_server_that_is_away_ends_no_good_token_and_a_session_that_ends_does() {
+    let cluster = Cluster::start(Engine::Sqlite, Way::Direct);
+    cluster.grant("edit", &[]);
+    cluster.select(&["prod"]).ok();
+    let _ = cluster.run(&["get", "pods", "-n", "a"]);
+    let mut exec = cluster.begin(&["exec", "-i", "-n", "a", "web", "--", "cat"]);
+    exec.say("one\n");
+    assert_eq!(exec.line(), "one\n");
+    // No question of the relay comes through.
+    cluster.cable.hold(true);
+    until("an unanswered question", || cluster.relay.said().contains("nobody says what may stay open").then_some(()));
+    assert!(cluster.run(&["get", "pods", "-n", "a"]).contains("web"));
+    exec.say("two\n");
+    assert_eq!(exec.line(), "two\n");
+    cluster.cable.hold(false);
+    drop(exec);
+    until("nothing stays open", || (cluster.api.open() == 0).then_some(()));
+
+    ends_what_is_open(&cluster, "a session", || drop(cluster.world.cairn(["logout"]).ok()));
+    assert!(cluster.fail(&["get", "pods", "-n", "a"]).contains("not signed in"));
+    drop(cluster.server.stop());
+}
