@@ -97,6 +97,7 @@ test("the pages of a tenant have no fault that axe knows", async ({ page }) => {
   await expect(page.getByRole("heading", { name: "Properties" })).toBeVisible();
   await look(page, "node");
   await page.getByRole("link", { name: ADMIN }).click();
+  await expect(page.getByRole("heading", { name: "Where you are signed in" })).toBeVisible();
   await look(page, "account");
 });
 

@@ -290,13 +290,19 @@ async fn begin_pg(
     pool: &PgPool,
     sql: &'static str,
 ) -> std::result::Result<Transaction<'static, Postgres>, sqlx::Error> {
-    let mut left = PG_CONNECTIONS;
-    loop {
-        match pool.begin_with(sql).await {
-            Err(error) if left > 0 && was_cut(&error) => left -= 1,
-            begun => return begun,
+    let pool = pool.clone();
+    // In a task of its own, which goes on when nobody waits any more: the driver would put a connection back whose transaction has begun and was
+    // not answered, and whoever got it next would be inside that transaction, on its snapshot.
+    let begun = tokio::spawn(async move {
+        let mut left = PG_CONNECTIONS;
+        loop {
+            match pool.begin_with(sql).await {
+                Err(error) if left > 0 && was_cut(&error) => left -= 1,
+                begun => return begun,
+            }
         }
-    }
+    });
+    begun.await.unwrap_or_else(|error| Err(sqlx::Error::Io(std::io::Error::other(error))))
 }
 
 /// Whether a connection ended, by its own or by the server's word (class 57P: the server stops, starts, or somebody ended it).

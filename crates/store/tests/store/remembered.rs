@@ -1,4 +1,4 @@
-//! What is remembered of who asks, until something is written.
+//! Who asks: what is remembered of them until something is written, and what is left of who went away.
 
 use access::{Actor, Grants, OpCtx, own};
 use domain::RequestId;
@@ -78,6 +78,31 @@ async fn a_session_that_was_just_answered_from_memory_ends_at_once() {
             }
         }
         alone.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_33_who_goes_away_while_they_ask_leaves_nobody_inside_their_transaction() {
+    each_engine(async |world| {
+        let live = session(world, &world.store, "ann@example.org").await;
+        // However far the question has come, whoever gets its connection next can write, and sees what was written.
+        for polls in 1..16 {
+            for _ in 0..4 {
+                let mut asks = Box::pin(world.store.session_live(live.id));
+                for _ in 0..polls {
+                    let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(asks.as_mut().poll(cx)));
+                    if polled.await.is_ready() {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+            for number in 0..6 {
+                let live = session(world, &world.store, &format!("u{polls}-{number}@example.org")).await;
+                assert!(world.store.session_live(live.id).await.unwrap().is_some());
+            }
+        }
     })
     .await;
 }
