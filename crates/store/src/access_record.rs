@@ -46,12 +46,13 @@ pub struct CallBatch {
     pub calls: Vec<ClusterCall>,
 }
 
-/// The user of a session, as this server knows them.
-async fn who(tx: &mut Tx, user: UserId, session: SessionId) -> Result<Option<Actor>> {
+/// The user of a session, as this server knows them: a member of the tenant, since a relay hears nothing of anybody else.
+async fn who(tx: &mut Tx, tenant: TenantId, user: UserId, session: SessionId) -> Result<Option<Actor>> {
     let row = tx
         .row(
-            "SELECT u.email FROM session s JOIN app_user u ON u.id = s.user_id WHERE s.id = $1 AND s.user_id = $2",
-            args![session, user],
+            "SELECT u.email FROM session s JOIN app_user u ON u.id = s.user_id JOIN member m ON m.user_id = u.id AND m.tenant_id = $3 \
+             WHERE s.id = $1 AND s.user_id = $2",
+            args![session, user, tenant],
         )
         .await?;
     row.map(|row| Ok(Actor::User { id: user, email: row.parse(0)?, session })).transpose()
@@ -97,7 +98,7 @@ impl Store {
         for call in &batch.calls {
             let key = (call.user, call.session);
             if let Entry::Vacant(vacant) = known.entry(key) {
-                vacant.insert(who(&mut tx, call.user, call.session).await?);
+                vacant.insert(who(&mut tx, tenant, call.user, call.session).await?);
             }
             let ctx = match known.get(&key).cloned().flatten() {
                 Some(actor) => {

@@ -527,14 +527,25 @@ fn a_relay_tells_of_calls_to_its_own_cluster_once_and_names_nobody_at_will() {
             (&"prod".into(), &"shop".into(), &200.into())
         );
 
-        tell(&mut first, &batch(2, 7, Vec::new())).await.is(204);
+        // Nor is that of somebody in another tenant, about whom nothing is said.
+        let stranger = holder(Role::SecurityAnalyst, 'b');
+        let me = world.by(&stranger, "GET", "/api/v1/me", None).await.is(200);
+        let theirs = world.by(&stranger, "GET", "/api/v1/me/sessions", None).await.is(200);
+        let theirs = theirs.json["items"][0]["id"].as_str().unwrap().to_owned();
+        let foreign = vec![call(me.json["id"].as_str().unwrap(), &theirs, "5", 200)];
+        tell(&mut first, &batch(2, 0, foreign)).await.is(204);
+        let record = &records().await[0];
+        assert_eq!(record["detail"]["call"], "5");
+        assert!(record["actor"].as_str().unwrap().contains(&*first.id) && !record.to_string().contains(&stranger));
+
+        tell(&mut first, &batch(3, 7, Vec::new())).await.is(204);
         let all = records().await;
-        assert_eq!((all.len(), &all[0]["detail"]["lost"], &all[0]["detail"]["alarm"]), (5, &7.into(), &true.into()));
+        assert_eq!((all.len(), &all[0]["detail"]["lost"], &all[0]["detail"]["alarm"]), (6, &7.into(), &true.into()));
         tell(&mut other, &batch(1, 0, calls.clone())).await.is(404);
         tell(&mut first, &batch(0, 0, calls.clone())).await.is(400);
-        tell(&mut first, &batch(3, 0, vec![calls[0].clone(); 257])).await.says("256");
-        tell(&mut first, &batch(4, 0, calls).replace("\"run\":\"a", "\"run\":\"A")).await.is(400);
-        assert_eq!(records().await.len(), 5);
+        tell(&mut first, &batch(4, 0, vec![calls[0].clone(); 257])).await.says("256");
+        tell(&mut first, &batch(5, 0, calls).replace("\"run\":\"a", "\"run\":\"A")).await.is(400);
+        assert_eq!(records().await.len(), 6);
         let checked = world.by(&holder(Role::Auditor, 'a'), "GET", &format!("{T}/log/verify"), None).await.is(200);
         assert_eq!(checked.json["faults"], json!([]), "{}", checked.text);
     });

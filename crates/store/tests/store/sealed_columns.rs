@@ -35,6 +35,10 @@ const NOT_SEALED: &[&str] = &[
     "login_used.state",
     "platform_key.sealed",
     "recovery_code.mac",
+    // A plugin's own mark, of a program that never sees a credential, and digests.
+    "scope.checkpoint",
+    "scope.checkpoint_basis",
+    "scope.checkpoint_pae",
     "signing_key.public",
     "vault_entry.tag",
     "vault_head.sum",
