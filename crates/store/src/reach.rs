@@ -184,7 +184,7 @@ pub struct DestinationTokenRow {
 }
 
 /// The role that is meant: the one that is named, or the only one.
-pub(crate) fn choose(
+fn choose(
     mut roles: BTreeMap<DestinationRole, Held>,
     named: Option<&DestinationRole>,
 ) -> Result<(DestinationRole, Held)> {
@@ -201,6 +201,38 @@ pub(crate) fn choose(
     }
 }
 
+/// A destination that somebody reaches, and as what they asked to.
+pub(crate) struct Chosen {
+    pub(crate) destination: DestinationRow,
+    pub(crate) known: Known,
+    pub(crate) role: DestinationRole,
+    pub(crate) held: Held,
+}
+
+/// The destination by its name or id, in the role that is meant. One that the user does not reach does not exist for them.
+pub(crate) async fn choose_of(
+    tx: &mut Tx,
+    (tenant, user): (TenantId, UserId),
+    named: &str,
+    role: Option<&DestinationRole>,
+    now: Timestamp,
+) -> Result<Chosen> {
+    let destination = destination::find(tx, tenant, named).await?;
+    let known = know(tx, tenant, user, now).await?;
+    let roles = known.reach(&destination, now);
+    if roles.is_empty() {
+        return Err(Error::NotFound { what: "destination" });
+    }
+    let (role, held) = choose(roles, role)?;
+    if destination.relay_ended {
+        return Err(Error::conflict(format!(
+            "the relay of `{}` was revoked: an administrator gives the destination to another one",
+            destination.name
+        )));
+    }
+    Ok(Chosen { destination, known, role, held })
+}
+
 impl Store {
     /// What the next destination token of the actor says, recorded as issued. A destination that they do not reach does not exist for them.
     /// `session_ends`: a token never outlives its session.
@@ -213,18 +245,8 @@ impl Store {
     ) -> Result<DestinationTokenRow> {
         let (tenant, user, now) = (permit.tenant(), permit.user(), self.clock().now());
         let mut unit = self.member_write(permit).await?;
-        let destination = destination::find(&mut unit.tx, tenant, named).await?;
-        let known = know(&mut unit.tx, tenant, user, now).await?;
-        let (role, held) = match (known.reach(&destination, now), role) {
-            (roles, _) if roles.is_empty() => return Err(Error::NotFound { what: "destination" }),
-            (roles, role) => choose(roles, role)?,
-        };
-        if destination.relay_ended {
-            return Err(Error::conflict(format!(
-                "the relay of `{}` was revoked: an administrator gives the destination to another one",
-                destination.name
-            )));
-        }
+        let Chosen { destination, known, role, held } =
+            choose_of(&mut unit.tx, (tenant, user), named, role, now).await?;
         let ends = [Some(now.plus_millis(TOKEN_MS)), held.until, Some(session_ends)].into_iter().flatten().min();
         let second = |at: Timestamp| Timestamp::from_millis(at.as_seconds().saturating_mul(1_000));
         let (issued_at, expires_at) = (second(now), ends.map_or(now, second));

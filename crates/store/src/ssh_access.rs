@@ -19,7 +19,7 @@ use crate::Store;
 use crate::audit::{Category, Change};
 use crate::db::{Row, Tx, args};
 use crate::destination::{self, DestinationRow};
-use crate::reach::{choose, know};
+use crate::reach::{Chosen, choose_of};
 use crate::unit::{Read, Write};
 
 /// How long the certificate of a user is good at most, in milliseconds: it is looked at when somebody signs in, and never again.
@@ -239,18 +239,8 @@ impl Store {
         let authority = self.ssh_ca_signing().await?;
         let (tenant, user, now) = (permit.tenant(), permit.user(), self.clock().now());
         let mut unit = self.member_write(permit).await?;
-        let destination = destination::find(&mut unit.tx, tenant, named).await?;
-        let known = know(&mut unit.tx, tenant, user, now).await?;
-        let (role, held) = match (known.reach(&destination, now), role) {
-            (roles, _) if roles.is_empty() => return Err(Error::NotFound { what: "destination" }),
-            (roles, role) => choose(roles, role)?,
-        };
-        if destination.relay_ended {
-            return Err(Error::conflict(format!(
-                "the relay of `{}` was revoked: an administrator gives the destination to another one",
-                destination.name
-            )));
-        }
+        let Chosen { destination, known, role, held } =
+            choose_of(&mut unit.tx, (tenant, user), named, role, now).await?;
         let host = host(&mut unit.tx, tenant, destination).await?;
         let ends = [Some(now.plus_millis(USER_MS)), held.until, Some(session_ends)].into_iter().flatten().min();
         let expires_at = Timestamp::from_millis(ends.unwrap_or(now).as_seconds().saturating_mul(1_000));

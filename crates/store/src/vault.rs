@@ -10,6 +10,7 @@ mod key;
 mod master;
 mod place;
 mod rotate;
+mod series;
 mod signing;
 mod ssh_ca;
 mod start;

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::cell::{self, INSTALLATION, SIGNING_KEY};
 use super::damaged;
 use super::head::Head;
+use super::series::{self, NewKey};
 use crate::Store;
 use crate::audit::{Category, Change};
 use crate::db::{Tx, args};
@@ -31,15 +32,9 @@ pub(super) fn row_key(role: &str, version: i64) -> cell::RowKey {
     cell::RowKey::Text(format!("{role}/{version}"))
 }
 
-pub(super) async fn insert(tx: &mut Tx, store: &Store, role: &str, version: i64, key: &SigningKey) -> Result<()> {
-    let place = row_key(role, version);
-    let sealed = cell::seal(tx, store, &SIGNING_KEY, platform_tenant(), &place, key.to_pkcs8().expose()).await?;
-    tx.execute(
-        "INSERT INTO signing_key (role, version, public, sealed, created_at) VALUES ($1, $2, $3, $4, $5)",
-        args![role, version, key.public().as_bytes().to_vec(), sealed.bytes, store.clock().now()],
-    )
-    .await
-    .map(drop)
+async fn insert(tx: &mut Tx, store: &Store, role: &str, version: i64, key: &SigningKey) -> Result<()> {
+    let new = NewKey { public: key.public().as_bytes().to_vec(), private: key.to_pkcs8() };
+    series::insert(tx, store, role, version, &new).await
 }
 
 async fn open_newest(tx: &mut Tx, store: &Store, role: &str) -> Result<Option<(i64, SigningKey)>> {
