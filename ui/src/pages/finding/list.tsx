@@ -4,12 +4,13 @@ import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
-import { Select, TextField } from "../../design/field";
+import { Select } from "../../design/field";
 import { Head } from "../../design/panel";
 import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Listing, useFilter } from "../../list/keyset";
+import { SearchField } from "../../list/search";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -83,7 +84,7 @@ export default function FindingsPage() {
             <option key={it}>{it}</option>
           ))}
         </Select>
-        <Search key={text} text={text} onSearch={setText} />
+        <SearchField key={text} label="Message contains" text={text} onSearch={setText} />
         {rule && (
           <Button onClick={() => setRule("")}>
             Rule {rule} <span aria-label="remove">×</span>
@@ -158,21 +159,5 @@ export default function FindingsPage() {
         />
       )}
     </>
-  );
-}
-
-function Search({ text, onSearch }: { text: string; onSearch: (text: string) => void }) {
-  const [typed, setTyped] = useState(text);
-  return (
-    <form
-      role="search"
-      className="field wide"
-      onSubmit={(event) => {
-        event.preventDefault();
-        onSearch(typed.trim());
-      }}
-    >
-      <TextField label="Message contains" type="search" value={typed} onChange={(event) => setTyped(event.target.value)} />
-    </form>
   );
 }

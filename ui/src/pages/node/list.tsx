@@ -1,6 +1,5 @@
 // The nodes of a tenant.
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
 import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
@@ -10,6 +9,7 @@ import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Listing, useFilter } from "../../list/keyset";
+import { SearchField } from "../../list/search";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -59,7 +59,7 @@ export default function NodesPage() {
             </option>
           ))}
         </Select>
-        <Name key={name} name={name} onSearch={setName} />
+        <SearchField key={name} label="Name contains" text={name} onSearch={setName} />
         <TextField
           label="As of (UTC)"
           type="datetime-local"
@@ -101,21 +101,5 @@ export default function NodesPage() {
         />
       </section>
     </>
-  );
-}
-
-function Name({ name, onSearch }: { name: string; onSearch: (name: string) => void }) {
-  const [typed, setTyped] = useState(name);
-  return (
-    <form
-      role="search"
-      className="field wide"
-      onSubmit={(event) => {
-        event.preventDefault();
-        onSearch(typed.trim());
-      }}
-    >
-      <TextField label="Name contains" type="search" value={typed} onChange={(event) => setTyped(event.target.value)} />
-    </form>
   );
 }
