@@ -77,6 +77,16 @@ pub(crate) fn check_owner_only(path: &Path, found: &fs::Metadata, right: &str) -
     Ok(())
 }
 
+/// The folder that a file is in; one that is named without a folder is in the one of the process.
+fn folder_of(path: &Path) -> Option<&Path> {
+    path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+}
+
+/// Makes sure that a file's name survives a crash.
+pub(crate) fn sync_folder(path: &Path) -> std::io::Result<()> {
+    folder_of(path).map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
 /// Writes a file that only its owner may read: whole or not at all.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let temporary = path.with_extension("new");
@@ -85,7 +95,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+        sync_folder(path)
     };
     write().with_context(|| format!("cannot write `{}`: check the disk and its permissions", path.display()))
 }
@@ -104,6 +114,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_is_named_without_a_folder_has_one() {
+        for (path, folder) in [("port", "."), ("./port", "."), ("a/port", "a"), ("/port", "/")] {
+            assert_eq!(folder_of(Path::new(path)), Some(Path::new(folder)), "{path}");
+            assert!(path.starts_with("a/") || sync_folder(Path::new(path)).is_ok(), "{path}");
+        }
+    }
 
     #[test]
     fn a_directory_is_for_its_owner_and_for_one_server() {

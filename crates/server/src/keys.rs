@@ -173,7 +173,7 @@ impl Source {
                 let key = self.read(&next).await?;
                 unit.master_key_rotate(key).await?;
                 std::fs::rename(&next, path).with_context(|| format!("cannot rename `{}`", next.display()))?;
-                sync_folder(path)
+                Ok(datadir::sync_folder(path)?)
             }
             (None, Some(reference)) => {
                 let secret = stores.resolve(reference).await.context("--to")?;
@@ -187,13 +187,6 @@ impl Source {
             ),
             (Some(_), Some(_)) => bail!("`--to` is for a master key that is a secret reference (keys.master)"),
         }
-    }
-}
-
-fn sync_folder(path: &Path) -> anyhow::Result<()> {
-    match path.parent() {
-        Some(folder) => Ok(std::fs::File::open(folder)?.sync_all()?),
-        None => Ok(()),
     }
 }
 
