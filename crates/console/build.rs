@@ -20,7 +20,9 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=dist");
     let out = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("cargo sets OUT_DIR"))?;
-    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist");
+    // Asked for when it runs: a checkout may have moved since this was compiled.
+    let here = env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("cargo sets CARGO_MANIFEST_DIR"))?;
+    let dist = Path::new(&here).join("dist");
     let mut found = Vec::new();
     files(&dist, &mut found)?;
     found.sort();
