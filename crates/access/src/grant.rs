@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
-    DestinationId, DestinationKind, DestinationRole, Grant, GrantId, GroupId, Labels, Slug, Subject, Target, Timestamp,
-    UserId,
+    DestinationId, DestinationKind, DestinationRole, Grant, GrantId, GroupId, Labels, Lent, Slug, Subject, Target,
+    Timestamp, UserId,
 };
 
 /// Who asks.
@@ -39,6 +39,8 @@ pub struct Held {
     pub namespaces: Option<BTreeSet<Slug>>,
     /// Until when all of this holds without another grant, not included; none: for good.
     pub until: Option<Timestamp>,
+    /// As whom else they may act there, and in which namespaces.
+    pub lent: BTreeSet<Lent>,
     /// The grants that it comes from.
     pub grants: BTreeSet<GrantId>,
 }
@@ -74,10 +76,18 @@ pub fn covers(target: &Target, place: Place<'_>) -> bool {
 /// What some grants give: until when, and which they are.
 type Given = (Timestamp, BTreeSet<GrantId>);
 
+/// Notes that one more grant gives this.
+fn add<K: Ord>(given: &mut BTreeMap<K, Given>, what: K, until: Timestamp, grant: GrantId) {
+    let (known, ids) = given.entry(what).or_insert_with(|| (until, BTreeSet::new()));
+    *known = until.max(*known);
+    ids.insert(grant);
+}
+
 /// What the asker reaches at a place at a moment, by role. Empty: nothing.
 pub fn decide(asker: Asker<'_>, place: Place<'_>, grants: &[Grant], now: Timestamp) -> BTreeMap<DestinationRole, Held> {
     // By role and namespace (none: everywhere): until when, and from which grants.
     let mut given: BTreeMap<(&DestinationRole, Option<&Slug>), Given> = BTreeMap::new();
+    let mut lent: BTreeMap<(&DestinationRole, Lent), Given> = BTreeMap::new();
     for grant in grants {
         // A host has no namespaces: a grant for one gives nothing there.
         let fits = place.kind == DestinationKind::Kubernetes || grant.namespace.is_none();
@@ -85,13 +95,12 @@ pub fn decide(asker: Asker<'_>, place: Place<'_>, grants: &[Grant], now: Timesta
             continue;
         }
         let Some(until) = holds(grant, now) else { continue };
-        given
-            .entry((&grant.role, grant.namespace.as_ref()))
-            .and_modify(|(known, ids)| {
-                *known = until.max(*known);
-                ids.insert(grant.id);
-            })
-            .or_insert_with(|| (until, BTreeSet::from([grant.id])));
+        add(&mut given, (&grant.role, grant.namespace.as_ref()), until, grant.id);
+        // Names are lent in clusters only.
+        if place.kind == DestinationKind::Kubernetes && !grant.act_as.is_empty() {
+            let names = Lent { namespace: grant.namespace.clone(), act_as: grant.act_as.clone() };
+            add(&mut lent, (&grant.role, names), until, grant.id);
+        }
     }
     let mut held: BTreeMap<DestinationRole, Held> = BTreeMap::new();
     // In the order of the keys "everywhere" comes before any namespace of the same role.
@@ -99,13 +108,22 @@ pub fn decide(asker: Asker<'_>, place: Place<'_>, grants: &[Grant], now: Timesta
         let namespaces = namespace.map(|name| BTreeSet::from([name.clone()]));
         let until = (until != FOR_GOOD).then_some(until);
         match held.get_mut(role) {
-            None => drop(held.insert(role.clone(), Held { namespaces, until, grants: ids })),
+            None => drop(held.insert(role.clone(), Held { namespaces, until, lent: BTreeSet::new(), grants: ids })),
             Some(Held { namespaces: None, .. }) => {}
-            Some(Held { namespaces: Some(known), until: end, grants }) => {
+            Some(Held { namespaces: Some(known), until: end, grants, .. }) => {
                 known.extend(namespace.cloned());
                 *end = [*end, until].into_iter().flatten().min();
                 grants.extend(ids);
             }
+        }
+    }
+    // Whoever is lent a name holds the role by the same grant.
+    for ((role, names), (until, ids)) in lent {
+        if let Some(held) = held.get_mut(role) {
+            let until = (until != FOR_GOOD).then_some(until);
+            held.until = [held.until, until].into_iter().flatten().min();
+            held.lent.insert(names);
+            held.grants.extend(ids);
         }
     }
     held

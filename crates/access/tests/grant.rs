@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use access::grant::{Asker, Held, Place, decide};
 use domain::{
-    DestinationId, DestinationKind, DestinationRole, Grant, GrantId, GroupId, Hours, Labels, Slug, Subject, Target,
-    Timestamp, UserId,
+    ActAs, DestinationId, DestinationKind, DestinationRole, Grant, GrantId, GroupId, Hours, Labels, Lent, Slug,
+    Subject, Target, Timestamp, UserId,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -33,7 +33,8 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 
 fn grant(id: u128, subject: Subject, target: Target) -> Grant {
     let id = GrantId::from_uuid(Uuid::from_u128(id));
-    Grant { id, subject, role: "view".parse().unwrap(), target, namespace: None, hours: None, expires_at: None }
+    let role = "view".parse().unwrap();
+    Grant { id, subject, role, target, namespace: None, hours: None, expires_at: None, act_as: ActAs::default() }
 }
 
 /// Everything that a test decides about.
@@ -51,6 +52,14 @@ impl Case {
     fn decide(&self, now: Timestamp) -> BTreeMap<DestinationRole, Held> {
         let asker = Asker { user: self.user, groups: &self.groups, is_member: self.is_member };
         decide(asker, Place { id: destination(1), kind: self.kind, labels: &self.labels }, &self.grants, now)
+    }
+
+    /// Whether a name is lent with a role, in a namespace or everywhere.
+    fn lends(&self, role: &DestinationRole, lent: &Lent, now: Timestamp) -> bool {
+        let only = |grant: &Grant| Self { grants: vec![grant.clone()], ..self.clone() };
+        let is = |grant: &&Grant| grant.act_as == lent.act_as && grant.namespace == lent.namespace;
+        self.kind == DestinationKind::Kubernetes
+            && self.grants.iter().filter(is).any(|grant| only(grant).oracle(role, lent.namespace.as_ref(), now))
     }
 
     /// Says of one role in one namespace, in the words of the documentation, whether it is reached; none: outside of all namespaces.
@@ -108,8 +117,9 @@ fn any_grant() -> impl Strategy<Value = Grant> {
     ]);
     let role = prop_oneof![Just("view"), Just("edit")];
     let namespace = proptest::option::of(prop_oneof![Just("shop"), Just("pay")]);
-    (subject, target, role, namespace, hours, proptest::option::of(-3i64..60), any::<u128>()).prop_map(
-        |(subject, target, role, namespace, hours, expires, id)| Grant {
+    let lent = proptest::option::weighted(0.3, prop_oneof![Just("bob"), Just("eve")]);
+    (subject, target, role, namespace, hours, proptest::option::of(-3i64..60), lent, any::<u128>()).prop_map(
+        |(subject, target, role, namespace, hours, expires, lent, id)| Grant {
             id: GrantId::from_uuid(Uuid::from_u128(id)),
             subject,
             role: role.parse().unwrap(),
@@ -117,6 +127,7 @@ fn any_grant() -> impl Strategy<Value = Grant> {
             namespace: namespace.map(|name| name.parse().unwrap()),
             hours: hours.map(|text| text.parse::<Hours>().unwrap()),
             expires_at: expires.map(|hours| Timestamp::from_millis(START + hours * HOUR)),
+            act_as: ActAs { users: lent.into_iter().map(|name| name.parse().unwrap()).collect(), ..ActAs::default() },
         },
     )
 }
@@ -169,6 +180,16 @@ proptest! {
                 }
             }
         }
+        // Exactly the names of the grants that hold are lent, each where its grant does, and to the end.
+        for grant in case.grants.iter().filter(|grant| !grant.act_as.is_empty()) {
+            let lent = Lent { namespace: grant.namespace.clone(), act_as: grant.act_as.clone() };
+            let is_lent = held.get(&grant.role).filter(|held| held.lent.contains(&lent));
+            prop_assert_eq!(is_lent.is_some(), case.lends(&grant.role, &lent, now));
+            if let Some(end) = is_lent.and_then(|held| held.until) {
+                prop_assert!(case.lends(&grant.role, &lent, end.plus_millis(-1)));
+            }
+        }
+        prop_assert!(held.iter().all(|(role, held)| held.lent.iter().all(|lent| case.lends(role, lent, now))));
         // The grants that it names are enough for it, and each of them is for this user.
         for (role, held) in &held {
             let named: Vec<_> = case.grants.iter().filter(|grant| held.grants.contains(&grant.id)).cloned().collect();

@@ -15,6 +15,8 @@ use crate::state::ApiState;
 
 /// Longest text of a call that is kept whole, in characters.
 const TEXT_MAX: usize = 1_000;
+/// Most groups of a call that are kept.
+const TEXTS_MAX: usize = 32;
 
 /// What became of a call, by its status.
 fn outcome(event: &AccessEvent) -> Outcome {
@@ -50,7 +52,9 @@ fn call(event: &AccessEvent) -> ClusterCall {
     let told = [("acted_as", &event.acted_as), ("reason", &event.reason)];
     let told = told.into_iter().filter_map(|(name, value)| Some((name, text(value.as_ref()?))));
     let upgraded = event.upgraded.then(|| ("upgraded", Value::from(true)));
-    let detail = fixed.into_iter().chain(named).chain(told).chain(upgraded);
+    let groups = || event.acted_in.iter().take(TEXTS_MAX).map(|name| text(name)).collect();
+    let acted_in = (!event.acted_in.is_empty()).then(|| ("acted_in", Value::Array(groups())));
+    let detail = fixed.into_iter().chain(named).chain(told).chain(acted_in).chain(upgraded);
     let detail = detail.map(|(name, value)| (name.to_owned(), value)).collect();
     let (user, session, from) = (event.user_id, event.session, event.from);
     // An end is no second try: what it ended had its own outcome.

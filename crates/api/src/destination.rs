@@ -58,6 +58,7 @@ fn reach(reached: Reached) -> Vec<Reach> {
         kind: destination.kind.to_string(),
         role: role.to_string(),
         namespaces: names(&held),
+        act_as: held.lent.into_iter().collect(),
         until: held.until,
         authority: destination.authority.clone(),
         address: destination.address.clone(),
@@ -71,6 +72,7 @@ fn reacher(who: Reacher) -> Vec<ReacherDocument> {
         email: who.email.clone(),
         role: role.to_string(),
         namespaces: names(&held),
+        act_as: held.lent.iter().cloned().collect(),
         until: held.until,
         grants: held.grants.iter().map(ToString::to_string).collect(),
     };
@@ -197,6 +199,7 @@ pub(crate) async fn destination_token_create(
         groups: made.groups,
         role: made.role.clone(),
         namespaces: made.namespaces.clone(),
+        act_as: made.act_as,
         tenant,
         sid: session.id,
         jti: made.id,
@@ -297,6 +300,7 @@ pub(crate) async fn access_check(
             destination: one.destination,
             role: one.role,
             namespaces: one.namespaces,
+            act_as: one.act_as,
         })
         .collect();
     Ok(Json(AccessChecked { until: state.store.access_check(permit, &standings).await? }))

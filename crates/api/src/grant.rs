@@ -4,7 +4,7 @@ use access::ops;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::{Error, Labels, Subject, Target, Timestamp};
+use domain::{ActAs, Error, Labels, Subject, Target, Timestamp};
 use serde::Deserialize;
 use store::{GrantFilter, GrantRow, NewGrant, SubjectName, TargetName};
 use wire::List;
@@ -37,6 +37,8 @@ pub(crate) fn grant(row: GrantRow) -> Grant {
         namespace: row.grant.namespace.map(|name| name.to_string()),
         hours: row.grant.hours.map(|hours| hours.to_string()),
         expires_at: row.grant.expires_at,
+        as_users: row.grant.act_as.users.iter().map(ToString::to_string).collect(),
+        as_groups: row.grant.act_as.groups.iter().map(ToString::to_string).collect(),
         reason: row.reason,
         origin: row.origin.as_str().to_owned(),
         created_at: row.created_at,
@@ -69,8 +71,9 @@ pub(crate) fn new_grant(body: GrantCreate, now: Timestamp) -> Result<NewGrant, E
         return Err(Error::invalid("expires_at", "this is over already"));
     }
     let reason = reason(&body.reason, false)?;
+    let act_as = ActAs::new(body.as_users.into_iter().collect(), body.as_groups.into_iter().collect())?;
     let (role, namespace, hours, expires_at) = (body.role, body.namespace, body.hours, body.expires_at);
-    Ok(NewGrant { subject, role, target, namespace, hours, expires_at, reason })
+    Ok(NewGrant { subject, role, target, namespace, hours, expires_at, act_as, reason })
 }
 
 /// Which grants to list.

@@ -125,6 +125,7 @@ async fn judge(state: &ApiState, headers: &HeaderMap, uri: &Uri) -> Result<(Rela
         destination,
         role: said.role,
         namespaces: said.namespaces,
+        act_as: said.act_as,
     };
     let relay = state.store.tunnel_find(&standing, tenant).await.map_err(|error| unavailable(&error))?;
     Ok((relay.ok_or_else(unknown)?, destination, target))

@@ -1,7 +1,7 @@
 //! Grants: who may reach what.
 
 use clap::{Args, Subcommand};
-use domain::{DestinationRole, Hours, Slug, Timestamp};
+use domain::{ActName, DestinationRole, Hours, Slug, Timestamp};
 use wire::grant::{Grant, GrantCreate};
 
 use crate::api::{Context, Paging};
@@ -64,6 +64,12 @@ pub(crate) struct Create {
     /// Until when, such as 2026-12-31T18:00:00Z [default: for good]
     #[arg(long, value_name = "TIME")]
     expires_at: Option<Timestamp>,
+    /// Let them act as this user in a cluster (kubectl --as): a member, or a name such as deploy-bot; may be given more than once
+    #[arg(long = "as", value_name = "NAME")]
+    as_users: Vec<ActName>,
+    /// Together with that, in this group of the tenant (kubectl --as-group); may be given more than once
+    #[arg(long = "as-group", value_name = "NAME", requires = "as_users")]
+    as_groups: Vec<Slug>,
     /// Why
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
@@ -78,6 +84,7 @@ impl Table for Grant {
         ("LABELS", "labels"),
         ("NAMESPACE", "namespace"),
         ("HOURS", "hours"),
+        ("AS", "as_users"),
         ("EXPIRES", "expires_at"),
         ("FROM", "origin"),
         ("ID", "id"),
@@ -105,6 +112,8 @@ impl Command {
                     namespace: new.namespace,
                     hours: new.hours,
                     expires_at: new.expires_at,
+                    as_users: new.as_users,
+                    as_groups: new.as_groups,
                     reason: new.reason,
                 };
                 api.out.row::<Grant>(api.post(&["grants"], &body).await?)

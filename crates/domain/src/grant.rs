@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{DestinationId, DestinationRole, Error, GrantId, GroupId, Labels, Slug, Timestamp, UserId};
+use crate::{ActAs, DestinationId, DestinationRole, Error, GrantId, GroupId, Labels, Slug, Timestamp, UserId};
 
 /// Whom a grant is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +55,8 @@ pub struct Grant {
     pub hours: Option<Hours>,
     /// Until when, not included.
     pub expires_at: Option<Timestamp>,
+    /// As whom else its holder may act in a cluster.
+    pub act_as: ActAs,
 }
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];

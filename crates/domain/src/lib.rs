@@ -8,6 +8,7 @@
 //! - nothing here reads a clock, a random source, an environment variable or a file.
 #![warn(missing_docs)]
 
+mod act_as;
 mod destination;
 mod digest;
 mod error;
@@ -25,6 +26,7 @@ mod sign_in;
 mod state;
 mod time;
 
+pub use act_as::{ACT_AS_MAX, ActAs, ActName, Lent};
 pub use destination::{DestinationKind, DestinationRole};
 pub use digest::Digest;
 pub use error::{Error, Result};

@@ -150,6 +150,7 @@ fn claims(destination: DestinationId) -> Result<DestinationClaims> {
         groups: vec!["devs".parse()?],
         role: "view".parse()?,
         namespaces: None,
+        act_as: Vec::new(),
         tenant: TenantId::generate(&clock, &rng),
         sid: SessionId::generate(&clock, &rng),
         jti: DestinationTokenId::generate(&clock, &rng),

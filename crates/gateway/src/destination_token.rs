@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crypto::es512::{self, Es512Error, KeySet, SigningKey};
 use domain::{
-    DestinationId, DestinationRole, DestinationTokenId, Digest, Error, SessionId, Slug, TenantId, Timestamp, UserId,
+    DestinationId, DestinationRole, DestinationTokenId, Digest, Error, Lent, SessionId, Slug, TenantId, Timestamp,
+    UserId,
 };
 use wire::destination_token::{DestinationClaims, LIFETIME_S_MAX};
 
@@ -42,6 +43,8 @@ pub struct Admission {
     pub role: DestinationRole,
     /// Only in these namespaces; none: in all, and outside of namespaces.
     pub namespaces: Option<Vec<Slug>>,
+    /// As whom else the user may act.
+    pub act_as: Vec<Lent>,
     /// The session behind it.
     pub session: SessionId,
     /// The token's id.
@@ -139,6 +142,7 @@ impl Verifier {
             groups: claims.groups,
             role: claims.role,
             namespaces: claims.namespaces,
+            act_as: claims.act_as,
             session: claims.sid,
             jti: claims.jti,
             issued: millis(claims.iat)?,

@@ -20,7 +20,7 @@ mod live;
 mod proxy;
 pub mod request;
 
-use domain::{SessionId, Timestamp, UserId};
+use domain::{Lent, SessionId, Timestamp, UserId};
 use http::{HeaderValue, Response, header};
 
 use crate::destination_token;
@@ -43,8 +43,8 @@ pub struct Admission {
     pub groups: Vec<String>,
     /// What was granted here.
     pub grants: Vec<Granted>,
-    /// As whom the user may act besides (`kubectl --as`).
-    pub act_as: ActAs,
+    /// As whom else the user may act (`kubectl --as`). These names get the prefix as well.
+    pub act_as: Vec<Lent>,
     /// The session that the token came from.
     pub session: SessionId,
     /// The token's own id.
@@ -54,7 +54,7 @@ pub struct Admission {
 }
 
 impl From<destination_token::Admission> for Admission {
-    /// One role, in the whole cluster or in each of some namespaces. No token says yet as whom else somebody may act.
+    /// One role, in the whole cluster or in each of some namespaces.
     fn from(token: destination_token::Admission) -> Self {
         let role = token.role.to_string();
         let granted = |namespace: Option<String>| Granted { role: role.clone(), namespace };
@@ -67,7 +67,7 @@ impl From<destination_token::Admission> for Admission {
             user_id: token.user,
             groups: token.groups.iter().map(ToString::to_string).collect(),
             grants,
-            act_as: ActAs::default(),
+            act_as: token.act_as,
             session: token.session,
             jti: token.jti.to_string(),
             expires: token.expires,
@@ -82,15 +82,6 @@ pub struct Granted {
     pub role: String,
     /// The only namespace that it is for; none: the cluster.
     pub namespace: Option<String>,
-}
-
-/// Names that a user may take on. They get the prefix as well.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ActAs {
-    /// Users.
-    pub users: Vec<String>,
-    /// Groups.
-    pub groups: Vec<String>,
 }
 
 /// Verifies destination tokens, offline.
@@ -176,6 +167,14 @@ impl Refusal {
     }
 }
 
+/// A user and a group that are lent, in a namespace or (`""`) everywhere.
+#[cfg(test)]
+fn test_lent(namespace: &str, user: &str, group: &str) -> Lent {
+    let namespace = (!namespace.is_empty()).then(|| namespace.parse().unwrap());
+    let (users, groups) = ([user.parse().unwrap()].into(), [group.parse().unwrap()].into());
+    Lent { namespace, act_as: domain::ActAs { users, groups } }
+}
+
 /// What the tests of this module let in.
 #[cfg(test)]
 fn test_admission(grants: &[(&str, &str)]) -> Admission {
@@ -188,7 +187,7 @@ fn test_admission(grants: &[(&str, &str)]) -> Admission {
         user_id: format!("usr_{}", "0".repeat(26)).parse().unwrap(),
         groups: vec!["dev".to_owned(), "system:masters".to_owned()],
         grants: grants.iter().map(grant).collect(),
-        act_as: ActAs { users: vec!["bob".to_owned()], groups: vec!["ops".to_owned()] },
+        act_as: vec![test_lent("", "bob", "ops")],
         session: format!("ses_{}", "0".repeat(26)).parse().unwrap(),
         jti: "1".to_owned(),
         expires: Timestamp::from_millis(1_000),

@@ -78,11 +78,17 @@ fn attack_47_asking_to_be_an_administrator_is_refused_and_the_api_server_never_h
     }
     assert!(world.api.seen().iter().all(|seen| !seen.target.contains("secrets")));
     // Where the token says so, `--as` is what it is.
-    let _ = world.fail("alice.as-bob", &["get", "pods", "-n", "a", "--as", "bob"]);
+    let _ = world.fail("alice.as-bob", &["get", "pods", "-n", "a", "--as", "bob", "--as-group", "ops"]);
     let seen = world.api.seen();
     let last = seen.iter().rfind(|seen| seen.target.contains("pods")).unwrap();
-    assert_eq!((last.header("impersonate-user"), last.header("impersonate-group")), (vec!["cairn:bob"], vec![]));
-    assert!(world.events().iter().any(|event| event.acted_as.as_deref() == Some("cairn:bob") && event.user == "alice"));
+    assert_eq!(
+        (last.header("impersonate-user"), last.header("impersonate-group")),
+        (vec!["cairn:bob"], vec!["cairn:ops"])
+    );
+    let told = |event: &wire::kubernetes::AccessEvent| {
+        event.user == "alice" && event.acted_as.as_deref() == Some("cairn:bob") && event.acted_in == ["cairn:ops"]
+    };
+    assert!(world.events().iter().any(told));
 }
 
 #[test]

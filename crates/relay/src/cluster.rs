@@ -91,7 +91,7 @@ impl Service {
         let cluster =
             Cluster::new(&settings.api, tls, token).map_err(anyhow::Error::msg).context("RELAY_CLUSTER_API")?;
         let (live, spool) = (Arc::new(Live::default()), Arc::<Spool>::default());
-        let asking = Asking::new(client, settings.groups.clone(), Arc::clone(&live), Arc::clone(clock));
+        let asking = Asking::new(client, &settings, Arc::clone(&live), Arc::clone(clock));
         let proxy = Arc::new(Proxy {
             cluster,
             admit: Box::new(asking.clone()),

@@ -317,6 +317,7 @@ impl Store {
             namespace: new.namespace.clone(),
             hours: None,
             expires_at: Some(now.plus_millis(new.duration_ms)),
+            act_as: domain::ActAs::default(),
             reason: new.reason.clone(),
         };
         // Beside any other grant, but not beside another broken glass for the same.
@@ -389,6 +390,7 @@ impl Write<ops::AccessRequestApprove> {
             namespace: row.namespace.clone(),
             hours: None,
             expires_at: Some(now.plus_millis(row.duration_ms)),
+            act_as: domain::ActAs::default(),
             reason: row.reason.clone(),
         };
         let made =

@@ -2,8 +2,8 @@
 
 use access::ops;
 use domain::{
-    DestinationId, DestinationRole, Error, Grant, GrantId, GroupId, Hours, Labels, Result, Slug, Subject, Target,
-    TenantId, Timestamp, UserId,
+    ActAs, ActName, DestinationId, DestinationRole, Error, Grant, GrantId, GroupId, Hours, Labels, Result, Slug,
+    Subject, Target, TenantId, Timestamp, UserId,
 };
 use serde_json::json;
 
@@ -84,6 +84,8 @@ pub struct NewGrant {
     pub hours: Option<Hours>,
     /// Until when.
     pub expires_at: Option<Timestamp>,
+    /// As whom else its holder may act in a cluster.
+    pub act_as: ActAs,
     /// Why.
     pub reason: String,
 }
@@ -107,7 +109,7 @@ pub enum TargetName {
 }
 
 const COLUMNS: &str = "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, \
-     u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by FROM access_grant a \
+     u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by, a.act_as FROM access_grant a \
      LEFT JOIN app_user u ON u.id = a.user_id \
      LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = a.group_id \
      LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = a.destination_id";
@@ -135,6 +137,7 @@ fn grant_row(row: &Row) -> Result<GrantRow> {
             namespace,
             hours,
             expires_at: row.opt_time(8)?,
+            act_as: if row.opt_text(16)?.is_some() { row.json(16)? } else { ActAs::default() },
         },
         subject_name: row.opt_text(9)?.or(row.opt_text(10)?).ok_or_else(broken)?,
         destination_name: row.opt_text(11)?,
@@ -185,6 +188,30 @@ pub(crate) async fn member(tx: &mut Tx, tenant: TenantId, named: &str) -> Result
     row.ok_or(Error::NotFound { what: "member" })?.uuid(0).map(UserId::from_uuid)
 }
 
+/// Whether a name may be lent in this tenant: nobody logs in by it, or a member of this tenant does.
+async fn is_nobody_elses(tx: &mut Tx, tenant: TenantId, name: &ActName) -> Result<bool> {
+    let Some(email) = name.email() else { return Ok(true) };
+    let row = tx
+        .row(
+            "SELECT 1 FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.email = $2 AND u.disabled_at IS NULL",
+            args![tenant, email.as_str()],
+        )
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Takes back the names of those who are no members any more.
+pub(crate) async fn forget_strangers(tx: &mut Tx, tenant: TenantId, grants: &mut [GrantRow]) -> Result<()> {
+    for row in grants {
+        for name in row.grant.act_as.users.clone() {
+            if !is_nobody_elses(tx, tenant, &name).await? {
+                row.grant.act_as.users.remove(&name);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What a new grant is about, found in this tenant.
 struct Found {
     subject: Subject,
@@ -211,6 +238,14 @@ async fn resolve(tx: &mut Tx, tenant: TenantId, new: &NewGrant) -> Result<Found>
         }
         TargetName::Labels(labels) => Target::labels(labels.clone())?,
     };
+    for name in &new.act_as.users {
+        if !is_nobody_elses(tx, tenant, name).await? {
+            return Err(Error::invalid("as_users", format!("there is no member `{name}` here")));
+        }
+    }
+    for name in &new.act_as.groups {
+        group::find(tx, tenant, name.as_str()).await.map_err(gone("as_groups", name.as_str(), "group"))?;
+    }
     Ok(Found { subject, target })
 }
 
@@ -224,7 +259,11 @@ fn same(found: &Found, new: &NewGrant) -> String {
         Target::Destination(id) => json!(id),
         Target::Labels(labels) => json!(labels),
     };
-    json!([subject, new.role, target, new.namespace, new.hours]).to_string()
+    let mut said = json!([subject, new.role, target, new.namespace, new.hours]).to_string();
+    if !new.act_as.is_empty() {
+        said += &json!(new.act_as).to_string();
+    }
+    said
 }
 
 /// Makes a grant in a transaction that may hold more. `unique`: with what else it may stand beside another one that says the same.
@@ -256,7 +295,7 @@ pub(crate) async fn insert(
     };
     tx.execute(
         "INSERT INTO access_grant (tenant_id, id, same, user_id, group_id, role, destination_id, selector, namespace, hours, reason, expires_at, \
-         origin, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+         origin, created_at, created_by, act_as) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         args![
             tenant,
             id,
@@ -272,7 +311,8 @@ pub(crate) async fn insert(
             new.expires_at,
             origin.as_str(),
             now,
-            by
+            by,
+            (!new.act_as.is_empty()).then(|| json!(new.act_as).to_string())
         ],
     )
     .await
@@ -302,7 +342,7 @@ pub(crate) fn told(row: &GrantRow) -> serde_json::Value {
     json!({
         kind: row.subject_name, "role": row.grant.role, "destination": row.destination_name, "labels": labels,
         "namespace": row.grant.namespace, "hours": row.grant.hours, "expires_at": row.grant.expires_at, "reason": row.reason,
-        "origin": row.origin.as_str(),
+        "origin": row.origin.as_str(), "act_as": (!row.grant.act_as.is_empty()).then_some(&row.grant.act_as),
     })
 }
 

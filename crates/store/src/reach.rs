@@ -8,7 +8,7 @@ use std::time::Duration;
 use access::grant::{Asker, Held, Place, decide};
 use access::{FleetPermit, MemberOperation, MemberPermit, fleet_ops, member_ops, ops};
 use domain::{
-    AuditId, DestinationId, DestinationRole, DestinationTokenId, Error, Grant, GroupId, Result, SessionId, Slug,
+    AuditId, DestinationId, DestinationRole, DestinationTokenId, Error, Grant, GroupId, Lent, Result, SessionId, Slug,
     Subject, TenantId, Timestamp, UserId,
 };
 use serde_json::json;
@@ -22,6 +22,8 @@ use crate::{Store, group};
 
 /// How long a destination token is good at most, in milliseconds.
 const TOKEN_MS: i64 = 5 * 60_000;
+/// Most names that one token lends: it is a header of each request.
+const LENT_MAX: usize = 100;
 /// How often whoever holds connections asks whether something changed: an end has to be noticed within two seconds.
 const POLL: Duration = Duration::from_millis(400);
 
@@ -87,6 +89,7 @@ pub(crate) async fn know(tx: &mut Tx, tenant: TenantId, user: UserId, now: Times
     for group in groups.keys() {
         grants.extend(grant::alive(tx, tenant, Some(Subject::Group(*group)), now).await?);
     }
+    grant::forget_strangers(tx, tenant, &mut grants).await?;
     Ok(Known { user, email: row.text(0)?, is_member: true, groups, grants })
 }
 
@@ -177,6 +180,8 @@ pub struct DestinationTokenRow {
     pub role: DestinationRole,
     /// Only in these namespaces; none: everywhere.
     pub namespaces: Option<Vec<Slug>>,
+    /// As whom else the user may act.
+    pub act_as: Vec<Lent>,
     /// When it is issued, to the second.
     pub issued_at: Timestamp,
     /// Until when it is good, to the second.
@@ -253,11 +258,18 @@ impl Store {
         if expires_at <= now {
             return Err(Error::conflict("this access ends within a second: ask for more"));
         }
+        let names = held.lent.iter().map(|lent| lent.act_as.users.len() + lent.act_as.groups.len());
+        if names.sum::<usize>() > LENT_MAX {
+            return Err(Error::conflict(format!(
+                "`{role}` lends you more than {LENT_MAX} names there: an administrator takes some of these grants"
+            )));
+        }
         let token = DestinationTokenRow {
             id: DestinationTokenId::generate(&**self.clock(), &**self.rng()),
             name: known.email,
             groups: known.groups.into_values().collect::<BTreeSet<_>>().into_iter().collect(),
             namespaces: held.namespaces.map(|names| names.into_iter().collect()),
+            act_as: held.lent.into_iter().collect(),
             // A token counts from whole seconds: it is never good for longer than it says.
             issued_at,
             expires_at: expires_at.min(issued_at.plus_millis(TOKEN_MS)),
@@ -267,6 +279,7 @@ impl Store {
         let detail = json!({
             "name": token.destination.name, "role": token.role, "namespaces": token.namespaces, "token": token.id,
             "session": unit.permit.session(), "expires_at": token.expires_at, "grants": held.grants,
+            "act_as": (!token.act_as.is_empty()).then_some(&token.act_as),
         });
         let change = Change::to(Category::Access, "destination", token.destination.id).detail(detail);
         unit.commit(change).await?;
@@ -289,16 +302,19 @@ pub struct Standing {
     pub role: DestinationRole,
     /// Only in these namespaces; none: everywhere.
     pub namespaces: Option<Vec<Slug>>,
+    /// As whom else the user may act.
+    pub act_as: Vec<Lent>,
 }
 
 impl Standing {
     /// Whether what is held covers all that this rests on.
     fn is_covered_by(&self, held: &Held) -> bool {
-        match (&held.namespaces, &self.namespaces) {
+        let reaches = match (&held.namespaces, &self.namespaces) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(held), Some(used)) => used.iter().all(|name| held.contains(name)),
-        }
+        };
+        reaches && self.act_as.iter().all(|used| held.lent.iter().any(|lent| lent.covers(used)))
     }
 }
 

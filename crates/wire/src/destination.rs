@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{DestinationId, DestinationRole, DestinationTokenId, RelayId, SessionId, Slug, Timestamp, UserId};
+use domain::{DestinationId, DestinationRole, DestinationTokenId, Lent, RelayId, SessionId, Slug, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -115,6 +115,10 @@ pub struct Standing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub namespaces: Option<Vec<Slug>>,
+    /// As whom else the user may act; absent: as nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub act_as: Vec<Lent>,
 }
 
 /// Asks whether open connections may stay open: at most 1,000 at a time.
@@ -181,6 +185,10 @@ pub struct Reach {
     /// Only in these namespaces; absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Vec<String>>,
+    /// As whom else they may act there; absent: as nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub act_as: Vec<Lent>,
     /// Until when all of it holds; absent: for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -205,6 +213,10 @@ pub struct Reacher {
     /// Only in these namespaces; absent: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Vec<String>>,
+    /// As whom else they may act there; absent: as nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub act_as: Vec<Lent>,
     /// Until when all of it holds; absent: for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

@@ -1,6 +1,6 @@
 //! Destination tokens: what the server signs and a destination's proxy reads.
 
-use domain::{DestinationId, DestinationRole, DestinationTokenId, SessionId, Slug, TenantId, UserId};
+use domain::{DestinationId, DestinationRole, DestinationTokenId, Lent, SessionId, Slug, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// How long a token is good at most, in seconds.
@@ -24,6 +24,9 @@ pub struct DestinationClaims {
     /// Only in these namespaces, sorted; absent: in all, and outside of namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<Vec<Slug>>,
+    /// As whom else the user may act, sorted; absent: as nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub act_as: Vec<Lent>,
     /// The tenant that the destination is in.
     pub tenant: TenantId,
     /// The session that asked for it.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use domain::{AccessRequestId, DestinationId, DestinationRole, GrantId, GroupId, Hours, Slug, Timestamp, UserId};
+use domain::{
+    AccessRequestId, ActName, DestinationId, DestinationRole, GrantId, GroupId, Hours, Slug, Timestamp, UserId,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -92,6 +94,14 @@ pub struct GrantCreate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub expires_at: Option<Timestamp>,
+    /// As whom else its holder may act in a cluster (`kubectl --as`): members' login names, or names of the form `deploy-bot`; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub as_users: Vec<ActName>,
+    /// In which groups of the tenant, together with one of these users (`kubectl --as-group`); at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub as_groups: Vec<Slug>,
     /// Why.
     #[serde(default)]
     pub reason: String,
@@ -127,6 +137,12 @@ pub struct Grant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub expires_at: Option<Timestamp>,
+    /// As whom else its holder may act in a cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub as_users: Vec<String>,
+    /// In which groups, together with one of these users.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub as_groups: Vec<String>,
     /// Why.
     pub reason: String,
     /// `manual`, `file`, `request` or `break-glass`.

@@ -46,6 +46,9 @@ pub struct AccessEvent {
     /// As whom, with the prefix, when not as the user itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acted_as: Option<String>,
+    /// In which groups, with the prefix, when not as the user itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acted_in: Vec<String>,
     /// `get`, `list`, `watch`, `create`, ...
     pub verb: String,
     /// The API group; empty for the core.

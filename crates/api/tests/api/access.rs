@@ -38,6 +38,7 @@ impl World {
             namespace: None,
             hours: None,
             expires_at: None,
+            act_as: domain::ActAs::default(),
             reason: String::new(),
         };
         let unit = self.store.write(self.permit::<ops::GrantCreate>(tenant)).await.unwrap();
@@ -244,6 +245,7 @@ fn attack_52_whatever_takes_access_away_is_noticed_by_who_holds_connections_on_e
                 destination: admission.destination,
                 role: admission.role,
                 namespaces: admission.namespaces,
+                act_as: admission.act_as,
             };
             let stands = async |standing: &Standing| {
                 world.store.standing_until(std::slice::from_ref(standing)).await.unwrap()[0]
@@ -275,6 +277,67 @@ fn attack_52_whatever_takes_access_away_is_noticed_by_who_holds_connections_on_e
             assert_eq!(noticed.expect(end), tenants, "{end}");
             assert_eq!(stands(&standing).await, None, "{end}");
         }
+    });
+}
+
+#[test]
+fn attack_47_a_grant_lends_names_of_its_own_tenant_and_they_go_with_it() {
+    each_engine(|world| async move {
+        let prod = world.destination_of(world.a, "prod").await;
+        let (ann, email) = (analyst(), "lent@example.org");
+        let bob = world.settled(world.a, email).await;
+        world.group_of(world.a, "ops").await;
+        let stranger = holder(Role::Auditor, 'b');
+        let with = |names: Value, groups: Value| json!({"user": ann, "role": "view", "destination": "prod", "namespace": "shop", "as_users": names, "as_groups": groups});
+        for (names, groups, says) in [
+            (json!([stranger]), json!([]), "no member"),
+            (json!(["nobody@example.org"]), json!([]), "no member"),
+            (json!(["system:admin"]), json!([]), "login name"),
+            (json!(["bot"]), json!(["nowhere"]), "no group"),
+            (json!(["bot"]), json!(["system:masters"]), "a-z"),
+            (json!([]), json!(["ops"]), "together with a user"),
+        ] {
+            world.by(&admin(), "POST", &format!("{T}/grants"), Some(with(names, groups))).await.is(400).says(says);
+        }
+        let plain = json!({"user": ann, "role": "view", "destination": "prod"});
+        grant(&world, plain).await;
+        let id = grant(&world, with(json!([email, "deploy-bot"]), json!(["ops"]))).await;
+        let shown = world.by(&admin(), "GET", &format!("{T}/grants/{id}"), None).await.is(200).json;
+        assert_eq!((&shown["as_users"], &shown["as_groups"]), (&json!(["deploy-bot", email]), &json!(["ops"])));
+
+        let admitted = async || {
+            let made = token(&world, &ann, "prod", json!({})).await.is(201);
+            proxy(&world, &prod).await.admit(made.json["token"].as_str().unwrap(), world.clock.now()).unwrap()
+        };
+        let said = admitted().await;
+        let lent = json!([{"namespace": "shop", "users": ["deploy-bot", email], "groups": ["ops"]}]);
+        assert_eq!((said.namespaces, json!(said.act_as)), (None, lent.clone()));
+        let who = world.by(&admin(), "GET", &format!("{T}/destinations/prod/reachers"), None).await.is(200);
+        assert_eq!(who.json["items"][0]["act_as"], lent);
+        let standing = Standing {
+            tenant: world.a,
+            user: said.user,
+            session: said.session,
+            destination: said.destination,
+            role: said.role,
+            namespaces: None,
+            act_as: said.act_as,
+        };
+        let stands = async || world.store.standing_until(std::slice::from_ref(&standing)).await.unwrap()[0].is_some();
+        assert!(stands().await);
+        // A name is nobody's any more when its user has left; the grant goes on without it.
+        world.by(&admin(), "DELETE", &format!("{T}/members/{bob}"), None).await.is(204);
+        assert!(!stands().await, "what was opened under that token ends");
+        assert_eq!(json!(admitted().await.act_as[0].act_as.users), json!(["deploy-bot"]));
+        world.by(&admin(), "DELETE", &format!("{T}/grants/{id}"), None).await.is(204);
+        assert!(admitted().await.act_as.is_empty());
+        let log = world.by(&holder(Role::Auditor, 'a'), "GET", &format!("{T}/audit?action=grant_create"), None).await;
+        let made = log.is(200).json["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["detail"]["act_as"]["groups"] == json!(["ops"]));
+        assert!(made, "the log says what was lent");
     });
 }
 

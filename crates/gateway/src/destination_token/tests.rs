@@ -24,6 +24,7 @@ fn world() -> World {
         groups: vec!["devs".parse().unwrap()],
         role: "view".parse().unwrap(),
         namespaces: Some(vec!["shop".parse().unwrap()]),
+        act_as: Vec::new(),
         tenant: TenantId::generate(&clock, &rng),
         sid: SessionId::generate(&clock, &rng),
         jti: DestinationTokenId::generate(&clock, &rng),

@@ -3,6 +3,7 @@
 //! A role is a group as well, with a prefix that no group of a user can have: the cluster binds it once, and a grant decides request by request
 //! whether it is set. So nothing in the cluster has to be written when a grant comes or goes.
 
+use domain::{Lent, Slug};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Admission, Call, Refusal};
@@ -21,6 +22,7 @@ const NAME_BYTES_MAX: usize = 512;
 pub struct Identity {
     user: HeaderValue,
     groups: Vec<HeaderValue>,
+    is_another: bool,
 }
 
 /// What a client asks to be instead of itself (`kubectl --as`).
@@ -82,15 +84,23 @@ fn value(prefix: &str, name: &str) -> Result<HeaderValue, Refusal> {
     }
 }
 
+/// Whether what is granted in a namespace, or everywhere, is for a call.
+fn covers(namespace: Option<&str>, call: &Call) -> bool {
+    namespace.is_none_or(|namespace| call.is_self_review() || (call.is_resource && call.namespace == namespace))
+}
+
+/// Names that somebody asked to act as, for people to read.
+fn shown(user: &str, groups: &[String]) -> String {
+    let short = |name: &str| name.chars().take(100).collect::<String>().escape_debug().to_string();
+    let groups = groups.iter().take(5).map(|group| format!("`{}`", short(group))).collect::<Vec<_>>().join(", ");
+    let of = if groups.is_empty() { String::new() } else { format!(" in {groups}") };
+    format!("`{}`{of}", short(user))
+}
+
 /// The roles that hold for a call. None at all: no grant covers it.
 fn roles<'a>(admission: &'a Admission, call: &Call) -> Result<Vec<&'a str>, Refusal> {
-    let everywhere = call.is_self_review();
-    let covers = |namespace: &Option<String>| match namespace {
-        None => true,
-        Some(namespace) => everywhere || (call.is_resource && call.namespace == *namespace),
-    };
-    let mut roles: Vec<&str> =
-        admission.grants.iter().filter(|grant| covers(&grant.namespace)).map(|grant| &*grant.role).collect();
+    let held = admission.grants.iter().filter(|grant| covers(grant.namespace.as_deref(), call));
+    let mut roles: Vec<&str> = held.map(|grant| &*grant.role).collect();
     roles.sort_unstable();
     roles.dedup();
     if !roles.is_empty() || (call.is_discovery() && !admission.grants.is_empty()) {
@@ -112,16 +122,16 @@ impl Identity {
         let roles = roles(admission, call)?;
         let asked = asked(client)?;
         if let Some(user) = asked.user {
-            let may = |names: &[String], name: &String| names.contains(name);
-            let is_allowed = may(&admission.act_as.users, &user)
-                && asked.groups.iter().all(|group| may(&admission.act_as.groups, group));
-            if !is_allowed {
-                return Err(Refusal::Forbidden(
-                    "no grant lets you act as this user with these groups (`--as`, `--as-group`)".to_owned(),
-                ));
+            let lends = |lent: &&Lent| covers(lent.namespace.as_ref().map(Slug::as_str), call) || call.is_discovery();
+            let mut here = admission.act_as.iter().filter(lends);
+            if !here.any(|lent| lent.act_as.lends(&user, &asked.groups)) {
+                return Err(Refusal::Forbidden(format!(
+                    "no grant lets you act as {} here",
+                    shown(&user, &asked.groups)
+                )));
             }
             // The other's own grants are not known here: what the roles of this one allow is not lent to it.
-            return Self::new(&user, &asked.groups, &[]);
+            return Ok(Self { is_another: true, ..Self::new(&user, &asked.groups, &[])? });
         }
         Self::new(&admission.user, &admission.groups, &roles)
     }
@@ -132,12 +142,18 @@ impl Identity {
         }
         let groups = groups.iter().map(|group| value(PREFIX, group));
         let roles = roles.iter().map(|role| value(ROLE_PREFIX, role));
-        Ok(Self { user: value(PREFIX, user)?, groups: groups.chain(roles).collect::<Result<_, _>>()? })
+        let groups = groups.chain(roles).collect::<Result<_, _>>()?;
+        Ok(Self { user: value(PREFIX, user)?, groups, is_another: false })
     }
 
     /// The user, as the cluster sees it.
     pub fn user(&self) -> &HeaderValue {
         &self.user
+    }
+
+    /// Whether it is not the one who asks, but somebody as whom they may act.
+    pub fn is_another(&self) -> bool {
+        self.is_another
     }
 
     /// The groups, as the cluster sees them.
@@ -151,7 +167,7 @@ mod tests {
     use http::Method;
     use proptest::prelude::*;
 
-    use super::super::{request, test_admission as admission};
+    use super::super::{request, test_admission as admission, test_lent as lent};
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -262,6 +278,27 @@ mod tests {
         ] {
             assert!(ask(client).is_err(), "{client:?}");
         }
+    }
+
+    #[test]
+    fn attack_48_a_name_is_lent_where_its_grant_is_and_never_mixed_with_anothers() {
+        let mut admission = admission(&[("view", "a"), ("view", "b")]);
+        admission.act_as = vec![lent("a", "bob", "ops"), lent("b", "eve", "dev")];
+        let ask = |request: &str, user: &str, group: &str| {
+            let group = ("impersonate-group", group);
+            let client = [("impersonate-user", user), group];
+            decide(&admission, request, if group.1.is_empty() { &client[..1] } else { &client })
+        };
+        let (a, b) = ("GET /api/v1/namespaces/a/pods", "GET /api/v1/namespaces/b/pods");
+        assert!(ask(a, "bob", "ops").is_ok() && ask(a, "bob", "").is_ok() && ask(b, "eve", "dev").is_ok());
+        for (request, user, group) in [(b, "bob", ""), (a, "eve", ""), (a, "bob", "dev"), (b, "eve", "ops")] {
+            let Err(Refusal::Forbidden(why)) = ask(request, user, group) else { panic!("{request} {user} {group}") };
+            assert!(why.contains(user) && why.contains(group), "{why}");
+        }
+        // What `kubectl --as` reads to find its way, and what the other may do.
+        assert_eq!(ask("GET /api", "eve", "").unwrap(), ("cairn:eve".to_owned(), vec![]));
+        assert!(ask("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "bob", "ops").is_ok());
+        assert!(ask("GET /api/v1/pods", "bob", "").is_err() && ask("GET /api", "root", "").is_err());
     }
 
     #[test]

@@ -131,13 +131,15 @@ impl Proxy {
         let call = call?;
         story.is_resource = call.is_resource;
         place.confirm(&*self.confirm).await?;
-        let identity = Identity::decide(&place.token().admission().clone(), &call, request.headers())?;
+        let identity = Identity::decide(place.token().admission(), &call, request.headers())?;
         let upgrade = Upgrade::asked(request.method(), request.version(), request.headers())?;
         self.record.check()?;
         if let Some(event) = &mut story.event {
-            let user = String::from_utf8_lossy(identity.user().as_bytes());
-            event.acted_as =
-                (user.strip_prefix(super::identity::PREFIX) != Some(&event.user)).then(|| user.into_owned());
+            let text = |name: &HeaderValue| String::from_utf8_lossy(name.as_bytes()).into_owned();
+            if identity.is_another() {
+                event.acted_as = Some(text(identity.user()));
+                event.acted_in = identity.groups().iter().map(text).collect();
+            }
             event.upgraded = upgrade.is_some();
         }
         let id = HeaderValue::from_str(&id).map_err(|_| Refusal::Unavailable("no id for the request".to_owned()))?;
@@ -199,6 +201,7 @@ impl Proxy {
             role: admission.grants.first().map(|grant| grant.role.clone()).unwrap_or_default(),
             from: None,
             acted_as: None,
+            acted_in: Vec::new(),
             verb: call.verb.to_owned(),
             group: call.group.clone(),
             resource: call.resource.clone(),

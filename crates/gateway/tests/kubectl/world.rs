@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use domain::Timestamp;
+use domain::{ActAs, Lent, Timestamp};
 use gateway::kubernetes::{
-    ActAs, Admission, Admit, Cluster, Confirm, Granted, Listener, Live, Proxy, Record, Refusal, Token, TokenFile,
+    Admission, Admit, Cluster, Confirm, Granted, Listener, Live, Proxy, Record, Refusal, Token, TokenFile,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -28,12 +28,16 @@ impl Admit for Plain {
             user_id: format!("usr_{}", "0".repeat(26)).parse().unwrap(),
             groups: vec!["dev".to_owned()],
             grants: vec![Granted { role: role.to_owned(), namespace: namespace.map(str::to_owned) }],
-            act_as: ActAs { users: other.into_iter().map(str::to_owned).collect(), groups: Vec::new() },
+            act_as: other.map(|name| Lent { namespace: None, act_as: named(name) }).into_iter().collect(),
             session: format!("ses_{}", "0".repeat(26)).parse().unwrap(),
             jti: token.to_owned(),
             expires: Timestamp::from_millis(i64::MAX),
         })
     }
+}
+
+fn named(user: &str) -> ActAs {
+    ActAs { users: [user.parse().unwrap()].into(), groups: ["ops".parse().unwrap()].into() }
 }
 
 struct Nobody;

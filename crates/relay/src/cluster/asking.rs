@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use wire::destination::{AccessCheck, AccessChecked, DestinationRegister, DestinationRegistered, Standing};
 use wire::destination_token::LIFETIME_S_MAX;
 
-use super::settings::Groups;
+use super::settings::{ClusterSettings, Groups, Lendable};
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -52,6 +52,8 @@ struct Server {
     client: Client,
     /// The groups that the cluster is told of.
     groups: Groups,
+    /// The names that grants may lend.
+    lendable: Lendable,
     live: Arc<Live>,
     clock: Arc<dyn Clock>,
     registered: RwLock<Option<Registered>>,
@@ -73,8 +75,10 @@ fn is_final(error: &anyhow::Error) -> bool {
 }
 
 impl Asking {
-    pub(super) fn new(client: Client, groups: Groups, live: Arc<Live>, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Server { client, groups, live, clock, registered: RwLock::default(), heard: Mutex::default() }))
+    pub(super) fn new(client: Client, settings: &ClusterSettings, live: Arc<Live>, clock: Arc<dyn Clock>) -> Self {
+        let (groups, lendable) = (settings.groups.clone(), settings.lendable.clone());
+        let (registered, heard) = (RwLock::default(), Mutex::default());
+        Self(Arc::new(Server { client, groups, lendable, live, clock, registered, heard }))
     }
 
     /// The destination, once it is registered.
@@ -170,8 +174,8 @@ impl Asking {
         // One question for all tokens of one session in one role: a watch outlives many.
         let mut asked = BTreeMap::<_, Vec<Arc<Token>>>::new();
         for token in live.all().into_iter().filter(|token| token.why_cut().is_none()) {
-            let Admission { user_id, session, grants, .. } = token.admission();
-            asked.entry((*user_id, *session, grants.clone())).or_default().push(token);
+            let Admission { user_id, session, grants, act_as, .. } = token.admission();
+            asked.entry((*user_id, *session, grants.clone(), act_as.clone())).or_default().push(token);
         }
         let first: Vec<_> = asked.values().filter_map(|tokens| tokens.first().cloned()).collect();
         for some in first.chunks(CHECKED_MAX) {
@@ -209,7 +213,8 @@ fn standing(admission: &Admission, destination: DestinationId) -> anyhow::Result
     let role = admission.grants.first().context("a token without a role")?.role.parse()?;
     let namespaces: Option<Vec<_>> = admission.grants.iter().map(|grant| grant.namespace.as_deref()).collect();
     let namespaces = namespaces.map(|names| names.into_iter().map(str::parse).collect::<Result<_, _>>()).transpose()?;
-    Ok(Standing { user: admission.user_id, session: admission.session, destination, role, namespaces })
+    let act_as = admission.act_as.clone();
+    Ok(Standing { user: admission.user_id, session: admission.session, destination, role, namespaces, act_as })
 }
 
 impl Admit for Asking {
@@ -224,6 +229,7 @@ impl Admit for Asking {
         })?;
         let mut admission = Admission::from(admitted);
         admission.groups.retain(|group| self.0.groups.has(group));
+        self.0.lendable.limit(&mut admission.act_as);
         Ok(admission)
     }
 }

@@ -1,10 +1,12 @@
 //! What an operator decides about the cluster that a relay serves.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
-use domain::{DestinationRole, Slug};
+use domain::{ActName, DestinationRole, Lent, Slug};
 
 use crate::config::Environment;
 
@@ -27,6 +29,9 @@ pub(crate) struct ClusterSettings {
     /// `RELAY_CLUSTER_GROUPS`: the tenant's groups that the cluster is told of, between commas, or `*`; default none. What a role may do does not
     /// depend on it, and the service account has to be allowed to impersonate each of them.
     pub(crate) groups: Groups,
+    /// `RELAY_CLUSTER_ACT_AS` and `RELAY_CLUSTER_ACT_AS_GROUPS`: the users and the groups that grants may lend here (`kubectl --as`), between commas;
+    /// default none. What is bound to such a name in the cluster is the cluster's: its operator says whether it may be lent at all.
+    pub(crate) lendable: Lendable,
     /// The way in without the server, if there is one.
     pub(crate) direct: Option<Direct>,
 }
@@ -58,6 +63,33 @@ impl Groups {
     }
 }
 
+/// The names that grants may lend.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lendable {
+    users: BTreeSet<ActName>,
+    groups: BTreeSet<Slug>,
+}
+
+impl Lendable {
+    fn read(users: &str, groups: &str) -> anyhow::Result<Self> {
+        Ok(Self { users: names(users, "RELAY_CLUSTER_ACT_AS")?, groups: names(groups, "RELAY_CLUSTER_ACT_AS_GROUPS")? })
+    }
+
+    /// Leaves out what may not be lent here.
+    pub(crate) fn limit(&self, lent: &mut Vec<Lent>) {
+        for one in &mut *lent {
+            one.act_as.users.retain(|name| self.users.contains(name));
+            one.act_as.groups.retain(|name| self.groups.contains(name));
+        }
+        lent.retain(|one| !one.act_as.is_empty());
+    }
+}
+
+fn names<T: Ord + FromStr<Err = domain::Error>>(text: &str, variable: &'static str) -> anyhow::Result<BTreeSet<T>> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.map(str::parse).collect::<Result<_, _>>().context(variable)
+}
+
 /// The way in without the server.
 #[derive(Debug)]
 pub(crate) struct Direct {
@@ -75,7 +107,19 @@ pub(crate) struct Direct {
 impl ClusterSettings {
     /// What the environment says; none: no cluster is served.
     pub(crate) fn read(environment: Environment<'_>) -> anyhow::Result<Option<Self>> {
-        let names = ["API", "ACCOUNT_DIR", "ROLES", "GROUPS", "LISTEN", "ADDRESS", "CERT", "KEY", "CA"];
+        let names = [
+            "API",
+            "ACCOUNT_DIR",
+            "ROLES",
+            "GROUPS",
+            "ACT_AS",
+            "ACT_AS_GROUPS",
+            "LISTEN",
+            "ADDRESS",
+            "CERT",
+            "KEY",
+            "CA",
+        ];
         let of = |name: &str| environment(&format!("RELAY_CLUSTER_{name}"));
         let Some(name) = of("NAME") else {
             if let Some(odd) = names.iter().find(|name| of(name).is_some()) {
@@ -115,6 +159,7 @@ impl ClusterSettings {
             account: of("ACCOUNT_DIR").map_or_else(|| PathBuf::from(ACCOUNT), PathBuf::from),
             roles,
             groups: Groups::read(&of("GROUPS").unwrap_or_default())?,
+            lendable: Lendable::read(&of("ACT_AS").unwrap_or_default(), &of("ACT_AS_GROUPS").unwrap_or_default())?,
             direct,
         }))
     }
@@ -153,6 +198,26 @@ mod tests {
     }
 
     #[test]
+    fn only_names_that_the_clusters_operator_lists_are_lent() {
+        let lent = |namespace: Option<&str>, users: &[&str], groups: &[&str]| Lent {
+            namespace: namespace.map(|name| name.parse().unwrap()),
+            act_as: domain::ActAs {
+                users: users.iter().map(|name| name.parse().unwrap()).collect(),
+                groups: groups.iter().map(|name| name.parse().unwrap()).collect(),
+            },
+        };
+        let granted = [lent(None, &["bot", "root"], &["ops", "admins"]), lent(Some("a"), &["root"], &["ops"])];
+        let limited = |users: &str, groups: &str| {
+            let mut granted = granted.to_vec();
+            Lendable::read(users, groups).unwrap().limit(&mut granted);
+            granted
+        };
+        assert_eq!(limited("", "ops"), [], "nobody is lent unless somebody says so");
+        assert_eq!(limited("bot, ann@example.com", "ops"), [lent(None, &["bot"], &["ops"])]);
+        assert_eq!(limited("bot,root", "ops,admins"), granted);
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_named() {
         let (name, api) = (("RELAY_CLUSTER_NAME", "prod"), ("RELAY_CLUSTER_API", "k:443"));
         for (pairs, expect) in [
@@ -162,6 +227,8 @@ mod tests {
             (&[name, api, ("RELAY_CLUSTER_ROLES", "view,system:masters")], "RELAY_CLUSTER_ROLES"),
             (&[name, api, ("RELAY_CLUSTER_ROLES", " , ")], "RELAY_CLUSTER_ROLES"),
             (&[name, api, ("RELAY_CLUSTER_GROUPS", "system:masters")], "RELAY_CLUSTER_GROUPS"),
+            (&[name, api, ("RELAY_CLUSTER_ACT_AS", "system:admin")], "RELAY_CLUSTER_ACT_AS"),
+            (&[name, api, ("RELAY_CLUSTER_ACT_AS_GROUPS", "system:masters")], "RELAY_CLUSTER_ACT_AS_GROUPS"),
             (&[name, api, ("RELAY_CLUSTER_LISTEN", "6443")], "RELAY_CLUSTER_LISTEN"),
             (&[name, api, ("RELAY_CLUSTER_LISTEN", "127.0.0.1:0")], "RELAY_CLUSTER_CERT"),
             (&[name, api, ("RELAY_CLUSTER_CA", "ca.pem")], "RELAY_CLUSTER_LISTEN"),

@@ -62,7 +62,8 @@ fn weight(event: &AccessEvent) -> usize {
     let optional = [&event.acted_as, &event.reason];
     let texts: usize = texts.iter().map(|text| text.len()).sum();
     // A byte of a name may become six of JSON.
-    512 + 6 * (texts + optional.into_iter().flatten().map(String::len).sum::<usize>())
+    let named = optional.into_iter().flatten().chain(&event.acted_in).map(|text| text.len() + 8);
+    512 + 6 * (texts + named.sum::<usize>())
 }
 
 impl Spool {
@@ -174,6 +175,7 @@ mod tests {
             role: "view".to_owned(),
             from: None,
             acted_as: None,
+            acted_in: Vec::new(),
             verb: "get".to_owned(),
             group: String::new(),
             resource: "pods".to_owned(),

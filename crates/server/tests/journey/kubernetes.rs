@@ -49,6 +49,7 @@ impl Cluster {
             ("RELAY_CLUSTER_API", &address),
             ("RELAY_CLUSTER_ACCOUNT_DIR", &account),
             ("RELAY_CLUSTER_GROUPS", "devs"),
+            ("RELAY_CLUSTER_ACT_AS", "deploy-bot"),
         ];
         if way == Way::Direct {
             settings.extend([
@@ -241,6 +242,22 @@ fn attack_52_kubectl_works_directly_and_what_is_open_ends_with_its_grant() {
     let refused = cluster.fail(&["get", "pods", "-n", "a"]);
     assert!(refused.contains("logged in") || refused.contains("gone"), "{refused}");
     assert!(cluster.relay.said().contains("the grant, the membership or the session behind it is gone"));
+
+    // A name that is lent, as far as the cluster's operator offers it: of the two only one.
+    let lends = cluster.grant("view", &["--namespace", "a", "--as", "deploy-bot", "--as", "other-bot"]);
+    std::fs::remove_dir_all(world.path("home").join("tokens")).unwrap();
+    cluster.select(&["prod.a"]).ok();
+    let refused = cluster.fail(&["get", "pods", "--as", "other-bot"]);
+    assert!(refused.contains("no grant lets you act as `other-bot` here"), "{refused}");
+    // Who it is has what the cluster binds to that name, and not the roles of who asks.
+    assert!(cluster.fail(&["get", "pods", "--as", "deploy-bot"]).contains("User \"cairn:deploy-bot\""));
+    assert!(cluster.run(&["get", "pods"]).contains("web"), "without it nothing changes");
+    until("who acted as whom, in the audit log", || {
+        let is =
+            |record: &Value| record["actor"] == "admin@localhost" && record["detail"]["acted_as"] == "cairn:deploy-bot";
+        records(world).iter().any(is).then_some(())
+    });
+    world.cairn(["grants", "delete", &lends]).ok();
 
     // A grant for one namespace, to a group.
     world.cairn(["groups", "create", "devs"]).ok();
