@@ -11,7 +11,7 @@ use store::{DestinationChange, DestinationRow, NewDestination, Reached, Reacher}
 use wire::List;
 use wire::destination::{
     AccessCheck, AccessChecked, Destination, DestinationRegister, DestinationRegistered, DestinationTokenCreate,
-    DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument,
+    DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted,
 };
 use wire::destination_token::DestinationClaims;
 
@@ -266,12 +266,13 @@ pub(crate) async fn destination_register(
     SignedBody(body, bytes): SignedBody<DestinationRegister>,
 ) -> Result<Json<DestinationRegistered>, FleetFailure> {
     let permit = caller.permit::<fleet_ops::DestinationRegister>(&id, &bytes).await?;
-    let row = state.store.destination_register(permit, &checked(body)?).await?;
+    let (row, granted) = state.store.destination_register(permit, &checked(body)?).await?;
     let keys = state.token_keys.now(&state.store).await?;
     Ok(Json(DestinationRegistered {
         id: row.id,
         issuer: state.settings.installation.clone(),
         keys: crypto::es512::KeySet::new(keys.published.clone()).to_json(),
+        granted: Some(granted.into_iter().map(|(role, namespace)| RoleGranted { role, namespace }).collect()),
     }))
 }
 

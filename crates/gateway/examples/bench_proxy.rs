@@ -21,7 +21,7 @@ use domain::{Clock as _, DestinationId, DestinationTokenId, SessionId, TenantId,
 use gateway::Verifier;
 use gateway::destination_token::issue;
 use gateway::kubernetes::{
-    Admission, Admit, Cluster, Confirm, Listener, Live, Proxy, Record, Refusal, Token, TokenFile,
+    Admission, Admit, Cluster, Confirm, Listener, Live, OneGroup, Proxy, Record, Refusal, Token, TokenFile,
 };
 use http::{Request, Response};
 use http_body::Frame;
@@ -169,7 +169,8 @@ async fn proxy(folder: &Path, port: &str) -> Result<()> {
         TokenFile::new(folder.join("token")),
     )?;
     let proxy = Arc::new(Proxy {
-        cluster,
+        cluster: Arc::new(cluster),
+        roles: Arc::new(OneGroup),
         admit: Box::new(Real(Verifier::new("bench".to_owned(), destination, keys, 5))),
         confirm: Box::new(Nobody),
         record: Arc::new(Nobody),

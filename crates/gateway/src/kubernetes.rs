@@ -84,6 +84,21 @@ pub struct Granted {
     pub namespace: Option<String>,
 }
 
+/// As which groups the cluster knows the roles that are granted.
+pub trait Roles: Send + Sync {
+    /// The group of a role where it was granted, without its prefix [`identity::ROLE_PREFIX`]; or why it has none.
+    fn group(&self, granted: &Granted) -> Result<String, Refusal>;
+}
+
+/// One group for a role, wherever it is granted: the proxy alone keeps it to a namespace.
+pub struct OneGroup;
+
+impl Roles for OneGroup {
+    fn group(&self, granted: &Granted) -> Result<String, Refusal> {
+        Ok(granted.role.clone())
+    }
+}
+
 /// Verifies destination tokens, offline.
 pub trait Admit: Send + Sync {
     /// What the token says, or why it lets nobody in.

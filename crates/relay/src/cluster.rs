@@ -4,6 +4,8 @@
 //! and the server is asked every second whether they still hold.
 
 mod asking;
+mod binding;
+mod bindings;
 mod certificate;
 mod settings;
 mod spool;
@@ -15,10 +17,9 @@ use anyhow::Context as _;
 use domain::{Clock, Rng, Slug};
 use fleet::Client;
 use gateway::StreamHandle;
-use gateway::kubernetes::{Cluster, Listener, Live, Proxy, Record, TokenFile};
+use gateway::kubernetes::{Cluster, Listener, Live, Proxy, Record, Roles, TokenFile};
 use gateway::tunnel::Tunnel;
 use gateway::websocket::Side;
-use http::Method;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wire::destination::DestinationRegister;
@@ -26,6 +27,7 @@ use wire::frame::Reason;
 use wire::relay::Connect;
 
 use self::asking::Asking;
+use self::bindings::{Bindings, list};
 use self::certificate::Certificate;
 pub(crate) use self::settings::ClusterSettings;
 use self::spool::Spool;
@@ -69,6 +71,7 @@ pub(crate) struct Service {
     settings: ClusterSettings,
     proxy: Arc<Proxy>,
     asking: Asking,
+    bindings: Arc<Bindings>,
     spool: Arc<Spool>,
     listener: Option<Listener>,
     /// How users reach that one.
@@ -90,12 +93,16 @@ impl Service {
         let token = TokenFile::new(settings.account.join("token"));
         let cluster =
             Cluster::new(&settings.api, tls, token).map_err(anyhow::Error::msg).context("RELAY_CLUSTER_API")?;
+        let cluster = Arc::new(cluster);
         let (live, spool) = (Arc::new(Live::default()), Arc::<Spool>::default());
-        let asking = Asking::new(client, &settings, Arc::clone(&live), Arc::clone(clock));
+        let bindings = Bindings::new(Arc::clone(&cluster), Arc::clone(&live), &settings.roles, settings.bindings);
+        let bindings = Arc::new(bindings);
+        let asking = Asking::new(client, &settings, Arc::clone(&bindings), Arc::clone(&live), Arc::clone(clock));
         let proxy = Arc::new(Proxy {
             cluster,
             admit: Box::new(asking.clone()),
             confirm: Box::new(asking.clone()),
+            roles: Arc::clone(&bindings) as Arc<dyn Roles>,
             record: Arc::clone(&spool) as Arc<dyn Record>,
             live,
             clock: Arc::clone(clock),
@@ -114,7 +121,7 @@ impl Service {
                 Some(if has_port { direct.address.clone() } else { format!("{}:{}", direct.address, own.port()) });
             listener = Some(Listener { socket, tls: Box::new(move || certificate.now()) });
         }
-        Ok(Self { settings, proxy, asking, spool, listener, address, namespaces: Vec::new() })
+        Ok(Self { settings, proxy, asking, bindings, spool, listener, address, namespaces: Vec::new() })
     }
 
     /// The way in through the server.
@@ -180,35 +187,15 @@ impl Service {
             roles: self.settings.roles.clone(),
             version: crate::VERSION.to_owned(),
         };
-        self.asking.register(&document).await
+        let (destination, granted) = self.asking.register(&document).await?;
+        self.bindings.follow(granted, &self.namespaces, destination).await;
+        Ok(())
     }
 
     async fn list_namespaces(&self) -> anyhow::Result<Vec<Slug>> {
-        let (mut names, mut more) = (Vec::new(), String::new());
-        loop {
-            let target = format!("/api/v1/namespaces?limit=500{more}");
-            let (status, list) =
-                self.proxy.cluster.ask(Method::GET, &target, None).await.map_err(anyhow::Error::msg)?;
-            if !status.is_success() {
-                anyhow::bail!(
-                    "the API server answers {status}: the relay's service account needs `list` on namespaces"
-                );
-            }
-            let items = list.get("items").and_then(serde_json::Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            names
-                .extend(items.iter().filter_map(|item| item.pointer("/metadata/name")?.as_str()?.parse::<Slug>().ok()));
-            let next = list.pointer("/metadata/continue").and_then(serde_json::Value::as_str).unwrap_or_default();
-            if next.is_empty() {
-                break;
-            }
-            if names.len() > NAMESPACES_MAX {
-                tracing::warn!(told = NAMESPACES_MAX, "the cluster has more namespaces than are told to the server");
-                break;
-            }
-            let plain = next.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
-            anyhow::ensure!(plain, "the API server goes on with something that is no mark");
-            more = format!("&continue={next}");
-        }
+        let items = list(&self.proxy.cluster, "/api/v1/namespaces?", NAMESPACES_MAX).await?;
+        let name = |item: &serde_json::Value| item.pointer("/metadata/name")?.as_str()?.parse::<Slug>().ok();
+        let mut names: Vec<Slug> = items.iter().filter_map(name).collect();
         names.truncate(NAMESPACES_MAX);
         Ok(names)
     }

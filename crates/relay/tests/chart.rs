@@ -15,35 +15,79 @@ fn rules() -> Vec<String> {
     rules.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
 }
 
-#[test]
-fn the_relay_may_list_namespaces_and_impersonate_and_nothing_else() {
+/// What the relay may do whatever is set, and what only where it keeps bindings.
+fn parts() -> (Vec<String>, Vec<String>) {
     let rules = rules();
-    let of = |begin: &str| rules.iter().filter(|line| line.starts_with(begin)).map(String::as_str).collect::<Vec<_>>();
-    assert_eq!(of("resources:"), ["resources: [\"namespaces\"]", "resources: [\"groups\"]", "resources: [\"users\"]"]);
-    assert_eq!(of("verbs:"), ["verbs: [\"list\"]", "verbs: [\"impersonate\"]", "verbs: [\"impersonate\"]"]);
-    assert!(of("- apiGroups:").iter().all(|line| *line == "- apiGroups: [\"\"]"));
-    let all = rules.join("\n");
-    for word in ["*", "escalate", "\"bind\"", "secrets", "nonResourceURLs", "userextras", "uids"] {
+    let at = rules.iter().position(|line| line == "{{- if .Values.bindings.sync }}").unwrap();
+    let (always, synced) = rules.split_at(at);
+    assert_eq!(synced.last().map(String::as_str), Some("{{- end }}"), "and nothing after it");
+    (always.to_vec(), synced.to_vec())
+}
+
+fn of<'a>(rules: &'a [String], begin: &str) -> Vec<&'a str> {
+    rules.iter().filter(|line| line.starts_with(begin)).map(String::as_str).collect()
+}
+
+#[test]
+fn the_relay_may_list_namespaces_and_impersonate_and_without_bindings_nothing_else() {
+    let (rules, synced) = parts();
+    assert_eq!(
+        of(&rules, "resources:"),
+        ["resources: [\"namespaces\"]", "resources: [\"groups\"]", "resources: [\"users\"]"]
+    );
+    assert_eq!(of(&rules, "verbs:"), ["verbs: [\"list\"]", "verbs: [\"impersonate\"]", "verbs: [\"impersonate\"]"]);
+    assert!(of(&rules, "- apiGroups:").iter().all(|line| *line == "- apiGroups: [\"\"]"));
+    assert!(!rules.join("\n").contains("\"bind\""));
+    let all = [rules, synced].concat().join("\n");
+    for word in ["*", "escalate", "secrets", "nonResourceURLs", "userextras", "uids", "patch"] {
         assert!(!all.contains(word), "{word}");
     }
 }
 
 #[test]
+fn the_relay_binds_roles_that_are_offered_and_changes_bindings_of_its_own_names() {
+    let (_, rules) = parts();
+    let bindings = "resources: [\"clusterrolebindings\", \"rolebindings\"]";
+    assert_eq!(of(&rules, "resources:"), [bindings, bindings, "resources: [\"clusterroles\"]"]);
+    assert_eq!(
+        of(&rules, "verbs:"),
+        ["verbs: [\"list\", \"create\"]", "verbs: [\"update\", \"delete\"]", "verbs: [\"bind\"]"]
+    );
+    // Kubernetes cannot limit `create` by name; the two others are limited.
+    let names = |name: &str| ["resourceNames:", "{{- range .Values.cluster.roles }}", name, "{{- end }}"].join("\n");
+    let all = rules.join("\n");
+    let own = format!("verbs: [\"update\", \"delete\"]\n{}", names("- {{ printf \"cairn-role:%s\" . | quote }}"));
+    let bind = format!("verbs: [\"bind\"]\n{}", names("- {{ . | quote }}"));
+    assert!(all.contains(&own) && all.contains(&bind), "{all}");
+    assert!(of(&rules, "- apiGroups:").iter().all(|line| *line == "- apiGroups: [\"rbac.authorization.k8s.io\"]"));
+}
+
+#[test]
 fn groups_are_impersonated_by_name_with_a_prefix_and_roles_are_bound_to_theirs() {
-    let rules = rules().join("\n");
+    let rules = parts().0.join("\n");
     let (groups, users) = rules.split_once("resources: [\"users\"]").unwrap();
     let groups = groups.split_once("resources: [\"groups\"]").unwrap().1;
     // An empty list would be an open one: there is no chart without roles, and each name has the prefix.
     assert!(read("templates/rbac.yaml").starts_with("{{- if not .Values.cluster.roles }}\n{{- fail "));
     assert!(
-        groups.trim_start().starts_with("verbs: [\"impersonate\"]\nresourceNames:\n{{- range .Values.cluster.roles }}"),
+        groups
+            .trim_start()
+            .starts_with("verbs: [\"impersonate\"]\nresourceNames:\n{{- range $role := .Values.cluster.roles }}"),
         "{groups}"
     );
     let prefixed =
         |text: &str| text.lines().filter(|line| line.starts_with("- {{")).all(|line| line.contains("printf \"cairn"));
     assert!(prefixed(groups) && prefixed(users), "{rules}");
+    // As many numbered groups as the relay is told to use.
+    assert!(
+        groups.contains("{{- range $place := until $places }}\n- {{ printf \"cairn-role:%s@%d\" $role (add1 $place)")
+    );
+    assert!(read("templates/rbac.yaml").contains("{{- $places = int .Values.bindings.namespaces }}"));
+    assert!(read("templates/relay.yaml").contains("value: {{ .Values.bindings.namespaces | quote }}"));
+    // By hand: each role to the group without a number, and only then.
     let all = read("templates/rbac.yaml");
-    let bound = all.split_once("{{- range .Values.cluster.roles }}\n---").unwrap().1;
+    let bound =
+        all.split_once("{{- if not .Values.bindings.sync }}\n{{- range .Values.cluster.roles }}\n---").unwrap().1;
     assert!(bound.contains("name: {{ . | quote }}") && bound.contains("kind: Group"));
     assert_eq!(bound.matches("printf \"cairn-role:%s\"").count(), 2);
 }

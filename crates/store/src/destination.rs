@@ -1,5 +1,7 @@
 //! Destinations: what relays registered, and what administrators say about it.
 
+use std::collections::BTreeSet;
+
 use access::{FleetPermit, OpCtx, fleet_ops, ops};
 use domain::{
     DestinationId, DestinationKind, DestinationRole, Error, Labels, RelayId, Result, Slug, TenantId, Timestamp,
@@ -10,7 +12,7 @@ use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Row, Tx, args};
 use crate::ssh_access::NewSshHost;
 use crate::unit::{Read, Write, enter};
-use crate::{Page, Store};
+use crate::{Page, Store, grant};
 
 /// Most destinations of a tenant.
 const DESTINATIONS_MAX: i64 = 10_000;
@@ -286,7 +288,21 @@ async fn refuse(store: &Store, ctx: &OpCtx, held: &DestinationRow, relay: RelayI
 
 impl Store {
     /// Registers a destination of the relay that asks, or takes in what is new about it. A name belongs to the relay that registered it first.
+    /// With it come the roles that are granted there to anybody, also at other hours than now, each with its namespace.
     pub async fn destination_register(
+        &self,
+        permit: FleetPermit<fleet_ops::DestinationRegister>,
+        new: &NewDestination,
+    ) -> Result<(DestinationRow, BTreeSet<(DestinationRole, Option<Slug>)>)> {
+        let tenant = permit.tenant();
+        let row = self.register(permit, new).await?;
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, tenant).await?;
+        let granted = grant::roles_at(&mut tx, tenant, &row, self.clock().now()).await?;
+        Ok((row, granted))
+    }
+
+    async fn register(
         &self,
         permit: FleetPermit<fleet_ops::DestinationRegister>,
         new: &NewDestination,

@@ -1,5 +1,8 @@
 //! Grants as they are stored: made, listed, taken.
 
+use std::collections::BTreeSet;
+
+use access::grant::Place;
 use access::ops;
 use domain::{
     ActAs, ActName, DestinationId, DestinationRole, Error, Grant, GrantId, GroupId, Hours, Labels, Result, Slug,
@@ -9,6 +12,7 @@ use serde_json::json;
 
 use crate::audit::{Category, Change};
 use crate::db::{Row, Tx, args};
+use crate::destination::DestinationRow;
 use crate::unit::{Read, Write};
 use crate::{Page, Store, destination, group};
 
@@ -168,6 +172,34 @@ pub(crate) async fn alive(
         }
     };
     rows.iter().map(grant_row).collect()
+}
+
+/// The roles that the tenant's grants give at a destination to anybody, at whatever hours.
+pub(crate) async fn roles_at(
+    tx: &mut Tx,
+    tenant: TenantId,
+    place: &DestinationRow,
+    now: Timestamp,
+) -> Result<BTreeSet<(DestinationRole, Option<Slug>)>> {
+    let rows = tx
+        .rows(
+            "SELECT DISTINCT role, namespace, destination_id, selector FROM access_grant WHERE tenant_id = $1 \
+             AND (expires_at IS NULL OR expires_at > $2) AND (destination_id = $3 OR destination_id IS NULL)",
+            args![tenant, now, place.id],
+        )
+        .await?;
+    let mut roles = BTreeSet::new();
+    for row in &rows {
+        let target = match row.opt_uuid(2)? {
+            Some(id) => Target::Destination(DestinationId::from_uuid(id)),
+            None => Target::labels(row.json(3)?).map_err(|_| Error::internal("a grant without target"))?,
+        };
+        if access::grant::covers(&target, Place { id: place.id, kind: place.kind, labels: &place.labels }) {
+            let namespace = row.opt_text(1)?.map(|text| text.parse()).transpose();
+            roles.insert((row.parse(0)?, namespace.map_err(|_| Error::internal("a grant's namespace"))?));
+        }
+    }
+    Ok(roles)
 }
 
 async fn show(tx: &mut Tx, tenant: TenantId, id: GrantId) -> Result<GrantRow> {

@@ -3,11 +3,13 @@
 //!
 //! It runs what `exec` asks for as a process of this machine, so that `kubectl cp` moves real files with a real `tar`.
 //!
-//! Who may do what, as a real one decides it for whom it hears: `system:masters` and the service account itself everything, `cairn-role:edit`
-//! everything but secrets, `cairn-role:view` to read what is no secret. Discovery is for everybody with a token.
+//! Who may do what, as a real one decides it for whom it hears: `system:masters` and the service account itself everything, who is bound to `edit`
+//! everything but secrets, who is bound to `view` to read what is no secret. Both are bound to `cairn-role:ROLE` in the whole cluster until a test
+//! says otherwise ([`KubeApi::unbind`]). Discovery is for everybody with a token.
 
 #![allow(clippy::cast_possible_truncation, reason = "frames of the tests are short")]
 
+mod rbac;
 mod spdy;
 mod websocket;
 
@@ -28,6 +30,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc};
+
+use self::rbac::{RBAC, bindings, may, namespace, review, subjects};
 
 /// One request, as it came.
 #[derive(Debug, Clone)]
@@ -130,6 +134,14 @@ impl KubeApi {
             }
         });
         let api = Self { port, authority, shared, _runtime: runtime };
+        for role in ["view", "edit"] {
+            let role_ref = json!({"kind": "ClusterRole", "name": role});
+            let subjects = json!([{"kind": "Group", "name": format!("cairn-role:{role}")}]);
+            api.put(
+                &format!("{RBAC}/clusterrolebindings/by-hand:{role}"),
+                json!({"kind": "ClusterRoleBinding", "roleRef": role_ref, "subjects": subjects}),
+            );
+        }
         for namespace in ["a", "b"] {
             api.put(&format!("/api/v1/namespaces/{namespace}"), json!({"kind": "Namespace"}));
             let status = json!({"phase": "Running", "containerStatuses": [{"name": "c", "ready": true, "state": {"running": {}}}]});
@@ -158,6 +170,18 @@ impl KubeApi {
         *lock(&self.shared.tokens) = tokens.iter().map(|token| (*token).to_owned()).collect();
     }
 
+    /// Takes away what is bound in the whole cluster from the beginning.
+    pub fn unbind(&self) {
+        lock(&self.shared.objects).retain(|path, _| !path.contains("/clusterrolebindings/"));
+    }
+
+    /// The paths of all bindings, with their groups.
+    pub fn bindings(&self) -> BTreeMap<String, Vec<String>> {
+        let all = lock(&self.shared.objects);
+        let bindings = all.iter().filter(|(path, _)| path.contains("rolebindings/"));
+        bindings.map(|(path, binding)| (path[RBAC.len() + 1..].to_owned(), subjects(binding))).collect()
+    }
+
     /// Everything that came, in order.
     pub fn seen(&self) -> Vec<Seen> {
         lock(&self.shared.seen).clone()
@@ -171,11 +195,13 @@ impl KubeApi {
 
 fn put(shared: &Shared, path: &str, mut object: Value) {
     let parts: Vec<&str> = path.split('/').collect();
-    object["apiVersion"] = json!("v1");
+    if !path.starts_with(RBAC) {
+        object["apiVersion"] = json!("v1");
+    }
     object["metadata"]["name"] = json!(parts[parts.len() - 1]);
     object["metadata"]["resourceVersion"] = json!("2");
-    if parts.len() > 5 {
-        object["metadata"]["namespace"] = json!(parts[4]);
+    if parts.len() > 5 && !namespace(path).is_empty() {
+        object["metadata"]["namespace"] = json!(namespace(path));
     }
     let known = lock(&shared.objects).insert(path.to_owned(), object.clone()).is_some();
     let event = json!({"type": if known { "MODIFIED" } else { "ADDED" }, "object": object});
@@ -258,19 +284,15 @@ fn refuse(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> 
         let orphan = !groups.is_empty() || headers.keys().any(|name| name.as_str().starts_with("impersonate-"));
         return orphan.then(|| failure(500, "InternalError", "requested groups without impersonating a user"));
     };
-    let has = |group: &str| groups.iter().any(|known| known == group);
     let is_discovery = !path.contains("/namespaces")
         && path.split('/').count() < 5
         && !path.ends_with("/pods")
         && !path.ends_with("/secrets");
-    let is_secret = path.contains("/secrets");
     let reads = matches!(*method, Method::GET | Method::HEAD)
         && !["/exec", "/attach", "/portforward"].iter().any(|end| path.ends_with(end));
-    let may = has("system:masters")
-        || is_discovery
+    let may = is_discovery
         || path.ends_with("reviews")
-        || (has("cairn-role:edit") && !is_secret)
-        || (has("cairn-role:view") && !is_secret && reads);
+        || may(shared, &groups, namespace(path), reads, path.contains("/secrets"));
     (!may).then(|| failure(403, "Forbidden", &format!("User \"{user}\" cannot do this: RBAC of the cluster")))
 }
 
@@ -313,6 +335,8 @@ fn route(shared: &Arc<Shared>, request: Request<Incoming>, body: &[u8]) -> Respo
         }
         ["api", "v1", .., "echo"] => document(200, &json!({"bytes": body.len()})),
         ["api", "v1", ..] => objects(shared, &method, &path, body, is("watch")),
+        ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] => review(shared, request.headers(), body),
+        ["apis", "rbac.authorization.k8s.io", "v1", ..] => bindings(shared, &method, &path, body),
         _ => failure(404, "NotFound", "there is no such resource"),
     }
 }

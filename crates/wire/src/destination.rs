@@ -82,6 +82,18 @@ pub struct DestinationRegister {
     pub version: String,
 }
 
+/// A role that is granted at a destination to anybody.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct RoleGranted {
+    /// The role.
+    #[schema(value_type = String)]
+    pub role: DestinationRole,
+    /// The namespace; absent: the whole cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub namespace: Option<Slug>,
+}
+
 /// What a proxy needs to judge tokens for a destination.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub struct DestinationRegistered {
@@ -93,6 +105,9 @@ pub struct DestinationRegistered {
     /// The keys that verify them now, as at `/.well-known/jwks.json`.
     #[schema(value_type = Object)]
     pub keys: serde_json::Value,
+    /// The roles that grants give to anybody there, now or at other hours; absent: the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Vec<RoleGranted>>,
 }
 
 /// What an open connection rests on.

@@ -342,6 +342,35 @@ fn attack_47_a_grant_lends_names_of_its_own_tenant_and_they_go_with_it() {
 }
 
 #[test]
+fn a_relay_is_told_which_roles_are_granted_at_its_destination_and_to_nobody_in_particular() {
+    each_engine(|world| async move {
+        let mut relay = Machine::enrolled(&world, world.a, FleetKind::Relay).await;
+        register(&world, &mut relay, "prod").await.is(200);
+        world.destination_of(world.a, "test").await;
+        world.group_of(world.a, "devs").await;
+        let soon = world.clock.now().plus_millis(60_000);
+        for more in [
+            json!({"user": analyst(), "destination": "prod", "namespace": "shop"}),
+            json!({"group": "devs", "destination": "prod", "namespace": "shop"}),
+            json!({"group": "devs", "destination": "prod", "role": "edit", "hours": "sun 00:00-00:03"}),
+            json!({"group": "devs", "destination": "prod", "role": "admin", "namespace": "pay", "expires_at": soon}),
+            json!({"group": "devs", "destination": "test", "role": "admin"}),
+            json!({"group": "devs", "labels": {"env": "test"}, "role": "admin"}),
+        ] {
+            let mut body = json!({"role": "view"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            grant(&world, body).await;
+        }
+        let granted = async |relay: &mut Machine| register(&world, relay, "prod").await.is(200).json["granted"].clone();
+        let (pay, edit) = (json!({"role": "admin", "namespace": "pay"}), json!({"role": "edit"}));
+        let shop = json!({"role": "view", "namespace": "shop"});
+        assert_eq!(granted(&mut relay).await, json!([pay, edit, shop]));
+        world.clock.advance(Duration::from_mins(1));
+        assert_eq!(granted(&mut relay).await, json!([edit, shop]));
+    });
+}
+
+#[test]
 fn who_leaves_a_tenant_and_comes_back_begins_anew() {
     each_engine(|world| async move {
         world.destination_of(world.a, "prod").await;

@@ -184,8 +184,8 @@ pub fn switches_to(headers: &HeaderMap, upgrade: Upgrade) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::request;
     use super::super::test_admission as admission;
+    use super::super::{OneGroup, request};
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -198,7 +198,7 @@ mod tests {
 
     fn forwarded(client: &HeaderMap, upgrade: Option<Upgrade>) -> Vec<String> {
         let call = request::resolve(&Method::GET, "/api/v1/pods", None).unwrap();
-        let identity = Identity::decide(&admission(&[("view", "")]), &call, &HeaderMap::new()).unwrap();
+        let identity = Identity::decide(&admission(&[("view", "")]), &call, &HeaderMap::new(), &OneGroup).unwrap();
         let value = HeaderValue::from_static;
         let out = forward(client, &identity, upgrade, &value("kube"), &value("7"), &value("Bearer proxy"));
         let mut lines: Vec<_> =

@@ -6,7 +6,7 @@
 use domain::{Lent, Slug};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Admission, Call, Refusal};
+use super::{Admission, Call, Refusal, Roles};
 
 /// Before a user's name, and before a group's.
 pub const PREFIX: &str = "cairn:";
@@ -97,14 +97,23 @@ fn shown(user: &str, groups: &[String]) -> String {
     format!("`{}`{of}", short(user))
 }
 
-/// The roles that hold for a call. None at all: no grant covers it.
-fn roles<'a>(admission: &'a Admission, call: &Call) -> Result<Vec<&'a str>, Refusal> {
+/// The groups of the roles that hold for a call. None at all: no grant covers it.
+fn roles(admission: &Admission, call: &Call, known: &dyn Roles) -> Result<Vec<String>, Refusal> {
     let held = admission.grants.iter().filter(|grant| covers(grant.namespace.as_deref(), call));
-    let mut roles: Vec<&str> = held.map(|grant| &*grant.role).collect();
-    roles.sort_unstable();
-    roles.dedup();
-    if !roles.is_empty() || (call.is_discovery() && !admission.grants.is_empty()) {
-        return Ok(roles);
+    let (mut groups, mut unknown) = (Vec::new(), None);
+    for granted in held {
+        match known.group(granted) {
+            Ok(group) => groups.push(group),
+            Err(refusal) => unknown = Some(refusal),
+        }
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    if !groups.is_empty() || (call.is_discovery() && !admission.grants.is_empty()) {
+        return Ok(groups);
+    }
+    if let Some(refusal) = unknown {
+        return Err(refusal);
     }
     let mut namespaces: Vec<&str> = admission.grants.iter().filter_map(|grant| grant.namespace.as_deref()).collect();
     namespaces.sort_unstable();
@@ -118,8 +127,8 @@ fn roles<'a>(admission: &'a Admission, call: &Call) -> Result<Vec<&'a str>, Refu
 
 impl Identity {
     /// Decides as whom a call goes on, or why it does not.
-    pub fn decide(admission: &Admission, call: &Call, client: &HeaderMap) -> Result<Self, Refusal> {
-        let roles = roles(admission, call)?;
+    pub fn decide(admission: &Admission, call: &Call, client: &HeaderMap, known: &dyn Roles) -> Result<Self, Refusal> {
+        let roles = roles(admission, call, known)?;
         let asked = asked(client)?;
         if let Some(user) = asked.user {
             let lends = |lent: &&Lent| covers(lent.namespace.as_ref().map(Slug::as_str), call) || call.is_discovery();
@@ -136,7 +145,7 @@ impl Identity {
         Self::new(&admission.user, &admission.groups, &roles)
     }
 
-    fn new(user: &str, groups: &[String], roles: &[&str]) -> Result<Self, Refusal> {
+    fn new(user: &str, groups: &[String], roles: &[String]) -> Result<Self, Refusal> {
         if groups.len() + roles.len() > GROUPS_MAX {
             return Err(Refusal::Forbidden(format!("you are in more than {GROUPS_MAX} groups")));
         }
@@ -167,7 +176,7 @@ mod tests {
     use http::Method;
     use proptest::prelude::*;
 
-    use super::super::{request, test_admission as admission, test_lent as lent};
+    use super::super::{Granted, OneGroup, request, test_admission as admission, test_lent as lent};
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -184,7 +193,7 @@ mod tests {
     fn decide(admission: &Admission, request: &str, client: &[(&str, &str)]) -> Result<(String, Vec<String>), Refusal> {
         let (method, path) = request.split_once(' ').unwrap();
         let call = request::resolve(&method.parse::<Method>().unwrap(), path, None)?;
-        let identity = Identity::decide(admission, &call, &headers(client))?;
+        let identity = Identity::decide(admission, &call, &headers(client), &OneGroup)?;
         let text = |value: &HeaderValue| String::from_utf8(value.as_bytes().to_vec()).unwrap();
         Ok((text(identity.user()), identity.groups().iter().map(text).collect()))
     }
@@ -278,6 +287,39 @@ mod tests {
         ] {
             assert!(ask(client).is_err(), "{client:?}");
         }
+    }
+
+    /// Namespaces `a` and `b` have places, and no other.
+    struct Places;
+
+    impl Roles for Places {
+        fn group(&self, granted: &Granted) -> Result<String, Refusal> {
+            match granted.namespace.as_deref() {
+                None => Ok(granted.role.clone()),
+                Some("a") => Ok(format!("{}@1", granted.role)),
+                Some("b") => Ok(format!("{}@2", granted.role)),
+                Some(_) => Err(Refusal::Forbidden("not bound".to_owned())),
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_namespace_has_a_group_of_its_own_a_request_there_has_that_one_and_no_other() {
+        let admission = admission(&[("view", "a"), ("view", "b"), ("view", "c")]);
+        let groups = |request: &str| {
+            let (method, path) = request.split_once(' ').unwrap();
+            let call = request::resolve(&method.parse().unwrap(), path, None).unwrap();
+            let identity = Identity::decide(&admission, &call, &HeaderMap::new(), &Places)?;
+            let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+            Ok::<_, Refusal>(identity.groups()[2..].iter().map(text).collect::<Vec<_>>())
+        };
+        assert_eq!(groups("GET /api/v1/namespaces/a/pods").unwrap(), ["cairn-role:view@1"]);
+        assert_eq!(groups("GET /api/v1/namespaces/b/pods").unwrap(), ["cairn-role:view@2"]);
+        assert_eq!(groups("GET /api/v1/namespaces/c/pods"), Err(Refusal::Forbidden("not bound".to_owned())));
+        assert_eq!(groups("GET /api").unwrap(), Vec::<String>::new());
+        // So the cluster answers for each namespace what is so there.
+        let reviewed = groups("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews").unwrap();
+        assert_eq!(reviewed, ["cairn-role:view@1", "cairn-role:view@2"]);
     }
 
     #[test]

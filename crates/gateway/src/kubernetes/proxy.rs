@@ -29,7 +29,7 @@ use super::cluster::{Cluster, Sender};
 use super::headers::{self, Upgrade};
 use super::live::{Confirm, Live, Place};
 use super::request::{self, Call};
-use super::{Admit, Identity, Refusal};
+use super::{Admit, Identity, Refusal, Roles};
 use crate::gate::Gate;
 
 /// Longest time of a request's head, and of silence between two requests.
@@ -48,11 +48,13 @@ pub trait Record: Send + Sync {
 /// A proxy in front of one cluster.
 pub struct Proxy {
     /// The cluster.
-    pub cluster: Cluster,
+    pub cluster: Arc<Cluster>,
     /// Who verifies tokens.
     pub admit: Box<dyn Admit>,
     /// Who is asked when a token is first used.
     pub confirm: Box<dyn Confirm>,
+    /// As which groups the cluster knows roles.
+    pub roles: Arc<dyn Roles>,
     /// Where calls are written down.
     pub record: Arc<dyn Record>,
     /// The tokens in use.
@@ -131,7 +133,7 @@ impl Proxy {
         let call = call?;
         story.is_resource = call.is_resource;
         place.confirm(&*self.confirm).await?;
-        let identity = Identity::decide(place.token().admission(), &call, request.headers())?;
+        let identity = Identity::decide(place.token().admission(), &call, request.headers(), &*self.roles)?;
         let upgrade = Upgrade::asked(request.method(), request.version(), request.headers())?;
         self.record.check()?;
         if let Some(event) = &mut story.event {

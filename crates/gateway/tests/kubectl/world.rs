@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::{ActAs, Lent, Timestamp};
 use gateway::kubernetes::{
-    Admission, Admit, Cluster, Confirm, Granted, Listener, Live, Proxy, Record, Refusal, Token, TokenFile,
+    Admission, Admit, Cluster, Confirm, Granted, Listener, Live, OneGroup, Proxy, Record, Refusal, Token, TokenFile,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -86,7 +86,8 @@ pub(crate) fn proxy(address: &str, authority: &str, folder: &Path) -> (Arc<Proxy
     let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let written = Arc::new(Written::default());
     let proxy = Arc::new(Proxy {
-        cluster: Cluster::new(address, Arc::new(tls), TokenFile::new(folder.join("token"))).unwrap(),
+        cluster: Arc::new(Cluster::new(address, Arc::new(tls), TokenFile::new(folder.join("token"))).unwrap()),
+        roles: Arc::new(OneGroup),
         admit: Box::new(Plain),
         confirm: Box::new(Nobody),
         record: Arc::clone(&written) as Arc<dyn Record>,

@@ -21,9 +21,12 @@ use gateway::kubernetes::{Admission, Admit, Confirm, Live, Refusal, Token};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wire::destination::{AccessCheck, AccessChecked, DestinationRegister, DestinationRegistered, Standing};
+use wire::destination::{
+    AccessCheck, AccessChecked, DestinationRegister, DestinationRegistered, RoleGranted, Standing,
+};
 use wire::destination_token::LIFETIME_S_MAX;
 
+use super::bindings::Bindings;
 use super::settings::{ClusterSettings, Groups, Lendable};
 
 /// How long the server may take to answer.
@@ -54,6 +57,7 @@ struct Server {
     groups: Groups,
     /// The names that grants may lend.
     lendable: Lendable,
+    bindings: Arc<Bindings>,
     live: Arc<Live>,
     clock: Arc<dyn Clock>,
     registered: RwLock<Option<Registered>>,
@@ -75,10 +79,16 @@ fn is_final(error: &anyhow::Error) -> bool {
 }
 
 impl Asking {
-    pub(super) fn new(client: Client, settings: &ClusterSettings, live: Arc<Live>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        settings: &ClusterSettings,
+        bindings: Arc<Bindings>,
+        live: Arc<Live>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (groups, lendable) = (settings.groups.clone(), settings.lendable.clone());
         let (registered, heard) = (RwLock::default(), Mutex::default());
-        Self(Arc::new(Server { client, groups, lendable, live, clock, registered, heard }))
+        Self(Arc::new(Server { client, groups, lendable, bindings, live, clock, registered, heard }))
     }
 
     /// The destination, once it is registered.
@@ -119,8 +129,11 @@ impl Asking {
         }
     }
 
-    /// Registers the cluster, and reads the keys of tokens.
-    pub(super) async fn register(&self, document: &DestinationRegister) -> anyhow::Result<()> {
+    /// Registers the cluster, and reads the keys of tokens. Its id, and what is granted there as far as the server says.
+    pub(super) async fn register(
+        &self,
+        document: &DestinationRegister,
+    ) -> anyhow::Result<(DestinationId, Option<Vec<RoleGranted>>)> {
         let read = Instant::now();
         let told: DestinationRegistered = self.call("destinations", document).await?;
         let keys = KeySet::parse(told.keys.to_string().as_bytes()).context("the server's keys are not understood")?;
@@ -136,7 +149,7 @@ impl Asking {
                 *registered = Some(Registered { id: told.id, issuer: told.issuer, verifier, read });
             }
         }
-        Ok(())
+        Ok((told.id, told.granted))
     }
 
     /// Asks about what these tokens rest on, and cuts those that rest on nothing.
@@ -239,6 +252,9 @@ impl Confirm for Asking {
     async fn confirm(&self, token: &Arc<Token>) -> Result<(), Refusal> {
         if let Err(error) = self.check(std::slice::from_ref(token)).await {
             tracing::warn!(error = format!("{error:#}"), "a token is taken at its word: the server cannot be asked");
+        }
+        if let (None, Some(destination)) = (token.why_cut(), self.destination()) {
+            self.0.bindings.ensure(&token.admission().grants, destination).await;
         }
         // A token that was cut is refused by who asked.
         Ok(())

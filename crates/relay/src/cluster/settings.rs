@@ -32,6 +32,9 @@ pub(crate) struct ClusterSettings {
     /// `RELAY_CLUSTER_ACT_AS` and `RELAY_CLUSTER_ACT_AS_GROUPS`: the users and the groups that grants may lend here (`kubectl --as`), between commas;
     /// default none. What is bound to such a name in the cluster is the cluster's: its operator says whether it may be lent at all.
     pub(crate) lendable: Lendable,
+    /// `RELAY_CLUSTER_BINDINGS`: in how many namespaces at a time roles can be granted, 1 to 2000: the relay keeps the bindings of what is granted. Without
+    /// it administrators bind the group `cairn-role:ROLE` by hand.
+    pub(crate) bindings: Option<u32>,
     /// The way in without the server, if there is one.
     pub(crate) direct: Option<Direct>,
 }
@@ -61,6 +64,11 @@ impl Groups {
             Self::These(names) => names.iter().any(|name| name.as_str() == group),
         }
     }
+}
+
+fn places(text: &str) -> anyhow::Result<u32> {
+    let number = text.parse().ok().filter(|number| (1..=2_000).contains(number));
+    number.context("RELAY_CLUSTER_BINDINGS is in how many namespaces roles can be granted: 1 to 2000")
 }
 
 /// The names that grants may lend.
@@ -114,6 +122,7 @@ impl ClusterSettings {
             "GROUPS",
             "ACT_AS",
             "ACT_AS_GROUPS",
+            "BINDINGS",
             "LISTEN",
             "ADDRESS",
             "CERT",
@@ -159,6 +168,7 @@ impl ClusterSettings {
             account: of("ACCOUNT_DIR").map_or_else(|| PathBuf::from(ACCOUNT), PathBuf::from),
             roles,
             groups: Groups::read(&of("GROUPS").unwrap_or_default())?,
+            bindings: of("BINDINGS").map(|text| places(&text)).transpose()?,
             lendable: Lendable::read(&of("ACT_AS").unwrap_or_default(), &of("ACT_AS_GROUPS").unwrap_or_default())?,
             direct,
         }))
@@ -227,6 +237,7 @@ mod tests {
             (&[name, api, ("RELAY_CLUSTER_ROLES", "view,system:masters")], "RELAY_CLUSTER_ROLES"),
             (&[name, api, ("RELAY_CLUSTER_ROLES", " , ")], "RELAY_CLUSTER_ROLES"),
             (&[name, api, ("RELAY_CLUSTER_GROUPS", "system:masters")], "RELAY_CLUSTER_GROUPS"),
+            (&[name, api, ("RELAY_CLUSTER_BINDINGS", "true")], "RELAY_CLUSTER_BINDINGS"),
             (&[name, api, ("RELAY_CLUSTER_ACT_AS", "system:admin")], "RELAY_CLUSTER_ACT_AS"),
             (&[name, api, ("RELAY_CLUSTER_ACT_AS_GROUPS", "system:masters")], "RELAY_CLUSTER_ACT_AS_GROUPS"),
             (&[name, api, ("RELAY_CLUSTER_LISTEN", "6443")], "RELAY_CLUSTER_LISTEN"),

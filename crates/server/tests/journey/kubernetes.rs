@@ -52,7 +52,10 @@ impl Cluster {
             ("RELAY_CLUSTER_ACT_AS", "deploy-bot"),
         ];
         if way == Way::Direct {
+            // Here the relay keeps the bindings, there they are made by hand.
+            api.unbind();
             settings.extend([
+                ("RELAY_CLUSTER_BINDINGS", "3"),
                 ("RELAY_CLUSTER_LISTEN", "127.0.0.1:0"),
                 ("RELAY_CLUSTER_ADDRESS", "localhost"),
                 ("RELAY_CLUSTER_CA", &files[0]),
@@ -231,6 +234,11 @@ fn attack_52_kubectl_works_directly_and_what_is_open_ends_with_its_grant() {
     let config = std::fs::read_to_string(world.path("kubeconfig")).unwrap();
     assert!(config.contains("https://localhost:") && !config.contains("/proxy"), "{config}");
     work(&cluster);
+    let bound = |expect: &[(&str, &str)]| {
+        let expect = expect.iter().map(|(path, group)| ((*path).to_owned(), vec![(*group).to_owned()])).collect();
+        until("the bindings", || (cluster.api.bindings() == expect).then_some(()));
+    };
+    bound(&[("clusterrolebindings/cairn-role:edit", "cairn-role:edit")]);
     // Without a way to the listener: through the server, as long as the contexts say so.
     cluster.select(&["prod", "--through-server"]).ok();
     assert!(std::fs::read_to_string(world.path("kubeconfig")).unwrap().contains("/proxy"));
@@ -252,6 +260,10 @@ fn attack_52_kubectl_works_directly_and_what_is_open_ends_with_its_grant() {
     // Who it is has what the cluster binds to that name, and not the roles of who asks.
     assert!(cluster.fail(&["get", "pods", "--as", "deploy-bot"]).contains("User \"cairn:deploy-bot\""));
     assert!(cluster.run(&["get", "pods"]).contains("web"), "without it nothing changes");
+    // What is granted in a namespace the cluster itself keeps there.
+    assert_eq!(cluster.run(&["auth", "can-i", "list", "pods"]).trim(), "yes");
+    assert!(!cluster.kubectl(&["auth", "can-i", "list", "pods", "-n", "b"]).status().unwrap().success());
+    assert!(cluster.api.bindings()["namespaces/a/rolebindings/cairn-role:view"] == ["cairn-role:view@1"]);
     until("who acted as whom, in the audit log", || {
         let is =
             |record: &Value| record["actor"] == "admin@localhost" && record["detail"]["acted_as"] == "cairn:deploy-bot";
