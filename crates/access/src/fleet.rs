@@ -74,6 +74,9 @@ fleet_operations! {
     DestinationRegister "destination_register" Relay Write;
     AccessCheck "access_check" Relay Read;
     AccessRecord "access_record" Relay Write;
+    RecordingBegin "recording_begin" Relay Write;
+    RecordingAppend "recording_append" Relay Write;
+    RecordingEnd "recording_end" Relay Write;
 }
 
 /// The right of an agent or a relay to do one operation once to itself. Whose it is and in which tenant stands inside: there is no way to name
@@ -112,6 +115,13 @@ impl FleetPermit<fleet_ops::AgentReport> {
 
     /// For the signed statements about it.
     pub fn collect(&self) -> Permit<ops::EvidenceCollect> {
+        Permit::new(self.tenant, self.ctx.clone())
+    }
+}
+
+impl FleetPermit<fleet_ops::RecordingEnd> {
+    /// For closing the recording that the relay ends, with its signed statement.
+    pub fn close(&self) -> Permit<ops::RecordingClose> {
         Permit::new(self.tenant, self.ctx.clone())
     }
 }

@@ -122,6 +122,8 @@ matrix! {
     LogsRead "logs:read" "Audit logs read" [SystemAdmin TenantAdmin Auditor],
     /// Manage destinations, grants and approvals.
     AccessManage "access:manage" "Access manage (destinations, grants, approvals)" [SystemAdmin TenantAdmin],
+    /// See recordings of sessions.
+    RecordingsRead "recordings:read" "Session recordings read" [SystemAdmin TenantAdmin Auditor],
     /// Manage agents and relays.
     FleetManage "fleet:manage" "Agents and relays manage" [SystemAdmin TenantAdmin],
     /// Change the installation; on the platform only.

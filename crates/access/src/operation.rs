@@ -177,6 +177,14 @@ operations! {
     AccessRequestDeny "access_request_deny" tenant Write AccessManage;
     AccessPolicyShow "access_policy_show" tenant Read AccessManage;
     AccessPolicyPut "access_policy_put" tenant Write AccessManage fresh;
+    RecordingPolicyShow "recording_policy_show" tenant Read RecordingsRead;
+    RecordingPolicyPut "recording_policy_put" tenant Write AccessManage fresh;
+
+    RecordingList "recording_list" tenant Read RecordingsRead;
+    RecordingRead "recording_read" tenant Write RecordingsRead fresh;
+    RecordingExport "recording_export" tenant Write RecordingsRead fresh;
+    RecordingClose "recording_close" tenant Write AccessManage;
+    RecordingDelete "recording_delete" tenant Write AccessManage;
 
     CredentialList "credential_list" tenant Read CredentialsManage;
     CredentialCreate "credential_create" tenant Write CredentialsManage fresh;

@@ -35,6 +35,7 @@ decisions! {
         DestinationList DestinationUpdate DestinationDelete SshHostShow SshHostPut SshHostCertificateCreate GroupList GroupCreate GroupDelete GroupMemberAdd GroupMemberRemove
         GrantList GrantCreate GrantDelete AccessWho AccessWhat AccessRequestList AccessRequestApprove AccessRequestDeny
         AccessPolicyShow AccessPolicyPut
+        RecordingPolicyShow RecordingPolicyPut RecordingList RecordingRead RecordingExport RecordingClose RecordingDelete
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse
         SshHostKeyList SshHostKeyPin SshHostKeyRemove SshHostKeyMeet JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleDelete NodeList EdgeList GraphIngest CoverageList FindingList FindingAccept FindingReopen

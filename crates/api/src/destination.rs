@@ -14,6 +14,7 @@ use wire::destination::{
     DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted,
 };
 use wire::destination_token::DestinationClaims;
+use wire::recording::RecordingTerms;
 
 use crate::caller::Caller;
 use crate::fleet_caller::{FleetCaller, FleetFailure};
@@ -266,13 +267,16 @@ pub(crate) async fn destination_register(
     SignedBody(body, bytes): SignedBody<DestinationRegister>,
 ) -> Result<Json<DestinationRegistered>, FleetFailure> {
     let permit = caller.permit::<fleet_ops::DestinationRegister>(&id, &bytes).await?;
-    let (row, granted) = state.store.destination_register(permit, &checked(body)?).await?;
+    let new = checked(body)?;
+    let terms = state.store.recording_terms(&permit, new.kind).await?;
+    let (row, granted) = state.store.destination_register(permit, &new).await?;
     let keys = state.token_keys.now(&state.store).await?;
     Ok(Json(DestinationRegistered {
         id: row.id,
         issuer: state.settings.installation.clone(),
         keys: crypto::es512::KeySet::new(keys.published.clone()).to_json(),
         granted: Some(granted.into_iter().map(|(role, namespace)| RoleGranted { role, namespace }).collect()),
+        recording: RecordingTerms { mode: terms.0, input: terms.1 },
     }))
 }
 

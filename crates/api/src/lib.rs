@@ -50,6 +50,7 @@ mod plugin;
 pub mod ports;
 mod problem;
 mod provider;
+mod recording;
 mod relay_channel;
 mod relay_log;
 mod relay_policy;
@@ -82,6 +83,7 @@ pub use console::{Asset, Console};
 pub use finding::finding_document;
 pub use layers::refusal;
 pub use login::recheck;
+pub use recording::recording_document;
 pub use relay_channel::Relays;
 pub use relay_policy::ClientCertificates;
 pub use session::{hash_one_time_password, one_time_password};
@@ -248,6 +250,14 @@ fn access_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(destination::destination_register))
         .routes(routes!(destination::access_check))
         .routes(routes!(access_record::access_record))
+        .routes(routes!(recording::recording_begin))
+        .routes(routes!(recording::recording_append))
+        .routes(routes!(recording::recording_end))
+        .routes(routes!(recording::recording_list))
+        .routes(routes!(recording::recording_show))
+        .routes(routes!(recording::recording_read))
+        .routes(routes!(recording::recording_export))
+        .routes(routes!(recording::recording_policy_show, recording::recording_policy_put))
         .routes(routes!(destination::access_who))
         .routes(routes!(destination::access_what))
         .routes(routes!(destination::reach_list))

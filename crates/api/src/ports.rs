@@ -5,7 +5,7 @@ use std::sync::Arc;
 use access::{Permit, ops};
 use async_trait::async_trait;
 use compliance::Ruleset;
-use domain::{FindingId, Result};
+use domain::{FindingId, RecordingId, Result};
 use serde_json::{Map, Value};
 
 /// The plugins and the rules that are installed.
@@ -32,6 +32,20 @@ pub trait Evaluate: Send + Sync {
 pub trait Report: Send + Sync {
     /// Checks a report as it came, takes it into the graph, and says whether both sides hold the same.
     async fn report(&self, permit: store::ReportPermit, report: bytes::Bytes) -> Result<wire::report::Answer>;
+}
+
+/// Recordings that end, and that somebody takes along.
+#[async_trait]
+pub trait Record: Send + Sync {
+    /// Signs what was told of a recording, and closes it. One that is closed stays as it is.
+    async fn close(
+        &self,
+        permit: Permit<ops::RecordingClose>,
+        id: RecordingId,
+        end: store::RecordingEnding,
+    ) -> Result<()>;
+    /// The bundle of a recording as a ZIP file's bytes, in a temporary file that is gone when it is closed.
+    async fn export(&self, permit: Permit<ops::RecordingExport>, id: RecordingId) -> Result<std::fs::File>;
 }
 
 /// What a bundle is about.

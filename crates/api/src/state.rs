@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::device::Guesses;
 use crate::fleet_memory::Fleet;
 use crate::oidc::Oidc;
-use crate::ports::{Catalog, Evaluate, Export, Report};
+use crate::ports::{Catalog, Evaluate, Export, Record, Report};
 use crate::relay_channel::Relays;
 use crate::throttle::Throttle;
 use crate::token_key;
@@ -105,6 +105,8 @@ pub struct ApiState {
     relays: Option<Arc<Relays>>,
     /// Takes in agents' reports; none until one is given.
     reports: Option<Arc<dyn Report>>,
+    /// Signs recordings; none until one is given.
+    recordings: Option<Arc<dyn Record>>,
 }
 
 impl ApiState {
@@ -143,6 +145,7 @@ impl ApiState {
             oidc: None,
             relays: None,
             reports: None,
+            recordings: None,
         }
     }
 
@@ -179,6 +182,21 @@ impl ApiState {
     pub(crate) fn reports(&self) -> Result<&dyn Report, Error> {
         self.reports.as_deref().ok_or_else(|| Error::Unavailable {
             message: "this server takes in no reports".to_owned(),
+            detail: "nothing was given that does".to_owned(),
+        })
+    }
+
+    /// With what signs recordings.
+    #[must_use]
+    pub fn with_recordings(mut self, recordings: Arc<dyn Record>) -> Self {
+        self.recordings = Some(recordings);
+        self
+    }
+
+    /// What signs recordings.
+    pub(crate) fn recordings(&self) -> Result<&dyn Record, Error> {
+        self.recordings.as_deref().ok_or_else(|| Error::Unavailable {
+            message: "this server keeps no recordings".to_owned(),
             detail: "nothing was given that does".to_owned(),
         })
     }

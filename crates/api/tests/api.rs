@@ -43,6 +43,8 @@ mod other_tenant;
 mod passkey;
 #[path = "api/ports.rs"]
 mod ports;
+#[path = "api/recording.rs"]
+mod recording;
 #[path = "api/report.rs"]
 mod report;
 #[path = "api/scim.rs"]

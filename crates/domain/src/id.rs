@@ -181,6 +181,8 @@ ids! {
     SshCertificateId "scr_";
     /// A remembered host key of an SSH target.
     SshHostKeyId "shk_";
+    /// The recording of a session at a destination.
+    RecordingId "rec_";
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod name;
 mod network;
 mod node_id;
 mod observation;
+pub mod recording;
 mod secret;
 mod sign_in;
 mod state;
@@ -36,14 +37,15 @@ pub use host_port::HostPort;
 pub use id::{
     AccessRequestId, AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId,
     CredentialId, DestinationId, DestinationTokenId, DeviceLoginId, EnrollmentTokenId, EvidenceId, FactorId, FindingId,
-    FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId, ProviderId, RelayId,
-    RequestId, Rng, ScheduleId, SessionId, SignInId, SshCertificateId, SshHostKeyId, TaskId, TenantId, UserId,
+    FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId, ProviderId, RecordingId,
+    RelayId, RequestId, Rng, ScheduleId, SessionId, SignInId, SshCertificateId, SshHostKeyId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};
 pub use network::Network;
 pub use node_id::{EdgeType, NodeId, NodeType};
 pub use observation::{Coverage, EdgeObservation, NodeObservation, Page, Properties, ScopeId, SourceId, Tags};
+pub use recording::RecordingMode;
 pub use secret::Secret;
 pub use sign_in::{AuthMethod, FactorKind};
 pub use state::{FindingStatus, JobStatus, Severity, TaskStatus};

@@ -84,17 +84,20 @@ pub enum Summary {
     Control(Value),
     /// `framework.json`.
     Framework(Value),
+    /// `recording.json`.
+    Recording(Value),
 }
 
 impl Summary {
     /// The names that a summary may have.
-    pub(crate) const FILES: [&str; 3] = ["finding.json", "control.json", "framework.json"];
+    pub(crate) const FILES: [&str; 4] = ["finding.json", "control.json", "framework.json", "recording.json"];
 
     fn parts(&self) -> (&'static str, &Value) {
         match self {
             Self::Finding(value) => ("finding.json", value),
             Self::Control(value) => ("control.json", value),
             Self::Framework(value) => ("framework.json", value),
+            Self::Recording(value) => ("recording.json", value),
         }
     }
 }
@@ -123,7 +126,7 @@ pub struct BundleWriter<'key, W: Write> {
     program: Program,
     files: BTreeMap<String, Digest>,
     total: u64,
-    /// Artifacts that a collection names and that were not added yet.
+    /// Artifacts that a collection or a recording names and that were not added yet.
     wanted: BTreeMap<String, String>,
 }
 
@@ -164,6 +167,7 @@ impl<'key, W: Write> BundleWriter<'key, W> {
         let (tenant, evidence) = match &statement {
             Statement::Collection(it) => (it.tenant, it.evidence),
             Statement::Assessment(it) => (it.tenant, it.evidence),
+            Statement::Recording(it) => (it.tenant, it.evidence),
             Statement::Bundle(_) => return Err(refuse("a bundle holds no statement about bundles".to_owned())),
         };
         let path = format!("ev/{evidence}");
@@ -176,10 +180,13 @@ impl<'key, W: Write> BundleWriter<'key, W> {
         self.file(&format!("{path}.pae"), &signed.pae)?;
         self.file(&format!("{path}.sig"), &signed.sig)?;
         self.file(&format!("{path}.dsse.json"), &signed.envelope())?;
-        if let Statement::Collection(it) = statement {
-            let missing = it.subjects.into_iter().filter(|subject| !self.files.contains_key(&subject.name));
-            self.wanted.extend(missing.map(|subject| (subject.name, path.clone())));
-        }
+        let subjects = match statement {
+            Statement::Collection(it) => it.subjects,
+            Statement::Recording(it) => it.subjects,
+            Statement::Assessment(_) | Statement::Bundle(_) => Vec::new(),
+        };
+        let missing = subjects.into_iter().filter(|subject| !self.files.contains_key(&subject.name));
+        self.wanted.extend(missing.map(|subject| (subject.name, path.clone())));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! What is signed: in-toto Statements (v1) about a collection, a judgement or a bundle.
+//! What is signed: in-toto Statements (v1) about a collection, a judgement, a recording or a bundle.
 //!
 //! A statement's JSON is canonical ([`crate::jcs`]); reading one refuses any other spelling, and with it repeated members and trailing
 //! bytes. Members that this version does not know are kept out of the way, as in-toto asks, so that later versions may add some.
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::artifact::blob_path;
 use crate::jcs;
+use crate::recording::{RECORDING_TYPE, RecordingStatement};
 
 const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// Predicate type of [`CollectionStatement`].
@@ -404,6 +405,8 @@ pub enum Statement {
     Collection(Box<CollectionStatement>),
     /// How a control or finding was judged.
     Assessment(Box<AssessmentStatement>),
+    /// What was recorded of a session.
+    Recording(Box<RecordingStatement>),
     /// What a bundle holds.
     Bundle(BundleStatement),
 }
@@ -444,6 +447,7 @@ impl Statement {
         match self {
             Self::Collection(it) => Some(it.evidence),
             Self::Assessment(it) => Some(it.evidence),
+            Self::Recording(it) => Some(it.evidence),
             Self::Bundle(_) => None,
         }
     }
@@ -456,6 +460,7 @@ impl Statement {
                 Form::of(COLLECTION_TYPE, &it.subjects, predicate)
             }
             Self::Assessment(it) => Form::of(ASSESSMENT_TYPE, &it.subjects, it),
+            Self::Recording(it) => Form::of(RECORDING_TYPE, &it.subjects, it),
             Self::Bundle(it) => Form::of(BUNDLE_TYPE, &it.subjects, it),
         }
     }
@@ -485,6 +490,11 @@ impl Statement {
                 let mut it: AssessmentStatement = serde_json::from_value(predicate).map_err(malformed)?;
                 it.subjects = subject;
                 Ok(Self::Assessment(Box::new(it)))
+            }
+            RECORDING_TYPE => {
+                let mut it: RecordingStatement = serde_json::from_value(predicate).map_err(malformed)?;
+                it.subjects = subject;
+                Ok(Self::Recording(Box::new(it)))
             }
             BUNDLE_TYPE => {
                 let mut it: BundleStatement = serde_json::from_value(predicate).map_err(malformed)?;

@@ -61,19 +61,19 @@ pub struct Report {
 pub struct StatementLine {
     /// Its id.
     pub evidence: EvidenceId,
-    /// `collection` or `assessment`.
+    /// `collection`, `assessment` or `recording`.
     pub kind: &'static str,
-    /// The scope, `framework control`, or the finding's id.
+    /// The scope, `framework control`, the finding's id, or who was where.
     pub about: String,
-    /// Of a collection: whether the scope was seen completely.
+    /// Of a collection: whether the scope was seen completely; of a recording: whether everything is recorded.
     pub complete: Option<bool>,
     /// Of an assessment: the verdict.
     pub result: Option<Verdict>,
     /// Its place in the tenant's audit log, where the bundle proves that it is there.
     pub log_index: Option<u64>,
-    /// When it was collected from, or judged.
+    /// When it was collected from, recorded from, or judged.
     pub started: Timestamp,
-    /// When it was collected to, or judged.
+    /// When it was collected to, recorded to, or judged.
     pub finished: Timestamp,
     /// Files that it is about.
     pub subjects: u64,
@@ -341,7 +341,7 @@ fn check_files<R: Read + Seek>(files: &mut Files<R>, digests: &BTreeMap<String, 
     if digests.keys().filter(|name| Summary::FILES.contains(&name.as_str())).count() != 1 {
         return Err(BundleError::refused(
             "finding.json",
-            "a bundle has one finding.json, control.json or framework.json",
+            "a bundle has one finding.json, control.json, framework.json or recording.json",
         ));
     }
     Ok(())
@@ -415,6 +415,20 @@ fn check_statements<R: Read + Seek>(
                     log_index: None,
                     started: it.evaluated_at,
                     finished: it.evaluated_at,
+                    subjects: it.subjects.len() as u64,
+                };
+                (it.tenant, line, it.subjects)
+            }
+            Statement::Recording(it) => {
+                let line = StatementLine {
+                    evidence: it.evidence,
+                    kind: "recording",
+                    about: format!("{} at {}", it.user_name, it.destination_name),
+                    complete: Some(it.complete),
+                    result: None,
+                    log_index: None,
+                    started: it.started,
+                    finished: it.finished,
                     subjects: it.subjects.len() as u64,
                 };
                 (it.tenant, line, it.subjects)

@@ -174,6 +174,7 @@ async fn proxy(folder: &Path, port: &str) -> Result<()> {
         admit: Box::new(Real(Verifier::new("bench".to_owned(), destination, keys, 5))),
         confirm: Box::new(Nobody),
         record: Arc::new(Nobody),
+        recorder: Box::new(gateway::recording::Nowhere),
         live: Arc::new(Live::default()),
         clock: Arc::new(SystemClock),
         rng: Arc::new(SystemRng),

@@ -1,5 +1,5 @@
-//! The relay channel: many streams of messages over one WebSocket that may break and be made again; and [`kubernetes`], the access proxy that a
-//! relay runs in front of a cluster.
+//! The relay channel: many streams of messages over one WebSocket that may break and be made again; [`kubernetes`], the access proxy that a relay
+//! runs in front of a cluster; and [`recording`], which sessions are recorded through.
 //!
 //! The core is without I/O: [`websocket`] frames bytes (RFC 6455), [`session`] numbers, acknowledges, orders, bounds and resumes. The shell
 //! around it ([`channel`]) drives one socket at a time, and [`hub`] holds the relays that hang on a server.
@@ -19,6 +19,7 @@ pub mod destination_token;
 pub mod gate;
 pub mod hub;
 pub mod kubernetes;
+pub mod recording;
 pub mod session;
 pub mod stall;
 pub mod tunnel;

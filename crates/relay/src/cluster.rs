@@ -31,6 +31,7 @@ use self::bindings::{Bindings, list};
 use self::certificate::Certificate;
 pub(crate) use self::settings::ClusterSettings;
 use self::spool::Spool;
+use crate::recording::Recordings;
 
 /// How often the server is told of the cluster, and asked for the keys of tokens.
 const REGISTER: Duration = Duration::from_secs(30);
@@ -85,6 +86,7 @@ impl Service {
     pub(crate) async fn open(
         settings: ClusterSettings,
         client: Client,
+        recordings: Recordings,
         clock: &Arc<dyn Clock>,
         rng: &Arc<dyn Rng>,
     ) -> anyhow::Result<Self> {
@@ -96,14 +98,16 @@ impl Service {
         let cluster = Arc::new(cluster);
         let (live, spool) = (Arc::new(Live::default()), Arc::<Spool>::default());
         let bindings = Bindings::new(Arc::clone(&cluster), Arc::clone(&live), &settings.roles, settings.bindings);
-        let bindings = Arc::new(bindings);
-        let asking = Asking::new(client, &settings, Arc::clone(&bindings), Arc::clone(&live), Arc::clone(clock));
+        let (bindings, recorder) = (Arc::new(bindings), Box::new(recordings.clone()));
+        let asking =
+            Asking::new(client, &settings, Arc::clone(&bindings), Arc::clone(&live), recordings, Arc::clone(clock));
         let proxy = Arc::new(Proxy {
             cluster,
             admit: Box::new(asking.clone()),
             confirm: Box::new(asking.clone()),
             roles: Arc::clone(&bindings) as Arc<dyn Roles>,
             record: Arc::clone(&spool) as Arc<dyn Record>,
+            recorder,
             live,
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),

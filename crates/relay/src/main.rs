@@ -16,6 +16,7 @@ mod host_keys;
 mod link;
 mod listen;
 mod log;
+mod recording;
 mod sink;
 mod task;
 
@@ -116,8 +117,9 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     say(&format!("  Relay:   {}\n  Server:  {}\n", identity.id(), connection.server()));
     let client = Client::new(connection, Arc::clone(&identity));
     let (stop, ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let recordings = recording::Recordings::new(client.clone(), Arc::clone(&clock), Arc::clone(&rng));
     let service = match settings.cluster.take() {
-        Some(cluster) => Some(cluster::Service::open(cluster, client.clone(), &clock, &rng).await?),
+        Some(cluster) => Some(cluster::Service::open(cluster, client.clone(), recordings.clone(), &clock, &rng).await?),
         None => None,
     };
     let door = service.as_ref().map(|service| service.door(&stop));
@@ -139,5 +141,6 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     if let Some(serving) = serving {
         serving.await.context("the access proxy ended badly")?;
     }
+    recordings.wait_told().await;
     linking.await.context("the link ended badly")
 }

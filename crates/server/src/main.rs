@@ -30,6 +30,7 @@ mod metrics;
 mod names;
 mod posture;
 mod reach;
+mod recordings;
 mod relays;
 mod remote;
 mod report;

@@ -15,7 +15,7 @@ use crate::config::{self, Config, process_environment};
 use crate::datadir::{self, DataDir};
 use crate::{
     acme, backup, bootstrap, catalog, certificate, evaluate, forward, identity, keys, listen, log_signer, metrics,
-    open_store, relays, report, runner, say, sign, tls,
+    open_store, recordings, relays, report, runner, say, sign, tls,
 };
 
 /// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
@@ -103,6 +103,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     };
     let place = format!("{}:{}", signer.host(), address.port());
     let relays = Arc::new(api::Relays::new(relay_settings(config.discovery.lease_s), Arc::clone(&rng), place));
+    let recordings = recordings::Recordings::new(&store, &signer);
     let state = api::ApiState::new(
         store.clone(),
         settings,
@@ -115,7 +116,8 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     )
     .with_web(identity::client(&config.identity)?)
     .with_relays(Arc::clone(&relays))
-    .with_reports(Arc::new(report::Reports::new(store.clone(), Arc::clone(&installed), Arc::clone(&signer))));
+    .with_reports(Arc::new(report::Reports::new(store.clone(), Arc::clone(&installed), Arc::clone(&signer))))
+    .with_recordings(Arc::clone(&recordings) as Arc<dyn api::ports::Record>);
     let checking = tokio::spawn(identity::check(state.clone(), stop.clone()));
     let limits = listen::Limits::new(&config.server, raise_file_limit());
     let metrics = metrics::serve(&config, limits, &clock, &rng, &stop).await?;
@@ -134,6 +136,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         let store = store.clone();
         tokio::spawn(async move { store.listen().await })
     };
+    let recording = tokio::spawn(recordings.keep(stop.clone()));
     let working = tokio::spawn(Arc::new(runner).run(stop.clone()));
     let resealing = tokio::spawn(keys::Resealer::new(&store).run(stop.clone()));
     let keeping = tokio::spawn(keys::keep(Arc::clone(&stores), stop.clone()));
@@ -170,6 +173,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     listening.abort();
     let _ = tokio::time::timeout(drain, attending).await;
     let _ = watching.await;
+    let _ = recording.await;
     let _ = tokio::join!(certifying, resealing, keeping);
     if let Some(ordering) = ordering {
         let _ = ordering.await;

@@ -51,9 +51,19 @@ impl Signer {
     }
 
     /// The public key of this id; the newest where no earlier one has it.
-    fn made_by(&self, key_id: &str) -> PublicKey {
+    pub(crate) fn made_by(&self, key_id: &str) -> PublicKey {
         let earlier = self.earlier.iter().find(|public| public.fingerprint().to_hex() == key_id);
         earlier.copied().unwrap_or(self.public())
+    }
+
+    /// The key itself, which signs bundles.
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    /// Of these keys the ones that signed before this one.
+    pub(crate) fn earlier_of(&self, key_ids: &[&str]) -> impl Iterator<Item = PublicKey> {
+        self.earlier.iter().copied().filter(move |public| key_ids.contains(&public.fingerprint().to_hex().as_str()))
     }
 
     /// The name of the machine that collects.
@@ -234,7 +244,7 @@ impl Export for Exporter {
     }
 }
 
-fn full(error: std::io::Error) -> Error {
+pub(crate) fn full(error: std::io::Error) -> Error {
     Error::Unavailable {
         message: "there is no room for the bundle: free some disk space, then try again".to_owned(),
         detail: error.to_string(),

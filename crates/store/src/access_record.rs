@@ -47,7 +47,7 @@ pub struct CallBatch {
 }
 
 /// The user of a session, as this server knows them: a member of the tenant, since a relay hears nothing of anybody else.
-async fn who(tx: &mut Tx, tenant: TenantId, user: UserId, session: SessionId) -> Result<Option<Actor>> {
+pub(crate) async fn who(tx: &mut Tx, tenant: TenantId, user: UserId, session: SessionId) -> Result<Option<Actor>> {
     let row = tx
         .row(
             "SELECT u.email FROM session s JOIN app_user u ON u.id = s.user_id JOIN member m ON m.user_id = u.id AND m.tenant_id = $3 \

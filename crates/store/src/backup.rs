@@ -17,6 +17,9 @@ use crate::db::{Db, Engine, Tx, args};
 use crate::unit::{enter, platform_tenant};
 use crate::{Schema, Store, migrate, table};
 
+/// Every file of a tenant that rows name: artifacts, and pieces of recordings, which are sealed.
+pub(crate) const KEPT: &str = "SELECT digest FROM artifact WHERE tenant_id = $1 UNION SELECT blob FROM recording_chunk WHERE tenant_id = $1 ORDER BY 1";
+
 /// A kept artifact that a backup has to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
@@ -110,7 +113,7 @@ impl Store {
         let mut artifacts = Vec::new();
         for tenant in tenants {
             enter(&mut tx, tenant).await?;
-            tx.for_each("SELECT digest FROM artifact WHERE tenant_id = $1 ORDER BY digest", args![tenant], |row| {
+            tx.for_each(KEPT, args![tenant], |row| {
                 artifacts.push(Artifact { tenant, digest: row.digest(0)? });
                 Ok(())
             })

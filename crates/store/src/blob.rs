@@ -195,6 +195,24 @@ impl Blobs {
     }
 }
 
+impl Blobs {
+    /// Removes bytes that no row names any more. What is not there is gone already.
+    pub(crate) async fn remove(&self, digests: Vec<Digest>) -> Result<()> {
+        let this = self.clone();
+        blocking(move || {
+            for digest in digests {
+                let path = this.path(digest);
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error, &path)),
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }

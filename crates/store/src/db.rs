@@ -85,6 +85,7 @@ from! {
     domain::FleetCredentialId => Uuid |v: domain::FleetCredentialId| v.as_uuid();
     domain::DestinationId => Uuid |v: domain::DestinationId| v.as_uuid();
     domain::GrantId => Uuid |v: domain::GrantId| v.as_uuid();
+    domain::RecordingId => Uuid |v: domain::RecordingId| v.as_uuid();
     domain::AccessRequestId => Uuid |v: domain::AccessRequestId| v.as_uuid();
 }
 

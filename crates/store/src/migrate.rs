@@ -28,6 +28,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (20, include_str!("../migrations/0020_checkpoint.sql")),
     (21, include_str!("../migrations/0021_ssh_host_key.sql")),
     (22, include_str!("../migrations/0022_ssh_access.sql")),
+    (23, include_str!("../migrations/0023_recording.sql")),
     (29, include_str!("../migrations/0029_act_as.sql")),
 ];
 

@@ -15,11 +15,27 @@ const PLAIN: &[u8] = b"DSSEv1 ";
 /// No statement is larger: the database may have been written to by somebody else.
 const BYTES_MAX: u64 = 256 * 1_024 * 1_024;
 
+/// Bytes, deflated, whatever becomes of them.
+pub(crate) fn deflate(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).map_err(Error::internal)?;
+    encoder.finish().map_err(Error::internal)
+}
+
+/// What [`deflate`] made.
+pub(crate) fn inflate(packed: &[u8]) -> Result<Vec<u8>> {
+    let unreadable = |why: String| Error::internal(format!("what is stored cannot be read: {why}"));
+    let (mut bytes, mut decoder) = (Vec::new(), ZlibDecoder::new(packed));
+    (&mut decoder).take(BYTES_MAX).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+    if decoder.total_in() != packed.len() as u64 {
+        return Err(unreadable("it goes on after its end".to_owned()));
+    }
+    Ok(bytes)
+}
+
 /// A statement to store.
 pub(crate) fn pack(statement: &[u8]) -> Result<Vec<u8>> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(statement).map_err(Error::internal)?;
-    let packed = encoder.finish().map_err(Error::internal)?;
+    let packed = deflate(statement)?;
     Ok(if packed.len() < statement.len() { packed } else { statement.to_vec() })
 }
 
@@ -28,13 +44,7 @@ pub(crate) fn unpack(stored: Vec<u8>) -> Result<Vec<u8>> {
     if stored.starts_with(PLAIN) {
         return Ok(stored);
     }
-    let unreadable = |why: String| Error::internal(format!("a stored statement cannot be read: {why}"));
-    let (mut statement, mut decoder) = (Vec::new(), ZlibDecoder::new(stored.as_slice()));
-    (&mut decoder).take(BYTES_MAX).read_to_end(&mut statement).map_err(|error| unreadable(error.to_string()))?;
-    if decoder.total_in() != stored.len() as u64 {
-        return Err(unreadable("it goes on after its end".to_owned()));
-    }
-    Ok(statement)
+    inflate(&stored)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::audit::{self, Category, Change};
-use crate::backup::{take_time, tenants};
+use crate::backup::{KEPT, take_time, tenants};
 use crate::db::{Db, Engine, Tx, Value, args};
 use crate::open::{APP_ROLE, current_user, make_app_role};
 use crate::table::{self, Kind, Table};
@@ -209,7 +209,7 @@ impl Restore {
         self.artifacts.clear();
         for tenant in tenants(&mut self.tx).await? {
             enter(&mut self.tx, tenant).await?;
-            let rows = self.tx.rows("SELECT digest FROM artifact WHERE tenant_id = $1", args![tenant]).await?;
+            let rows = self.tx.rows(KEPT, args![tenant]).await?;
             for row in rows {
                 self.artifacts.push((tenant, row.digest(0)?));
             }

@@ -145,7 +145,7 @@ fn evidence_row(row: &Row) -> Result<EvidenceRow> {
     })
 }
 
-async fn detail(tx: &mut Tx, tenant: TenantId, id: EvidenceId) -> Result<StatementDetail> {
+pub(crate) async fn detail(tx: &mut Tx, tenant: TenantId, id: EvidenceId) -> Result<StatementDetail> {
     let row =
         tx.row(evidence_sql!("AND e.id = $2"), args![tenant, id]).await?.ok_or(Error::NotFound { what: "evidence" })?;
     let rows = tx

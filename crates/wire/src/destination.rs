@@ -6,6 +6,8 @@ use domain::{DestinationId, DestinationRole, DestinationTokenId, Lent, RelayId, 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::recording::RecordingTerms;
+
 /// A cluster or host that is reached through Cairn.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub struct Destination {
@@ -108,6 +110,9 @@ pub struct DestinationRegistered {
     /// The roles that grants give to anybody there, now or at other hours; absent: the server does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub granted: Option<Vec<RoleGranted>>,
+    /// What is to be recorded of sessions there, while the server cannot be asked.
+    #[serde(default)]
+    pub recording: RecordingTerms,
 }
 
 /// What an open connection rests on.

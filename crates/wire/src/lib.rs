@@ -33,6 +33,7 @@ pub mod member;
 pub mod node;
 pub mod problem;
 pub mod provider;
+pub mod recording;
 pub mod relay;
 pub mod report;
 pub mod role;

@@ -34,13 +34,16 @@ const PUBLIC: [&str; 12] = [
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 /// Agents and relays, in `fleet.rs`, too.
-const PROVEN: [(&str, &str); 10] = [
+const PROVEN: [(&str, &str); 13] = [
     ("access_check", "401"),
     ("access_record", "401"),
     ("agent_renew", "401"),
     ("agent_report", "401"),
     ("destination_register", "401"),
     ("enroll", "401"),
+    ("recording_append", "401"),
+    ("recording_begin", "401"),
+    ("recording_end", "401"),
     ("relay_connect", "401"),
     ("relay_renew", "401"),
     ("session_confirm", "401"),
@@ -69,7 +72,7 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 31] = [
+const VIEWS: [(&str, &str); 32] = [
     ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
@@ -99,6 +102,7 @@ const VIEWS: [(&str, &str); 31] = [
     ("platform_log_tile", "platform_log_read"),
     ("platform_log_verify", "platform_log_read"),
     ("provider_show", "provider_list"),
+    ("recording_show", "recording_list"),
     ("relay_show", "relay_list"),
     ("user_show", "user_list"),
 ];
@@ -110,6 +114,8 @@ const WITHOUT_ROUTE: &[&str] = &[
     "evidence_collect",
     "graph_ingest",
     "job_run",
+    "recording_close",
+    "recording_delete",
     "ssh_host_key_meet",
     "platform_key_reseal",
     // Commands of `cairn-server`: who has the machine does them, over no network.
@@ -157,7 +163,10 @@ fn every_route_is_an_operation_and_every_operation_has_a_route_or_is_listed() {
         if let Some(operation) = decided_by(&route.id) {
             let in_tenant = route.path.starts_with("/api/v1/tenants/{tenant}/");
             assert_eq!(in_tenant, !operation.platform, "{}", route.id);
-            if operation.mode == Mode::Write && !route.id.ends_with("_export") && route.id != "relay_follow" {
+            if operation.mode == Mode::Write
+                && !route.id.ends_with("_export")
+                && !["recording_read", "relay_follow"].contains(&route.id.as_str())
+            {
                 assert_ne!(route.method, "GET", "{}", route.id);
             }
         }
@@ -186,6 +195,7 @@ pub(crate) struct Ask {
 pub(crate) struct Standing {
     node: String,
     evidence: String,
+    recording: String,
 }
 
 impl Standing {
@@ -193,7 +203,8 @@ impl Standing {
         world.provider_at("standing", "https://127.0.0.1:1/standing").await;
         world.destination_of(tenant, "standing").await;
         world.group_of(tenant, "standing").await;
-        Self { node: world.node(tenant).await, evidence: world.evidence(tenant).await }
+        let recording = crate::recording::recorded(world, tenant).await;
+        Self { node: world.node(tenant).await, evidence: world.evidence(tenant).await, recording }
     }
 }
 
@@ -230,6 +241,8 @@ pub(crate) async fn object(
         "schedule" => world.schedule(tenant).await,
         "node" => standing.node.clone(),
         "evidence" => standing.evidence.clone(),
+        "recording" => standing.recording.clone(),
+        "number" => "1".to_owned(),
         "finding" => {
             let id = world.finding(tenant).await;
             if operation == "finding_reopen" {
@@ -272,7 +285,13 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         | "data_key_rotate"
         | "destination_token_create"
         | "passkey_challenge"
+        | "recording_append"
+        | "recording_begin"
+        | "recording_end"
         | "sessions_end" => json!({}),
+        "recording_policy_put" => {
+            json!({"kubernetes": "required", "ssh": "off", "input": false, "retention_days": 400})
+        }
         "totp_create" => json!({"name": "Phone"}),
         "totp_confirm" => json!({"code": "000000"}),
         "sign_in_policy_put" => json!({"second_factor_required": false}),

@@ -8,7 +8,7 @@ use crate::document::{operations, parameters};
 use crate::world::{World, each_wall, holder, nobodys};
 
 /// Query parameters that name a thing.
-const ID_QUERIES: [(&str, &str, &str); 11] = [
+const ID_QUERIES: [(&str, &str, &str); 13] = [
     ("coverage_list", "scope", "scope"),
     ("coverage_list", "source", "agent"),
     ("edge_list", "node", "node"),
@@ -20,6 +20,8 @@ const ID_QUERIES: [(&str, &str, &str); 11] = [
     ("grant_list", "group", "group"),
     ("grant_list", "user", "user"),
     ("log_proof", "evidence", "evidence"),
+    ("recording_list", "destination", "destination"),
+    ("recording_list", "user", "user"),
 ];
 /// Query parameters that name nothing of a tenant's.
 const PLAIN_QUERIES: [&str; 32] = [

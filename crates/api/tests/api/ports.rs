@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use access::{Permit, ops};
-use api::ports::{Catalog, Evaluate, Export, Subject};
+use api::ports::{Catalog, Evaluate, Export, Record, Subject};
 use async_trait::async_trait;
 use compliance::{Ruleset, builtin};
-use domain::Digest;
+use domain::{Digest, RecordingId};
 use serde_json::{Map, Value};
 use store::{EvaluationRow, FindingCounts, MaterialOf, Store};
 use wire::credential::{CredentialType, Plugin, PluginSetting};
@@ -113,6 +113,45 @@ impl Export for Exporter {
         for statement in &material.statements {
             file.write_all(&statement.pae).unwrap();
         }
+        file.rewind().unwrap();
+        Ok(file)
+    }
+}
+
+/// Closes recordings with a signature of a key of its own, and gives out their statements; bundles are `evidence`'s, and tested there.
+pub(crate) struct Recordings {
+    pub(crate) store: Store,
+}
+
+#[async_trait]
+impl Record for Recordings {
+    async fn close(
+        &self,
+        permit: Permit<ops::RecordingClose>,
+        id: RecordingId,
+        end: store::RecordingEnding,
+    ) -> domain::Result<()> {
+        let Some((row, sha256)) = self.store.recording_closing(&permit, id).await? else { return Ok(()) };
+        if !end.began {
+            return self.store.write(permit).await?.recording_discard(&row, &end.reason).await;
+        }
+        let key = crypto::ed25519::SigningKey::generate().unwrap();
+        let statement = store::NewStatement {
+            id: domain::EvidenceId::generate(permit.ctx().clock(), permit.ctx().rng()),
+            kind: "recording",
+            pae: b"DSSEv1 4 type 2 {}".to_vec(),
+            signature: key.sign(b"DSSEv1 4 type 2 {}"),
+            key_id: key.public().fingerprint(),
+        };
+        let signed = store::RecordingSignatures { sha256, signature: key.sign(sha256.as_bytes()), statement };
+        self.store.write(permit).await?.recording_close(&row, &end, &signed).await.map(drop)
+    }
+
+    async fn export(&self, permit: Permit<ops::RecordingExport>, id: RecordingId) -> domain::Result<std::fs::File> {
+        use std::io::{Seek as _, Write as _};
+        let material = self.store.write(permit).await?.recording_export(id).await?;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&material.statement.pae).unwrap();
         file.rewind().unwrap();
         Ok(file)
     }

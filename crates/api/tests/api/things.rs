@@ -18,7 +18,27 @@ use crate::world::{NODE, World, planted};
 /// A host key, made for tests.
 pub(crate) const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
+/// Whether a file below a folder shows these bytes to whoever reads it.
+fn holds(folder: &std::path::Path, bytes: &[u8]) -> bool {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return holds(&path, bytes);
+        }
+        // As they are, or only packed: a zlib stream begins like this.
+        let kept = std::fs::read(path).unwrap();
+        kept.first() == Some(&0x78) || kept.windows(bytes.len()).any(|window| window == bytes)
+    })
+}
+
 impl World {
+    /// Whether what is kept shows these bytes to whoever reads the disk.
+    pub(crate) fn blobs_hold(&self, bytes: &[u8]) -> bool {
+        let blobs = self.dir.path().join("blobs");
+        assert!(blobs.is_dir(), "something is kept");
+        holds(&blobs, bytes)
+    }
+
     /// An SSH host with the account `deploy`; its destination.
     pub(crate) async fn ssh_host_of(&self, tenant: TenantId) -> String {
         let new = store::NewSshHost {
@@ -208,6 +228,7 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "factor" => domain::FactorId::generate(clock, rng).to_string(),
         "session" => SessionId::generate(clock, rng).to_string(),
         "finding" => FindingId::generate(clock, rng).to_string(),
+        "recording" => domain::RecordingId::generate(clock, rng).to_string(),
         "evidence" => EvidenceId::generate(clock, rng).to_string(),
         "node" => format!("aws:eu-west-1:aws.s3.bucket:n{}", world.fresh()),
         other => panic!("there is no kind of id `{other}`: add it"),

@@ -20,7 +20,7 @@ use testkit::{Postgres, TestClock, TestDatabase, TestRng};
 use tower::ServiceExt as _;
 
 pub(crate) use crate::answer::Answer;
-use crate::ports::{Evaluator, Exporter, Installed};
+use crate::ports::{Evaluator, Exporter, Installed, Recordings};
 pub(crate) use crate::things::nobodys;
 
 pub(crate) const NODE: &str = "aws:eu-west-1:aws.s3.bucket:b1";
@@ -86,7 +86,7 @@ pub(crate) struct World {
     fresh: AtomicU32,
     _draining: tokio::sync::watch::Sender<bool>,
     _watch: testkit::logs::Watch<'static>,
-    _dir: TempDir,
+    pub(crate) dir: TempDir,
     database: Option<TestDatabase<'static>>,
 }
 
@@ -191,7 +191,8 @@ impl World {
                 drained.clone(),
             );
             // Providers of tests are on this machine.
-            state.with_web(crate::idp::client())
+            let recordings = Arc::new(Recordings { store: served.clone() });
+            state.with_web(crate::idp::client()).with_recordings(recordings)
         };
         let nobody = TenantId::generate(&*clock, &*rng);
         let state = states(settings.clone());
@@ -212,7 +213,7 @@ impl World {
             fresh: AtomicU32::new(0),
             _draining: draining,
             _watch: watch,
-            _dir: dir,
+            dir,
             database,
         };
         (world.a, world.b) = (world.tenant("acme").await, world.tenant("globex").await);

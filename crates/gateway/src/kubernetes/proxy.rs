@@ -31,6 +31,7 @@ use super::live::{Confirm, Live, Place};
 use super::request::{self, Call};
 use super::{Admit, Identity, Refusal, Roles};
 use crate::gate::Gate;
+use crate::recording::Recorder;
 
 /// Longest time of a request's head, and of silence between two requests.
 const HEAD: Duration = Duration::from_mins(1);
@@ -57,6 +58,8 @@ pub struct Proxy {
     pub roles: Arc<dyn Roles>,
     /// Where calls are written down.
     pub record: Arc<dyn Record>,
+    /// Where sessions are recorded.
+    pub recorder: Box<dyn Recorder>,
     /// The tokens in use.
     pub live: Arc<Live>,
     /// The clock.

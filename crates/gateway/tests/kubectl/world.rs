@@ -91,6 +91,7 @@ pub(crate) fn proxy(address: &str, authority: &str, folder: &Path) -> (Arc<Proxy
         admit: Box::new(Plain),
         confirm: Box::new(Nobody),
         record: Arc::clone(&written) as Arc<dyn Record>,
+        recorder: Box::new(gateway::recording::Nowhere),
         live: Arc::new(Live::default()),
         clock: Arc::new(TestClock::at(Timestamp::from_millis(1_000))),
         rng: Arc::new(TestRng::seeded(1)),

@@ -28,6 +28,7 @@ use wire::destination_token::LIFETIME_S_MAX;
 
 use super::bindings::Bindings;
 use super::settings::{ClusterSettings, Groups, Lendable};
+use crate::recording::Recordings;
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -59,6 +60,8 @@ struct Server {
     lendable: Lendable,
     bindings: Arc<Bindings>,
     live: Arc<Live>,
+    /// Who has to know what is to be recorded.
+    recordings: Recordings,
     clock: Arc<dyn Clock>,
     registered: RwLock<Option<Registered>>,
     /// When it last answered.
@@ -84,11 +87,13 @@ impl Asking {
         settings: &ClusterSettings,
         bindings: Arc<Bindings>,
         live: Arc<Live>,
+        recordings: Recordings,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (groups, lendable) = (settings.groups.clone(), settings.lendable.clone());
         let (registered, heard) = (RwLock::default(), Mutex::default());
-        Self(Arc::new(Server { client, groups, lendable, bindings, live, clock, registered, heard }))
+        let server = Server { client, groups, lendable, bindings, live, recordings, clock, registered, heard };
+        Self(Arc::new(server))
     }
 
     /// The destination, once it is registered.
@@ -136,6 +141,7 @@ impl Asking {
     ) -> anyhow::Result<(DestinationId, Option<Vec<RoleGranted>>)> {
         let read = Instant::now();
         let told: DestinationRegistered = self.call("destinations", document).await?;
+        self.0.recordings.note(told.id, told.recording);
         let keys = KeySet::parse(told.keys.to_string().as_bytes()).context("the server's keys are not understood")?;
         let mut registered = self.0.registered.write().unwrap_or_else(PoisonError::into_inner);
         match &mut *registered {

@@ -155,9 +155,20 @@ pub(crate) static FACTOR: Column = Column {
     note: None,
 };
 
+/// The keys of recordings' pieces.
+pub(crate) static RECORDING: Column = Column {
+    name: "recording.sealed",
+    of_tenants: true,
+    keyed: Keyed::Uuid,
+    scan: "SELECT id, sealed FROM recording WHERE tenant_id = $1",
+    find: "SELECT sealed FROM recording WHERE id = $1 AND tenant_id = $2",
+    swap: "UPDATE recording SET sealed = $2 WHERE id = $1 AND sealed = $3 AND tenant_id = $4",
+    note: None,
+};
+
 /// Every column that holds sealed values. What is not here would be lost with the first rotation, so a test compares it with the schema.
-pub(crate) static COLUMNS: [&Column; 6] =
-    [&CREDENTIAL, &INSTALLATION, &SIGNING_KEY, &CLIENT_SECRET, &IDENTITY_TOKENS, &FACTOR];
+pub(crate) static COLUMNS: [&Column; 7] =
+    [&CREDENTIAL, &INSTALLATION, &SIGNING_KEY, &CLIENT_SECRET, &IDENTITY_TOKENS, &FACTOR, &RECORDING];
 
 impl Column {
     /// The columns whose rows belong to tenants, or those of the platform.

@@ -34,6 +34,12 @@ const NOT_SEALED: &[&str] = &[
     "identity_provider.scim_token",
     "login_used.state",
     "platform_key.sealed",
+    "recording.chain",
+    "recording.sha256",
+    "recording.signature",
+    // Digests of a piece, and of what is kept of it.
+    "recording_chunk.blob",
+    "recording_chunk.digest",
     "recovery_code.mac",
     // A plugin's own mark, of a program that never sees a credential, and digests.
     "scope.checkpoint",
