@@ -69,6 +69,10 @@ member_operations! {
     AccessRequestMine "access_request_mine" Read;
     AccessRequestWithdraw "access_request_withdraw" Write;
     GlassBreak "glass_break" Write fresh;
+    AccessReviewList "access_review_list" Read;
+    AccessReviewShow "access_review_show" Read;
+    AccessReviewItems "access_review_items" Read;
+    AccessReviewDecide "access_review_decide" Write;
 }
 
 /// The right of a member to do one operation once in their tenant, for themselves. For whom stands inside: there is no way to name another one.

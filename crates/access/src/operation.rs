@@ -175,6 +175,11 @@ operations! {
     AccessRequestList "access_request_list" tenant Read AccessManage;
     AccessRequestApprove "access_request_approve" tenant Write AccessManage fresh;
     AccessRequestDeny "access_request_deny" tenant Write AccessManage;
+    AccessReviewCreate "access_review_create" tenant Write AccessManage fresh;
+    AccessReviewClose "access_review_close" tenant Write AccessManage fresh;
+    AccessExport "access_export" tenant Read AccessManage;
+    AccessPlan "access_plan" tenant Read AccessManage;
+    AccessApply "access_apply" tenant Write AccessManage fresh;
     AccessPolicyShow "access_policy_show" tenant Read AccessManage;
     AccessPolicyPut "access_policy_put" tenant Write AccessManage fresh;
     RecordingPolicyShow "recording_policy_show" tenant Read RecordingsRead;

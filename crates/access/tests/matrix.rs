@@ -34,7 +34,7 @@ decisions! {
         AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke RelayFollow RelayPolicyShow RelayPolicyPut EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
         DestinationList DestinationUpdate DestinationDelete SshHostShow SshHostPut SshHostCertificateCreate GroupList GroupCreate GroupDelete GroupMemberAdd GroupMemberRemove
         GrantList GrantCreate GrantDelete AccessWho AccessWhat AccessRequestList AccessRequestApprove AccessRequestDeny
-        AccessPolicyShow AccessPolicyPut
+        AccessReviewCreate AccessReviewClose AccessExport AccessPlan AccessApply AccessPolicyShow AccessPolicyPut
         RecordingPolicyShow RecordingPolicyPut RecordingList RecordingRead RecordingExport RecordingClose RecordingDelete
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse
         SshHostKeyList SshHostKeyPin SshHostKeyRemove SshHostKeyMeet JobList JobCreate

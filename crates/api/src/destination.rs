@@ -1,17 +1,19 @@
 //! Destinations: what is reached through Cairn, who reaches it, and tokens for it.
 
+use std::collections::BTreeSet;
+
 use access::grant::Held;
 use access::{fleet_ops, member_ops, ops};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::{DestinationRole, Error, Labels, Slug};
+use domain::{DestinationRole, Error, Labels, Slug, Subject, Target};
 use gateway::destination_token::issue;
-use store::{DestinationChange, DestinationRow, NewDestination, Reached, Reacher};
+use store::{DestinationChange, DestinationRow, GrantRow, NewDestination, Reached, Reacher};
 use wire::List;
 use wire::destination::{
     AccessCheck, AccessChecked, Destination, DestinationRegister, DestinationRegistered, DestinationTokenCreate,
-    DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted,
+    DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted, Why,
 };
 use wire::destination_token::DestinationClaims;
 use wire::recording::RecordingTerms;
@@ -30,6 +32,7 @@ const PUBLISHED_MAX: usize = 5_000;
 const STANDINGS_MAX: usize = 1_000;
 
 fn destination(row: DestinationRow) -> Destination {
+    let node = row.node();
     Destination {
         id: row.id,
         name: row.name.to_string(),
@@ -44,6 +47,7 @@ fn destination(row: DestinationRow) -> Destination {
         version: row.version,
         created_at: row.created_at,
         last_seen_at: row.last_seen_at,
+        node,
     }
 }
 
@@ -51,31 +55,69 @@ fn names(held: &Held) -> Option<Vec<String>> {
     held.namespaces.as_ref().map(|names| names.iter().map(ToString::to_string).collect())
 }
 
+fn why(row: &GrantRow) -> Why {
+    let group = match row.grant.subject {
+        Subject::User(_) => None,
+        Subject::Group(_) => Some(row.subject_name.clone()),
+    };
+    let labels = match &row.grant.target {
+        Target::Destination(_) => None,
+        Target::Labels(labels) => Some(labels.as_map().clone()),
+    };
+    Why {
+        grant: row.grant.id,
+        group,
+        labels,
+        namespace: row.grant.namespace.as_ref().map(ToString::to_string),
+        hours: row.grant.hours.as_ref().map(ToString::to_string),
+        expires_at: row.grant.expires_at,
+        origin: row.origin.as_str().to_owned(),
+        by: row.created_by.clone(),
+        reason: row.reason.clone(),
+        last_used_at: row.last_used_at,
+    }
+}
+
+fn whys(held: &Held, rows: &[GrantRow]) -> Vec<Why> {
+    rows.iter().filter(|row| held.grants.contains(&row.grant.id)).map(why).collect()
+}
+
 fn reach(reached: Reached) -> Vec<Reach> {
-    let Reached { destination, roles } = reached;
+    let Reached { destination, roles, grants } = reached;
     let one = |(role, held): (DestinationRole, Held)| Reach {
         destination: destination.id,
         name: destination.name.to_string(),
         kind: destination.kind.to_string(),
         role: role.to_string(),
         namespaces: names(&held),
-        act_as: held.lent.into_iter().collect(),
+        act_as: held.lent.iter().cloned().collect(),
         until: held.until,
         authority: destination.authority.clone(),
         address: destination.address.clone(),
+        why: whys(&held, &grants),
     };
     roles.into_iter().map(one).collect()
 }
 
 fn reacher(who: Reacher) -> Vec<ReacherDocument> {
-    let one = |(role, held): (DestinationRole, Held)| ReacherDocument {
-        user: who.user,
-        email: who.email.clone(),
-        role: role.to_string(),
-        namespaces: names(&held),
-        act_as: held.lent.iter().cloned().collect(),
-        until: held.until,
-        grants: held.grants.iter().map(ToString::to_string).collect(),
+    let one = |(role, held): (DestinationRole, Held)| {
+        let why = whys(&held, &who.grants);
+        let through: BTreeSet<String> =
+            why.iter().map(|why| why.group.clone().unwrap_or_else(|| "direct".to_owned())).collect();
+        ReacherDocument {
+            user: who.user,
+            email: who.email.clone(),
+            tenant_role: who.role.to_string(),
+            destination: who.destination.id,
+            name: who.destination.name.to_string(),
+            role: role.to_string(),
+            namespaces: names(&held),
+            act_as: held.lent.iter().cloned().collect(),
+            until: held.until,
+            grants: held.grants.iter().map(ToString::to_string).collect(),
+            why,
+            through: through.into_iter().collect(),
+        }
     };
     who.roles.into_iter().map(one).collect()
 }
@@ -136,9 +178,9 @@ pub(crate) async fn destination_delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who reaches a destination at this moment, and by which grants.
+/// Who reaches a destination at this moment, and by which grants; or what of the asset graph is one, by the id of its node.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations/{destination}/reachers", tag = "destinations",
-    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name, or the id of a node")),
     responses((status = 200, description = "who", body = List<ReacherDocument>)))]
 pub(crate) async fn access_who(
     State(state): State<ApiState>,
@@ -174,7 +216,9 @@ pub(crate) async fn reach_list(
 ) -> Answer<Json<List<Reach>>> {
     let permit = caller.member_permit::<member_ops::ReachList>(&tenant).await?;
     let what = state.store.reach_list(permit).await?;
-    Ok(page::whole(what.into_iter().flat_map(reach).collect()))
+    // Through which groups, by whom and why is not for who is granted something.
+    let plain = |one: Reach| Reach { why: Vec::new(), ..one };
+    Ok(page::whole(what.into_iter().flat_map(reach).map(plain).collect()))
 }
 
 /// Gives the caller a token for a destination, good for five minutes at most: for its proxy, in one role. A destination that the caller does not
@@ -218,6 +262,10 @@ pub(crate) async fn destination_token_create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
+fn digest(hex: &str) -> Result<domain::Digest, Error> {
+    hex.parse().map_err(|_| Error::invalid("cluster_sha256", "use 64 lower-case hex digits"))
+}
+
 fn checked(body: DestinationRegister) -> Result<NewDestination, Error> {
     if body.authority.len() > AUTHORITY_BYTES {
         return Err(Error::Limit { which: "bytes of an authority", max: AUTHORITY_BYTES as u64 });
@@ -252,6 +300,7 @@ fn checked(body: DestinationRegister) -> Result<NewDestination, Error> {
         namespaces: sorted(body.namespaces),
         roles,
         version: body.version,
+        cluster_sha256: body.cluster_sha256.map(|hex| digest(&hex)).transpose()?,
     })
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn evidence_key_show(State(state): State<ApiState>, caller: Cal
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EvidenceQuery {
-    /// `api-response`, `config`, `scan`, `null-result` or `assessment`.
+    /// `api-response`, `config`, `scan`, `null-result`, `assessment` or `attestation`.
     kind: Option<String>,
     /// A framework.
     framework: Option<String>,

@@ -43,6 +43,8 @@ pub(crate) fn grant(row: GrantRow) -> Grant {
         origin: row.origin.as_str().to_owned(),
         created_at: row.created_at,
         created_by: row.created_by,
+        last_used_at: row.last_used_at,
+        managed_by: row.managed_by,
     }
 }
 
@@ -87,6 +89,8 @@ pub(crate) struct GrantQuery {
     group: Option<String>,
     /// Only to this destination, by name or id.
     destination: Option<String>,
+    /// Only those that were not used since this time, and are not newer.
+    unused_since: Option<String>,
     /// 1 to 500; default 100.
     limit: Option<String>,
     /// `next_page` of the page before.
@@ -104,7 +108,9 @@ pub(crate) async fn grant_list(
 ) -> Answer<Json<List<Grant>>> {
     let permit = caller.permit::<ops::GrantList>(&tenant).await?;
     let (after, limit) = (page::after(query.page.as_deref())?, page::limit(query.limit.as_deref())?);
-    let filter = GrantFilter { user: query.user, group: query.group, destination: query.destination };
+    let since = |text: String| text.parse().map_err(|error| Error::invalid("unused_since", format!("{error}")));
+    let unused_since = query.unused_since.map(since).transpose()?;
+    let filter = GrantFilter { user: query.user, group: query.group, destination: query.destination, unused_since };
     Ok(page::list(state.store.read(permit).await?.grant_list(&filter, after, limit).await?, grant))
 }
 

@@ -10,8 +10,10 @@
 //! - what the caller may not see answers with the same bytes as what does not exist;
 //! - every answer carries the security headers and a request id.
 
+mod access_file;
 mod access_record;
 mod access_request;
+mod access_review;
 mod admission;
 mod api_key;
 mod audit;
@@ -274,6 +276,14 @@ fn access_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(access_request::access_request_withdraw))
         .routes(routes!(access_request::glass_break))
         .routes(routes!(access_request::access_policy_show, access_request::access_policy_put))
+        .routes(routes!(access_review::access_review_list, access_review::access_review_create))
+        .routes(routes!(access_review::access_review_show))
+        .routes(routes!(access_review::access_review_items))
+        .routes(routes!(access_review::access_review_decide))
+        .routes(routes!(access_review::access_review_close))
+        .routes(routes!(access_file::access_export))
+        .routes(routes!(access_file::access_plan))
+        .routes(routes!(access_file::access_apply))
 }
 
 fn log_routes() -> OpenApiRouter<ApiState> {

@@ -7,6 +7,8 @@
     reason = "test code: where the harness fails, the test fails"
 )]
 
+#[path = "api/access_data.rs"]
+mod access_data;
 #[path = "api/access.rs"]
 mod access_to_destinations;
 #[path = "api/answer.rs"]

@@ -179,7 +179,12 @@ impl Api {
 
     /// All items of a list.
     pub(crate) async fn all(&self, parts: &[&str]) -> Result<Vec<Doc>> {
-        Ok(self.client.list(&self.path(parts), &[], None).await?.0)
+        self.all_with(parts, &[]).await
+    }
+
+    /// The same of those that a query names.
+    pub(crate) async fn all_with(&self, parts: &[&str], query: Query<'_>) -> Result<Vec<Doc>> {
+        Ok(self.client.list(&self.path(parts), query, None).await?.0)
     }
 
     /// Shows a list.

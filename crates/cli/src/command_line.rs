@@ -11,8 +11,9 @@ use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
-    api_key, audit, audit_log, coverage, credential, destination, evidence, exec_token, factor, finding, fleet, grant,
-    group, job, kube, member, node, plugin, provider, request, role, session, ssh, ssh_host_key, tenant, user,
+    api_key, apply, audit, audit_log, coverage, credential, destination, evidence, exec_token, factor, finding, fleet,
+    grant, group, import, job, kube, member, node, plugin, provider, request, review, role, session, ssh, ssh_host_key,
+    tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -78,9 +79,17 @@ enum Command {
     /// Who may reach which destination
     #[command(subcommand)]
     Grants(grant::Command),
-    /// Who reaches what now, and what the tenant allows besides grants
+    /// Who reaches what now and why, and what the tenant allows besides grants
     #[command(subcommand)]
     Access(destination::AccessCommand),
+    /// Reviews of access: does everybody still need what they have
+    #[command(subcommand)]
+    Reviews(review::Command),
+    /// Make groups and grants as a file says, after showing the difference
+    Apply(apply::Apply),
+    /// Take over users, groups and grants of another product
+    #[command(subcommand)]
+    Import(import::Command),
     /// Identity providers to sign in with
     #[command(subcommand)]
     Providers(provider::Command),
@@ -205,6 +214,9 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Destinations(command) => wait(command.run(cx)),
         Command::Grants(command) => wait(command.run(cx)),
         Command::Access(command) => wait(command.run(cx)),
+        Command::Reviews(command) => wait(command.run(cx)),
+        Command::Apply(apply) => wait(apply.run(cx)),
+        Command::Import(command) => wait(command.run(cx)),
         Command::Sessions(command) => wait(command.run(cx)),
         Command::Factors(command) => wait(command.run(cx)),
         Command::Tenants(command) => wait(command.run(cx)),
@@ -343,6 +355,8 @@ mod tests {
         check::<wire::grant::Group>();
         check::<wire::grant::Grant>();
         check::<wire::grant::AccessRequest>();
+        check::<wire::access_review::AccessReview>();
+        check::<wire::access_review::AccessReviewItem>();
         check::<wire::destination::Destination>();
         check::<wire::destination::Reach>();
         check::<wire::destination::Reacher>();

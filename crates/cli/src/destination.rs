@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
+use domain::Clock as _;
 use wire::destination::{Destination, DestinationUpdate, Reach, Reacher};
 
 use crate::api::{Context, Paging};
@@ -72,8 +73,16 @@ impl Table for Reach {
 }
 
 impl Table for Reacher {
-    const COLUMNS: &'static [(&'static str, &'static str)] =
-        &[("USER", "email"), ("ROLE", "role"), ("NAMESPACES", "namespaces"), ("UNTIL", "until"), ("GRANTS", "grants")];
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("USER", "email"),
+        ("DESTINATION", "name"),
+        ("ROLE", "role"),
+        ("NAMESPACES", "namespaces"),
+        ("THROUGH", "through"),
+        ("UNTIL", "until"),
+        ("TENANT ROLE", "tenant_role"),
+        ("GRANTS", "grants"),
+    ];
 }
 
 impl Command {
@@ -108,16 +117,24 @@ pub(crate) async fn reach(cx: &Context) -> Result {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccessCommand {
-    /// Who reaches a destination now
+    /// Who reaches a destination now, and why
     Who {
-        /// The destination's name or id
+        /// The destination's name or id, or the id of the node that it is in the asset graph
         destination: String,
     },
-    /// What a member reaches now
+    /// What a member reaches now, and why
     What {
         /// The login name
         user: String,
     },
+    /// List grants that nobody used for some time
+    Unused {
+        /// For how long, such as 90d or 12h
+        #[arg(long, value_name = "TIME", default_value = "90d", value_parser = ago)]
+        since: i64,
+    },
+    /// Write what is granted as a file for `cairn apply`
+    Export(crate::apply::Export),
     /// Show for how long may be asked for and who may break glass, or change it
     Policy(crate::request::Policy),
 }
@@ -130,7 +147,52 @@ impl AccessCommand {
                 api.show_list::<Reacher>(&["destinations", &destination, "reachers"], &[], Paging::ALL).await
             }
             Self::What { user } => api.show_list::<Reach>(&["members", &user, "reach"], &[], Paging::ALL).await,
+            Self::Unused { since } => {
+                let now = crypto::system::SystemClock.now();
+                let since = now.plus_millis(-since).to_string();
+                api.show_list::<Unused>(&["grants"], &[("unused_since", Some(&since))], Paging::ALL).await
+            }
+            Self::Export(export) => export.run(&api).await,
             Self::Policy(policy) => policy.run(&api).await,
+        }
+    }
+}
+
+/// A grant as a list of unused ones shows it.
+pub(crate) struct Unused;
+
+impl Table for Unused {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("USER", "user"),
+        ("GROUP", "group"),
+        ("ROLE", "role"),
+        ("DESTINATION", "destination"),
+        ("LABELS", "labels"),
+        ("NAMESPACE", "namespace"),
+        ("LAST USED", "last_used_at"),
+        ("SINCE", "created_at"),
+        ("ID", "id"),
+    ];
+}
+
+/// A time that has passed, in milliseconds.
+fn ago(text: &str) -> Result<i64, String> {
+    let units = [("d", 86_400_000), ("h", 3_600_000)];
+    let found = units.iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?.parse::<i64>().ok()?, *ms)));
+    let (count, ms) =
+        found.filter(|(count, _)| (1..=36_500).contains(count)).ok_or("use days or hours, such as 90d or 12h")?;
+    Ok(count * ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_have_passed_are_days_or_hours() {
+        assert_eq!((ago("90d"), ago("12h")), (Ok(90 * 86_400_000), Ok(12 * 3_600_000)));
+        for bad in ["", "90", "d", "-1d", "0d", "1w", "99999999d", "1.5h"] {
+            assert!(ago(bad).is_err(), "{bad}");
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod api;
 mod api_key;
+mod apply;
 mod audit;
 mod audit_log;
 mod clean;
@@ -28,6 +29,7 @@ mod finding;
 mod fleet;
 mod grant;
 mod group;
+mod import;
 mod job;
 mod kube;
 mod log_memory;
@@ -39,6 +41,7 @@ mod prompt;
 mod provider;
 mod relay_log;
 mod request;
+mod review;
 mod role;
 mod server;
 mod session;

@@ -68,6 +68,13 @@ impl ClientCertVerifier for Anybody {
     }
 }
 
+/// SHA-256 of the only certificate of a PEM text; none where there is another number of them: which one is meant is not ours to guess.
+pub fn only_certificate_sha256(pem: &str) -> Option<domain::Digest> {
+    let mut all = CertificateDer::pem_slice_iter(pem.as_bytes());
+    let only = all.next()?.ok()?;
+    all.next().is_none().then(|| crate::sha256(&only))
+}
+
 /// Who may vouch for clients.
 #[derive(Debug)]
 pub struct Authorities(Arc<dyn ClientCertVerifier>);

@@ -183,6 +183,8 @@ ids! {
     SshHostKeyId "shk_";
     /// The recording of a session at a destination.
     RecordingId "rec_";
+    /// A review of access.
+    AccessReviewId "rvw_";
 }
 
 #[cfg(test)]

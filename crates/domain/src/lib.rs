@@ -35,10 +35,11 @@ pub use fleet::{FleetId, FleetKind, Labels};
 pub use grant::{Grant, Hours, Subject, Target};
 pub use host_port::HostPort;
 pub use id::{
-    AccessRequestId, AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId, ControlResultId,
-    CredentialId, DestinationId, DestinationTokenId, DeviceLoginId, EnrollmentTokenId, EvidenceId, FactorId, FindingId,
-    FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId, ProviderId, RecordingId,
-    RelayId, RequestId, Rng, ScheduleId, SessionId, SignInId, SshCertificateId, SshHostKeyId, TaskId, TenantId, UserId,
+    AccessRequestId, AccessReviewId, AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId,
+    ControlResultId, CredentialId, DestinationId, DestinationTokenId, DeviceLoginId, EnrollmentTokenId, EvidenceId,
+    FactorId, FindingId, FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId,
+    ProviderId, RecordingId, RelayId, RequestId, Rng, ScheduleId, SessionId, SignInId, SshCertificateId, SshHostKeyId,
+    TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

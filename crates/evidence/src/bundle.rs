@@ -168,6 +168,7 @@ impl<'key, W: Write> BundleWriter<'key, W> {
             Statement::Collection(it) => (it.tenant, it.evidence),
             Statement::Assessment(it) => (it.tenant, it.evidence),
             Statement::Recording(it) => (it.tenant, it.evidence),
+            Statement::Review(it) => (it.tenant, it.evidence),
             Statement::Bundle(_) => return Err(refuse("a bundle holds no statement about bundles".to_owned())),
         };
         let path = format!("ev/{evidence}");
@@ -183,6 +184,7 @@ impl<'key, W: Write> BundleWriter<'key, W> {
         let subjects = match statement {
             Statement::Collection(it) => it.subjects,
             Statement::Recording(it) => it.subjects,
+            Statement::Review(it) => it.subjects,
             Statement::Assessment(_) | Statement::Bundle(_) => Vec::new(),
         };
         let missing = subjects.into_iter().filter(|subject| !self.files.contains_key(&subject.name));

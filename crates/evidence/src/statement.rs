@@ -4,7 +4,8 @@
 //! bytes. Members that this version does not know are kept out of the way, as in-toto asks, so that later versions may add some.
 
 use domain::{
-    AgentId, Coverage, Digest, EvidenceId, FindingId, JobId, NodeId, RelayId, ScopeId, TaskId, TenantId, Timestamp,
+    AccessReviewId, AgentId, Coverage, Digest, EvidenceId, FindingId, JobId, NodeId, RelayId, ScopeId, TaskId,
+    TenantId, Timestamp, UserId,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -20,6 +21,8 @@ pub const COLLECTION_TYPE: &str = "https://cairn.dev/evidence/collection/v1";
 pub const ASSESSMENT_TYPE: &str = "https://cairn.dev/evidence/assessment/v1";
 /// Predicate type of [`BundleStatement`].
 pub const BUNDLE_TYPE: &str = "https://cairn.dev/evidence/bundle/v1";
+/// Predicate type of [`ReviewStatement`].
+pub const REVIEW_TYPE: &str = "https://cairn.dev/evidence/access-review/v1";
 /// Most node ids that a statement lists; the total is always given.
 pub const NODES_MAX: usize = 1_000;
 
@@ -375,6 +378,46 @@ pub struct AssessmentStatement {
     pub inputs: Vec<Input>,
 }
 
+/// How a review of access ended, as evidence for one control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewStatement {
+    /// The artifact with every item and decision.
+    #[serde(skip)]
+    pub subjects: Vec<Subject>,
+    /// Whose evidence it is.
+    pub tenant: TenantId,
+    /// Its id.
+    pub evidence: EvidenceId,
+    /// E.g. `nist-800-53-r5`.
+    pub framework: String,
+    /// E.g. `AC-2`.
+    pub control: String,
+    /// The review.
+    pub review: AccessReviewId,
+    /// What people call it.
+    pub name: String,
+    /// Who was asked to decide.
+    pub reviewers: Vec<UserId>,
+    /// Things that give access and were looked at.
+    pub items: u64,
+    /// Of these, kept.
+    pub kept: u64,
+    /// Taken.
+    pub revoked: u64,
+    /// Taken by somebody else meanwhile.
+    pub gone: u64,
+    /// To be taken where a group is kept: at its identity provider.
+    pub elsewhere: u64,
+    /// Those that nobody decided, for whom `undecided` spoke.
+    pub by_default: u64,
+    /// `keep` or `revoke`.
+    pub undecided: String,
+    /// When what was reviewed was read.
+    pub started: Timestamp,
+    /// When it was closed.
+    pub finished: Timestamp,
+}
+
 /// The program that wrote a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
@@ -407,6 +450,8 @@ pub enum Statement {
     Assessment(Box<AssessmentStatement>),
     /// What was recorded of a session.
     Recording(Box<RecordingStatement>),
+    /// How a review of access ended.
+    Review(Box<ReviewStatement>),
     /// What a bundle holds.
     Bundle(BundleStatement),
 }
@@ -448,6 +493,7 @@ impl Statement {
             Self::Collection(it) => Some(it.evidence),
             Self::Assessment(it) => Some(it.evidence),
             Self::Recording(it) => Some(it.evidence),
+            Self::Review(it) => Some(it.evidence),
             Self::Bundle(_) => None,
         }
     }
@@ -461,6 +507,7 @@ impl Statement {
             }
             Self::Assessment(it) => Form::of(ASSESSMENT_TYPE, &it.subjects, it),
             Self::Recording(it) => Form::of(RECORDING_TYPE, &it.subjects, it),
+            Self::Review(it) => Form::of(REVIEW_TYPE, &it.subjects, it),
             Self::Bundle(it) => Form::of(BUNDLE_TYPE, &it.subjects, it),
         }
     }
@@ -495,6 +542,11 @@ impl Statement {
                 let mut it: RecordingStatement = serde_json::from_value(predicate).map_err(malformed)?;
                 it.subjects = subject;
                 Ok(Self::Recording(Box::new(it)))
+            }
+            REVIEW_TYPE => {
+                let mut it: ReviewStatement = serde_json::from_value(predicate).map_err(malformed)?;
+                it.subjects = subject;
+                Ok(Self::Review(Box::new(it)))
             }
             BUNDLE_TYPE => {
                 let mut it: BundleStatement = serde_json::from_value(predicate).map_err(malformed)?;

@@ -61,9 +61,9 @@ pub struct Report {
 pub struct StatementLine {
     /// Its id.
     pub evidence: EvidenceId,
-    /// `collection`, `assessment` or `recording`.
+    /// `collection`, `assessment`, `recording` or `access-review`.
     pub kind: &'static str,
-    /// The scope, `framework control`, the finding's id, or who was where.
+    /// The scope, `framework control`, the finding's id, who was where, or `framework control: name of the review`.
     pub about: String,
     /// Of a collection: whether the scope was seen completely; of a recording: whether everything is recorded.
     pub complete: Option<bool>,
@@ -425,6 +425,20 @@ fn check_statements<R: Read + Seek>(
                     kind: "recording",
                     about: format!("{} at {}", it.user_name, it.destination_name),
                     complete: Some(it.complete),
+                    result: None,
+                    log_index: None,
+                    started: it.started,
+                    finished: it.finished,
+                    subjects: it.subjects.len() as u64,
+                };
+                (it.tenant, line, it.subjects)
+            }
+            Statement::Review(it) => {
+                let line = StatementLine {
+                    evidence: it.evidence,
+                    kind: "access-review",
+                    about: format!("{} {}: {}", it.framework, it.control, it.name),
+                    complete: None,
                     result: None,
                     log_index: None,
                     started: it.started,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use domain::{Clock, Rng, Slug};
+use domain::{Clock, Digest, Rng, Slug};
 use fleet::Client;
 use gateway::StreamHandle;
 use gateway::kubernetes::{Cluster, Listener, Live, Proxy, Record, Roles, TokenFile};
@@ -190,6 +190,10 @@ impl Service {
             namespaces: self.namespaces.clone(),
             roles: self.settings.roles.clone(),
             version: crate::VERSION.to_owned(),
+            cluster_sha256: std::fs::read_to_string(self.settings.account.join("ca.crt"))
+                .ok()
+                .and_then(|pem| crypto::client_certificate::only_certificate_sha256(&pem))
+                .map(Digest::to_hex),
         };
         let (destination, granted) = self.asking.register(&document).await?;
         self.bindings.follow(granted, &self.namespaces, destination).await;

@@ -34,6 +34,7 @@ mod recordings;
 mod relays;
 mod remote;
 mod report;
+mod reviews;
 mod runner;
 mod serve;
 mod sign;

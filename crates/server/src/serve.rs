@@ -15,7 +15,7 @@ use crate::config::{self, Config, process_environment};
 use crate::datadir::{self, DataDir};
 use crate::{
     acme, backup, bootstrap, catalog, certificate, evaluate, forward, identity, keys, listen, log_signer, metrics,
-    open_store, recordings, relays, report, runner, say, sign, tls,
+    open_store, recordings, relays, report, reviews, runner, say, sign, tls,
 };
 
 /// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
@@ -148,6 +148,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         forwarding.spawn(forward::run(forward, store.clone(), Arc::clone(&clock), Arc::clone(&rng), stop.clone()));
     }
     let signing = tokio::spawn(log_signer::run(store.clone(), stop.clone()));
+    let reviewing = tokio::spawn(reviews::keep(store.clone(), stop.clone()));
     let drain = Duration::from_secs(config.server.drain_s);
     let serving = tokio::spawn(listen::serve(
         listener,
@@ -178,7 +179,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     if let Some(ordering) = ordering {
         let _ = ordering.await;
     }
-    let _ = signing.await;
+    let _ = tokio::join!(signing, reviewing);
     let _ = tokio::time::timeout(drain, forwarding.join_all()).await;
     let _ = tokio::time::timeout(drain, checking).await;
     if let Some(metrics) = metrics {

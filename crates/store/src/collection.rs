@@ -36,7 +36,7 @@ pub struct NewArtifact {
 pub struct NewStatement {
     /// Its id, which the statement names too.
     pub id: EvidenceId,
-    /// `api-response`, `config`, `scan`, `null-result`, `assessment`.
+    /// `api-response`, `config`, `scan`, `null-result`, `assessment`, `attestation`.
     pub kind: &'static str,
     /// The exact bytes that were signed.
     pub pae: Vec<u8>,

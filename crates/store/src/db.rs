@@ -87,6 +87,7 @@ from! {
     domain::GrantId => Uuid |v: domain::GrantId| v.as_uuid();
     domain::RecordingId => Uuid |v: domain::RecordingId| v.as_uuid();
     domain::AccessRequestId => Uuid |v: domain::AccessRequestId| v.as_uuid();
+    domain::AccessReviewId => Uuid |v: domain::AccessReviewId| v.as_uuid();
 }
 
 /// Binds values of any kind: `args![id, "text", 7]`.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use access::{FleetPermit, OpCtx, fleet_ops, ops};
 use domain::{
-    DestinationId, DestinationKind, DestinationRole, Error, Labels, RelayId, Result, Slug, TenantId, Timestamp,
+    DestinationId, DestinationKind, DestinationRole, Digest, Error, Labels, RelayId, Result, Slug, TenantId, Timestamp,
 };
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Row, Tx, args};
 use crate::ssh_access::NewSshHost;
 use crate::unit::{Read, Write, enter};
-use crate::{Page, Store, grant};
+use crate::{Page, Store, destination_node, grant};
 
 /// Most destinations of a tenant.
 const DESTINATIONS_MAX: i64 = 10_000;
@@ -50,6 +50,8 @@ pub struct DestinationRow {
     pub created_at: Timestamp,
     /// When its relay last spoke of it, to the minute.
     pub last_seen_at: Timestamp,
+    /// SHA-256 of the certificate of the cluster's own authority, by its relay's word.
+    pub cluster_sha256: Option<Digest>,
 }
 
 /// What a relay says of a destination.
@@ -69,6 +71,8 @@ pub struct NewDestination {
     pub roles: Vec<DestinationRole>,
     /// The relay's version.
     pub version: String,
+    /// SHA-256 of the certificate of the cluster's own authority.
+    pub cluster_sha256: Option<Digest>,
 }
 
 /// What an administrator changes.
@@ -81,7 +85,7 @@ pub struct DestinationChange {
 }
 
 const COLUMNS: &str = "d.id, d.name, d.kind, d.relay_id, r.name, d.labels, d.authority, d.address, d.namespaces, d.roles, d.version, \
-     d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at \
+     d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at, d.cluster_sha256 \
      FROM destination d LEFT JOIN fleet_unit r ON r.tenant_id = d.tenant_id AND r.id = d.relay_id AND r.kind = 'relay'";
 
 fn destination_row(row: &Row) -> Result<DestinationRow> {
@@ -103,6 +107,7 @@ fn destination_row(row: &Row) -> Result<DestinationRow> {
         version: row.text(10)?,
         created_at: row.time(11)?,
         last_seen_at: row.time(12)?,
+        cluster_sha256: row.opt_text(15)?.and_then(|hex| hex.parse().ok()),
     })
 }
 
@@ -235,12 +240,13 @@ impl Write<ops::DestinationUpdate> {
             self.tx
                 .execute(
                     // Where its proxy is, and by what it is known, was the other relay's word: nobody is sent there any more.
-                    "UPDATE destination SET relay_id = $3, authority = '', address = NULL WHERE tenant_id = $1 AND id = $2",
+                    "UPDATE destination SET relay_id = $3, authority = '', address = NULL, cluster_sha256 = NULL WHERE tenant_id = $1 AND id = $2",
                     args![tenant, before.id, relay.as_uuid()],
                 )
                 .await?;
         }
         let row = show(&mut self.tx, tenant, before.id).await?;
+        destination_node::put(&mut self.tx, tenant, &row, self.store.clock().now()).await?;
         let detail = json!({
             "name": row.name, "labels": row.labels, "relay": row.relay,
             "before": {"labels": before.labels, "relay": before.relay},
@@ -267,6 +273,7 @@ impl Write<ops::DestinationDelete> {
             .execute("DELETE FROM ssh_host WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
             .await?;
         self.tx.execute("DELETE FROM destination WHERE tenant_id = $1 AND id = $2", args![tenant, row.id]).await?;
+        destination_node::close(&mut self.tx, tenant, &row, self.store.clock().now()).await?;
         let detail = json!({"name": row.name, "kind": row.kind.as_str(), "relay": row.relay, "grants": grants});
         self.commit(Change::to(Category::Access, "destination", row.id).detail(detail)).await.map(drop)
     }
@@ -324,8 +331,8 @@ impl Store {
             return Err(Error::conflict(format!("the destination `{}` is of kind `{}`", held.name, held.kind)));
         }
         let changed = known.as_ref().is_none_or(|held| {
-            (&held.authority, &held.address, &held.namespaces, &held.roles, &held.version)
-                != (&new.authority, &new.address, &new.namespaces, &new.roles, &new.version)
+            (&held.authority, &held.address, &held.namespaces, &held.roles, &held.version, held.cluster_sha256)
+                != (&new.authority, &new.address, &new.namespaces, &new.roles, &new.version, new.cluster_sha256)
         });
         if let (Some(held), false) = (&known, changed) {
             if now.millis_since(held.last_seen_at) >= SEEN_WRITTEN_MS {
@@ -340,6 +347,7 @@ impl Store {
         }
         let id = known.as_ref().map_or_else(|| DestinationId::generate(&**self.clock(), &**self.rng()), |held| held.id);
         let (namespaces, roles) = (json!(new.namespaces).to_string(), json!(new.roles).to_string());
+        let cluster = new.cluster_sha256.map(Digest::to_hex);
         if known.is_none() {
             room(&mut tx, tenant).await?;
             // What its administrator said of the relay holds for what hangs on it, until they say something else.
@@ -347,7 +355,7 @@ impl Store {
             let labels = serde_json::to_string(&labels).map_err(Error::internal)?;
             tx.execute(
                 "INSERT INTO destination (tenant_id, id, name, kind, relay_id, labels, authority, address, namespaces, roles, version, \
-                 created_at, last_seen_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)",
+                 created_at, last_seen_at, cluster_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)",
                 args![
                     tenant,
                     id,
@@ -360,14 +368,15 @@ impl Store {
                     namespaces,
                     roles,
                     new.version.as_str(),
-                    now
+                    now,
+                    cluster
                 ],
             )
             .await?;
         } else {
             tx.execute(
-                "UPDATE destination SET authority = $3, address = $4, namespaces = $5, roles = $6, version = $7, last_seen_at = $8 \
-                 WHERE tenant_id = $1 AND id = $2",
+                "UPDATE destination SET authority = $3, address = $4, namespaces = $5, roles = $6, version = $7, last_seen_at = $8, \
+                 cluster_sha256 = $9 WHERE tenant_id = $1 AND id = $2",
                 args![
                     tenant,
                     id,
@@ -376,12 +385,14 @@ impl Store {
                     namespaces,
                     roles,
                     new.version.as_str(),
-                    now
+                    now,
+                    cluster
                 ],
             )
             .await?;
         }
         let row = show(&mut tx, tenant, id).await?;
+        destination_node::put(&mut tx, tenant, &row, now).await?;
         let detail = json!({
             "name": row.name, "kind": row.kind.as_str(), "new": known.is_none(), "address": row.address,
             "authority_sha256": crypto::sha256(row.authority.as_bytes()), "namespaces": row.namespaces.len(), "roles": row.roles,

@@ -3,7 +3,7 @@
 //! Only `group_role` says which role a group gives, and only memberships that a provider gave are changed by it: a role that somebody gave by hand
 //! stays. A provider never touches the platform, and never enables an account that somebody disabled by hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use access::{OpCtx, Role};
 use domain::{ProviderId, Result, TenantId, UserId};
@@ -56,6 +56,28 @@ pub(crate) async fn groups(tx: &mut Tx, provider: ProviderId, user: UserId) -> R
     let row =
         tx.row("SELECT groups FROM identity WHERE provider_id = $1 AND user_id = $2", args![provider, user]).await?;
     row.map_or(Ok(BTreeSet::new()), |row| row.json(0))
+}
+
+/// The same for every user of the provider at once: who is absent has none.
+pub(crate) async fn all_groups(tx: &mut Tx, provider: ProviderId) -> Result<HashMap<UserId, BTreeSet<String>>> {
+    let mut found: HashMap<UserId, BTreeSet<String>> = HashMap::new();
+    let provisions = tx.row("SELECT 1 FROM scim_group WHERE provider_id = $1 LIMIT 1", args![provider]).await?;
+    if provisions.is_some() {
+        let sql = "SELECT m.user_id, g.display_name FROM scim_group_member m \
+                   JOIN scim_group g ON g.provider_id = m.provider_id AND g.id = m.group_id WHERE m.provider_id = $1";
+        for row in tx.rows(sql, args![provider]).await? {
+            found.entry(UserId::from_uuid(row.uuid(0)?)).or_default().insert(row.text(1)?);
+        }
+    } else {
+        for row in tx.rows("SELECT user_id, groups FROM identity WHERE provider_id = $1", args![provider]).await? {
+            found.insert(UserId::from_uuid(row.uuid(0)?), row.json(1)?);
+        }
+    }
+    let sql = "SELECT user_id FROM scim_user WHERE provider_id = $1 AND NOT active";
+    for row in tx.rows(sql, args![provider]).await? {
+        found.remove(&UserId::from_uuid(row.uuid(0)?));
+    }
+    Ok(found)
 }
 
 /// Of several roles in one tenant, the one that holds the others; where none does, the first in the matrix's order.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use access::grant::Place;
+use access::grant::{Place, covers};
 use access::ops;
 use domain::{
     ActAs, ActName, DestinationId, DestinationRole, Error, Grant, GrantId, GroupId, Hours, Labels, Result, Slug,
@@ -11,11 +11,14 @@ use domain::{
 use serde_json::json;
 
 use crate::audit::{Category, Change};
+use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::destination::DestinationRow;
 use crate::unit::{Read, Write};
 use crate::{Page, Store, destination, group};
 
+/// How old a written last use may be, in milliseconds.
+const USED_WRITTEN_MS: i64 = 3_600_000;
 /// Most grants of a tenant.
 const GRANTS_MAX: i64 = 100_000;
 
@@ -71,6 +74,10 @@ pub struct GrantRow {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
+    /// When a token or a certificate rested on it last, to the hour.
+    pub last_used_at: Option<Timestamp>,
+    /// The file that keeps it.
+    pub managed_by: Option<String>,
 }
 
 /// A grant to make.
@@ -113,7 +120,7 @@ pub enum TargetName {
 }
 
 const COLUMNS: &str = "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, \
-     u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by, a.act_as FROM access_grant a \
+     u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by, a.act_as, a.last_used_at, a.managed_by FROM access_grant a \
      LEFT JOIN app_user u ON u.id = a.user_id \
      LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = a.group_id \
      LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = a.destination_id";
@@ -149,6 +156,8 @@ fn grant_row(row: &Row) -> Result<GrantRow> {
         origin: row.parse(13)?,
         created_at: row.time(14)?,
         created_by: row.text(15)?,
+        last_used_at: row.opt_time(17)?,
+        managed_by: row.opt_text(18)?,
     })
 }
 
@@ -194,7 +203,7 @@ pub(crate) async fn roles_at(
             Some(id) => Target::Destination(DestinationId::from_uuid(id)),
             None => Target::labels(row.json(3)?).map_err(|_| Error::internal("a grant without target"))?,
         };
-        if access::grant::covers(&target, Place { id: place.id, kind: place.kind, labels: &place.labels }) {
+        if covers(&target, Place { id: place.id, kind: place.kind, labels: &place.labels }) {
             let namespace = row.opt_text(1)?.map(|text| text.parse()).transpose();
             roles.insert((row.parse(0)?, namespace.map_err(|_| Error::internal("a grant's namespace"))?));
         }
@@ -202,7 +211,41 @@ pub(crate) async fn roles_at(
     Ok(roles)
 }
 
-async fn show(tx: &mut Tx, tenant: TenantId, id: GrantId) -> Result<GrantRow> {
+/// The tenant's grants that have not expired and may be for a destination: those that name it, and those by labels that it has.
+pub(crate) async fn alive_at(
+    tx: &mut Tx,
+    tenant: TenantId,
+    place: &DestinationRow,
+    now: Timestamp,
+) -> Result<Vec<GrantRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND (a.expires_at IS NULL OR a.expires_at > $2) \
+         AND (a.destination_id = $3 OR a.selector IS NOT NULL) ORDER BY a.id"
+    );
+    let rows = tx.rows_built(sql, args![tenant, now, place.id]).await?;
+    let mut all = rows.iter().map(grant_row).collect::<Result<Vec<_>>>()?;
+    let place = Place { id: place.id, kind: place.kind, labels: &place.labels };
+    all.retain(|row| covers(&row.grant.target, place));
+    Ok(all)
+}
+
+/// Notes that grants were used, of those that are `known`: at most once an hour each, and without asking the database whether it is time.
+pub(crate) async fn used(
+    tx: &mut Tx,
+    tenant: TenantId,
+    known: &[GrantRow],
+    held: &BTreeSet<GrantId>,
+    now: Timestamp,
+) -> Result<()> {
+    let due = |row: &&GrantRow| {
+        held.contains(&row.grant.id) && row.last_used_at.is_none_or(|at| now.millis_since(at) >= USED_WRITTEN_MS)
+    };
+    let due = Batch::keys(known.iter().filter(due).map(|row| row.grant.id.as_uuid().as_u128()));
+    let sql = "UPDATE access_grant SET last_used_at = $2 WHERE tenant_id = $1 AND id IN (SELECT v.key FROM v)";
+    tx.bulk(&due, sql, args![tenant, now]).await.map(drop)
+}
+
+pub(crate) async fn show(tx: &mut Tx, tenant: TenantId, id: GrantId) -> Result<GrantRow> {
     let sql = format!("SELECT {COLUMNS} WHERE a.tenant_id = $1 AND a.id = $2");
     let rows = tx.rows_built(sql, args![tenant, id]).await?;
     grant_row(rows.first().ok_or(Error::NotFound { what: "grant" })?)
@@ -282,20 +325,37 @@ async fn resolve(tx: &mut Tx, tenant: TenantId, new: &NewGrant) -> Result<Found>
 }
 
 /// One spelling of what a grant says, without its end, its reason and where it comes from.
-fn same(found: &Found, new: &NewGrant) -> String {
-    let subject = match found.subject {
+pub(crate) fn spelled(
+    subject: Subject,
+    target: &Target,
+    role: &DestinationRole,
+    (namespace, hours): (Option<&Slug>, Option<&Hours>),
+    act_as: &ActAs,
+) -> String {
+    let subject = match subject {
         Subject::User(user) => user.to_string(),
         Subject::Group(group) => group.to_string(),
     };
-    let target = match &found.target {
+    let target = match target {
         Target::Destination(id) => json!(id),
         Target::Labels(labels) => json!(labels),
     };
-    let mut said = json!([subject, new.role, target, new.namespace, new.hours]).to_string();
-    if !new.act_as.is_empty() {
-        said += &json!(new.act_as).to_string();
+    let mut said = json!([subject, role, target, namespace, hours]).to_string();
+    if !act_as.is_empty() {
+        said += &json!(act_as).to_string();
     }
     said
+}
+
+/// The same of one that is there.
+pub(crate) fn spelling(grant: &Grant) -> String {
+    spelled(grant.subject, &grant.target, &grant.role, (grant.namespace.as_ref(), grant.hours.as_ref()), &grant.act_as)
+}
+
+/// Says which file keeps a grant, and what that says of its end and its reason.
+pub(crate) async fn manage(tx: &mut Tx, tenant: TenantId, id: GrantId, file: &str, new: &NewGrant) -> Result<()> {
+    let sql = "UPDATE access_grant SET managed_by = $3, expires_at = $4, reason = $5 WHERE tenant_id = $1 AND id = $2";
+    tx.execute(sql, args![tenant, id, file, new.expires_at, new.reason.as_str()]).await.map(drop)
 }
 
 /// Makes a grant in a transaction that may hold more. `unique`: with what else it may stand beside another one that says the same.
@@ -309,7 +369,9 @@ pub(crate) async fn insert(
 ) -> Result<GrantRow> {
     let now = store.clock().now();
     let found = resolve(tx, tenant, new).await?;
-    let same = same(&found, new) + &unique.unwrap_or_default();
+    let within = (new.namespace.as_ref(), new.hours.as_ref());
+    let same = spelled(found.subject, &found.target, &new.role, within, &new.act_as);
+    let same = same + &unique.unwrap_or_default();
     // Whatever has expired gives nothing; it may stand in the way of nothing either.
     tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND expires_at <= $2", args![tenant, now]).await?;
     let count = tx.row("SELECT COUNT(*) FROM access_grant WHERE tenant_id = $1", args![tenant]).await?;
@@ -395,6 +457,8 @@ pub struct GrantFilter {
     pub group: Option<String>,
     /// Only to this destination, by name or id.
     pub destination: Option<String>,
+    /// Only those that were not used since, and are not newer.
+    pub unused_since: Option<Timestamp>,
 }
 
 impl Read<ops::GrantList> {
@@ -421,7 +485,8 @@ impl Read<ops::GrantList> {
         };
         let sql = format!(
             "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND a.id > $2 AND (a.expires_at IS NULL OR a.expires_at > $3) \
-             AND ($4 OR a.user_id = $5) AND ($6 OR a.group_id = $7) AND ($8 OR a.destination_id = $9) ORDER BY a.id LIMIT $10"
+             AND ($4 OR a.user_id = $5) AND ($6 OR a.group_id = $7) AND ($8 OR a.destination_id = $9) \
+             AND COALESCE(a.last_used_at, a.created_at) < $10 ORDER BY a.id LIMIT $11"
         );
         let values = args![
             tenant,
@@ -433,6 +498,7 @@ impl Read<ops::GrantList> {
             of_group.unwrap_or_default(),
             to.is_none(),
             to.unwrap_or_default(),
+            filter.unused_since.unwrap_or(Timestamp::from_millis(i64::MAX)),
             i64::from(limit) + 1
         ];
         let rows = tx.rows_built(sql, values).await?;

@@ -37,9 +37,11 @@ pub struct GroupRow {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
+    /// The file that keeps it.
+    pub managed_by: Option<String>,
 }
 
-const COLUMNS: &str = "g.id, g.name, g.provider_group, p.name, g.created_at, g.created_by \
+const COLUMNS: &str = "g.id, g.name, g.provider_group, p.name, g.created_at, g.created_by, g.managed_by \
      FROM access_group g LEFT JOIN identity_provider p ON p.id = g.provider_id";
 
 fn group_row(row: &Row) -> Result<GroupRow> {
@@ -50,7 +52,26 @@ fn group_row(row: &Row) -> Result<GroupRow> {
         fed_by: row.opt_text(2)?.map(|group| FedBy { provider, group }),
         created_at: row.time(4)?,
         created_by: row.text(5)?,
+        managed_by: row.opt_text(6)?,
     })
+}
+
+/// Every group of a tenant, in the order of their names.
+pub(crate) async fn all(tx: &mut Tx, tenant: TenantId) -> Result<Vec<GroupRow>> {
+    let sql = format!("SELECT {COLUMNS} WHERE g.tenant_id = $1 ORDER BY g.name");
+    tx.rows_built(sql, args![tenant]).await?.iter().map(group_row).collect()
+}
+
+/// Says which file keeps a group.
+pub(crate) async fn manage(tx: &mut Tx, tenant: TenantId, id: GroupId, file: &str) -> Result<()> {
+    let sql = "UPDATE access_group SET managed_by = $3 WHERE tenant_id = $1 AND id = $2";
+    tx.execute(sql, args![tenant, id, file]).await.map(drop)
+}
+
+/// Says which file keeps somebody in a group.
+pub(crate) async fn manage_member(tx: &mut Tx, tenant: TenantId, id: GroupId, user: UserId, file: &str) -> Result<()> {
+    let sql = "UPDATE access_group_member SET managed_by = $4 WHERE tenant_id = $1 AND group_id = $2 AND user_id = $3";
+    tx.execute(sql, args![tenant, id, user, file]).await.map(drop)
 }
 
 /// The group that a text names, by id or by name.

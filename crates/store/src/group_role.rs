@@ -1,13 +1,13 @@
 //! Which role a provider's group gives in a tenant: decided by who manages the tenant's users, never by the provider and never by the platform.
 
-use access::{Role, ops};
-use domain::{Error, GroupRoleId, ProviderId, Result, Timestamp};
+use access::{OpCtx, Role, ops};
+use domain::{Error, GroupRoleId, ProviderId, Result, TenantId, Timestamp};
 use serde_json::json;
 
 use crate::audit::{Category, Change};
-use crate::db::{Row, args};
+use crate::db::{Row, Tx, args};
 use crate::unit::{Read, Write};
-use crate::{Page, federation};
+use crate::{Page, Store, federation};
 
 /// A role that a group gives.
 #[derive(Debug, Clone)]
@@ -62,41 +62,69 @@ fn above() -> Error {
     Error::Forbidden { message: "your role cannot give or take a role that holds more than itself".to_owned() }
 }
 
+/// Lets a provider's group give a role, in a transaction that may hold more; its id, and the role that it gave before.
+pub(crate) async fn put(
+    tx: &mut Tx,
+    store: &Store,
+    ctx: &OpCtx,
+    tenant: TenantId,
+    (provider, group): (&str, &str),
+    role: Role,
+) -> Result<(GroupRoleId, Option<Role>)> {
+    let now = store.clock().now();
+    let own = ctx.role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
+    let found = tx.row("SELECT id FROM identity_provider WHERE name = $1", args![provider]).await?;
+    let found = found.ok_or_else(|| Error::invalid("provider", "there is no such provider"))?;
+    let provider_id = ProviderId::from_uuid(found.uuid(0)?);
+    let before = tx
+        .row(
+            "SELECT role FROM group_role WHERE tenant_id = $1 AND provider_id = $2 AND group_name = $3",
+            args![tenant, provider_id, group],
+        )
+        .await?
+        .map(|row| row.parse::<Role>(0))
+        .transpose()?;
+    if !own.covers(role) || before.is_some_and(|before| !own.covers(before)) {
+        return Err(above());
+    }
+    let by = ctx.actor().to_string();
+    let id = GroupRoleId::generate(&**store.clock(), &**store.rng());
+    let row = tx
+        .row(
+            "INSERT INTO group_role (tenant_id, id, provider_id, group_name, role, created_at, created_by) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant_id, provider_id, group_name) \
+             DO UPDATE SET role = excluded.role, created_at = excluded.created_at, created_by = excluded.created_by RETURNING id",
+            args![tenant, id, provider_id, group, role.as_str(), now, by.as_str()],
+        )
+        .await?
+        .ok_or_else(|| Error::internal("nothing was stored"))?;
+    let id = GroupRoleId::from_uuid(row.uuid(0)?);
+    federation::judge_members(tx, ctx, tenant, provider_id).await?;
+    Ok((id, before))
+}
+
+/// Takes a role from a group, in a transaction that may hold more; the group, and the role that it gave.
+pub(crate) async fn delete(tx: &mut Tx, ctx: &OpCtx, tenant: TenantId, id: GroupRoleId) -> Result<(String, Role)> {
+    let own = ctx.role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
+    let row = tx
+        .row("SELECT provider_id, group_name, role FROM group_role WHERE tenant_id = $1 AND id = $2", args![tenant, id])
+        .await?
+        .ok_or(Error::NotFound { what: "group role" })?;
+    let (provider, group, role) = (ProviderId::from_uuid(row.uuid(0)?), row.text(1)?, row.parse::<Role>(2)?);
+    if !own.covers(role) {
+        return Err(above());
+    }
+    tx.execute("DELETE FROM group_role WHERE tenant_id = $1 AND id = $2", args![tenant, id]).await?;
+    federation::judge_members(tx, ctx, tenant, provider).await?;
+    Ok((group, role))
+}
+
 impl Write<ops::GroupRolePut> {
     /// Lets a provider's group give a role here. Nobody gives more than they hold, here as by hand. Members get it at their next sign-in or
     /// check; who already has a role through this provider is judged anew at once.
     pub async fn group_role_put(mut self, provider: &str, group: &str, role: Role) -> Result<GroupRoleRow> {
-        let (tenant, now) = (self.tenant(), self.store.clock().now());
-        let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
-        let found = self.tx.row("SELECT id FROM identity_provider WHERE name = $1", args![provider]).await?;
-        let found = found.ok_or_else(|| Error::invalid("provider", "there is no such provider"))?;
-        let provider_id = ProviderId::from_uuid(found.uuid(0)?);
-        let before = self
-            .tx
-            .row(
-                "SELECT role FROM group_role WHERE tenant_id = $1 AND provider_id = $2 AND group_name = $3",
-                args![tenant, provider_id, group],
-            )
-            .await?
-            .map(|row| row.parse::<Role>(0))
-            .transpose()?;
-        if !own.covers(role) || before.is_some_and(|before| !own.covers(before)) {
-            return Err(above());
-        }
-        let by = self.permit.ctx().actor().to_string();
-        let id = GroupRoleId::generate(&**self.store.clock(), &**self.store.rng());
-        let row = self
-            .tx
-            .row(
-                "INSERT INTO group_role (tenant_id, id, provider_id, group_name, role, created_at, created_by) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant_id, provider_id, group_name) \
-                 DO UPDATE SET role = excluded.role, created_at = excluded.created_at, created_by = excluded.created_by RETURNING id",
-                args![tenant, id, provider_id, group, role.as_str(), now, by.as_str()],
-            )
-            .await?
-            .ok_or_else(|| Error::internal("nothing was stored"))?;
-        let id = GroupRoleId::from_uuid(row.uuid(0)?);
-        federation::judge_members(&mut self.tx, self.permit.ctx(), tenant, provider_id).await?;
+        let (tenant, now, ctx) = (self.tenant(), self.store.clock().now(), self.permit.ctx().clone());
+        let (id, before) = put(&mut self.tx, &self.store, &ctx, tenant, (provider, group), role).await?;
         let detail =
             json!({"provider": provider, "group": group, "role": role.as_str(), "before": before.map(Role::as_str)});
         self.commit(Change::to(Category::User, "group_role", id).detail(detail)).await?;
@@ -106,7 +134,7 @@ impl Write<ops::GroupRolePut> {
             group: group.to_owned(),
             role,
             created_at: now,
-            created_by: by,
+            created_by: ctx.actor().to_string(),
         })
     }
 }
@@ -114,22 +142,8 @@ impl Write<ops::GroupRolePut> {
 impl Write<ops::GroupRoleDelete> {
     /// Takes the role from the group; who had it through this group only loses it at once.
     pub async fn group_role_delete(mut self, id: GroupRoleId) -> Result<()> {
-        let tenant = self.tenant();
-        let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
-        let row = self
-            .tx
-            .row(
-                "SELECT provider_id, group_name, role FROM group_role WHERE tenant_id = $1 AND id = $2",
-                args![tenant, id],
-            )
-            .await?
-            .ok_or(Error::NotFound { what: "group role" })?;
-        let (provider, group, role) = (ProviderId::from_uuid(row.uuid(0)?), row.text(1)?, row.parse::<Role>(2)?);
-        if !own.covers(role) {
-            return Err(above());
-        }
-        self.tx.execute("DELETE FROM group_role WHERE tenant_id = $1 AND id = $2", args![tenant, id]).await?;
-        federation::judge_members(&mut self.tx, self.permit.ctx(), tenant, provider).await?;
+        let (tenant, ctx) = (self.tenant(), self.permit.ctx().clone());
+        let (group, role) = delete(&mut self.tx, &ctx, tenant, id).await?;
         let detail = json!({"group": group, "role": role.as_str()});
         self.commit(Change::to(Category::User, "group_role", id).detail(detail)).await.map(drop)
     }

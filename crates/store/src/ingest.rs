@@ -23,7 +23,7 @@ use crate::bulk::Batch;
 use crate::checkpoint::{Checkpoint, Ending, rests_on_nothing};
 use crate::db::{Engine, Row, Tx, WriterCache, args};
 use crate::unit::enter;
-use crate::{Category, Change, Store, Write};
+use crate::{Category, Change, Store, Write, destination_node};
 
 /// How much a finished scope changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -236,6 +236,7 @@ impl Ingest {
             changes = plan.counts();
             if !plan.is_empty() {
                 apply(&mut unit.tx, self.tenant, scope, &plan, now).await?;
+                destination_node::met(&mut unit.tx, self.tenant, &page.nodes, now).await?;
                 wrote(&mut unit.tx, self.tenant, (&self.source, &page.scope, scope), self.generation, now).await?;
                 let change = Change::to(Category::Discovery, "scope", &page.scope).detail(json!({ "page": changes }));
                 unit.commit(change).await?;
@@ -417,17 +418,23 @@ async fn write(store: &Store, ctx: &OpCtx, tenant: TenantId) -> Result<Write<ops
         _ => ctx.authorize::<ops::GraphIngest>(tenant)?,
     };
     let mut unit = store.write(permit).await?;
-    if unit.tx.engine() == Engine::Pg {
-        let (high, low) = tenant.as_uuid().as_u64_pair();
-        // "graph": another lock of the same tenant has another name.
-        let lock = (high ^ low ^ 0x67_7261_7068).cast_signed();
-        unit.tx.execute("SELECT pg_advisory_xact_lock($1)", args![lock]).await?;
-    }
+    lock(&mut unit.tx, tenant).await?;
     Ok(unit)
 }
 
+/// Waits until nobody else plans or writes in the tenant's graph, to the end of the transaction.
+pub(crate) async fn lock(tx: &mut Tx, tenant: TenantId) -> Result<()> {
+    if tx.engine() == Engine::Pg {
+        let (high, low) = tenant.as_uuid().as_u64_pair();
+        // "graph": another lock of the same tenant has another name.
+        let lock = (high ^ low ^ 0x67_7261_7068).cast_signed();
+        tx.execute("SELECT pg_advisory_xact_lock($1)", args![lock]).await?;
+    }
+    Ok(())
+}
+
 /// What the graph holds of what a page shows.
-async fn known(
+pub(crate) async fn known(
     tx: &mut Tx,
     tenant: TenantId,
     page: &Prepared<'_>,
@@ -505,7 +512,13 @@ fn endings(pasts: impl Iterator<Item = (u128, Option<Past>)>) -> Batch<'static> 
 }
 
 /// Writes what a page changes: nodes first, because edges refer to them.
-async fn apply(tx: &mut Tx, tenant: TenantId, scope: ScopeKey, plan: &PagePlan<'_>, now: Timestamp) -> Result<()> {
+pub(crate) async fn apply(
+    tx: &mut Tx,
+    tenant: TenantId,
+    scope: ScopeKey,
+    plan: &PagePlan<'_>,
+    now: Timestamp,
+) -> Result<()> {
     let (scope, nobody) = (uuid(scope.0), Uuid::nil());
     let Changes { insert, claim, .. } = &plan.nodes;
     let ids = insert.iter().map(|node| node.id);
@@ -546,7 +559,7 @@ async fn apply(tx: &mut Tx, tenant: TenantId, scope: ScopeKey, plan: &PagePlan<'
 
 /// What the graph holds of a scope and its task did not show: keys only.
 #[derive(Default)]
-struct Unseen {
+pub(crate) struct Unseen {
     nodes: Vec<u128>,
     edges: Vec<u128>,
     node_claims: Vec<u128>,
@@ -555,7 +568,7 @@ struct Unseen {
 
 impl Unseen {
     /// What is named, but for what was shown.
-    fn of(gone: &Gone, seen: &Seen) -> Self {
+    pub(crate) fn of(gone: &Gone, seen: &Seen) -> Self {
         let nodes: Vec<u128> = gone.nodes.iter().filter(|key| !seen.nodes.contains(key)).map(|key| key.0).collect();
         let edges: Vec<u128> = gone.edges.iter().filter(|key| !seen.edges.contains(key)).map(|key| key.0).collect();
         Self { node_claims: nodes.clone(), edge_claims: edges.clone(), nodes, edges }
@@ -625,7 +638,7 @@ fn closing(leaving: &Departures<u128>) -> Batch<'static> {
 }
 
 /// Plans under the lock what leaves, and writes it.
-async fn leave(
+pub(crate) async fn leave(
     tx: &mut Tx,
     tenant: TenantId,
     scope: ScopeKey,

@@ -9,8 +9,12 @@
 //! - a change is kept only by [`Write::commit`], with its audit record, in one transaction;
 //! - one SQL text for both engines; what differs is in `db.rs` and `migrate.rs`.
 
+mod access_file;
+mod access_file_apply;
 mod access_record;
 mod access_request;
+mod access_review;
+mod access_view;
 mod api_key;
 mod audit;
 mod backup;
@@ -23,6 +27,7 @@ mod collection;
 mod coverage;
 mod db;
 mod destination;
+mod destination_node;
 mod device;
 mod enrollment;
 mod evaluation;
@@ -59,6 +64,7 @@ mod relay_policy;
 mod remembered;
 mod report;
 mod restore;
+mod review_end;
 mod run;
 mod schedule;
 mod scim;
@@ -83,8 +89,11 @@ use std::sync::Arc;
 
 use domain::{Clock, Rng};
 
+pub use access_file::{AccessFile, FileChange, FileGroup, FileOptions, FilePlan};
 pub use access_record::{CallBatch, ClusterCall};
 pub use access_request::{AccessPolicy, GlassPolicy, NewRequest, RequestRow, RequestState};
+pub use access_review::{NewReview, ReviewDecision, ReviewItemRow, ReviewRow, ReviewScope};
+pub use access_view::{Reached, Reacher};
 pub use api_key::{ApiKeyRow, ApiKeyState, FoundApiKey, LiveApiKey, NewApiKey, NewApiKeySecret};
 pub use audit::{AuditFilter, AuditRecord, Category, Change, Outcome};
 pub use backup::{Artifact, Backup, schema_of};
@@ -121,13 +130,14 @@ pub use migrate::Schema;
 pub use open::OpenOptions;
 pub use prove::{Attempt, FactorProof, PasskeyAnswer};
 pub use provider::{NewProvider, ProviderChange, ProviderRow};
-pub use reach::{AccessChanges, DestinationTokenRow, Reached, Reacher, Standing};
+pub use reach::{AccessChanges, DestinationTokenRow, Standing};
 pub use recording::{NewRecording, RecordingPolicy, RecordingRow};
 pub use recording_read::{RecordingEnding, RecordingFilter, RecordingMaterial, RecordingReader, RecordingSignatures};
 pub use relay::{RelayLink, RelayTaskRow};
 pub use relay_policy::RelayPolicy;
 pub use report::{ReportBegun, ReportLease, ReportPermit, ReportState};
 pub use restore::{Restore, Restored};
+pub use review_end::REVIEW_CONTROLS;
 pub use run::{Begun, NewTask, TaskOutcome, TaskRun};
 pub use schedule::{NewSchedule, ScheduleRow};
 pub use scim::{NewScimGroup, NewScimUser, ScimFilter, ScimGroupRow, ScimPage, ScimUserRow};

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use access::grant::{Asker, Held, Place, decide};
-use access::{FleetPermit, MemberOperation, MemberPermit, fleet_ops, member_ops, ops};
+use access::{FleetPermit, MemberOperation, MemberPermit, fleet_ops, member_ops};
 use domain::{
     AuditId, DestinationId, DestinationRole, DestinationTokenId, Error, Grant, GroupId, Lent, Result, SessionId, Slug,
     Subject, TenantId, Timestamp, UserId,
@@ -17,7 +17,7 @@ use crate::audit::{self, Category, Change};
 use crate::db::{Tx, args};
 use crate::destination::{self, DestinationRow};
 use crate::grant::{self, GrantRow};
-use crate::unit::{Read, enter, platform_tenant};
+use crate::unit::{enter, platform_tenant};
 use crate::{Store, group};
 
 /// How long a destination token is good at most, in milliseconds.
@@ -93,78 +93,6 @@ pub(crate) async fn know(tx: &mut Tx, tenant: TenantId, user: UserId, now: Times
     Ok(Known { user, email: row.text(0)?, is_member: true, groups, grants })
 }
 
-/// A destination that somebody reaches, and how.
-#[derive(Debug, Clone)]
-pub struct Reached {
-    /// The destination.
-    pub destination: DestinationRow,
-    /// By role.
-    pub roles: BTreeMap<DestinationRole, Held>,
-}
-
-/// Somebody who reaches a destination, and how.
-#[derive(Debug, Clone)]
-pub struct Reacher {
-    /// The user.
-    pub user: UserId,
-    /// Their login name.
-    pub email: String,
-    /// By role.
-    pub roles: BTreeMap<DestinationRole, Held>,
-}
-
-async fn reached(tx: &mut Tx, tenant: TenantId, user: UserId, now: Timestamp) -> Result<Vec<Reached>> {
-    let known = know(tx, tenant, user, now).await?;
-    if known.grants.is_empty() {
-        return Ok(Vec::new());
-    }
-    let all = destination::all(tx, tenant).await?;
-    let held = all.into_iter().map(|place| Reached { roles: known.reach(&place, now), destination: place });
-    Ok(held.filter(|reached| !reached.roles.is_empty()).collect())
-}
-
-impl Store {
-    /// What the actor reaches at this moment, in the order of the destinations' names.
-    pub async fn reach_list(&self, permit: MemberPermit<member_ops::ReachList>) -> Result<Vec<Reached>> {
-        let mut tx = self.db().read().await?;
-        enter(&mut tx, permit.tenant()).await?;
-        reached(&mut tx, permit.tenant(), permit.user(), self.clock().now()).await
-    }
-}
-
-impl Read<ops::AccessWhat> {
-    /// What a member, by login name or id, reaches at this moment.
-    pub async fn access_what(&mut self, named: &str) -> Result<Vec<Reached>> {
-        let (tenant, now) = (self.tenant(), self.store.clock().now());
-        let user = grant::member(&mut self.tx, tenant, named).await?;
-        reached(&mut self.tx, tenant, user, now).await
-    }
-}
-
-impl Read<ops::AccessWho> {
-    /// Who reaches a destination, by name or id, at this moment, in the order of their login names.
-    pub async fn access_who(&mut self, named: &str) -> Result<Vec<Reacher>> {
-        let (tenant, now) = (self.tenant(), self.store.clock().now());
-        let place = destination::find(&mut self.tx, tenant, named).await?;
-        let members = self
-            .tx
-            .rows(
-                "SELECT u.id FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.disabled_at IS NULL ORDER BY u.email",
-                args![tenant],
-            )
-            .await?;
-        let mut out = Vec::new();
-        for row in &members {
-            let known = know(&mut self.tx, tenant, UserId::from_uuid(row.uuid(0)?), now).await?;
-            let roles = known.reach(&place, now);
-            if !roles.is_empty() {
-                out.push(Reacher { user: known.user, email: known.email, roles });
-            }
-        }
-        Ok(out)
-    }
-}
-
 /// What a destination token is to say.
 #[derive(Debug, Clone)]
 pub struct DestinationTokenRow {
@@ -214,7 +142,8 @@ pub(crate) struct Chosen {
     pub(crate) held: Held,
 }
 
-/// The destination by its name or id, in the role that is meant. One that the user does not reach does not exist for them.
+/// The destination by its name or id, in the role that is meant. One that the user does not reach does not exist for them. Whoever asks is about to
+/// use what they hold, which is noted.
 pub(crate) async fn choose_of(
     tx: &mut Tx,
     (tenant, user): (TenantId, UserId),
@@ -235,6 +164,7 @@ pub(crate) async fn choose_of(
             destination.name
         )));
     }
+    grant::used(tx, tenant, &known.grants, &held.grants, now).await?;
     Ok(Chosen { destination, known, role, held })
 }
 

@@ -15,12 +15,12 @@ use domain::{
 };
 use serde_json::json;
 
-use crate::Store;
 use crate::audit::{Category, Change};
 use crate::db::{Row, Tx, args};
 use crate::destination::{self, DestinationRow};
 use crate::reach::{Chosen, choose_of};
 use crate::unit::{Read, Write};
+use crate::{Store, destination_node};
 
 /// How long the certificate of a user is good at most, in milliseconds: it is looked at when somebody signs in, and never again.
 const USER_MS: i64 = 5 * 60_000;
@@ -167,6 +167,7 @@ impl Write<ops::SshHostPut> {
             .await?;
         let destination = destination::show(&mut self.tx, tenant, id).await?;
         let row = host(&mut self.tx, tenant, destination).await?;
+        destination_node::put(&mut self.tx, tenant, &row.destination, store.clock().now()).await?;
         let detail = json!({
             "name": row.destination.name, "new": before.is_none(), "address": row.address.to_string(), "fingerprint": row.host_key.fingerprint(),
             "roles": row.destination.roles, "labels": row.destination.labels, "source_networks": row.source_networks,

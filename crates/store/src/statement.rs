@@ -24,7 +24,7 @@ use crate::unit::{Read, Write};
 pub struct EvidenceRow {
     /// Its id.
     pub id: EvidenceId,
-    /// `api-response`, `config`, `scan`, `null-result`, `assessment`.
+    /// `api-response`, `config`, `scan`, `null-result`, `assessment`, `attestation`.
     pub kind: String,
     /// The scope that was collected.
     pub scope: Option<String>,
@@ -247,10 +247,10 @@ impl Write<ops::EvidenceExport> {
     /// What a bundle about this is made of; that it was asked for is in the audit log.
     ///
     /// A finding: the newest collection of the scope that shows its node, the newest judgement of the finding with what that rests on, the
-    /// judgements of the given controls. A control or a framework: the judgements in force and what they rest on. Each statement comes with
+    /// judgements of the given controls. A control or a framework: the judgements in force and what they rest on, and what was attested. Each statement comes with
     /// every artifact that it names: a statement without its artifacts proves less, and a verifier could not tell what is left out.
     pub async fn evidence_material(mut self, of: &MaterialOf) -> Result<Material> {
-        let tenant = self.tenant();
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
         let tx = &mut self.tx;
         let (mut wanted, kind, object) = match of {
             MaterialOf::Finding(finding, controls) => {
@@ -293,14 +293,14 @@ impl Write<ops::EvidenceExport> {
                 (wanted, "finding", finding.to_string())
             }
             MaterialOf::Control(framework, control) => {
-                let found = judgements(tx, tenant, framework, Some(control))
+                let found = judgements(tx, tenant, framework, Some(control), now)
                     .await?
                     .ok_or(Error::NotFound { what: "control" })?;
                 (found, "control", format!("{framework}/{control}"))
             }
             MaterialOf::Framework(framework) => {
                 let found =
-                    judgements(tx, tenant, framework, None).await?.ok_or(Error::NotFound { what: "framework" })?;
+                    judgements(tx, tenant, framework, None, now).await?.ok_or(Error::NotFound { what: "framework" })?;
                 (found, "framework", framework.clone())
             }
         };
@@ -332,8 +332,10 @@ async fn judgements(
     tenant: TenantId,
     framework: &str,
     control: Option<&str>,
+    now: Timestamp,
 ) -> Result<Option<Vec<EvidenceId>>> {
     let values = args![tenant, framework, control.unwrap_or_default()];
+    let attested = attested(tx, tenant, framework, control, now).await?;
     let known = tx
         .row(
             "SELECT 1 FROM control_result WHERE tenant_id = $1 AND framework = $2 AND ($3 = '' OR control = $3) LIMIT 1",
@@ -341,9 +343,9 @@ async fn judgements(
         )
         .await?;
     if known.is_none() {
-        return Ok(None);
+        return Ok((!attested.is_empty()).then_some(attested));
     }
-    let found = ids(
+    let mut found = ids(
         tx,
         "SELECT evidence_id FROM control_result WHERE tenant_id = $1 AND framework = $2 AND ($3 = '' OR control = $3) \
            AND evidence_id IS NOT NULL \
@@ -353,5 +355,20 @@ async fn judgements(
         values,
     )
     .await?;
+    found.extend(attested);
     Ok(Some(found))
+}
+
+/// What people attested of a framework's controls (or of one) in the last 13 months: what is done once a year is always among them.
+async fn attested(
+    tx: &mut Tx,
+    tenant: TenantId,
+    framework: &str,
+    control: Option<&str>,
+    now: Timestamp,
+) -> Result<Vec<EvidenceId>> {
+    let sql = "SELECT id FROM evidence WHERE tenant_id = $1 AND framework = $2 AND ($3 = '' OR control = $3) AND kind = 'attestation' \
+               AND created_at > $4";
+    let since = now.plus_millis(-400 * 24 * 3_600_000);
+    ids(tx, sql, args![tenant, framework, control.unwrap_or_default(), since]).await
 }

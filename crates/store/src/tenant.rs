@@ -148,7 +148,7 @@ async fn member_role(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<Opti
 
 /// Refuses to leave a tenant without anybody who can manage it. Takes every member row's lock first, so that two demotions cannot pass each
 /// other.
-async fn keep_an_admin(tx: &mut Tx, tenant: TenantId) -> Result<()> {
+pub(crate) async fn keep_an_admin(tx: &mut Tx, tenant: TenantId) -> Result<()> {
     let rows = tx
         .rows(
             "SELECT m.role FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.disabled_at IS NULL",

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use domain::{DestinationId, DestinationRole, DestinationTokenId, Lent, RelayId, SessionId, Slug, Timestamp, UserId};
+use domain::{
+    DestinationId, DestinationRole, DestinationTokenId, GrantId, Lent, NodeId, RelayId, SessionId, Slug, Timestamp,
+    UserId,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -44,6 +47,9 @@ pub struct Destination {
     /// When its relay last spoke of it, to the minute.
     #[schema(value_type = String)]
     pub last_seen_at: Timestamp,
+    /// What it is in the asset graph.
+    #[schema(value_type = String)]
+    pub node: NodeId,
 }
 
 /// Changes a destination; what is absent stays.
@@ -82,6 +88,9 @@ pub struct DestinationRegister {
     pub roles: Vec<DestinationRole>,
     /// The relay's version.
     pub version: String,
+    /// SHA-256 of the certificate of the cluster's own authority, in hex: by it a cluster that was discovered is known again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_sha256: Option<String>,
 }
 
 /// A role that is granted at a destination to anybody.
@@ -218,6 +227,43 @@ pub struct Reach {
     /// Where its proxy is reached without the server, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// What it comes from; absent where somebody asks about themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<Why>,
+}
+
+/// A grant that access comes from.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Why {
+    /// The grant.
+    #[schema(value_type = String)]
+    pub grant: GrantId,
+    /// Through which group; absent: it names the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// By which labels; absent: it names the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Only in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Only in these hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub expires_at: Option<Timestamp>,
+    /// `manual`, `file`, `request` or `break-glass`.
+    pub origin: String,
+    /// Who granted it: of a request, who approved it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When it was used last, to the hour; absent: not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// Somebody who reaches a destination.
@@ -228,6 +274,13 @@ pub struct Reacher {
     pub user: UserId,
     /// Their login name.
     pub email: String,
+    /// What they are in the tenant, which gives nothing at a destination.
+    pub tenant_role: String,
+    /// Where to.
+    #[schema(value_type = String)]
+    pub destination: DestinationId,
+    /// Its name.
+    pub name: String,
     /// As what.
     pub role: String,
     /// Only in these namespaces; absent: everywhere.
@@ -243,4 +296,8 @@ pub struct Reacher {
     pub until: Option<Timestamp>,
     /// The grants that it comes from.
     pub grants: Vec<String>,
+    /// The same, with what each says.
+    pub why: Vec<Why>,
+    /// Through what, in a few words: `direct`, or the groups' names.
+    pub through: Vec<String>,
 }

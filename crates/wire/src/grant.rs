@@ -152,6 +152,13 @@ pub struct Grant {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
+    /// When it was used last, to the hour; absent: not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub last_used_at: Option<Timestamp>,
+    /// The file (`cairn apply`) that keeps it; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
 }
 
 /// Asks for access, or breaks glass.

@@ -11,6 +11,8 @@
 //!   [`fleet::Renewed`], [`destination::DestinationTokenCreated`], and those in [`factor`].
 #![warn(missing_docs)]
 
+pub mod access_file;
+pub mod access_review;
 pub mod api_key;
 pub mod audit;
 pub mod cli_session;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use access::{Mode, Role};
-use domain::FleetKind;
+use domain::{Clock as _, FleetKind};
 use serde_json::{Value, json};
 
 use crate::document::{Operation, operations, parameters};
@@ -233,6 +233,7 @@ pub(crate) async fn object(
         "group" => world.group_of(tenant, &format!("g{}", world.fresh())).await,
         "grant" => world.grant_of(tenant).await,
         "access_request" => world.access_request_of(tenant).await,
+        "access_review" => world.access_review_of(tenant).await,
         "credential" => world.credential(tenant).await,
         "ssh_host_key" => world.ssh_host_key(tenant).await,
         "provider" => world.provider().await,
@@ -339,6 +340,13 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
             json!({"destination": "standing", "role": "view", "duration_s": 600, "reason": "a pod hangs"})
         }
         "access_policy_put" => json!({"request_s_max": 3_600}),
+        "access_review_create" => {
+            world.grant_of(world.a).await;
+            json!({"name": "All", "reviewers": [NEWCOMER], "undecided": "keep", "ends_at": world.clock.now().plus_millis(3_600_000)})
+        }
+        "access_review_decide" => json!({"items": [1], "decision": "keep", "reason": "it is needed"}),
+        "access_plan" => json!({"file": {"version": 1, "name": "team"}}),
+        "access_apply" => world.applied(json!({"version": 1, "name": "team"})).await,
         "destination_register" => json!({"name": "d", "kind": "kubernetes", "authority": "", "version": "1.0.0"}),
         "access_check" => json!({"standings": []}),
         "access_record" => {
@@ -455,6 +463,17 @@ fn expected(operation: &str, caller: &str) -> &'static str {
         return ok;
     }
     if is_member(operation) {
+        if operation.starts_with("access_review_") && operation != "access_review_list" {
+            // Who was not asked to decide sees one only if they manage access.
+            let manages = ["system-admin", "tenant-admin", "terminal"].contains(&caller);
+            return match (operation, caller) {
+                (_, "other" | "platform" | "platform terminal" | "key of other") => "404",
+                _ if key.is_some() => "403",
+                ("access_review_decide", _) if manages => "403",
+                _ if manages => ok,
+                _ => "404",
+            };
+        }
         let nothing = MEMBER_NOTHING.iter().find(|(name, _)| *name == operation).map_or(ok, |(_, status)| status);
         return match caller {
             "other" | "platform" | "platform terminal" | "key of other" => "404",
@@ -598,6 +617,12 @@ fn check_audit(audit: &BTreeMap<String, BTreeMap<&str, BTreeSet<String>>>) {
                 // The platform's administrator acts on every tenant, and each tenant's own log says so.
                 "done" | "done by key" if operation == "data_key_rotate" => {
                     format!("tenant:{operation}:success platform:{operation}:success")
+                }
+                // What it ends in is signed, and kept as evidence.
+                "done" | "done by key" if operation == "access_review_close" => {
+                    let signed =
+                        "tenant:evidence_sign:success tenant:evidence_sign:success tenant:evidence_collect:success";
+                    format!("{log}:{operation}:success {signed}")
                 }
                 "done" | "done by key" => format!("{log}:{operation}:success"),
                 "role too low" | "key too low" => format!("{log}:{}:deny", decided.name),

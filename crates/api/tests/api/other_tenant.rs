@@ -24,7 +24,7 @@ const ID_QUERIES: [(&str, &str, &str); 13] = [
     ("recording_list", "user", "user"),
 ];
 /// Query parameters that name nothing of a tenant's.
-const PLAIN_QUERIES: [&str; 32] = [
+const PLAIN_QUERIES: [&str; 33] = [
     "action",
     "actor",
     "as_of",
@@ -56,6 +56,7 @@ const PLAIN_QUERIES: [&str; 32] = [
     "to",
     "type",
     "until",
+    "unused_since",
     "verdict",
 ];
 
@@ -172,6 +173,8 @@ fn attack_30_a_page_of_another_tenant_or_list_or_one_that_was_changed_is_refused
         }
         world.finding(world.a).await;
         world.finding(world.a).await;
+        world.grant_of(world.a).await;
+        let review = world.access_review_of(world.a).await;
         let (a, b) = (holder(Role::SystemAdmin, 'a'), holder(Role::SystemAdmin, 'b'));
         let mut paged = 0;
         for operation in operations() {
@@ -180,7 +183,8 @@ fn attack_30_a_page_of_another_tenant_or_list_or_one_that_was_changed_is_refused
             {
                 continue;
             }
-            let list = |slug: &str| operation.path.replace("{tenant}", slug).replace("{node}", crate::world::NODE);
+            let path = operation.path.replace("{node}", crate::world::NODE).replace("{access_review}", &review);
+            let list = |slug: &str| path.replace("{tenant}", slug);
             let first = world.by(&a, "GET", &format!("{}?limit=1", list("acme")), None).await.is(200);
             for bad in ["", "x", "AAAA", "1", "job_0", "99.x", "%00"] {
                 world.by(&a, "GET", &format!("{}?page={bad}", list("acme")), None).await.is(400).says("next_page");

@@ -218,6 +218,7 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "group" => domain::GroupId::generate(clock, rng).to_string(),
         "grant" => domain::GrantId::generate(clock, rng).to_string(),
         "access_request" => domain::AccessRequestId::generate(clock, rng).to_string(),
+        "access_review" => domain::AccessReviewId::generate(clock, rng).to_string(),
         "group_role" => domain::GroupRoleId::generate(clock, rng).to_string(),
         "provider" => domain::ProviderId::generate(clock, rng).to_string(),
         "agent" => domain::AgentId::generate(clock, rng).to_string(),
