@@ -28,6 +28,8 @@ const FleetPage = lazy(() => import("./pages/fleet/list"));
 const DestinationsPage = lazy(() => import("./pages/destination/list"));
 const RequestsPage = lazy(() => import("./pages/request/list"));
 const GrantsPage = lazy(() => import("./pages/grant/list"));
+const ReviewsPage = lazy(() => import("./pages/review/list"));
+const ReviewPage = lazy(() => import("./pages/review/show"));
 const AuditPage = lazy(() => import("./pages/audit/list"));
 const KeysPage = lazy(() => import("./pages/key/list"));
 const MembersPage = lazy(() => import("./pages/member/list"));
@@ -93,6 +95,8 @@ export function Console() {
                 <Route path="destinations" element={<DestinationsPage />} />
                 <Route path="requests" element={<RequestsPage />} />
                 <Route path="grants" element={<Allowed needs="access:manage" page={<GrantsPage />} />} />
+                <Route path="reviews" element={<ReviewsPage />} />
+                <Route path="reviews/:review" element={<ReviewPage />} />
                 <Route path="audit" element={<Allowed needs="logs:read" page={<AuditPage />} />} />
                 <Route path="keys" element={<Allowed needs="users:manage" page={<KeysPage />} />} />
                 <Route path="members" element={<Allowed needs="users:manage" page={<MembersPage />} />} />

@@ -92,6 +92,13 @@ export const PLACES: Place[] = [
     icon: "M5 11h14v9H5zM8 11V8a4 4 0 118 0v3",
   },
   {
+    section: "Access",
+    name: "Access reviews",
+    path: to.reviews,
+    needs: [],
+    icon: "M9 11l2 2 4-4M5 4h14v16H5z",
+  },
+  {
     section: "Tenant",
     name: "Audit log",
     path: to.audit,

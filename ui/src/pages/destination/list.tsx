@@ -164,6 +164,7 @@ function Reachers({ of, onClose }: { of: Destination; onClose: () => void }) {
           columns={[
             { head: "Who", kind: "main", cell: (it) => it.email },
             { head: "As", cell: (it) => it.role },
+            { head: "Through", cell: (it) => it.through.join(", ") },
             { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "taken away") },
           ]}
         />

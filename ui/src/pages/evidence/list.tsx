@@ -49,6 +49,7 @@ export default function EvidencePage() {
           <option value="">All</option>
           <option value="collection">Collections</option>
           <option value="assessment">Assessments</option>
+          <option value="attestation">Attestations</option>
         </Select>
         <TextField label="Scope" wide placeholder="host:fleet:…" defaultValue={scope} onBlur={(event) => setScope(event.target.value.trim())} />
       </div>
