@@ -18,9 +18,11 @@ pub mod identity;
 mod listener;
 mod live;
 mod proxy;
+mod recorded;
 pub mod request;
+mod stream;
 
-use domain::{Lent, SessionId, Timestamp, UserId};
+use domain::{DestinationId, Lent, SessionId, Timestamp, UserId};
 use http::{HeaderValue, Response, header};
 
 use crate::destination_token;
@@ -35,6 +37,8 @@ pub use self::request::Call;
 /// What a destination token says, once it is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
+    /// The destination that the token is for.
+    pub destination: DestinationId,
     /// The user's name, without a prefix.
     pub user: String,
     /// The user's id.
@@ -63,6 +67,7 @@ impl From<destination_token::Admission> for Admission {
             Some(names) => names.iter().map(|name| granted(Some(name.to_string()))).collect(),
         };
         Self {
+            destination: token.destination,
             user: token.name,
             user_id: token.user,
             groups: token.groups.iter().map(ToString::to_string).collect(),
@@ -198,6 +203,7 @@ fn test_admission(grants: &[(&str, &str)]) -> Admission {
         namespace: (!namespace.is_empty()).then(|| (*namespace).to_owned()),
     };
     Admission {
+        destination: format!("dst_{}", "0".repeat(26)).parse().unwrap(),
         user: "alice@example.com".to_owned(),
         user_id: format!("usr_{}", "0".repeat(26)).parse().unwrap(),
         groups: vec!["dev".to_owned(), "system:masters".to_owned()],

@@ -17,7 +17,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use wire::kubernetes::Phase;
-use world::{World, wait_until};
+use wire::recording::{RecordingMode, RecordingTarget};
+use world::{Tapes, World, wait_until};
 
 #[test]
 fn get_and_apply_run_as_the_user_and_never_as_the_proxy() {
@@ -275,7 +276,12 @@ async fn a_call_whose_client_goes_away_before_an_answer_is_written_down() {
     // It takes connections and never says a word.
     let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (authority, ..) = testkit::kube::certificates();
-    let (proxy, written) = world::proxy(&mute.local_addr().unwrap().to_string(), &authority, folder.path());
+    let (proxy, written) = world::proxy(
+        &mute.local_addr().unwrap().to_string(),
+        &authority,
+        folder.path(),
+        &Tapes::new(RecordingMode::Off, false),
+    );
     let (mut client, server) = tokio::io::duplex(4_096);
     let serving = tokio::spawn(proxy.serve(server, None, tokio_util::sync::CancellationToken::new()));
     let request =
@@ -287,4 +293,124 @@ async fn a_call_whose_client_goes_away_before_an_answer_is_written_down() {
     let events = written.0.lock().unwrap();
     let told: Vec<_> = events.iter().map(|event| (&*event.verb, &*event.name, event.phase, event.status)).collect();
     assert_eq!(told, [("delete", "web", Phase::Done, 0)]);
+}
+
+/// The recordings that ended.
+fn taped(world: &World, count: usize) -> Vec<world::Taped> {
+    wait_until("it is recorded", || world.tapes.done.lock().unwrap().len() >= count);
+    std::mem::take(&mut *world.tapes.done.lock().unwrap())
+}
+
+#[test]
+fn exec_is_recorded_in_both_protocols_with_what_was_shown_and_how_it_ended() {
+    for (input, websockets) in [(false, "true"), (false, "false"), (true, "true"), (true, "false")] {
+        let world = World::recording(RecordingMode::Required, input);
+        let script = "echo out; echo err >&2; cat; exit 3";
+        let mut kubectl = world.kubectl("alice.edit", &["exec", "-i", "-n", "a", "web", "--", "sh", "-c", script]);
+        let kubectl = kubectl.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets);
+        let mut child = kubectl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"typed\n").unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        let recorded = taped(&world, 1);
+        let [world::Taped { about, text, summary }] = recorded.as_slice() else { panic!("one") };
+        let RecordingTarget::Kubernetes { action, namespace, pod, command, tty, .. } = &about.target else {
+            panic!("a pod")
+        };
+        assert_eq!((action.as_str(), namespace.as_str(), pod.as_str(), *tty), ("exec", "a", "web", false));
+        assert_eq!(command, &["sh", "-c", script]);
+        assert_eq!((about.user.as_str(), about.role.as_str()), ("alice", "edit"));
+        for shown in ["out\\n", "err\\n", "typed\\n"] {
+            assert!(text.contains(shown), "{websockets}: {text}");
+        }
+        assert_eq!(text.contains("\"i\", \"typed\\n\"]"), input, "{text}");
+        assert_eq!((summary.complete, summary.exit, summary.output.bytes, summary.input.bytes), (true, Some(3), 14, 6));
+        let call = world.events().into_iter().find(|event| event.subresource == "exec").unwrap();
+        assert_eq!(call.id, about.call, "both audit logs and the recording tell of the same call");
+    }
+}
+
+#[test]
+fn the_size_of_a_terminal_is_recorded_in_both_protocols() {
+    for websockets in ["true", "false"] {
+        let world = World::start();
+        let kubectl =
+            world.kubectl("alice.edit", &["exec", "-it", "-n", "a", "web", "--", "sh", "-c", "sleep 0.3; echo out"]);
+        let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
+        let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        // A terminal of its own (script(1)).
+        let output = std::process::Command::new("script")
+            .args(["-qec", &format!("stty cols 120 rows 40; {}", line.join(" ")), "/dev/null"])
+            .env("KUBECONFIG", "/dev/null")
+            .env("HOME", "/nonexistent")
+            .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let recorded = taped(&world, 1);
+        let world::Taped { about, text, summary } = &recorded[0];
+        assert!(about.target.is_tty() && summary.complete, "{said}: {summary:?}");
+        assert!(text.contains("\"r\", \"120x40\"]"), "{websockets}: {said}: {text}");
+    }
+}
+
+#[test]
+fn what_begins_no_session_leaves_no_recording_and_what_goes_to_a_kubelet_is_refused() {
+    let world = World::start();
+    world.fail("alice.view~a", &["exec", "-n", "b", "web", "--", "true"]);
+    for path in ["/api/v1/nodes/n1/proxy/run/a/web/app?cmd=id", "/api/v1/nodes/n1/proxy/%65xec/a/web/app?command=id"] {
+        let refused = world.fail("alice.edit", &["get", "--raw", path]);
+        assert!(refused.contains("has to be recorded"), "{refused}");
+    }
+    let recorded = taped(&world, 2);
+    assert!(recorded.iter().all(|taped| !taped.summary.complete && taped.summary.reason.contains("kubelet")));
+    assert_eq!(recorded.len(), 2, "none of what was refused before");
+    assert!(world.api.seen().iter().all(|request| !request.target.contains("nodes")), "nothing of it went on");
+}
+
+#[test]
+fn a_stream_that_is_not_understood_ends_a_session_that_has_to_be_recorded_and_no_other() {
+    for (mode, closes) in [(RecordingMode::Required, true), (RecordingMode::BestEffort, false)] {
+        let api = testkit::KubeApi::start("the-service-account");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(speaks_something_else(&api, mode, closes));
+    }
+}
+
+async fn speaks_something_else(api: &testkit::KubeApi, mode: RecordingMode, closes: bool) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let folder = tempfile::tempdir().unwrap();
+    let tapes = Tapes::new(mode, false);
+    let (proxy, _) = world::proxy(&api.address(), &api.authority, folder.path(), &tapes);
+    let (mut client, server) = tokio::io::duplex(64 * 1_024);
+    let serving = tokio::spawn(proxy.serve(server, None, tokio_util::sync::CancellationToken::new()));
+    let ask = "GET /api/v1/namespaces/a/pods/web/attach?stdin=true&stdout=true HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: v5.channel.k8s.io\r\nAuthorization: Bearer ann.edit\r\n\r\n";
+    client.write_all(ask.as_bytes()).await.unwrap();
+    let mut came = Vec::new();
+    while !came.ends_with(b"attached\n") {
+        client.read_buf(&mut came).await.unwrap();
+    }
+    // A frame of an extension that nobody asked for, which says the same to the double, then one that is well-formed.
+    for first in [0xc2, 0x82] {
+        let frame = [&[first, 0x84, 0, 0, 0, 0, 0][..], b"hi\n"].concat();
+        let _ = client.write_all(&frame).await;
+    }
+    let mut rest = Vec::new();
+    if closes {
+        let _ = client.read_to_end(&mut rest).await;
+        assert!(!rest.windows(3).any(|word| word == b"hi\n"), "nothing goes on that is not recorded");
+    } else {
+        while !rest.ends_with(b"hi\n") {
+            client.read_buf(&mut rest).await.unwrap();
+        }
+    }
+    drop(client);
+    serving.await.unwrap();
+    while tapes.done.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let done = tapes.done.lock().unwrap();
+    assert!(!done[0].summary.complete && done[0].summary.reason.contains("not understood"), "{:?}", done[0].summary);
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::{Clock, Rng};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -28,10 +28,11 @@ use wire::kubernetes::{AccessEvent, Phase};
 use super::cluster::{Cluster, Sender};
 use super::headers::{self, Upgrade};
 use super::live::{Confirm, Live, Place};
+use super::recorded::{self, Session};
 use super::request::{self, Call};
 use super::{Admit, Identity, Refusal, Roles};
 use crate::gate::Gate;
-use crate::recording::Recorder;
+use crate::recording::{About, Recorder, Recording, Unrecorded};
 
 /// Longest time of a request's head, and of silence between two requests.
 const HEAD: Duration = Duration::from_mins(1);
@@ -147,9 +148,15 @@ impl Proxy {
             }
             event.upgraded = upgrade.is_some();
         }
+        let recording = self.recording(&call, target.query(), upgrade, &place, (&id, story.from)).await?;
         let id = HeaderValue::from_str(&id).map_err(|_| Refusal::Unavailable("no id for the request".to_owned()))?;
         let credential = self.cluster.credential()?;
-        let on = headers::forward(request.headers(), &identity, upgrade, self.cluster.authority(), &id, &credential);
+        let mut on =
+            headers::forward(request.headers(), &identity, upgrade, self.cluster.authority(), &id, &credential);
+        if recording.is_some() {
+            // What is packed is not read.
+            on.remove(http::header::SEC_WEBSOCKET_EXTENSIONS);
+        }
         let client = upgrade.map(|_| hyper::upgrade::on(&mut request));
         *request.headers_mut() = on;
         *request.uri_mut() = http::Uri::from(target);
@@ -171,13 +178,17 @@ impl Proxy {
             };
             let server = hyper::upgrade::on(&mut response);
             headers::backward(response.headers_mut(), Some(upgrade));
+            let taped = recording.map(|recording| tape(recording, upgrade, response.headers())).transpose()?;
             story.tell(Phase::Began, 101, None);
             let story = story.take();
-            tokio::spawn(carry(client, server, place, story));
+            tokio::spawn(carry(client, server, place, story, taped.flatten()));
             return Ok(response.map(|_| Outgoing::Whole(Full::default())));
         }
         headers::backward(response.headers_mut(), None);
         let status = response.status().as_u16();
+        if let Some(recording) = recording {
+            recording.refused(&format!("the cluster answered {status}"));
+        }
         let is_long = call.verb == "watch" || call.subresource == "log" || call.subresource == "proxy";
         story.tell(if is_long { Phase::Began } else { Phase::Done }, status, None);
         let story = is_long.then(|| story.take());
@@ -192,6 +203,44 @@ impl Proxy {
                 proxy: Arc::clone(self),
             }))
         }))
+    }
+
+    /// Begins the recording of a session, if it is one, before anything of it goes on.
+    async fn recording(
+        &self,
+        call: &Call,
+        query: Option<&str>,
+        upgrade: Option<Upgrade>,
+        place: &Place,
+        (id, from): (&str, Option<IpAddr>),
+    ) -> Result<Option<Recording>, Refusal> {
+        let (target, is_read) = match recorded::session(call, query, upgrade) {
+            None => return Ok(None),
+            Some(Session::Read(target)) => (target, true),
+            Some(Session::Unread(target)) => (target, false),
+        };
+        let admission = place.token().admission();
+        let about = About {
+            destination: admission.destination,
+            user: admission.user.clone(),
+            user_id: admission.user_id,
+            session: admission.session,
+            token: admission.jti.clone(),
+            role: admission.grants.first().map(|grant| grant.role.clone()).unwrap_or_default(),
+            from,
+            call: id.to_owned(),
+            target,
+        };
+        let unrecorded = |error: Unrecorded| Refusal::Unavailable(error.to_string());
+        let recording = self.recorder.begin(about).await.map_err(unrecorded)?;
+        if !is_read {
+            // Trying again helps nobody.
+            let refused = |error: Unrecorded| Refusal::Forbidden(error.to_string());
+            recording.fail("it goes to a kubelet, whose stream is not read").map_err(refused)?;
+            recording.end("it goes to a kubelet");
+            return Ok(None);
+        }
+        Ok(Some(recording))
     }
 
     fn event(&self, place: &Place, call: &Call, id: &str) -> AccessEvent {
@@ -287,17 +336,45 @@ fn refused(refusal: &Refusal, is_resource: bool) -> Response<Outgoing> {
     refusal.answer(is_resource).map(|body| Outgoing::Whole(Full::from(body)))
 }
 
+/// A session that is recorded, and what reads it.
+type Taped = (Recording, recorded::Readers);
+
+/// What reads a session that switched to this; none where it goes on without being recorded.
+fn tape(recording: Recording, upgrade: Upgrade, headers: &HeaderMap) -> Result<Option<Taped>, Refusal> {
+    let protocol = headers.get(http::header::SEC_WEBSOCKET_PROTOCOL).map_or(Ok(""), HeaderValue::to_str);
+    match recorded::readers(upgrade, protocol.unwrap_or("?")) {
+        Ok(readers) => Ok(Some((recording, readers))),
+        Err(why) => {
+            recording.fail(why).map_err(|error| Refusal::Forbidden(error.to_string()))?;
+            Ok(None)
+        }
+    }
+}
+
 /// Carries bytes between two connections that switched protocols, until one ends or the token is cut.
-async fn carry(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade, place: Place, mut story: Story) {
+async fn carry(
+    client: hyper::upgrade::OnUpgrade,
+    server: hyper::upgrade::OnUpgrade,
+    place: Place,
+    mut story: Story,
+    taped: Option<Taped>,
+) {
+    let (recording, readers) = taped.unzip();
     let carried = async {
         let (client, server) = tokio::try_join!(client, server).map_err(io::Error::other)?;
+        if let (Some(recording), Some(readers)) = (&recording, readers) {
+            return recorded::carry(client, server, readers, recording).await;
+        }
         let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, COPY_BYTES, COPY_BYTES).await
+        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, COPY_BYTES, COPY_BYTES).await.map(drop)
     };
     let reason = tokio::select! {
         carried = carried => carried.err().map(|error| error.to_string()),
         () = place.cut().cancelled() => Some(place.token().why_cut().unwrap_or_default().to_owned()),
     };
+    if let Some(recording) = recording {
+        recording.end(reason.as_deref().unwrap_or("the session ended"));
+    }
     story.tell(Phase::Ended, 101, reason.as_deref());
 }
 

@@ -105,7 +105,7 @@ pub fn resolve(method: &Method, path: &str, query: Option<&str>) -> Result<Call,
         call.subresource = at(2);
     }
     if call.name.is_empty() && call.verb == "get" {
-        call.verb = if asks_to_watch(query) { "watch" } else { "list" };
+        call.verb = if is_set(query, "watch") { "watch" } else { "list" };
         call.name = named_by_selector(query).unwrap_or_default();
     } else if call.name.is_empty() && call.verb == "delete" {
         call.verb = "deletecollection";
@@ -155,18 +155,28 @@ fn decode(text: &str, is_query: bool) -> Option<Cow<'_, str>> {
     String::from_utf8(out).ok().map(Cow::Owned)
 }
 
-/// The first value of a query's parameter. What is not well-formed is passed over, as Go's parser does.
-fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, str>> {
-    query?.split('&').filter(|pair| !pair.contains(';')).find_map(|pair| {
+/// The values of a query's parameter. What is not well-formed is passed over, as Go's parser does.
+fn values<'a>(query: Option<&'a str>, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
+    query.unwrap_or_default().split('&').filter(|pair| !pair.contains(';')).filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (key, value) = (decode(key, true)?, decode(value, true)?);
         (key == name).then_some(value)
     })
 }
 
-/// Anything but `false` and `0` is yes, also nothing.
-fn asks_to_watch(query: Option<&str>) -> bool {
-    parameter(query, "watch").is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
+/// The first of them.
+fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, str>> {
+    values(query, name).next()
+}
+
+/// All of them.
+pub(super) fn parameters(query: Option<&str>, name: &str) -> Vec<String> {
+    values(query, name).map(Cow::into_owned).collect()
+}
+
+/// Whether a parameter says yes: anything but `false` and `0` does, also nothing.
+pub(super) fn is_set(query: Option<&str>, name: &str) -> bool {
+    parameter(query, name).is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
 }
 
 /// A list of the one object that a field selector names is about that object.

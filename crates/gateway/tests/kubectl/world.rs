@@ -9,11 +9,13 @@ use domain::{ActAs, Lent, Timestamp};
 use gateway::kubernetes::{
     Admission, Admit, Cluster, Confirm, Granted, Listener, Live, OneGroup, Proxy, Record, Refusal, Token, TokenFile,
 };
+use gateway::recording::{About, Header, Piece, Recorder, Recording, Room, Summary, Unrecorded};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use testkit::{KubeApi, TestClock, TestRng};
 use tokio_util::sync::CancellationToken;
 use wire::kubernetes::AccessEvent;
+use wire::recording::{RecordingMode, RecordingTerms};
 
 /// Tokens of the tests say in clear what they are: `USER.ROLE`, `USER.ROLE~NAMESPACE`, or `USER.as-OTHER`.
 struct Plain;
@@ -24,6 +26,7 @@ impl Admit for Plain {
         let (role, namespace) = role.split_once('~').map_or((role, None), |(role, namespace)| (role, Some(namespace)));
         let other = role.strip_prefix("as-");
         Ok(Admission {
+            destination: format!("dst_{}", "0".repeat(26)).parse().unwrap(),
             user: user.to_owned(),
             user_id: format!("usr_{}", "0".repeat(26)).parse().unwrap(),
             groups: vec!["dev".to_owned()],
@@ -62,6 +65,47 @@ impl Record for Written {
     }
 }
 
+/// A recording as it came out.
+pub(crate) struct Taped {
+    pub(crate) about: About,
+    pub(crate) text: String,
+    pub(crate) summary: Summary,
+}
+
+/// Records everything that is to be recorded, and keeps it.
+#[derive(Clone)]
+pub(crate) struct Tapes {
+    pub(crate) terms: RecordingTerms,
+    pub(crate) done: Arc<Mutex<Vec<Taped>>>,
+}
+
+impl Tapes {
+    pub(crate) fn new(mode: RecordingMode, input: bool) -> Self {
+        Self { terms: RecordingTerms { mode, input }, done: Arc::default() }
+    }
+}
+
+#[async_trait::async_trait]
+impl Recorder for Tapes {
+    async fn begin(&self, about: About) -> Result<Recording, Unrecorded> {
+        let header = Header { at: Timestamp::from_millis(0), title: String::new() };
+        let (recording, tape) = Recording::new(self.terms, &header, about.target.is_tty(), &Room::new(1 << 26));
+        let done = Arc::clone(&self.done);
+        tokio::spawn(async move {
+            let mut text = Vec::new();
+            let summary = loop {
+                match tape.next().await {
+                    Piece::Chunk(_, bytes) => text.extend(bytes),
+                    Piece::End(summary) => break summary,
+                }
+                tape.taken();
+            };
+            done.lock().unwrap().push(Taped { about, text: String::from_utf8(text).unwrap(), summary });
+        });
+        Ok(recording)
+    }
+}
+
 /// All of it. It ends when this is dropped.
 pub(crate) struct World {
     pub(crate) api: KubeApi,
@@ -69,6 +113,7 @@ pub(crate) struct World {
     pub(crate) authority: String,
     live: Arc<Live>,
     written: Arc<Written>,
+    pub(crate) tapes: Tapes,
     folder: tempfile::TempDir,
     _runtime: tokio::runtime::Runtime,
 }
@@ -78,7 +123,7 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
 }
 
 /// A proxy in front of what has this address and is known by this authority, and what it writes down.
-pub(crate) fn proxy(address: &str, authority: &str, folder: &Path) -> (Arc<Proxy>, Arc<Written>) {
+pub(crate) fn proxy(address: &str, authority: &str, folder: &Path, tapes: &Tapes) -> (Arc<Proxy>, Arc<Written>) {
     crypto::tls::install();
     std::fs::write(folder.join("token"), "the-service-account\n").unwrap();
     let mut roots = rustls::RootCertStore::empty();
@@ -91,7 +136,7 @@ pub(crate) fn proxy(address: &str, authority: &str, folder: &Path) -> (Arc<Proxy
         admit: Box::new(Plain),
         confirm: Box::new(Nobody),
         record: Arc::clone(&written) as Arc<dyn Record>,
-        recorder: Box::new(gateway::recording::Nowhere),
+        recorder: Box::new(tapes.clone()),
         live: Arc::new(Live::default()),
         clock: Arc::new(TestClock::at(Timestamp::from_millis(1_000))),
         rng: Arc::new(TestRng::seeded(1)),
@@ -100,10 +145,16 @@ pub(crate) fn proxy(address: &str, authority: &str, folder: &Path) -> (Arc<Proxy
 }
 
 impl World {
+    /// Sessions have to be recorded, without input.
     pub(crate) fn start() -> Self {
+        Self::recording(RecordingMode::Required, false)
+    }
+
+    pub(crate) fn recording(mode: RecordingMode, input: bool) -> Self {
+        let tapes = Tapes::new(mode, input);
         let api = KubeApi::start("the-service-account");
         let folder = tempfile::tempdir().unwrap();
-        let (proxy, written) = proxy(&api.address(), &api.authority, folder.path());
+        let (proxy, written) = proxy(&api.address(), &api.authority, folder.path(), &tapes);
         let live = Arc::clone(&proxy.live);
         let (authority, certificate, key) = testkit::kube::certificates();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -114,7 +165,7 @@ impl World {
         let port = socket.local_addr().unwrap().port();
         let listener = Listener { socket, tls: Box::new(move || Arc::clone(&tls)) };
         runtime.spawn(listener.serve(proxy, CancellationToken::new()));
-        Self { api, port, authority, live, written, folder, _runtime: runtime }
+        Self { api, port, authority, live, written, tapes, folder, _runtime: runtime }
     }
 
     pub(crate) fn token_file(&self) -> std::path::PathBuf {

@@ -1,0 +1,283 @@
+//! Sessions that are recorded: `exec` and `attach`, by the way that every client takes, and what would be the same by another way.
+
+use std::io;
+
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::Mutex;
+use wire::recording::RecordingTarget;
+
+use super::headers::Upgrade;
+use super::request::{self, Call};
+use super::stream::{Channel, Reader, Seen, Unreadable, Way, spdy, websocket};
+use crate::recording::{Recording, Unrecorded};
+
+/// How much is passed on at once, in bytes.
+const PASS_BYTES: usize = 16 * 1_024;
+/// Longest word about how a command ended, in bytes.
+const STATUS_BYTES_MAX: usize = 64 * 1_024;
+/// Longest word about the size of a terminal, in bytes.
+const SIZE_BYTES_MAX: usize = 1_024;
+
+/// What a request begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Session {
+    /// One that is recorded.
+    Read(RecordingTarget),
+    /// The same by way of a kubelet, whose streams are not read.
+    Unread(RecordingTarget),
+}
+
+/// The session that a call begins, if it is one.
+pub(super) fn session(call: &Call, query: Option<&str>, upgrade: Option<Upgrade>) -> Option<Session> {
+    let is_core = call.group.is_empty();
+    let target = |action: &str| RecordingTarget::Kubernetes {
+        action: action.to_owned(),
+        namespace: call.namespace.clone(),
+        pod: call.name.clone(),
+        container: request::parameters(query, "container").into_iter().next().unwrap_or_default(),
+        command: request::parameters(query, "command"),
+        tty: request::is_set(query, "tty"),
+    };
+    if is_core && call.resource == "pods" && matches!(call.subresource.as_str(), "exec" | "attach") {
+        return upgrade.map(|_| Session::Read(target(&call.subresource)));
+    }
+    // `/api/v1/nodes/NODE/proxy/exec/…`, of old `/api/v1/proxy/nodes/NODE/exec/…`.
+    let is_kubelet = is_core && call.resource == "nodes" && (call.subresource == "proxy" || call.verb == "proxy");
+    let parts: Vec<&str> = call.path.split('/').skip(1).collect();
+    let asked = match parts.as_slice() {
+        ["api", _, "nodes", _, "proxy", asked, ..] | ["api", _, "proxy", "nodes", _, asked, ..] => Some(*asked),
+        _ => None,
+    };
+    let runs = asked.filter(|asked| matches!(*asked, "exec" | "attach" | "run" | "cri"));
+    runs.filter(|_| is_kubelet).map(|asked| Session::Unread(target(asked)))
+}
+
+/// The status of a command that ended, as API servers tell it on the channel for errors.
+fn exit_status(told: &[u8]) -> Option<i32> {
+    #[derive(Deserialize)]
+    struct Status {
+        status: String,
+        #[serde(default)]
+        details: Details,
+    }
+    #[derive(Default, Deserialize)]
+    struct Details {
+        #[serde(default)]
+        causes: Vec<Cause>,
+    }
+    #[derive(Deserialize)]
+    struct Cause {
+        #[serde(default)]
+        reason: String,
+        #[serde(default)]
+        message: String,
+    }
+    let status: Status = serde_json::from_slice(told).ok()?;
+    if status.status == "Success" {
+        return Some(0);
+    }
+    status.details.causes.iter().find(|cause| cause.reason == "ExitCode")?.message.parse().ok()
+}
+
+/// Words about the size of a terminal: JSON, one after another.
+#[derive(Default)]
+struct Sizes(Vec<u8>);
+
+impl Sizes {
+    /// The sizes that are told whole.
+    fn push(&mut self, bytes: &[u8]) -> Vec<(u16, u16)> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Size {
+            width: u16,
+            height: u16,
+        }
+        self.0.extend_from_slice(bytes);
+        let mut sizes = Vec::new();
+        let mut words = serde_json::Deserializer::from_slice(&self.0).into_iter::<Size>();
+        let mut is_broken = false;
+        for word in words.by_ref() {
+            match word {
+                Ok(size) if size.width > 0 && size.height > 0 => sizes.push((size.width, size.height)),
+                Ok(_) => {}
+                Err(error) => {
+                    is_broken = !error.is_eof();
+                    break;
+                }
+            }
+        }
+        let done = words.byte_offset();
+        // What is no size changes no terminal, and no recording.
+        if is_broken || self.0.len() - done.min(self.0.len()) > SIZE_BYTES_MAX {
+            self.0.clear();
+        } else {
+            self.0.drain(..done.min(self.0.len()));
+        }
+        sizes
+    }
+}
+
+/// What both directions of a session share.
+struct Shared<'a> {
+    recording: &'a Recording,
+    status: Mutex<Vec<u8>>,
+}
+
+/// Passes bytes on in one direction, each after it was recorded.
+async fn pass(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut reader: Option<Box<dyn Reader>>,
+    shared: &Shared<'_>,
+) -> io::Result<()> {
+    let (mut buffer, mut seen, mut sizes) = (vec![0; PASS_BYTES], Seen::new(), Sizes::default());
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        let bytes = buffer.get(..length).unwrap_or_default();
+        if let Some(Err(why)) = reader.as_mut().map(|reader| reader.push(bytes, &mut seen)) {
+            // What was understood up to here is recorded; from here on nothing is.
+            reader = None;
+            record(&mut seen, &mut sizes, shared).await.map_err(io::Error::other)?;
+            shared.recording.fail(&format!("its stream is not understood: {why}")).map_err(io::Error::other)?;
+        }
+        record(&mut seen, &mut sizes, shared).await.map_err(io::Error::other)?;
+        to.write_all(bytes).await?;
+        to.flush().await?;
+    }
+}
+
+async fn record(seen: &mut Seen, sizes: &mut Sizes, shared: &Shared<'_>) -> Result<(), Unrecorded> {
+    for (channel, bytes) in seen.drain(..) {
+        match channel {
+            Channel::Output => shared.recording.output(&bytes).await?,
+            Channel::Input => shared.recording.input(&bytes).await?,
+            Channel::Size => {
+                for (columns, rows) in sizes.push(&bytes) {
+                    shared.recording.resize(columns, rows).await?;
+                }
+            }
+            Channel::Status => {
+                let mut status = shared.status.lock().await;
+                let room = STATUS_BYTES_MAX.saturating_sub(status.len()).min(bytes.len());
+                status.extend_from_slice(bytes.get(..room).unwrap_or_default());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What reads a connection: from the user, and to the user.
+pub(super) type Readers = (Box<dyn Reader>, Box<dyn Reader>);
+
+/// What reads a connection that switched to this: from the user, and to the user.
+pub(super) fn readers(upgrade: Upgrade, protocol: &str) -> Result<Readers, Unreadable> {
+    Ok(match upgrade {
+        Upgrade::Spdy => {
+            let (up, down) = spdy::both();
+            (Box::new(up), Box::new(down))
+        }
+        Upgrade::WebSocket => (
+            Box::new(websocket::WebSocket::new(Way::Up, protocol)?),
+            Box::new(websocket::WebSocket::new(Way::Down, protocol)?),
+        ),
+    })
+}
+
+/// Carries a session and records it, until it ends.
+pub(super) async fn carry(
+    client: hyper::upgrade::Upgraded,
+    server: hyper::upgrade::Upgraded,
+    (up, down): Readers,
+    recording: &Recording,
+) -> io::Result<()> {
+    let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+    let (from_server, to_server) = tokio::io::split(TokioIo::new(server));
+    let shared = Shared { recording, status: Mutex::default() };
+    let carried = tokio::try_join!(
+        pass(from_client, to_server, Some(up), &shared),
+        pass(from_server, to_client, Some(down), &shared)
+    );
+    if let Some(status) = exit_status(&shared.status.into_inner()) {
+        recording.exit(status);
+    }
+    carried.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    fn check(request: &str, upgrade: Option<Upgrade>) -> Option<Session> {
+        let (path, query) = request.split_once('?').map_or((request, None), |(path, query)| (path, Some(query)));
+        session(&request::resolve(&Method::POST, path, query).unwrap(), query, upgrade)
+    }
+
+    #[test]
+    fn a_session_is_known_by_every_way_that_leads_to_a_command() {
+        let pods = "/api/v1/namespaces/a/pods/web";
+        let query = "command=sh&command=-c&command=echo+%22hi%22&container=app&stdin=true&tty=1";
+        let Some(Session::Read(target)) = check(&format!("{pods}/exec?{query}"), Some(Upgrade::Spdy)) else {
+            panic!("it is a session")
+        };
+        let command = ["sh", "-c", "echo \"hi\""].map(str::to_owned).to_vec();
+        let expect = RecordingTarget::Kubernetes {
+            action: "exec".to_owned(),
+            namespace: "a".to_owned(),
+            pod: "web".to_owned(),
+            container: "app".to_owned(),
+            command,
+            tty: true,
+        };
+        assert_eq!(target, expect);
+        assert!(matches!(check(&format!("{pods}/attach"), Some(Upgrade::WebSocket)), Some(Session::Read(_))));
+        for by_kubelet in [
+            "/api/v1/nodes/n1/proxy/exec/a/web/app?command=sh",
+            "/api/v1/nodes/n1:10250/proxy/run/a/web/app?cmd=sh",
+            "/api/v1/nodes/n1/proxy/%65xec/a/web/app",
+            "/api/v1/proxy/nodes/n1/attach/a/web/app",
+            "/api/v1/nodes/n1/proxy/cri/exec/token",
+        ] {
+            assert!(matches!(check(by_kubelet, None), Some(Session::Unread(_))), "{by_kubelet}");
+        }
+        for none in [
+            format!("{pods}/log"),
+            format!("{pods}/portforward"),
+            format!("{pods}/proxy/exec"),
+            "/api/v1/nodes/n1/proxy/metrics".to_owned(),
+            "/apis/metrics.k8s.io/v1/namespaces/a/pods/web/exec".to_owned(),
+        ] {
+            assert_eq!(check(&none, Some(Upgrade::Spdy)), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_statuses_are_read_as_kubernetes_writes_them() {
+        let mut sizes = Sizes::default();
+        assert_eq!(sizes.push(b"{\"Width\":120,\"Hei"), []);
+        assert_eq!(
+            sizes.push(b"ght\":40}\n{\"Width\":0,\"Height\":0}{\"Width\":90,\"Height\":30}"),
+            [(120, 40), (90, 30)]
+        );
+        assert_eq!(sizes.push(b"nonsense"), []);
+        assert_eq!(sizes.push(b"{\"Width\":1,\"Height\":2}"), [(1, 2)]);
+        for (told, expect) in [
+            ("{\"metadata\":{},\"status\":\"Success\"}", Some(0)),
+            (
+                "{\"status\":\"Failure\",\"details\":{\"causes\":[{\"reason\":\"ExitCode\",\"message\":\"7\"}]}}",
+                Some(7),
+            ),
+            ("{\"status\":\"Failure\",\"message\":\"no such command\"}", None),
+            ("command terminated", None),
+            ("", None),
+        ] {
+            assert_eq!(exit_status(told.as_bytes()), expect, "{told}");
+        }
+    }
+}

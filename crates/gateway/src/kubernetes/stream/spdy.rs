@@ -1,0 +1,309 @@
+//! SPDY/3.1 (draft-mbelshe-httpbis-spdy-00), as much of it as says which stream is what. The client opens streams and calls each by the header
+//! `streamtype`; headers are packed by zlib with a dictionary, in one context for a direction.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flate2::{Decompress, FlushDecompress};
+
+use super::{Channel, Reader, Seen, Unreadable, Way, fill};
+
+/// Longest block of headers, packed or not, in bytes.
+const HEADERS_BYTES_MAX: usize = 64 * 1_024;
+/// Most streams of a connection: `exec` has five.
+const STREAMS_MAX: usize = 1_000;
+
+/// The words of the dictionary (section 2.6.10.1), which it holds with their lengths.
+const WORDS: &str = "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow \
+    authorization cache-control connection content-base content-encoding content-language content-length content-location content-md5 \
+    content-range content-type date etag expect expires from host if-match if-modified-since if-none-match if-range if-unmodified-since \
+    last-modified location max-forwards pragma proxy-authenticate proxy-authorization range referer retry-after server te trailer \
+    transfer-encoding upgrade user-agent vary via warning www-authenticate method get status 200_OK version HTTP/1.1 url public set-cookie \
+    keep-alive origin";
+/// What follows them.
+const REST: &str = "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 Non-Authoritative \
+    Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 Forbidden404 Not Found500 Internal Server Error501 Not \
+    Implemented503 Service UnavailableJan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, \
+    GMTchunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,publicprivatemax-age=\
+    gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.";
+
+fn dictionary() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for word in WORDS.split(' ') {
+        let word = word.replace('_', " ");
+        bytes.extend_from_slice(&u32::try_from(word.len()).unwrap_or_default().to_be_bytes());
+        bytes.extend_from_slice(word.as_bytes());
+    }
+    bytes.extend_from_slice(REST.as_bytes());
+    bytes
+}
+
+/// What each stream is, as the client said when it opened it; both directions look here.
+type Streams = Arc<Mutex<HashMap<u32, Channel>>>;
+
+/// What is read of a frame.
+#[derive(Debug, Clone, Copy)]
+enum Frame {
+    /// Data of a stream; so many bytes are to come.
+    Data(Option<Channel>, usize),
+    /// A block of headers, which begins so many bytes into the body; `opens`: of a new stream.
+    Headers { length: usize, from: usize, opens: bool },
+    /// Something that carries nothing of a session.
+    Other(usize),
+}
+
+/// Reads the frames of one direction.
+pub(in crate::kubernetes) struct Spdy {
+    way: Way,
+    streams: Streams,
+    head: Vec<u8>,
+    body: Vec<u8>,
+    frame: Option<Frame>,
+    inflate: Decompress,
+}
+
+/// Readers for both directions of a connection: from the user and to the user.
+pub(in crate::kubernetes) fn both() -> (Spdy, Spdy) {
+    let streams = Streams::default();
+    let reader = |way| Spdy {
+        way,
+        streams: Arc::clone(&streams),
+        head: Vec::new(),
+        body: Vec::new(),
+        frame: None,
+        inflate: Decompress::new(true),
+    };
+    (reader(Way::Up), reader(Way::Down))
+}
+
+fn number(bytes: &[u8], at: usize) -> Result<u32, Unreadable> {
+    let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or("a frame is too short")?;
+    Ok(u32::from_be_bytes(*bytes))
+}
+
+impl Spdy {
+    /// Reads a head of eight bytes.
+    fn begin(&mut self) -> Result<Frame, Unreadable> {
+        let head = std::mem::take(&mut self.head);
+        let (first, second) = (number(&head, 0)?, number(&head, 4)?);
+        let length = usize::try_from(second & 0x00ff_ffff).map_err(|_| "a frame is too long")?;
+        if first >> 31 == 0 {
+            let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            let channel = streams.get(&first).copied().ok_or("it has data of a stream that nobody opened")?;
+            let shown = match (self.way, channel) {
+                (Way::Up, Channel::Input | Channel::Size) | (Way::Down, Channel::Output | Channel::Status) => {
+                    Some(channel)
+                }
+                _ => None,
+            };
+            return Ok(Frame::Data(shown, length));
+        }
+        if first >> 16 != 0x8003 {
+            return Err("its frames are of another version");
+        }
+        // What the other side says of its streams is not needed: it opens none.
+        let from = match (self.way, first & 0xffff) {
+            (Way::Down, 1) => return Err("the cluster opens streams of its own"),
+            (Way::Up, 1) => 10,
+            (Way::Up, 2 | 8) => 4,
+            _ => return Ok(Frame::Other(length)),
+        };
+        if length > HEADERS_BYTES_MAX {
+            return Err("its headers are too long");
+        }
+        Ok(Frame::Headers { length, from, opens: from == 10 })
+    }
+
+    /// Unpacks a block: each is needed, since all of a direction are packed in one context.
+    fn unpack(&mut self, block: &[u8]) -> Result<Vec<u8>, Unreadable> {
+        let mut plain = Vec::with_capacity(HEADERS_BYTES_MAX);
+        let before = self.inflate.total_in();
+        loop {
+            let done = usize::try_from(self.inflate.total_in() - before).unwrap_or(usize::MAX);
+            let rest = block.get(done..).unwrap_or_default();
+            match self.inflate.decompress_vec(rest, &mut plain, FlushDecompress::Sync) {
+                Ok(_) if plain.len() == plain.capacity() => return Err("its headers are too long"),
+                Ok(_) => return Ok(plain),
+                Err(error) if error.needs_dictionary().is_some() => {
+                    self.inflate.set_dictionary(&dictionary()).map_err(|_| "its headers are packed otherwise")?;
+                }
+                Err(_) => return Err("its headers are packed otherwise"),
+            }
+        }
+    }
+
+    /// Notes a stream that the client opens.
+    fn open(&mut self, id: u32, plain: &[u8]) -> Result<(), Unreadable> {
+        let mut at = 4;
+        let mut text = || -> Result<&[u8], Unreadable> {
+            let length = usize::try_from(number(plain, at)?).map_err(|_| "its headers are cut short")?;
+            let end = (at + 4).checked_add(length).ok_or("its headers are cut short")?;
+            let text = plain.get(at + 4..end).ok_or("its headers are cut short")?;
+            at = end;
+            Ok(text)
+        };
+        let mut kind = None;
+        for _ in 0..number(plain, 0)? {
+            let (name, value) = (text()?, text()?);
+            if name.eq_ignore_ascii_case(b"streamtype") {
+                kind = value.split(|byte| *byte == 0).next();
+            }
+        }
+        let channel = match kind {
+            Some(b"stdin") => Channel::Input,
+            Some(b"stdout" | b"stderr") => Channel::Output,
+            Some(b"error") => Channel::Status,
+            Some(b"resize") => Channel::Size,
+            _ => return Err("it opens a stream that is none of a session"),
+        };
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if streams.len() >= STREAMS_MAX || streams.insert(id, channel).is_some() {
+            return Err("it opens too many streams, or one twice");
+        }
+        Ok(())
+    }
+}
+
+impl Reader for Spdy {
+    fn push(&mut self, mut bytes: &[u8], seen: &mut Seen) -> Result<(), Unreadable> {
+        loop {
+            let Some(frame) = self.frame.take() else {
+                if !fill(&mut self.head, 8, &mut bytes) {
+                    return Ok(());
+                }
+                self.frame = Some(self.begin()?);
+                continue;
+            };
+            match frame {
+                Frame::Headers { length, from, opens } => {
+                    if !fill(&mut self.body, length, &mut bytes) {
+                        self.frame = Some(frame);
+                        return Ok(());
+                    }
+                    let body = std::mem::take(&mut self.body);
+                    let plain = self.unpack(body.get(from..).ok_or("a frame is too short")?)?;
+                    if opens {
+                        self.open(number(&body, 0)? & 0x7fff_ffff, &plain)?;
+                    }
+                }
+                Frame::Data(_, left) | Frame::Other(left) => {
+                    let (now, rest) = bytes.split_at(left.min(bytes.len()));
+                    bytes = rest;
+                    if let (Frame::Data(Some(channel), _), false) = (frame, now.is_empty()) {
+                        seen.push((channel, now.to_vec()));
+                    }
+                    let left = left - now.len();
+                    if left > 0 {
+                        self.frame = Some(match frame {
+                            Frame::Data(channel, _) => Frame::Data(channel, left),
+                            _ => Frame::Other(left),
+                        });
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Compress, Compression, FlushCompress};
+
+    use super::*;
+
+    fn length(length: usize) -> [u8; 4] {
+        u32::try_from(length).unwrap().to_be_bytes()
+    }
+
+    /// A client that opens streams.
+    struct Client(Compress);
+
+    impl Client {
+        fn new() -> Self {
+            let mut compress = Compress::new(Compression::default(), true);
+            compress.set_dictionary(&dictionary()).unwrap();
+            Self(compress)
+        }
+
+        fn open(&mut self, id: u32, kind: &str) -> Vec<u8> {
+            let mut plain = 1_u32.to_be_bytes().to_vec();
+            for text in ["streamtype", kind] {
+                plain.extend(length(text.len()));
+                plain.extend(text.as_bytes());
+            }
+            let mut packed = Vec::with_capacity(4_096);
+            self.0.compress_vec(&plain, &mut packed, FlushCompress::Sync).unwrap();
+            let mut body = id.to_be_bytes().to_vec();
+            body.extend([0; 6]);
+            body.extend(packed);
+            control(1, &body)
+        }
+    }
+
+    fn control(kind: u8, body: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0x80, 3, 0, kind];
+        frame.extend(length(body.len()));
+        frame.extend(body);
+        frame
+    }
+
+    fn data(id: u32, text: &[u8]) -> Vec<u8> {
+        let mut frame = id.to_be_bytes().to_vec();
+        frame.extend(length(text.len()));
+        frame.extend(text);
+        frame
+    }
+
+    #[test]
+    fn streams_are_what_the_client_calls_them_whatever_their_order_and_in_any_pieces() {
+        for step in [1, 7, 1 << 20] {
+            let (mut up, mut down) = both();
+            let mut client = Client::new();
+            let sent = [
+                client.open(1, "resize"),
+                client.open(3, "error"),
+                client.open(5, "stderr"),
+                control(6, &[0, 0, 0, 1]),
+                client.open(7, "stdin"),
+                data(1, b"{\"Width\":120}"),
+                data(7, b"ls\r"),
+                data(5, b"nobody reads this"),
+                control(9, &[0; 8]),
+            ];
+            let (mut seen, answer) = (Seen::new(), [control(2, &[0; 30]), data(5, b"out"), data(3, b"{}")].concat());
+            for piece in sent.concat().chunks(step) {
+                up.push(piece, &mut seen).unwrap();
+            }
+            for piece in answer.chunks(step) {
+                down.push(piece, &mut seen).unwrap();
+            }
+            let of = |channel| {
+                seen.iter().filter(|(of, _)| *of == channel).flat_map(|(_, text)| text.clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(of(Channel::Size), b"{\"Width\":120}");
+            assert_eq!(of(Channel::Input), b"ls\r");
+            assert_eq!((of(Channel::Output), of(Channel::Status)), (b"out".to_vec(), b"{}".to_vec()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_and_never_passed_over() {
+        let check = |what: &str, way: Way, stream: Vec<u8>| {
+            let (mut up, mut down) = both();
+            let reader = if way == Way::Up { &mut up } else { &mut down };
+            assert!(reader.push(&stream, &mut Seen::new()).is_err(), "{what}");
+        };
+        check("data of no stream", Way::Up, data(1, b"x"));
+        check("data of no stream", Way::Down, data(1, b"x"));
+        check("another version", Way::Up, vec![0x80, 2, 0, 1, 0, 0, 0, 0]);
+        check("headers that are not packed", Way::Up, control(1, &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2, 3]));
+        check("headers that are too long", Way::Up, vec![0x80, 3, 0, 1, 0, 2, 0, 0]);
+        check("a stream of the cluster", Way::Down, control(1, &[0; 30]));
+        check("a stream of another kind", Way::Up, Client::new().open(1, "data"));
+        let mut client = Client::new();
+        check("a stream twice", Way::Up, [client.open(1, "stdin"), client.open(1, "error")].concat());
+        let mut bomb = Client::new();
+        check("a bomb", Way::Up, bomb.open(1, &"a".repeat(1 << 20)));
+    }
+}

@@ -1,0 +1,259 @@
+//! WebSocket (RFC 6455) with a channel's number before each message (`v5.channel.k8s.io` and those before it).
+
+use super::{Channel, Reader, Seen, Unreadable, Way, fill};
+
+/// The subprotocols whose channels are read. Those in base64 are for browsers of old.
+const READ: [&str; 6] =
+    ["", "channel.k8s.io", "v2.channel.k8s.io", "v3.channel.k8s.io", "v4.channel.k8s.io", "v5.channel.k8s.io"];
+
+/// How far a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Message {
+    /// None has begun.
+    None,
+    /// Its first byte is still to come.
+    Begun,
+    /// It belongs to a channel that is recorded, or to another one.
+    Of(Option<Channel>),
+}
+
+/// The frame at hand.
+#[derive(Debug)]
+struct Frame {
+    left: u64,
+    mask: Option<[u8; 4]>,
+    at: usize,
+    is_data: bool,
+    ends_message: bool,
+}
+
+/// Reads the frames of one direction.
+#[derive(Debug)]
+pub(in crate::kubernetes) struct WebSocket {
+    way: Way,
+    head: Vec<u8>,
+    frame: Option<Frame>,
+    message: Message,
+}
+
+/// How long a head is, once its first two bytes are there.
+fn head_length(head: &[u8]) -> usize {
+    let Some(second) = head.get(1) else { return 2 };
+    let length = match second & 0x7f {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    2 + length + if second & 0x80 == 0 { 0 } else { 4 }
+}
+
+impl WebSocket {
+    /// For this direction of a connection that switched to this subprotocol.
+    pub(in crate::kubernetes) fn new(way: Way, protocol: &str) -> Result<Self, Unreadable> {
+        if READ.contains(&protocol) {
+            Ok(Self { way, head: Vec::new(), frame: None, message: Message::None })
+        } else {
+            Err("its subprotocol is none that is read")
+        }
+    }
+
+    fn channel(&self, number: u8) -> Option<Channel> {
+        match (self.way, number) {
+            (Way::Up, 0) => Some(Channel::Input),
+            (Way::Up, 4) => Some(Channel::Size),
+            (Way::Down, 1 | 2) => Some(Channel::Output),
+            (Way::Down, 3) => Some(Channel::Status),
+            // The other side passes these over as well.
+            _ => None,
+        }
+    }
+
+    /// Reads a whole head.
+    fn begin(&mut self) -> Result<Frame, Unreadable> {
+        let head = std::mem::take(&mut self.head);
+        let [first, second, rest @ ..] = head.as_slice() else { return Err("a frame without a head") };
+        if first & 0x70 != 0 {
+            return Err("its frames are of an extension");
+        }
+        let is_last = first & 0x80 != 0;
+        let is_data = match (first & 0x0f, self.message) {
+            (1 | 2, Message::None) => {
+                self.message = Message::Begun;
+                true
+            }
+            (0, Message::Begun | Message::Of(_)) => true,
+            (8..=10, _) if is_last => false,
+            _ => return Err("its frames are in an order that there is not"),
+        };
+        let masked = if second & 0x80 == 0 { 0 } else { 4 };
+        let (long, key) = rest.split_at(rest.len().saturating_sub(masked));
+        let left = if long.is_empty() {
+            u64::from(second & 0x7f)
+        } else {
+            long.iter().fold(0, |length, byte| length << 8 | u64::from(*byte))
+        };
+        Ok(Frame { left, mask: key.try_into().ok(), at: 0, is_data, ends_message: is_data && is_last })
+    }
+
+    /// Takes in bytes of the frame's payload.
+    fn payload(&mut self, frame: &mut Frame, bytes: &[u8], seen: &mut Seen) {
+        let key = frame.mask;
+        let plain = bytes.iter().enumerate().map(|(index, byte)| {
+            let key = key.and_then(|key| key.get((frame.at + index) % 4).copied());
+            byte ^ key.unwrap_or(0)
+        });
+        let mut plain: Vec<u8> = plain.collect();
+        frame.at = (frame.at + bytes.len()) % 4;
+        frame.left -= bytes.len() as u64;
+        if !frame.is_data || plain.is_empty() {
+            return;
+        }
+        if self.message == Message::Begun {
+            let number = plain.remove(0);
+            self.message = Message::Of(self.channel(number));
+        }
+        if let Message::Of(Some(channel)) = self.message
+            && !plain.is_empty()
+        {
+            seen.push((channel, plain));
+        }
+    }
+}
+
+impl Reader for WebSocket {
+    fn push(&mut self, mut bytes: &[u8], seen: &mut Seen) -> Result<(), Unreadable> {
+        loop {
+            let Some(mut frame) = self.frame.take() else {
+                // The length of a head is in the head.
+                if !fill(&mut self.head, 2, &mut bytes) {
+                    return Ok(());
+                }
+                let length = head_length(&self.head);
+                if !fill(&mut self.head, length, &mut bytes) {
+                    return Ok(());
+                }
+                self.frame = Some(self.begin()?);
+                continue;
+            };
+            let now = usize::try_from(frame.left).unwrap_or(usize::MAX).min(bytes.len());
+            let (payload, rest) = bytes.split_at(now);
+            self.payload(&mut frame, payload, seen);
+            bytes = rest;
+            if frame.left > 0 {
+                self.frame = Some(frame);
+                return Ok(());
+            }
+            if frame.ends_message {
+                self.message = Message::None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(first: u8, key: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
+        let masked = if key.is_some() { 0x80 } else { 0 };
+        let mut out = vec![first];
+        match payload.len() {
+            short @ 0..126 => out.push(masked | u8::try_from(short).unwrap()),
+            long @ 126..65_536 => {
+                out.push(masked | 0x7e);
+                out.extend_from_slice(&u16::try_from(long).unwrap().to_be_bytes());
+            }
+            longer => {
+                out.push(masked | 0x7f);
+                out.extend_from_slice(&(longer as u64).to_be_bytes());
+            }
+        }
+        out.extend(key.into_iter().flatten());
+        let key = key.unwrap_or_default();
+        out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]));
+        out
+    }
+
+    fn read(way: Way, stream: &[u8], cuts: &[usize]) -> Result<Vec<(Channel, Vec<u8>)>, Unreadable> {
+        let mut reader = WebSocket::new(way, "v5.channel.k8s.io")?;
+        let (mut seen, mut left) = (Seen::new(), stream);
+        for cut in cuts {
+            let (now, rest) = left.split_at((*cut).min(left.len()));
+            reader.push(now, &mut seen)?;
+            left = rest;
+        }
+        reader.push(left, &mut seen)?;
+        // Pieces of one channel are one.
+        let mut whole: Seen = Vec::new();
+        for (channel, bytes) in seen {
+            match whole.last_mut() {
+                Some((last, text)) if *last == channel => text.extend(bytes),
+                _ => whole.push((channel, bytes)),
+            }
+        }
+        Ok(whole)
+    }
+
+    #[test]
+    fn channels_are_told_apart_in_fragments_and_between_pings() {
+        let key = Some([1, 2, 3, 4]);
+        let up = [
+            frame(0x82, key, b"\0ls\r"),
+            frame(0x89, key, b"ping"),
+            frame(0x82, key, b"\x04{\"Width\":1}"),
+            frame(0x02, key, b""),
+            frame(0x00, key, b"\0exi"),
+            frame(0x8a, key, b""),
+            frame(0x80, key, b"t\r"),
+            frame(0x82, key, b"\xff\0"),
+        ];
+        assert_eq!(
+            read(Way::Up, &up.concat(), &[]).unwrap(),
+            [
+                (Channel::Input, b"ls\r".to_vec()),
+                (Channel::Size, b"{\"Width\":1}".to_vec()),
+                (Channel::Input, b"exit\r".to_vec())
+            ]
+        );
+        let long = [vec![1], vec![b'x'; 70_000]].concat();
+        let down = [frame(0x82, None, &long), frame(0x81, None, b"\x02err"), frame(0x82, None, b"\x03{}")].concat();
+        let seen = read(Way::Down, &down, &[]).unwrap();
+        assert_eq!(
+            seen.iter().map(|(channel, text)| (*channel, text.len())).collect::<Vec<_>>(),
+            [(Channel::Output, 70_003), (Channel::Status, 2)]
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error_and_never_passed_over() {
+        for (what, stream) in [
+            ("an extension", frame(0xc2, None, b"\x01x")),
+            ("a continuation of nothing", frame(0x80, None, b"\x01x")),
+            ("a message in a message", [frame(0x02, None, b"\x01x"), frame(0x82, None, b"\x01x")].concat()),
+            ("an opcode that there is not", frame(0x83, None, b"\x01x")),
+            ("a control frame in pieces", frame(0x09, None, b"")),
+        ] {
+            assert!(read(Way::Down, &stream, &[]).is_err(), "{what}");
+        }
+        assert!(WebSocket::new(Way::Up, "base64.channel.k8s.io").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_in_which_pieces_a_stream_comes(
+            messages in prop::collection::vec((0_u8..6, prop::collection::vec(any::<u8>(), 0..300)), 0..8),
+            cuts in prop::collection::vec(0_usize..200, 0..12),
+        ) {
+            let frames = messages.iter().map(|(channel, text)| frame(0x82, Some([9, 8, 7, 6]), &[&[*channel], text.as_slice()].concat()));
+            let stream = frames.collect::<Vec<_>>().concat();
+            prop_assert_eq!(read(Way::Up, &stream, &cuts), read(Way::Up, &stream, &[]));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>, cuts in prop::collection::vec(0_usize..20, 0..6)) {
+            let _ = read(Way::Up, &bytes, &cuts);
+        }
+    }
+}
