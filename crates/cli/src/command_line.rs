@@ -12,8 +12,8 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
     api_key, apply, audit, audit_log, coverage, credential, destination, evidence, exec_token, factor, finding, fleet,
-    grant, group, import, job, kube, member, node, plugin, provider, request, review, role, session, ssh, ssh_host_key,
-    tenant, user,
+    grant, group, import, job, kube, member, node, plugin, provider, recording, request, review, role, session, ssh,
+    ssh_host_key, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -90,6 +90,9 @@ enum Command {
     /// Take over users, groups and grants of another product
     #[command(subcommand)]
     Import(import::Command),
+    /// Recordings of sessions at destinations
+    #[command(subcommand)]
+    Recordings(recording::Command),
     /// Identity providers to sign in with
     #[command(subcommand)]
     Providers(provider::Command),
@@ -217,6 +220,7 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Reviews(command) => wait(command.run(cx)),
         Command::Apply(apply) => wait(apply.run(cx)),
         Command::Import(command) => wait(command.run(cx)),
+        Command::Recordings(command) => wait(command.run(cx)),
         Command::Sessions(command) => wait(command.run(cx)),
         Command::Factors(command) => wait(command.run(cx)),
         Command::Tenants(command) => wait(command.run(cx)),
@@ -360,6 +364,7 @@ mod tests {
         check::<wire::destination::Destination>();
         check::<wire::destination::Reach>();
         check::<wire::destination::Reacher>();
+        check::<wire::recording::Recording>();
         check::<wire::fleet::FleetUnit>();
         check::<wire::fleet::EnrollmentToken>();
         check::<wire::credential::Credential>();

@@ -37,7 +37,7 @@ pub(crate) enum Online {
     /// List signed statements, the newest first
     List {
         /// Only of this kind
-        #[arg(long, value_parser = ["api-response", "config", "scan", "null-result", "assessment", "attestation"])]
+        #[arg(long, value_parser = ["api-response", "config", "scan", "null-result", "assessment", "attestation", "recording"])]
         kind: Option<String>,
         /// Only of this framework
         #[arg(long)]

@@ -400,6 +400,30 @@ fn through(engine: Engine) {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), count, "each once");
+    recorded(world);
+}
+
+/// The sessions are recorded, and what an auditor takes along of one verifies without the server.
+fn recorded(world: &World) {
+    let all = until("the end of every recording", || {
+        let all = world.cairn(["recordings", "list", "--destination", "prod", "-o", "json"]).ok().json();
+        let all = all.as_array().unwrap().clone();
+        (all.len() >= 3 && all.iter().all(|one| one["state"] == "ended")).then_some(all)
+    });
+    assert!(all.iter().all(|one| one["user"] == "admin@localhost" && one["user_known"] == true), "{all:#?}");
+    let exits: Vec<_> = all.iter().map(|one| &one["exit"]).collect();
+    assert_eq!(exits, [&Value::Null, &7.into(), &7.into()], "{all:#?}");
+    assert!(all[0]["reason"].as_str().unwrap().contains("is gone"), "{:#?}", all[0]);
+    assert_eq!(all[0]["grants"].as_array().unwrap().len(), 1);
+    let id = all[0]["id"].as_str().unwrap();
+    assert_eq!(world.cairn(["recordings", "play", id]).ok().out, "hello\n");
+    let bundle = world.path("recording.zip");
+    let file = bundle.to_str().unwrap();
+    world.cairn(["recordings", "download", id, "--bundle", "--output", file]).ok();
+    let verified = world.cairn(["evidence", "verify", file]).ok();
+    assert!(verified.out.contains("admin@localhost at prod"), "{}", verified.out);
+    let copied = &all[1];
+    assert!(copied["left_out"].as_u64().unwrap() == 0 && copied["bytes"].as_u64().unwrap() > 0, "{copied:#?}");
 }
 
 #[test]
