@@ -30,6 +30,8 @@ const RequestsPage = lazy(() => import("./pages/request/list"));
 const GrantsPage = lazy(() => import("./pages/grant/list"));
 const ReviewsPage = lazy(() => import("./pages/review/list"));
 const ReviewPage = lazy(() => import("./pages/review/show"));
+const RecordingsPage = lazy(() => import("./pages/recording/list"));
+const RecordingPage = lazy(() => import("./pages/recording/show"));
 const AuditPage = lazy(() => import("./pages/audit/list"));
 const KeysPage = lazy(() => import("./pages/key/list"));
 const MembersPage = lazy(() => import("./pages/member/list"));
@@ -97,6 +99,8 @@ export function Console() {
                 <Route path="grants" element={<Allowed needs="access:manage" page={<GrantsPage />} />} />
                 <Route path="reviews" element={<ReviewsPage />} />
                 <Route path="reviews/:review" element={<ReviewPage />} />
+                <Route path="recordings" element={<Allowed needs="recordings:read" page={<RecordingsPage />} />} />
+                <Route path="recordings/:recording" element={<Allowed needs="recordings:read" page={<RecordingPage />} />} />
                 <Route path="audit" element={<Allowed needs="logs:read" page={<AuditPage />} />} />
                 <Route path="keys" element={<Allowed needs="users:manage" page={<KeysPage />} />} />
                 <Route path="members" element={<Allowed needs="users:manage" page={<MembersPage />} />} />

@@ -99,6 +99,13 @@ export const PLACES: Place[] = [
     icon: "M9 11l2 2 4-4M5 4h14v16H5z",
   },
   {
+    section: "Access",
+    name: "Recordings",
+    path: to.recordings,
+    needs: ["recordings:read"],
+    icon: "M4 5h16v14H4zM10 9l5 3-5 3z",
+  },
+  {
     section: "Tenant",
     name: "Audit log",
     path: to.audit,

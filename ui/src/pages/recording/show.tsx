@@ -1,0 +1,110 @@
+// One recording: what is known of it, and its replay.
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { Link, useParams } from "react-router";
+import { api, take, takeBytes, told as words } from "../../api/client";
+import { Badge } from "../../design/badge";
+import { Button } from "../../design/button";
+import { Facts } from "../../design/facts";
+import { Head, Panel } from "../../design/panel";
+import { Failed, Loading, Notice } from "../../design/state";
+import { When } from "../../design/time";
+import { save } from "../../list/export";
+import { to } from "../../paths";
+import { useTenant } from "../../session/me";
+import { useWithProof } from "../../session/proof";
+import { useTitle } from "../../shell/title";
+import { type Cast, parse } from "./cast";
+import { told } from "./list";
+import { Player } from "./player";
+
+export default function RecordingPage() {
+  const { recording: id = "" } = useParams();
+  const { slug } = useTenant();
+  const params = { path: { tenant: slug, recording: id } };
+  const withProof = useWithProof();
+  const query = useQuery({
+    queryKey: ["tenant", slug, "recording", id],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/recordings/{recording}", { params, signal })),
+  });
+  const [cast, setCast] = useState<Cast>();
+  const [failed, setFailed] = useState<unknown>();
+  const [busy, setBusy] = useState(false);
+  useTitle("Recording");
+  if (query.isPending) return <Loading />;
+  if (query.isError) return <Failed {...words(query.error)} onRetry={() => void query.refetch()} />;
+  const it = query.data;
+  const attempt = async (work: () => Promise<void>) => {
+    setBusy(true);
+    setFailed(undefined);
+    try {
+      await withProof(work);
+    } catch (error) {
+      setFailed(error);
+    }
+    setBusy(false);
+  };
+  const load = () =>
+    attempt(async () => {
+      const bytes = await takeBytes(
+        api.GET("/api/v1/tenants/{tenant}/recordings/{recording}/cast", { params, parseAs: "arrayBuffer" }),
+      );
+      setCast(parse(new TextDecoder().decode(bytes)));
+    });
+  const bundle = () =>
+    attempt(async () => {
+      const bytes = await takeBytes(
+        api.GET("/api/v1/tenants/{tenant}/recordings/{recording}/bundle", { params, parseAs: "arrayBuffer" }),
+      );
+      save(`${id}.zip`, "application/zip", bytes);
+    });
+  return (
+    <>
+      <nav className="crumbs" aria-label="Where you are">
+        <Link to={to.recordings(slug)}>Recordings</Link> <span aria-hidden="true">/</span> <span>{it.id}</span>
+      </nav>
+      <Head title={told(it.target)} about={`${it.user} at ${it.destination_name}`}>
+        {it.evidence && (
+          <Button busy={busy} onClick={() => void bundle()}>
+            Save the signed bundle
+          </Button>
+        )}
+      </Head>
+      {failed !== undefined && <Failed {...words(failed)} />}
+      {it.state === "cut_off" && <Notice kind="care">Not everything is recorded: {it.reason ?? "it was cut off"}.</Notice>}
+      {it.left_out > 0 && <Notice kind="care">{it.left_out.toLocaleString("en")} bytes are left out, where it says so.</Notice>}
+      <Panel title="Replay">
+        {cast ? (
+          <Player cast={cast} />
+        ) : (
+          <div className="stack">
+            <p className="muted">It may show secrets. Seeing it needs a fresh proof of who you are, and is in the audit log.</p>
+            <div className="row">
+              <Button kind="primary" busy={busy} onClick={() => void load()}>
+                Show what was recorded
+              </Button>
+            </div>
+          </div>
+        )}
+      </Panel>
+      <Panel title="About it">
+        <Facts
+          of={[
+            ["State", <Badge key="state" word={it.state.replace("_", " ")} />],
+            ["Who", it.user_known ? it.user : `${it.user} (by the relay’s word)`],
+            ["Role", it.role],
+            ["Grants", it.grants.length > 0 ? it.grants.join(", ") : "none"],
+            ["From", it.from ?? "unknown"],
+            ["Began", <When key="began" at={it.began_at} />],
+            ["Ended", it.ended_at ? <When key="ended" at={it.ended_at} /> : "it goes on"],
+            ["Why it ended", it.reason ?? ""],
+            ["Exit status", it.exit === undefined || it.exit === null ? "unknown" : String(it.exit)],
+            ["What was typed", it.input ? "is in it" : "is not recorded"],
+            ["SHA-256", <code key="sha">{it.sha256 ?? "when it has ended"}</code>],
+            ["Kept until", <When key="kept" at={it.kept_until} />],
+          ]}
+        />
+      </Panel>
+    </>
+  );
+}
