@@ -93,7 +93,9 @@ impl Connection {
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
             .user_agent(program)
-            .tls_backend_preconfigured(tls.client_config(&[b"h2", b"http/1.1"])?);
+            // One request at a time: HTTP/2 would only cost the server what it holds for each of its connections.
+            .http1_only()
+            .tls_backend_preconfigured(tls.client_config(&[b"http/1.1"])?);
         let (mut dialed, mut shown) = (url.clone(), url.to_string());
         if let Some(relay) = relay {
             let wrong =

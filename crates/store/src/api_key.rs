@@ -13,6 +13,7 @@ use access::{Actor, OpCtx, Role, ops};
 use domain::{ApiKeyId, DisplayName, Error, Limits, Network, Result, TenantId, Timestamp, UserId};
 use serde_json::json;
 
+use crate::at_once::Question;
 use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Engine, Row, Tx, args};
 use crate::unit::{Read, Write, enter};
@@ -349,11 +350,21 @@ impl Read<ops::ApiKeyList> {
 }
 
 /// A secret with its key, its tenant and its owner.
-const FOUND: &str = "SELECT s.tenant_id, s.key_id, s.hash, s.valid_until, k.name, k.role, k.networks, k.expires_at, k.revoked_at, \
+const FOUND: Question = Question {
+    name: "api_key_found",
+    kind: "text",
+    enter: &[
+        // Shows the secret's row.
+        "SELECT set_config('cairn.api_key', $1, true)",
+        // Enters the key's tenant.
+        "SELECT set_config('cairn.tenant', tenant_id::text, true) FROM api_key_secret WHERE lookup = $1",
+    ],
+    sql: "SELECT s.tenant_id, s.key_id, s.hash, s.valid_until, k.name, k.role, k.networks, k.expires_at, k.revoked_at, \
      k.last_used_at, k.last_used_ip, t.slug, t.name, t.deleted_at, COALESCE(u.disabled_at, u.unconfirmed_since), m.role \
      FROM api_key_secret s JOIN api_key k ON k.tenant_id = s.tenant_id AND k.id = s.key_id \
      JOIN tenant t ON t.id = k.tenant_id JOIN app_user u ON u.id = k.owner_id \
-     LEFT JOIN member m ON m.tenant_id = k.tenant_id AND m.user_id = k.owner_id WHERE s.lookup = $1";
+     LEFT JOIN member m ON m.tenant_id = k.tenant_id AND m.user_id = k.owner_id WHERE s.lookup = $1",
+};
 
 /// A key as it is stored, good or not at this moment.
 #[derive(Clone)]
@@ -426,18 +437,7 @@ impl Store {
     }
 
     async fn key_read(&self, lookup: &str) -> Result<Option<Found>> {
-        let values = args![lookup];
-        if let Some(rows) = self.db().rows_alone(FOUND, values).await? {
-            return rows.first().map(Found::read).transpose();
-        }
-        let mut tx = self.db().read().await?;
-        tx.execute("SELECT set_config('cairn.api_key', $1, true)", values).await?;
-        // Enters the key's tenant.
-        let whose = "SELECT set_config('cairn.tenant', tenant_id::text, true) FROM api_key_secret WHERE lookup = $1";
-        if tx.row(whose, values).await?.is_none() {
-            return Ok(None);
-        }
-        tx.row(FOUND, values).await?.as_ref().map(Found::read).transpose()
+        self.db().at_once(&FOUND, lookup.into()).await?.first().map(Found::read).transpose()
     }
 
     /// Writes down that the key was used, at most once a minute. The first use, one from another address, and one after an hour without

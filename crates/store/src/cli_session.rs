@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use domain::{Digest, DisplayName, Error, RequestId, Result, SessionId, UserId};
 use serde_json::{Value, json};
 
+use crate::at_once::Question;
 use crate::db::{Engine, Tx, args};
 use crate::session::{LiveSession, SessionStart};
 use crate::user::user_by_id;
@@ -91,6 +92,14 @@ pub(crate) async fn insert(
     Ok(made)
 }
 
+/// What a token's public id leads to.
+const FOUND: Question = Question {
+    name: "cli_session_found",
+    kind: "text",
+    enter: &[],
+    sql: "SELECT session_id, secret_hash FROM cli_session WHERE lookup = $1",
+};
+
 impl Store {
     /// Makes a session of the command line for the user of a session that is alive.
     pub async fn cli_session_create(
@@ -111,12 +120,12 @@ impl Store {
     /// What a token's public id leads to. The caller still has to check the secret, and that the session is alive.
     pub async fn cli_session_find(&self, lookup: &str) -> Result<Option<FoundCliSession>> {
         let read = async {
-            let sql = "SELECT session_id, secret_hash FROM cli_session WHERE lookup = $1";
-            let row = self.db().row_alone(sql, args![lookup]).await?;
-            row.map(|row| {
-                Ok(FoundCliSession { session: SessionId::from_uuid(row.uuid(0)?), secret_hash: row.digest(1)? })
-            })
-            .transpose()
+            let rows = self.db().at_once(&FOUND, lookup.into()).await?;
+            rows.first()
+                .map(|row| {
+                    Ok(FoundCliSession { session: SessionId::from_uuid(row.uuid(0)?), secret_hash: row.digest(1)? })
+                })
+                .transpose()
         };
         self.inner.cli_sessions.or_read(self, lookup.to_owned(), read).await
     }

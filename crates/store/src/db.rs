@@ -16,6 +16,7 @@ use sqlx::sqlite::{
 use sqlx::{Arguments, AssertSqlSafe, Connection as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
+use crate::at_once::Question;
 use crate::remembered::Changes;
 use crate::vault::Raised;
 
@@ -286,8 +287,26 @@ pub(crate) fn pg_arguments(values: &[Value]) -> Result<PgArguments> {
 /// Connections to PostgreSQL that one server keeps.
 const PG_CONNECTIONS: u32 = 16;
 
-/// Begins a transaction on PostgreSQL. That is also how a kept connection is asked whether it lives, since asking before would cost every
-/// request a round trip: one that was cut is put away, and the next is tried, until there is one that works or none left.
+/// How often what begins an exchange with PostgreSQL is tried. That is also how a kept connection is asked whether it lives, since asking before
+/// would cost every request a round trip: one that was cut is put away, and the next is tried, until there is one that works or none left.
+pub(crate) struct Tries(u32);
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self(PG_CONNECTIONS)
+    }
+}
+
+impl Tries {
+    /// Whether to try once more after this.
+    pub(crate) fn again(&mut self, error: &sqlx::Error) -> bool {
+        let again = self.0 > 0 && was_cut(error);
+        self.0 = self.0.saturating_sub(1);
+        again
+    }
+}
+
+/// Begins a transaction on PostgreSQL.
 async fn begin_pg(
     pool: &PgPool,
     sql: &'static str,
@@ -296,10 +315,10 @@ async fn begin_pg(
     // In a task of its own, which goes on when nobody waits any more: the driver would put a connection back whose transaction has begun and was
     // not answered, and whoever got it next would be inside that transaction, on its snapshot.
     let begun = tokio::spawn(async move {
-        let mut left = PG_CONNECTIONS;
+        let mut tries = Tries::default();
         loop {
             match pool.begin_with(sql).await {
-                Err(error) if left > 0 && was_cut(&error) => left -= 1,
+                Err(error) if tries.again(&error) => {}
                 begun => return begun,
             }
         }
@@ -455,25 +474,16 @@ impl Db {
         rows.map(|rows| Some(rows.into_iter().map(Row::Sqlite).collect())).map_err(failed)
     }
 
-    /// The first row of one query of what belongs to no tenant, on a snapshot of its own.
-    pub(crate) async fn row_alone(&self, sql: &'static str, values: &[Value]) -> Result<Option<Row>> {
+    /// The rows that answer one question of what every request asks, on a snapshot of its own.
+    pub(crate) async fn at_once(&self, question: &Question, value: Value) -> Result<Vec<Row>> {
         match self {
-            Self::Sqlite { readers, .. } => sqlx::query_with(sql, sqlite_arguments(values)?)
-                .fetch_optional(readers)
+            Self::Sqlite { readers, .. } => sqlx::query_with(question.sql, sqlite_arguments(&[value])?)
+                .fetch_all(readers)
                 .await
-                .map(|row| row.map(Row::Sqlite)),
-            Self::Pg(pool) => {
-                // As `begin_pg` does: a kept connection that was cut is put away.
-                let mut left = PG_CONNECTIONS;
-                loop {
-                    match sqlx::query_with(sql, pg_arguments(values)?).fetch_optional(pool).await {
-                        Err(error) if left > 0 && was_cut(&error) => left -= 1,
-                        row => break row.map(|row| row.map(Row::Pg)),
-                    }
-                }
-            }
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+                .map_err(failed),
+            Self::Pg(pool) => question.ask(pool, &value).await,
         }
-        .map_err(failed)
     }
 
     /// Closes every connection; SQLite folds its write-ahead log into the file.

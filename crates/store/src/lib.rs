@@ -16,6 +16,7 @@ mod access_request;
 mod access_review;
 mod access_view;
 mod api_key;
+mod at_once;
 mod audit;
 mod backup;
 mod basis;

@@ -11,6 +11,7 @@ use access::{Actor, Grants, OpCtx, OwnOperation, OwnPermit, own};
 use domain::{AuthMethod, Error, RequestId, Result, SessionId, TenantId, Timestamp, UserId};
 use serde_json::{Value, json};
 
+use crate::at_once::Question;
 use crate::audit::{Category, Change};
 use crate::db::{Engine, Row, Tx, args};
 use crate::user::{UserRow, append_everywhere, memberships, user_row};
@@ -190,12 +191,18 @@ pub(crate) async fn begin_as(
 }
 
 /// A session that nobody ended, of a user who is not disabled, and their memberships: a row for each, and one for a user who has none.
-const FOUND: &str = "SELECT u.id, u.email, u.name, u.platform_admin, u.must_change_password, u.created_at, u.disabled_at, s.expires_at, \
+const FOUND: Question = Question {
+    name: "session_found",
+    kind: "uuid",
+    // Whose memberships may be seen.
+    enter: &["SELECT set_config('cairn.user', user_id::text, true) FROM session WHERE id = $1"],
+    sql: "SELECT u.id, u.email, u.name, u.platform_admin, u.must_change_password, u.created_at, u.disabled_at, s.expires_at, \
      s.second_factor, s.proved_at, s.last_used_at, s.idle_ms, \
      (SELECT COUNT(*) FROM factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL), \
      t.id, t.slug, t.name, m.role, t.second_factor_required \
      FROM session s JOIN app_user u ON u.id = s.user_id LEFT JOIN member m ON m.user_id = u.id LEFT JOIN tenant t ON t.id = m.tenant_id AND t.deleted_at IS NULL \
-     WHERE s.id = $1 AND s.revoked_at IS NULL AND u.disabled_at IS NULL ORDER BY t.slug";
+     WHERE s.id = $1 AND s.revoked_at IS NULL AND u.disabled_at IS NULL ORDER BY t.slug",
+};
 
 /// A session as it is stored, alive or not at this moment.
 #[derive(Clone)]
@@ -267,16 +274,7 @@ impl Store {
     }
 
     async fn session_find(&self, id: SessionId) -> Result<Option<Found>> {
-        if let Some(rows) = self.db().rows_alone(FOUND, args![id]).await? {
-            return Found::read(id, &rows);
-        }
-        let mut tx = self.db().read().await?;
-        // Whose memberships may be seen.
-        let whose = "SELECT set_config('cairn.user', user_id::text, true) FROM session WHERE id = $1";
-        if tx.row(whose, args![id]).await?.is_none() {
-            return Ok(None);
-        }
-        Found::read(id, &tx.rows(FOUND, args![id]).await?)
+        Found::read(id, &self.db().at_once(&FOUND, id.into()).await?)
     }
 
     async fn session_used(&self, id: SessionId, now: Timestamp) -> Result<()> {
