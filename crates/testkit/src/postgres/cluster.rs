@@ -23,6 +23,8 @@ use crate::suite;
 /// How long a server without users stays, so that the next test process finds it running.
 const IDLE_SECONDS: &str = "20";
 const PORT_TRIES: usize = 5;
+/// Free memory below which the databases are on disk, in bytes: they take some hundred megabytes.
+const MEMORY_MIN: u64 = 4 << 30;
 const DATA_PREFIX: &str = "cairn-testkit-postgres-";
 
 const SETTINGS: &str = "
@@ -36,6 +38,7 @@ wal_level = minimal
 max_wal_senders = 0
 max_connections = 300
 shared_buffers = 64MB
+max_wal_size = 256MB
 autovacuum = off
 jit = off
 ";
@@ -132,8 +135,15 @@ fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(file.write_all(bytes)?)
 }
 
+/// Where the databases are: hundreds are made and dropped, of three hundred files each, so in memory if there is room.
 /// Root's own temporary folder may be closed to the user that the server runs as.
 fn temp_root() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if rustix::fs::statvfs(memory).is_ok_and(|found| found.f_bavail.saturating_mul(found.f_frsize) >= MEMORY_MIN)
+        && rustix::fs::access(memory, rustix::fs::Access::WRITE_OK).is_ok()
+    {
+        return memory.to_owned();
+    }
     if server_user().is_ok_and(|user| user.is_some()) { PathBuf::from("/tmp") } else { std::env::temp_dir() }
 }
 
