@@ -8,12 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Error, Result};
+use log::LevelFilter;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Arguments, AssertSqlSafe, Connection as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{
+    Arguments, AssertSqlSafe, ConnectOptions as _, Connection as _, PgPool, Postgres, Row as _, Sqlite, SqlitePool,
+    Transaction,
+};
 use uuid::Uuid;
 
 use crate::at_once::Question;
@@ -349,7 +353,7 @@ pub(crate) enum WriterCache {
 }
 
 impl Db {
-    /// Opens `sqlite:PATH` (made when absent) or `postgres://…`. `role`: PostgreSQL role to become on every connection.
+    /// Opens `sqlite:PATH` (made when absent) or `postgres://…`. Only slow statements are logged. `role`: PostgreSQL role to become on every connection.
     pub(crate) async fn open(url: &str, role: Option<&str>) -> Result<Self> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let options = PgConnectOptions::from_str(url)
@@ -359,7 +363,8 @@ impl Db {
                     ("statement_timeout", "60000"),
                     ("lock_timeout", "10000"),
                     ("idle_in_transaction_session_timeout", "60000"),
-                ]);
+                ])
+                .log_statements(LevelFilter::Off);
             let set_role = role.map(|role| format!("SET ROLE \"{}\"", role.replace('"', "\"\"")));
             let pool = PgPoolOptions::new()
                 .max_connections(PG_CONNECTIONS)
@@ -393,7 +398,8 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5))
             .pragma("trusted_schema", "OFF")
-            .pragma("cell_size_check", "ON");
+            .pragma("cell_size_check", "ON")
+            .log_statements(LevelFilter::Off);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(30))
