@@ -102,5 +102,6 @@ fn a_broken_or_refused_export_leaves_no_file() {
             std::fs::read_dir(world.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().contains("zip")), "{left:?}");
     }
-    world.run(&["evidence", "export", "fnd_1", "-o", "/nonexistent/b.zip"]).expect(1).says("cannot write");
+    let path = world.path("no-such-folder/b.zip");
+    world.run(&["evidence", "export", "fnd_1", "-o", &path]).expect(1).says("cannot write");
 }
