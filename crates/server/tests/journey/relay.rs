@@ -230,7 +230,8 @@ fn attack_59_a_credential_that_a_relay_used_is_neither_on_its_disk_nor_in_its_me
     let ended = completed(&world, &job);
     assert!(ended["coverage"].as_array().unwrap().iter().any(|scope| scope["coverage"] == "complete"), "{ended}");
 
-    assert!(memory_holds(relay.pid(), relay.id.as_bytes()), "the search finds what is there");
+    let server_url = format!("https://127.0.0.1:{}/", cable.port());
+    assert!(memory_holds(relay.pid(), server_url.as_bytes()), "the search finds what is there");
     assert!(!memory_holds(relay.pid(), secret.as_bytes()), "the credential is still in the relay's memory");
     let mut files = Vec::new();
     for folder in ["relay", "relay-home", "relay-tmp"] {
