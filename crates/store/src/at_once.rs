@@ -40,8 +40,8 @@ impl Question {
     pub(crate) async fn ask(&self, pool: &PgPool, value: &Value) -> Result<Vec<Row>> {
         let Some(literal) = literal(value)? else { return Ok(Vec::new()) };
         let name = self.name;
-        let message: String =
-            self.statements().enumerate().map(|(at, _)| format!("EXECUTE {name}_{at}({literal});")).collect();
+        let steps = self.statements().enumerate().map(|(at, _)| format!("EXECUTE {name}_{at}({literal});"));
+        let message = steps.collect::<Vec<_>>().concat();
         let mut tries = Tries::default();
         let rows = loop {
             match self.send(pool, &message).await {
@@ -70,8 +70,8 @@ impl Question {
 
     async fn prepare(&self, connection: &mut PgConnection) -> std::result::Result<(), sqlx::Error> {
         let (name, kind) = (self.name, self.kind);
-        let all: String =
-            (self.statements().enumerate()).map(|(at, sql)| format!("PREPARE {name}_{at}({kind}) AS {sql};")).collect();
+        let all = self.statements().enumerate().map(|(at, sql)| format!("PREPARE {name}_{at}({kind}) AS {sql};"));
+        let all = all.collect::<Vec<_>>().concat();
         sqlx::raw_sql(AssertSqlSafe(all)).execute(connection).await.map(drop)
     }
 }
