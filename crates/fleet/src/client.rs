@@ -21,6 +21,8 @@ const PROOF: &str = "dpop";
 const JSON: &str = "application/json";
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_mins(1);
+/// How long a connection is kept that nobody uses: shorter than the server keeps it (`server.headers_s`), so that no request meets its end.
+const IDLE: Duration = Duration::from_secs(5);
 /// Largest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 1_024 * 1_024;
 /// How often one request is sent, each time with a proof of its own: after the clock was adjusted, or when a later proof came in first.
@@ -93,8 +95,9 @@ impl Connection {
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
             .user_agent(program)
-            // One request at a time: HTTP/2 would only cost the server what it holds for each of its connections.
+            // Few requests at a time: HTTP/2 would only cost the server what it holds for each of its connections.
             .http1_only()
+            .pool_idle_timeout(IDLE)
             .tls_backend_preconfigured(tls.client_config(&[b"http/1.1"])?);
         let (mut dialed, mut shown) = (url.clone(), url.to_string());
         if let Some(relay) = relay {

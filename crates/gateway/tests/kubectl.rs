@@ -340,8 +340,7 @@ fn the_size_of_a_terminal_is_recorded_in_both_protocols() {
         // A terminal of its own (script(1)).
         let output = std::process::Command::new("script")
             .args(["-qec", &format!("stty cols 120 rows 40; {}", line.join(" ")), "/dev/null"])
-            .env("KUBECONFIG", "/dev/null")
-            .env("HOME", "/nonexistent")
+            .envs(kubectl.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
             .stdin(Stdio::null())
             .output()
