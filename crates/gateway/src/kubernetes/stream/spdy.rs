@@ -1,10 +1,14 @@
 //! SPDY/3.1 (draft-mbelshe-httpbis-spdy-00), as much of it as says which stream is what. The client opens streams and calls each by the header
 //! `streamtype`; headers are packed by zlib with a dictionary, in one context for a direction.
+//!
+//! Kubernetes reads most frames by their kind and not by the length that they tell, takes the first of two headers of one name, and begins a block
+//! of headers with what the one before it left over. So only what has one reading is read: the frames that clients send, each as long as it has to
+//! be, with one `streamtype` and nothing after it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use flate2::{Decompress, FlushDecompress};
+use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Channel, Reader, Seen, Unreadable, Way, fill};
 
@@ -12,6 +16,17 @@ use super::{Channel, Reader, Seen, Unreadable, Way, fill};
 const HEADERS_BYTES_MAX: usize = 64 * 1_024;
 /// Most streams of a connection: `exec` has five.
 const STREAMS_MAX: usize = 1_000;
+/// Where the block of headers begins in the body of a frame that opens a stream.
+const HEADERS_AT: usize = 10;
+
+const SYN_STREAM: u32 = 1;
+const SYN_REPLY: u32 = 2;
+const RST_STREAM: u32 = 3;
+const SETTINGS: u32 = 4;
+const PING: u32 = 6;
+const GOAWAY: u32 = 7;
+const HEADERS: u32 = 8;
+const WINDOW_UPDATE: u32 = 9;
 
 /// The words of the dictionary (section 2.6.10.1), which it holds with their lengths.
 const WORDS: &str = "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow \
@@ -46,8 +61,8 @@ type Streams = Arc<Mutex<HashMap<u32, Channel>>>;
 enum Frame {
     /// Data of a stream; so many bytes are to come.
     Data(Option<Channel>, usize),
-    /// A block of headers, which begins so many bytes into the body; `opens`: of a new stream.
-    Headers { length: usize, from: usize, opens: bool },
+    /// A new stream of the client, with its block of headers.
+    Open(usize),
     /// Something that carries nothing of a session.
     Other(usize),
 }
@@ -101,20 +116,20 @@ impl Spdy {
         if first >> 16 != 0x8003 {
             return Err("its frames are of another version");
         }
-        // What the other side says of its streams is not needed: it opens none.
-        let from = match (self.way, first & 0xffff) {
-            (Way::Down, 1) => return Err("the cluster opens streams of its own"),
-            (Way::Up, 1) => 10,
-            (Way::Up, 2 | 8) => 4,
-            _ => return Ok(Frame::Other(length)),
+        let expect = match (self.way, first & 0xffff) {
+            (Way::Up, SYN_STREAM) if length > HEADERS_BYTES_MAX => return Err("its headers are too long"),
+            (Way::Up, SYN_STREAM) => return Ok(Frame::Open(length)),
+            (Way::Down, SYN_STREAM) => return Err("the cluster opens streams of its own"),
+            (_, RST_STREAM | GOAWAY | WINDOW_UPDATE) => 8,
+            (_, PING) => 4,
+            // What the cluster says of streams and of itself is not needed.
+            (Way::Down, SYN_REPLY | SETTINGS | HEADERS) => length,
+            _ => return Err("it has frames that no client sends"),
         };
-        if length > HEADERS_BYTES_MAX {
-            return Err("its headers are too long");
-        }
-        Ok(Frame::Headers { length, from, opens: from == 10 })
+        if length == expect { Ok(Frame::Other(length)) } else { Err("a frame is of another length than its kind") }
     }
 
-    /// Unpacks a block: each is needed, since all of a direction are packed in one context.
+    /// Unpacks a block: all are packed in one context.
     fn unpack(&mut self, block: &[u8]) -> Result<Vec<u8>, Unreadable> {
         let mut plain = Vec::with_capacity(HEADERS_BYTES_MAX);
         let before = self.inflate.total_in();
@@ -123,7 +138,11 @@ impl Spdy {
             let rest = block.get(done..).unwrap_or_default();
             match self.inflate.decompress_vec(rest, &mut plain, FlushDecompress::Sync) {
                 Ok(_) if plain.len() == plain.capacity() => return Err("its headers are too long"),
-                Ok(_) => return Ok(plain),
+                Ok(status) => {
+                    let is_whole = self.inflate.total_in() - before == block.len() as u64;
+                    let goes_on = status != Status::StreamEnd;
+                    return if is_whole && goes_on { Ok(plain) } else { Err("its headers end before their frame") };
+                }
                 Err(error) if error.needs_dictionary().is_some() => {
                     self.inflate.set_dictionary(&dictionary()).map_err(|_| "its headers are packed otherwise")?;
                 }
@@ -145,9 +164,13 @@ impl Spdy {
         let mut kind = None;
         for _ in 0..number(plain, 0)? {
             let (name, value) = (text()?, text()?);
-            if name.eq_ignore_ascii_case(b"streamtype") {
-                kind = value.split(|byte| *byte == 0).next();
+            // Which of two counts is a matter of who reads.
+            if name.eq_ignore_ascii_case(b"streamtype") && kind.replace(value).is_some() {
+                return Err("it says twice what a stream is");
             }
+        }
+        if at != plain.len() {
+            return Err("its headers have something after them");
         }
         let channel = match kind {
             Some(b"stdin") => Channel::Input,
@@ -156,6 +179,9 @@ impl Spdy {
             Some(b"resize") => Channel::Size,
             _ => return Err("it opens a stream that is none of a session"),
         };
+        if id == 0 || id >> 31 != 0 {
+            return Err("it opens a stream whose number there is not");
+        }
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.len() >= STREAMS_MAX || streams.insert(id, channel).is_some() {
             return Err("it opens too many streams, or one twice");
@@ -175,16 +201,14 @@ impl Reader for Spdy {
                 continue;
             };
             match frame {
-                Frame::Headers { length, from, opens } => {
+                Frame::Open(length) => {
                     if !fill(&mut self.body, length, &mut bytes) {
                         self.frame = Some(frame);
                         return Ok(());
                     }
                     let body = std::mem::take(&mut self.body);
-                    let plain = self.unpack(body.get(from..).ok_or("a frame is too short")?)?;
-                    if opens {
-                        self.open(number(&body, 0)? & 0x7fff_ffff, &plain)?;
-                    }
+                    let plain = self.unpack(body.get(HEADERS_AT..).ok_or("a frame is too short")?)?;
+                    self.open(number(&body, 0)?, &plain)?;
                 }
                 Frame::Data(_, left) | Frame::Other(left) => {
                     let (now, rest) = bytes.split_at(left.min(bytes.len()));
@@ -209,6 +233,7 @@ impl Reader for Spdy {
 #[cfg(test)]
 mod tests {
     use flate2::{Compress, Compression, FlushCompress};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -227,18 +252,35 @@ mod tests {
         }
 
         fn open(&mut self, id: u32, kind: &str) -> Vec<u8> {
-            let mut plain = 1_u32.to_be_bytes().to_vec();
-            for text in ["streamtype", kind] {
-                plain.extend(length(text.len()));
-                plain.extend(text.as_bytes());
-            }
-            let mut packed = Vec::with_capacity(4_096);
-            self.0.compress_vec(&plain, &mut packed, FlushCompress::Sync).unwrap();
-            let mut body = id.to_be_bytes().to_vec();
-            body.extend([0; 6]);
-            body.extend(packed);
-            control(1, &body)
+            self.open_with(id, &headers(&[("streamtype", kind)]))
         }
+
+        fn open_with(&mut self, id: u32, plain: &[u8]) -> Vec<u8> {
+            let packed = self.pack(plain, FlushCompress::Sync);
+            open_packed(id, &packed)
+        }
+
+        fn pack(&mut self, plain: &[u8], flush: FlushCompress) -> Vec<u8> {
+            let mut packed = Vec::with_capacity(4_096);
+            self.0.compress_vec(plain, &mut packed, flush).unwrap();
+            packed
+        }
+    }
+
+    fn headers(headers: &[(&str, &str)]) -> Vec<u8> {
+        let mut plain = length(headers.len()).to_vec();
+        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+            plain.extend(length(text.len()));
+            plain.extend(text.as_bytes());
+        }
+        plain
+    }
+
+    fn open_packed(id: u32, packed: &[u8]) -> Vec<u8> {
+        let mut body = id.to_be_bytes().to_vec();
+        body.extend([0; 6]);
+        body.extend(packed);
+        control(1, &body)
     }
 
     fn control(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -305,5 +347,74 @@ mod tests {
         check("a stream twice", Way::Up, [client.open(1, "stdin"), client.open(1, "error")].concat());
         let mut bomb = Client::new();
         check("a bomb", Way::Up, bomb.open(1, &"a".repeat(1 << 20)));
+    }
+    fn refuses(what: &str, sent: &[Vec<u8>]) {
+        let (mut up, _) = both();
+        let (last, before) = sent.split_last().unwrap();
+        up.push(&before.concat(), &mut Seen::new()).unwrap();
+        assert!(up.push(last, &mut Seen::new()).is_err(), "{what}");
+    }
+
+    /// Kubernetes takes the first.
+    #[test]
+    fn a_stream_that_is_called_twice_hides_nothing() {
+        let twice = headers(&[("streamtype", "stdout"), ("streamtype", "stdin")]);
+        refuses("two headers", &[Client::new().open_with(1, &twice)]);
+        let spelled = headers(&[("streamtype", "stdout"), ("StreamType", "stdin")]);
+        refuses("in another spelling", &[Client::new().open_with(1, &spelled)]);
+        refuses("two values", &[Client::new().open(1, "stdout\0stdin")]);
+    }
+
+    /// Kubernetes begins the next block with it.
+    #[test]
+    fn what_a_block_of_headers_leaves_over_hides_nothing() {
+        let left = [headers(&[("streamtype", "stdin")]), headers(&[("streamtype", "stdout")])].concat();
+        refuses("another block", &[Client::new().open_with(1, &left)]);
+        refuses("a byte", &[Client::new().open_with(1, &[headers(&[("streamtype", "stdin")]), vec![0]].concat())]);
+        let mut client = Client::new();
+        let ended = client.pack(&headers(&[("streamtype", "stdin")]), FlushCompress::Finish);
+        refuses("the end of what is packed", &[open_packed(1, &ended)]);
+        refuses("bytes after that", &[open_packed(1, &[ended, vec![0; 9]].concat())]);
+    }
+
+    /// Kubernetes reads these by their kind, and what is longer for frames of their own.
+    #[test]
+    fn a_frame_that_tells_another_length_hides_nothing() {
+        let hidden = Client::new().open(1, "stdout");
+        for (kind, length) in [(3, 8), (6, 4), (7, 8), (9, 8)] {
+            let frame = |length| control(kind, &vec![1; length]);
+            let (mut up, mut down) = both();
+            up.push(&frame(length), &mut Seen::new()).unwrap();
+            down.push(&frame(length), &mut Seen::new()).unwrap();
+            for other in [0, length - 1, length + 1] {
+                refuses("another length", &[frame(other)]);
+                assert!(down.push(&frame(other), &mut Seen::new()).is_err(), "{kind} {other}");
+            }
+            refuses("a frame in a frame", &[control(kind, &[vec![1; length], hidden.clone()].concat())]);
+        }
+    }
+
+    #[test]
+    fn what_no_client_sends_hides_nothing() {
+        for kind in [0, 2, 4, 5, 8, 10, 255] {
+            refuses("a kind", &[control(kind, &[0; 8])]);
+        }
+        refuses("no number", &[Client::new().open(0, "stdin")]);
+        refuses("a number that is too high", &[Client::new().open(0x8000_0001, "stdin")]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(opens: bool, bytes: Vec<u8>, cuts in prop::collection::vec(0_usize..20, 0..6)) {
+            let (mut up, mut down) = both();
+            // Also what comes after a stream was opened, and as the body of such a frame.
+            let stream = if opens { [Client::new().open(1, "stdin"), control(1, &bytes), bytes].concat() } else { bytes };
+            let mut left = stream.as_slice();
+            for cut in cuts.into_iter().chain([usize::MAX]) {
+                let (now, rest) = left.split_at(cut.min(left.len()));
+                let _ = (up.push(now, &mut Seen::new()), down.push(now, &mut Seen::new()));
+                left = rest;
+            }
+        }
     }
 }
