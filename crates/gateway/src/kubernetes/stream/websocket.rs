@@ -1,4 +1,6 @@
 //! WebSocket (RFC 6455) with a channel's number before each message (`v5.channel.k8s.io` and those before it).
+//!
+//! Kubernetes takes each frame for a message of its own, also where a message comes in several, so one in several is not understood.
 
 use super::{Channel, Reader, Seen, Unreadable, Way, fill};
 
@@ -6,16 +8,8 @@ use super::{Channel, Reader, Seen, Unreadable, Way, fill};
 const READ: [&str; 6] =
     ["", "channel.k8s.io", "v2.channel.k8s.io", "v3.channel.k8s.io", "v4.channel.k8s.io", "v5.channel.k8s.io"];
 
-/// How far a message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
-    /// None has begun.
-    None,
-    /// Its first byte is still to come.
-    Begun,
-    /// It belongs to a channel that is recorded, or to another one.
-    Of(Option<Channel>),
-}
+/// Longest payload of a frame of the connection itself, in bytes.
+const CONTROL_BYTES_MAX: u8 = 125;
 
 /// The frame at hand.
 #[derive(Debug)]
@@ -23,8 +17,18 @@ struct Frame {
     left: u64,
     mask: Option<[u8; 4]>,
     at: usize,
-    is_data: bool,
-    ends_message: bool,
+    data: Data,
+}
+
+/// What is in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    /// Something of the connection itself.
+    None,
+    /// A channel's number is still to come.
+    Begun,
+    /// What belongs to a channel that is recorded, or to another one.
+    Of(Option<Channel>),
 }
 
 /// Reads the frames of one direction.
@@ -33,7 +37,6 @@ pub(in crate::kubernetes) struct WebSocket {
     way: Way,
     head: Vec<u8>,
     frame: Option<Frame>,
-    message: Message,
 }
 
 /// How long a head is, once its first two bytes are there.
@@ -47,14 +50,18 @@ fn head_length(head: &[u8]) -> usize {
     2 + length + if second & 0x80 == 0 { 0 } else { 4 }
 }
 
+/// Why a session of another subprotocol is not recorded.
+pub(in crate::kubernetes) const UNREAD: Unreadable = "its subprotocol is none that is read";
+
+/// Whether the channels of a subprotocol are read.
+pub(in crate::kubernetes) fn reads(protocol: &str) -> bool {
+    READ.contains(&protocol)
+}
+
 impl WebSocket {
     /// For this direction of a connection that switched to this subprotocol.
     pub(in crate::kubernetes) fn new(way: Way, protocol: &str) -> Result<Self, Unreadable> {
-        if READ.contains(&protocol) {
-            Ok(Self { way, head: Vec::new(), frame: None, message: Message::None })
-        } else {
-            Err("its subprotocol is none that is read")
-        }
+        if reads(protocol) { Ok(Self { way, head: Vec::new(), frame: None }) } else { Err(UNREAD) }
     }
 
     fn channel(&self, number: u8) -> Option<Channel> {
@@ -75,15 +82,11 @@ impl WebSocket {
         if first & 0x70 != 0 {
             return Err("its frames are of an extension");
         }
-        let is_last = first & 0x80 != 0;
-        let is_data = match (first & 0x0f, self.message) {
-            (1 | 2, Message::None) => {
-                self.message = Message::Begun;
-                true
-            }
-            (0, Message::Begun | Message::Of(_)) => true,
-            (8..=10, _) if is_last => false,
-            _ => return Err("its frames are in an order that there is not"),
+        let data = match (first & 0x80 != 0, first & 0x0f) {
+            (true, 1 | 2) => Data::Begun,
+            (true, 8..=10) if second & 0x7f <= CONTROL_BYTES_MAX => Data::None,
+            (false, _) | (true, 0) => return Err("a message of it is in several frames"),
+            _ => return Err("its frames are of a kind that there is not"),
         };
         let masked = if second & 0x80 == 0 { 0 } else { 4 };
         let (long, key) = rest.split_at(rest.len().saturating_sub(masked));
@@ -92,11 +95,14 @@ impl WebSocket {
         } else {
             long.iter().fold(0, |length, byte| length << 8 | u64::from(*byte))
         };
-        Ok(Frame { left, mask: key.try_into().ok(), at: 0, is_data, ends_message: is_data && is_last })
+        if left >> 63 != 0 {
+            return Err("a frame is longer than one can be");
+        }
+        Ok(Frame { left, mask: key.try_into().ok(), at: 0, data })
     }
 
     /// Takes in bytes of the frame's payload.
-    fn payload(&mut self, frame: &mut Frame, bytes: &[u8], seen: &mut Seen) {
+    fn payload(&self, frame: &mut Frame, bytes: &[u8], seen: &mut Seen) {
         let key = frame.mask;
         let plain = bytes.iter().enumerate().map(|(index, byte)| {
             let key = key.and_then(|key| key.get((frame.at + index) % 4).copied());
@@ -105,14 +111,10 @@ impl WebSocket {
         let mut plain: Vec<u8> = plain.collect();
         frame.at = (frame.at + bytes.len()) % 4;
         frame.left -= bytes.len() as u64;
-        if !frame.is_data || plain.is_empty() {
-            return;
+        if frame.data == Data::Begun && !plain.is_empty() {
+            frame.data = Data::Of(self.channel(plain.remove(0)));
         }
-        if self.message == Message::Begun {
-            let number = plain.remove(0);
-            self.message = Message::Of(self.channel(number));
-        }
-        if let Message::Of(Some(channel)) = self.message
+        if let Data::Of(Some(channel)) = frame.data
             && !plain.is_empty()
         {
             seen.push((channel, plain));
@@ -142,9 +144,6 @@ impl Reader for WebSocket {
             if frame.left > 0 {
                 self.frame = Some(frame);
                 return Ok(());
-            }
-            if frame.ends_message {
-                self.message = Message::None;
             }
         }
     }
@@ -197,16 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_told_apart_in_fragments_and_between_pings() {
+    fn channels_are_told_apart_between_pings() {
         let key = Some([1, 2, 3, 4]);
         let up = [
             frame(0x82, key, b"\0ls\r"),
             frame(0x89, key, b"ping"),
             frame(0x82, key, b"\x04{\"Width\":1}"),
-            frame(0x02, key, b""),
-            frame(0x00, key, b"\0exi"),
+            frame(0x82, key, b""),
+            frame(0x81, key, b"\0exit\r"),
             frame(0x8a, key, b""),
-            frame(0x80, key, b"t\r"),
             frame(0x82, key, b"\xff\0"),
         ];
         assert_eq!(
@@ -230,14 +228,36 @@ mod tests {
     fn what_is_not_understood_is_an_error_and_never_passed_over() {
         for (what, stream) in [
             ("an extension", frame(0xc2, None, b"\x01x")),
-            ("a continuation of nothing", frame(0x80, None, b"\x01x")),
-            ("a message in a message", [frame(0x02, None, b"\x01x"), frame(0x82, None, b"\x01x")].concat()),
             ("an opcode that there is not", frame(0x83, None, b"\x01x")),
             ("a control frame in pieces", frame(0x09, None, b"")),
+            ("a control frame that is too long", frame(0x89, None, &[b'x'; 126])),
         ] {
             assert!(read(Way::Down, &stream, &[]).is_err(), "{what}");
         }
         assert!(WebSocket::new(Way::Up, "base64.channel.k8s.io").is_err());
+    }
+
+    /// Kubernetes would take `\x01x` for a message of its own, in which the first byte names another channel.
+    #[test]
+    fn a_message_in_several_frames_hides_nothing() {
+        let key = Some([1, 2, 3, 4]);
+        for (what, stream) in [
+            ("its beginning", frame(0x02, key, b"\x09")),
+            ("a beginning without bytes", frame(0x01, key, b"")),
+            ("more of it", frame(0x00, key, b"\0rm")),
+            ("its end", frame(0x80, key, b"\0rm")),
+        ] {
+            assert!(read(Way::Up, &stream, &[]).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_length_that_is_negative_for_others_hides_nothing() {
+        let head = |length: u64| [&[0x82, 0xff][..], &length.to_be_bytes(), &[0; 4], b"\0x"].concat();
+        assert_eq!(read(Way::Up, &head(1 << 62), &[]).unwrap(), [(Channel::Input, b"x".to_vec())]);
+        for length in [1 << 63, u64::MAX] {
+            assert!(read(Way::Up, &head(length), &[]).is_err(), "{length}");
+        }
     }
 
     proptest! {
