@@ -14,6 +14,7 @@ mod world;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wire::kubernetes::Phase;
@@ -373,6 +374,40 @@ fn a_stream_that_is_not_understood_ends_a_session_that_has_to_be_recorded_and_no
         let api = testkit::KubeApi::start("the-service-account");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(speaks_something_else(&api, mode, closes));
+    }
+}
+
+#[test]
+fn a_session_in_a_subprotocol_that_is_not_read_is_refused_before_a_command_runs() {
+    let api = testkit::KubeApi::start("the-service-account");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(asks_in_subprotocols(&api));
+}
+
+async fn asks_in_subprotocols(api: &testkit::KubeApi) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let folder = tempfile::tempdir().unwrap();
+    let tapes = Tapes::new(RecordingMode::Required, false);
+    let (proxy, _) = world::proxy(&api.address(), &api.authority, folder.path(), &tapes);
+    for (protocols, status, goes_on) in [
+        ("base64.channel.k8s.io", "403", None),
+        ("base64.binary.k8s.io, v9.channel.k8s.io", "403", None),
+        ("base64.channel.k8s.io, v5.channel.k8s.io", "101", Some("v5.channel.k8s.io")),
+    ] {
+        let (mut client, server) = tokio::io::duplex(64 * 1_024);
+        tokio::spawn(Arc::clone(&proxy).serve(server, None, tokio_util::sync::CancellationToken::new()));
+        let ask = format!(
+            "GET /api/v1/namespaces/a/pods/web/exec?command=true&stdout=true HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+            Sec-WebSocket-Protocol: {protocols}\r\nAuthorization: Bearer ann.edit\r\n\r\n"
+        );
+        client.write_all(ask.as_bytes()).await.unwrap();
+        let mut came = vec![0; 12];
+        client.read_exact(&mut came).await.unwrap();
+        assert_eq!(came, format!("HTTP/1.1 {status}").as_bytes(), "{protocols}");
+        let seen = api.seen();
+        let asked = seen.last().map(|seen| seen.header("sec-websocket-protocol"));
+        assert_eq!(asked, goes_on.map(|protocol| vec![protocol]), "{protocols}");
     }
 }
 

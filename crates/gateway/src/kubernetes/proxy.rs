@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::{Clock, Rng};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -30,6 +30,7 @@ use super::headers::{self, Upgrade};
 use super::live::{Confirm, Live, Place};
 use super::recorded::{self, Session};
 use super::request::{self, Call};
+use super::stream::websocket;
 use super::{Admit, Identity, Refusal, Roles};
 use crate::gate::Gate;
 use crate::recording::{About, Recorder, Recording, Unrecorded};
@@ -153,10 +154,7 @@ impl Proxy {
         let credential = self.cluster.credential()?;
         let mut on =
             headers::forward(request.headers(), &identity, upgrade, self.cluster.authority(), &id, &credential);
-        if recording.is_some() {
-            // What is packed is not read.
-            on.remove(http::header::SEC_WEBSOCKET_EXTENSIONS);
-        }
+        let recording = recording.map(|recording| readable(recording, &mut on)).transpose()?.flatten();
         let client = upgrade.map(|_| hyper::upgrade::on(&mut request));
         *request.headers_mut() = on;
         *request.uri_mut() = http::Uri::from(target);
@@ -336,12 +334,29 @@ fn refused(refusal: &Refusal, is_resource: bool) -> Response<Outgoing> {
     refusal.answer(is_resource).map(|body| Outgoing::Whole(Full::from(body)))
 }
 
+/// Leaves of what a session may be spoken in only what can be read, before anything of it goes on: a command runs from then on. None where it goes on
+/// without being recorded.
+fn readable(recording: Recording, on: &mut HeaderMap) -> Result<Option<Recording>, Refusal> {
+    // What is packed is not read.
+    on.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    let Some(asked) = on.get(header::SEC_WEBSOCKET_PROTOCOL) else { return Ok(Some(recording)) };
+    let asked = asked.to_str().unwrap_or_default().split(',').map(str::trim);
+    let read: Vec<&str> = asked.filter(|protocol| websocket::reads(protocol)).collect();
+    if read.is_empty() {
+        recording.fail(websocket::UNREAD).map_err(|error| Refusal::Forbidden(error.to_string()))?;
+        return Ok(None);
+    }
+    let read = HeaderValue::from_str(&read.join(", ")).map_err(|_| Refusal::Malformed("a subprotocol is no word"))?;
+    on.insert(header::SEC_WEBSOCKET_PROTOCOL, read);
+    Ok(Some(recording))
+}
+
 /// A session that is recorded, and what reads it.
 type Taped = (Recording, recorded::Readers);
 
 /// What reads a session that switched to this; none where it goes on without being recorded.
 fn tape(recording: Recording, upgrade: Upgrade, headers: &HeaderMap) -> Result<Option<Taped>, Refusal> {
-    let protocol = headers.get(http::header::SEC_WEBSOCKET_PROTOCOL).map_or(Ok(""), HeaderValue::to_str);
+    let protocol = headers.get(header::SEC_WEBSOCKET_PROTOCOL).map_or(Ok(""), HeaderValue::to_str);
     match recorded::readers(upgrade, protocol.unwrap_or("?")) {
         Ok(readers) => Ok(Some((recording, readers))),
         Err(why) => {
