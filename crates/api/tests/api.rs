@@ -9,6 +9,8 @@
 
 #[path = "api/access_data.rs"]
 mod access_data;
+#[path = "api/access_file.rs"]
+mod access_file;
 #[path = "api/access.rs"]
 mod access_to_destinations;
 #[path = "api/answer.rs"]

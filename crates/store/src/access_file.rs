@@ -164,7 +164,7 @@ impl Planner<'_> {
                     "{email} is `{held}` and stays so: roles of members are changed by hand (`cairn members set`)"
                 )),
                 None => {
-                    let waits = invitation::waiting(self.tx, self.tenant, email).await?;
+                    let waits = invitation::waiting(self.tx, self.tenant, email, self.now).await?;
                     if let Some(above) = [Some(*role), waits].into_iter().flatten().find(|role| !self.own.covers(*role))
                     {
                         let why = format!("your role cannot give or take `{above}`, which holds more than itself");
@@ -371,6 +371,20 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// How a grant is spelled, if all that it names is there.
+    fn spelling(&self, new: &NewGrant, names: &BTreeMap<String, domain::DestinationId>) -> Option<String> {
+        let subject = match &new.subject {
+            SubjectName::User(name) => Subject::User(self.members.get(&name.to_ascii_lowercase())?.0),
+            SubjectName::Group(name) => Subject::Group(self.groups.get(&name.parse().ok()?)?.id),
+        };
+        let target = match &new.target {
+            TargetName::Destination(name) => Target::Destination(*names.get(name)?),
+            TargetName::Labels(labels) => Target::labels(labels.clone()).ok()?,
+        };
+        let when = (new.namespace.as_ref(), new.hours.as_ref());
+        Some(grant::spelled(subject, &target, &new.role, when, &new.act_as))
+    }
+
     async fn grants(&mut self) -> Result<()> {
         let mut held: BTreeMap<String, GrantRow> = BTreeMap::new();
         for row in grant::alive(self.tx, self.tenant, None, self.now).await? {
@@ -380,45 +394,43 @@ impl Planner<'_> {
         }
         let names = names(self.tx, self.tenant).await?;
         let (mut named, file) = (BTreeSet::new(), self.file);
+        let made: BTreeSet<&Slug> = file.groups.iter().map(|group| &group.name).collect();
         for (at, new) in file.grants.iter().enumerate() {
             let what = words(new);
             if !named.insert(what.clone()) {
                 return Err(refused("grants", at, "this is there twice"));
             }
-            if new.expires_at.is_some_and(|end| end <= self.now) {
+            // One that is there and still gives access is ended; only what is not there is nothing.
+            let is_there = || self.spelling(new, &names).is_some_and(|spelling| held.contains_key(&spelling));
+            if new.expires_at.is_some_and(|end| end <= self.now) && !is_there() {
                 self.waiting.push(format!("{what}: is over, and gives nothing"));
                 continue;
             }
-            let target = match &new.target {
+            match &new.target {
                 TargetName::Labels(labels) => {
-                    Target::labels(labels.clone()).map_err(|why| within("grants", at, why))?
+                    Target::labels(labels.clone()).map_err(|why| within("grants", at, why))?;
                 }
+                TargetName::Destination(name) if names.contains_key(name) => {}
                 TargetName::Destination(name) => {
-                    let Some(id) = names.get(name) else {
-                        self.no_destination("grants", at, name)?;
-                        continue;
-                    };
-                    Target::Destination(*id)
+                    self.no_destination("grants", at, name)?;
+                    continue;
                 }
-            };
-            let subject = match &new.subject {
-                SubjectName::User(name) => match self.member("grants", at, &name.to_ascii_lowercase(), &what)? {
-                    Some(user) => Some(Subject::User(user)),
-                    None => continue,
-                },
-                SubjectName::Group(name) => {
-                    let name: Slug = name.parse().map_err(|why| within("grants", at, why))?;
-                    match self.groups.get(&name) {
-                        Some(row) => Some(Subject::Group(row.id)),
-                        None if file.groups.iter().any(|group| group.name == name) => None,
-                        None => return Err(refused("grants", at, format!("there is no group `{name}` here"))),
+            }
+            match &new.subject {
+                SubjectName::User(name) => {
+                    if self.member("grants", at, &name.to_ascii_lowercase(), &what)?.is_none() {
+                        continue;
                     }
                 }
-            };
-            let when = (new.namespace.as_ref(), new.hours.as_ref());
-            let spelling = subject.map(|subject| grant::spelled(subject, &target, &new.role, when, &new.act_as));
+                SubjectName::Group(name) => {
+                    let name: Slug = name.parse().map_err(|why| within("grants", at, why))?;
+                    if !self.groups.contains_key(&name) && !made.contains(&name) {
+                        return Err(refused("grants", at, format!("there is no group `{name}` here")));
+                    }
+                }
+            }
             let after = json!({"expires_at": new.expires_at, "reason": new.reason});
-            match spelling.and_then(|spelling| held.remove(&spelling)) {
+            match self.spelling(new, &names).and_then(|spelling| held.remove(&spelling)) {
                 None => self.push("create", "grant", what, (Value::Null, after), Step::Grant(at)),
                 Some(row) => {
                     let adopts = self.adopts(row.managed_by.as_deref()).map_err(|why| within("grants", at, why))?;
@@ -439,8 +451,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Groups that the file made and does not name any more, behind the grants to them. One that somebody else uses too stays: with it would go what
-    /// is not the file's.
+    /// Groups that the file made and does not name any more, behind the grants to them. One that its grants still name stays, and so does one that
+    /// somebody else uses too: with it would go what is not the file's.
     async fn groups_gone(&mut self) -> Result<()> {
         let named: BTreeSet<&Slug> = self.file.groups.iter().map(|group| &group.name).collect();
         let own =
@@ -448,7 +460,16 @@ impl Planner<'_> {
         let gone: Vec<(domain::GroupId, Slug)> =
             self.groups.values().filter(own).map(|row| (row.id, row.name.clone())).collect();
         let gone = if self.options.prune { gone } else { Vec::new() };
+        let mut used: BTreeSet<&str> = BTreeSet::new();
+        for grant in &self.file.grants {
+            used.extend(grant.act_as.groups.iter().map(Slug::as_str));
+            used.extend(if let SubjectName::Group(name) = &grant.subject { Some(name.as_str()) } else { None });
+        }
         for (id, name) in gone {
+            if used.contains(name.as_str()) {
+                self.waiting.push(format!("group {name}: stays, since grants of the file name it"));
+                continue;
+            }
             let others = "SELECT 1 FROM access_group_member WHERE tenant_id = $1 AND group_id = $2 AND (managed_by IS NULL OR managed_by <> $3) \
                  UNION ALL SELECT 1 FROM access_grant WHERE tenant_id = $1 AND group_id = $2 AND (managed_by IS NULL OR managed_by <> $3) \
                  UNION ALL SELECT 1 FROM access_policy WHERE tenant_id = $1 AND glass_group_id = $2";

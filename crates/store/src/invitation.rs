@@ -43,11 +43,10 @@ fn invitation_row(row: &Row) -> Result<InvitationRow> {
     })
 }
 
-/// The role that waits for an address.
-pub(crate) async fn waiting(tx: &mut Tx, tenant: TenantId, email: &Email) -> Result<Option<Role>> {
-    let row = tx
-        .row("SELECT role FROM invitation WHERE tenant_id = $1 AND email = $2", args![tenant, email.as_str()])
-        .await?;
+/// The role that waits for an address: not that of an invitation that is over.
+pub(crate) async fn waiting(tx: &mut Tx, tenant: TenantId, email: &Email, now: Timestamp) -> Result<Option<Role>> {
+    let sql = "SELECT role FROM invitation WHERE tenant_id = $1 AND email = $2 AND expires_at > $3";
+    let row = tx.row(sql, args![tenant, email.as_str(), now]).await?;
     row.map(|row| row.parse(0)).transpose()
 }
 

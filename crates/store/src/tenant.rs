@@ -180,7 +180,7 @@ impl Write<ops::MemberPut> {
         let user = member.as_ref().map(|row| row.uuid(0).map(UserId::from_uuid)).transpose()?;
         let before: Option<Role> = match &member {
             Some(row) => Some(row.parse(1)?),
-            None => invitation::waiting(&mut self.tx, tenant, email).await?,
+            None => invitation::waiting(&mut self.tx, tenant, email, now).await?,
         };
         if !own.covers(role) || before.is_some_and(|before| !own.covers(before)) {
             return Err(Error::Forbidden {

@@ -12,7 +12,7 @@ use crate::fleet::Machine;
 use crate::things::HOST_KEY;
 use crate::world::{NEWCOMER, World, admin, each_engine, holder};
 
-const T: &str = "/api/v1/tenants/acme";
+pub(crate) const T: &str = "/api/v1/tenants/acme";
 /// What a machine shows whose host key is [`HOST_KEY`].
 const MACHINE: &str = "host:berlin:host.machine:0123456789abcdef";
 const TWIN: &str = "host:berlin:host.machine:fedcba9876543210";
@@ -65,7 +65,7 @@ impl World {
         self.by(&admin(), "PUT", &format!("{T}/{path}"), Some(body)).await
     }
 
-    async fn granted(&self, body: Value) -> String {
+    pub(crate) async fn granted(&self, body: Value) -> String {
         self.by(&admin(), "POST", &format!("{T}/grants"), Some(body)).await.is(201).id()
     }
 
@@ -74,7 +74,7 @@ impl World {
     }
 }
 
-fn analyst() -> String {
+pub(crate) fn analyst() -> String {
     holder(Role::SecurityAnalyst, 'a')
 }
 
@@ -270,14 +270,14 @@ fn the_last_use_of_a_grant_is_noted_once_an_hour_and_what_nobody_uses_is_listed(
     });
 }
 
-async fn begin(world: &World, more: Value) -> crate::world::Answer {
+pub(crate) async fn begin(world: &World, more: Value) -> crate::world::Answer {
     let ends_at = world.clock.now().plus_millis(24 * 3_600_000);
     let mut body = json!({"name": "Autumn", "reviewers": [admin()], "undecided": "revoke", "ends_at": ends_at});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     world.by(&admin(), "POST", &format!("{T}/access-reviews"), Some(body)).await
 }
 
-async fn items(world: &World, by: &str, id: &str) -> Vec<(i64, String, String)> {
+pub(crate) async fn items(world: &World, by: &str, id: &str) -> Vec<(i64, String, String)> {
     let items = world.by(by, "GET", &format!("{T}/access-reviews/{id}/items"), None).await.is(200);
     let text = |item: &Value, name: &str| item[name].as_str().unwrap_or("-").to_owned();
     let items = items.json["items"].as_array().unwrap();
@@ -452,18 +452,18 @@ fn a_review_asks_about_something_of_somebody_until_some_time() {
     });
 }
 
-async fn plan(world: &World, by: &str, body: Value) -> crate::world::Answer {
+pub(crate) async fn plan(world: &World, by: &str, body: Value) -> crate::world::Answer {
     world.by(by, "POST", &format!("{T}/access-file/plan"), Some(body)).await
 }
 
-async fn apply(world: &World, body: Value) -> crate::world::Answer {
+pub(crate) async fn apply(world: &World, body: Value) -> crate::world::Answer {
     let shown = plan(world, &admin(), body.clone()).await.is(200);
     let mut body = body;
     body["digest"] = shown.json["digest"].clone();
     world.by(&admin(), "POST", &format!("{T}/access-file/apply"), Some(body)).await
 }
 
-fn changes(answer: &crate::world::Answer) -> Vec<String> {
+pub(crate) fn changes(answer: &crate::world::Answer) -> Vec<String> {
     let all = answer.json["changes"].as_array().unwrap();
     all.iter()
         .map(|one| {
