@@ -11,6 +11,8 @@
 mod access_data;
 #[path = "api/access_file.rs"]
 mod access_file;
+#[path = "api/access_review.rs"]
+mod access_review;
 #[path = "api/access.rs"]
 mod access_to_destinations;
 #[path = "api/answer.rs"]

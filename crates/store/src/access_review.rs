@@ -496,12 +496,16 @@ impl Store {
         }
         lock_open(&mut unit.tx, tenant, &row, now).await?;
         let own: BTreeSet<GroupId> = group::of_user(&mut unit.tx, tenant, user).await?.into_keys().collect();
-        let mut taken = Vec::new();
-        for number in numbers.iter().collect::<BTreeSet<_>>() {
+        let (mut taken, mut said) = (Vec::new(), BTreeSet::new());
+        for number in numbers.iter().copied().collect::<BTreeSet<i64>>() {
             let sql = format!("{ITEM} AND number = $3");
-            let rows = unit.tx.rows_built(sql, args![tenant, id, *number]).await?;
+            let rows = unit.tx.rows_built(sql, args![tenant, id, number]).await?;
             let no_item = || Error::invalid("items", format!("there is no item {number} in this review"));
             let item = item_row(rows.first().ok_or_else(no_item)?)?;
+            if decision == ReviewDecision::Revoke && item.decision == Some(decision) {
+                // Who took it, when and why stays as it was said.
+                continue;
+            }
             let is_own =
                 item.user.map_or_else(|| item.group.is_some_and(|group| own.contains(&group)), |of| of == user);
             if is_own {
@@ -514,17 +518,16 @@ impl Store {
                     return Err(Error::conflict(format!("item {number} is taken already: grant it anew")));
                 }
                 (ReviewDecision::Keep, _) => "kept",
-                (ReviewDecision::Revoke, Some("revoked")) => "revoked",
                 (ReviewDecision::Revoke, _) => take(&mut unit.tx, tenant, &row, &item, &mut taken).await?,
             };
-            decided(&mut unit.tx, (tenant, id, *number), decision, (Some(reason), &user.to_string()), outcome, now)
+            decided(&mut unit.tx, (tenant, id, number), decision, (Some(reason), &user.to_string()), outcome, now)
                 .await?;
+            said.insert(number);
         }
         tell(&mut unit.tx, tenant, unit.permit.ctx(), taken).await?;
         let row = show(&mut unit.tx, tenant, id).await?;
         let detail = json!({
-            "name": row.name, "decision": decision, "reason": reason, "items": numbers.len(),
-            "numbers": numbers.iter().take(100).collect::<Vec<_>>(),
+            "name": row.name, "decision": decision, "reason": reason, "items": said.len(), "numbers": said,
         });
         unit.commit(Change::to(Category::Access, "access-review", id).detail(detail)).await?;
         Ok(row)

@@ -114,15 +114,8 @@ pub(crate) struct Somebody {
     pub(crate) groups: BTreeMap<GroupId, Slug>,
 }
 
-/// Every member who can reach anything, with their groups at this moment, in the order of their login names.
-pub(crate) async fn everybody(tx: &mut Tx, tenant: TenantId) -> Result<Vec<Somebody>> {
-    let rows = tx
-        .rows(
-            "SELECT u.id, u.email, m.role FROM member m JOIN app_user u ON u.id = m.user_id JOIN tenant t ON t.id = m.tenant_id \
-             WHERE m.tenant_id = $1 AND u.disabled_at IS NULL AND t.deleted_at IS NULL ORDER BY u.email",
-            args![tenant],
-        )
-        .await?;
+/// Who is in which groups at this moment, whether they can reach anything or not.
+pub(crate) async fn all_places(tx: &mut Tx, tenant: TenantId) -> Result<HashMap<UserId, BTreeMap<GroupId, Slug>>> {
     let mut groups: HashMap<UserId, BTreeMap<GroupId, Slug>> = HashMap::new();
     let entry = |row: &Row| Ok::<_, Error>((GroupId::from_uuid(row.uuid(0)?), row.parse::<Slug>(1)?));
     let kept = tx
@@ -154,6 +147,19 @@ pub(crate) async fn everybody(tx: &mut Tx, tenant: TenantId) -> Result<Vec<Someb
             groups.entry(*user).or_default().insert(id, name.clone());
         }
     }
+    Ok(groups)
+}
+
+/// Every member who can reach anything, with their groups at this moment, in the order of their login names.
+pub(crate) async fn everybody(tx: &mut Tx, tenant: TenantId) -> Result<Vec<Somebody>> {
+    let rows = tx
+        .rows(
+            "SELECT u.id, u.email, m.role FROM member m JOIN app_user u ON u.id = m.user_id JOIN tenant t ON t.id = m.tenant_id \
+             WHERE m.tenant_id = $1 AND u.disabled_at IS NULL AND t.deleted_at IS NULL ORDER BY u.email",
+            args![tenant],
+        )
+        .await?;
+    let mut groups = all_places(tx, tenant).await?;
     rows.iter()
         .map(|row| {
             let user = UserId::from_uuid(row.uuid(0)?);

@@ -3,13 +3,16 @@
 //! Two transactions: the review is closed, after which nothing in it changes; then what it says is written to a file, signed and kept. A server
 //! that is killed between the two signs later (`access_reviews_due`).
 
+use std::collections::HashSet;
+
 use access::{OpCtx, Permit, ops};
-use domain::{AccessReviewId, Digest, Error, EvidenceId, Result, TenantId, Timestamp, UserId};
+use domain::{AccessReviewId, Digest, Error, EvidenceId, GroupId, Result, TenantId, Timestamp, UserId};
 use evidence::statement::{ReviewStatement, Statement, Subject};
 use serde_json::{Value, json};
 
 use crate::Store;
 use crate::access_review::{ReviewDecision, ReviewItemRow, ReviewRow, Taken, decided, items, show, take, tell};
+use crate::access_view::all_places;
 use crate::audit::{Category, Change};
 use crate::blob::Blobs;
 use crate::collection::{About, NewArtifact, NewStatement, artifact_insert, statement_insert};
@@ -141,6 +144,19 @@ async fn decide_rest(tx: &mut Tx, tenant: TenantId, row: &ReviewRow, now: Timest
         args![tenant, row.id],
     )
     .await?;
+    let places = all_places(tx, tenant).await?;
+    let members = tx.rows("SELECT user_id FROM member WHERE tenant_id = $1", args![tenant]).await?;
+    let members = members.iter().map(|row| row.uuid(0).map(UserId::from_uuid)).collect::<Result<HashSet<_>>>()?;
+    let stands = |user: UserId, group: GroupId| {
+        members.contains(&user) && places.get(&user).is_some_and(|groups| groups.contains_key(&group))
+    };
+    let kept = "SELECT number, user_id, group_id FROM access_review_item WHERE tenant_id = $1 AND review_id = $2 AND outcome = 'kept' AND kind = 'member'";
+    for item in tx.rows(kept, args![tenant, row.id]).await? {
+        if !stands(UserId::from_uuid(item.uuid(1)?), GroupId::from_uuid(item.uuid(2)?)) {
+            let sql = "UPDATE access_review_item SET outcome = 'gone' WHERE tenant_id = $1 AND review_id = $2 AND number = $3";
+            tx.execute(sql, args![tenant, row.id, item.i64(0)?]).await?;
+        }
+    }
     Ok(taken)
 }
 

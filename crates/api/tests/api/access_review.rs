@@ -1,0 +1,81 @@
+//! Reviews of access at their edges: decided twice, taken meanwhile by somebody else, about oneself.
+
+use access::Role;
+use serde_json::{Value, json};
+
+use crate::access_data::{T, analyst, begin, items};
+use crate::world::{Answer, World, admin, each_engine, holder};
+
+async fn decide(world: &World, by: &str, id: &str, items: &[i64], decision: &str, reason: &str) -> Answer {
+    let body = json!({"items": items, "decision": decision, "reason": reason});
+    world.by(by, "POST", &format!("{T}/access-reviews/{id}/decide"), Some(body)).await
+}
+
+/// The items as they are shown.
+async fn shown(world: &World, id: &str) -> Vec<Value> {
+    let items = world.by(&admin(), "GET", &format!("{T}/access-reviews/{id}/items?limit=500"), None).await.is(200);
+    items.json["items"].as_array().unwrap().clone()
+}
+
+/// The newest record of an action.
+async fn record(world: &World, action: &str) -> Value {
+    let path = format!("{T}/audit?action={action}");
+    world.by(&holder(Role::Auditor, 'a'), "GET", &path, None).await.is(200).json["items"][0].clone()
+}
+
+async fn join(world: &World, group: &str, email: &str, method: &str) {
+    world.by(&admin(), method, &format!("{T}/groups/{group}/members/{email}"), None).await.is(204);
+}
+
+#[test]
+fn attack_who_revoked_something_why_and_when_stays_whoever_revokes_it_again() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        for number in 0..120 {
+            world.granted(json!({"user": analyst(), "role": format!("r{number}"), "destination": "prod"})).await;
+        }
+        let reviewers = [admin(), holder(Role::ReadOnly, 'a')];
+        let id = begin(&world, json!({"reviewers": reviewers})).await.is(201).id();
+        let (first, all) = ((1..=119).collect::<Vec<i64>>(), (1..=120).collect::<Vec<i64>>());
+        decide(&world, &reviewers[0], &id, &first, "revoke", "left the team").await.is(200);
+        // The record names every one of them.
+        assert_eq!(record(&world, "access_review_decide").await["detail"]["numbers"], json!(first));
+        let before = shown(&world, &id).await;
+        world.later();
+        decide(&world, &reviewers[1], &id, &all, "revoke", "it was me").await.is(200);
+        let after = shown(&world, &id).await;
+        assert_eq!(before[..119], after[..119]);
+        assert_eq!((&after[119]["reason"], &after[119]["outcome"]), (&json!("it was me"), &json!("revoked")));
+        assert_eq!(record(&world, "access_review_decide").await["detail"]["numbers"], json!([120]));
+    });
+}
+
+#[test]
+fn what_is_kept_and_was_taken_meanwhile_by_somebody_else_is_not_attested_as_kept() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        world.group_of(world.a, "devs").await;
+        for email in [analyst(), holder(Role::Auditor, 'a'), holder(Role::ReadOnly, 'a')] {
+            join(&world, "devs", &email, "PUT").await;
+        }
+        world.granted(json!({"group": "devs", "role": "view", "destination": "prod"})).await;
+        let id = begin(&world, json!({})).await.is(201).id();
+        decide(&world, &admin(), &id, &[1, 2, 3, 4], "keep", "the team").await.is(200);
+        join(&world, "devs", &analyst(), "DELETE").await;
+        let path = format!("{T}/members/{}", world.user_id(&holder(Role::Auditor, 'a')));
+        world.by(&admin(), "DELETE", &path, None).await.is(204);
+        world.by(&admin(), "POST", &format!("{T}/access-reviews/{id}/close"), None).await.is(200);
+        let mut outcomes: Vec<_> = items(&world, &admin(), &id).await.into_iter().map(|one| (one.1, one.2)).collect();
+        outcomes.sort();
+        let place = |role: Role| format!("user {} in group devs", holder(role, 'a'));
+        assert_eq!(
+            outcomes,
+            [
+                ("group devs as view at prod".to_owned(), "kept".to_owned()),
+                (place(Role::Auditor), "gone".to_owned()),
+                (place(Role::ReadOnly), "kept".to_owned()),
+                (place(Role::SecurityAnalyst), "gone".to_owned()),
+            ]
+        );
+    });
+}
