@@ -28,7 +28,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
@@ -80,7 +80,10 @@ fn client_tls(folder: &Path) -> Result<rustls::ClientConfig> {
 
 /// An API server that answers at once; a watch has one event and no end.
 async fn api(folder: &Path) -> Result<()> {
-    let acceptor = TlsAcceptor::from(Arc::new(server_tls(folder)?));
+    let mut tls = server_tls(folder)?;
+    // As a real one.
+    tls.alpn_protocols.insert(0, b"h2".to_vec());
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?.port());
     let answer = Bytes::from(vec![b'x'; ANSWER_BYTES]);
@@ -100,7 +103,13 @@ async fn api(folder: &Path) -> Result<()> {
                 };
                 async move { Ok::<_, std::convert::Infallible>(Response::new(body)) }
             });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            } else {
+                let builder = hyper::server::conn::http1::Builder::new();
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            }
         });
     }
 }

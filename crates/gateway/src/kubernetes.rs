@@ -21,6 +21,7 @@ mod proxy;
 mod recorded;
 pub mod request;
 mod stream;
+mod watches;
 
 use domain::{DestinationId, Lent, SessionId, Timestamp, UserId};
 use http::{HeaderValue, Response, header};

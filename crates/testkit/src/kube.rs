@@ -25,7 +25,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -46,6 +46,10 @@ pub struct Seen {
     pub body: Vec<u8>,
     /// The status that it was answered with.
     pub status: u16,
+    /// Which connection it came over, counted from 1.
+    pub connection: usize,
+    /// Whether HTTP/2 was spoken there.
+    pub is_http2: bool,
 }
 
 impl Seen {
@@ -95,18 +99,24 @@ pub fn certificates() -> (String, String, String) {
 impl KubeApi {
     /// Starts one with the namespaces `a` and `b`, a pod `web` and a secret `key` in each.
     pub fn start(token: &str) -> Self {
+        Self::speaking(token, &["h2", "http/1.1"])
+    }
+
+    /// One that speaks these protocols.
+    pub fn speaking(token: &str, protocols: &[&str]) -> Self {
         let (authority, certificate, key) = certificates();
         let chain: Vec<_> = rustls_pki_types::pem::PemObject::pem_slice_iter(certificate.as_bytes())
             .collect::<Result<_, _>>()
             .expect("a certificate in PEM");
         let key = rustls_pki_types::pem::PemObject::from_pem_slice(key.as_bytes()).expect("a key in PEM");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .expect("a configuration");
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
             tokens: Mutex::new(vec![token.to_owned()]),
@@ -121,15 +131,24 @@ impl KubeApi {
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
         let serving = Arc::clone(&shared);
         runtime.spawn(async move {
+            let mut connection = 0;
             while let Ok((socket, _)) = listener.accept().await {
+                connection += 1;
                 let (acceptor, shared) = (acceptor.clone(), Arc::clone(&serving));
                 tokio::spawn(async move {
                     let _ = socket.set_nodelay(true);
                     let Ok(stream) = acceptor.accept(socket).await else { return };
-                    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&shared), request));
-                    let connection =
-                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                    let _ = connection.with_upgrades().await;
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    let service =
+                        hyper::service::service_fn(move |request| answer(Arc::clone(&shared), connection, request));
+                    let stream = TokioIo::new(stream);
+                    if is_http2 {
+                        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                        let _ = builder.serve_connection(stream, service).await;
+                    } else {
+                        let builder = hyper::server::conn::http1::Builder::new();
+                        let _ = builder.serve_connection(stream, service).with_upgrades().await;
+                    }
                 });
             }
         });
@@ -243,17 +262,23 @@ fn failure(code: u16, reason: &str, message: &str) -> Response<Body> {
     )
 }
 
-async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    shared: Arc<Shared>,
+    connection: usize,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let headers = request.headers().iter();
     let headers = headers
         .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
     let mut seen = Seen {
         method: request.method().to_string(),
-        target: request.uri().to_string(),
+        target: request.uri().path_and_query().map(ToString::to_string).unwrap_or_default(),
         headers,
         body: Vec::new(),
         status: 0,
+        connection,
+        is_http2: request.version() == http::Version::HTTP_2,
     };
     let is_upgrade = request.headers().contains_key(header::UPGRADE);
     if !is_upgrade && let Ok(body) = request.body_mut().collect().await {

@@ -1,7 +1,8 @@
 //! Connections to the API server: TLS with the cluster's own authority and no other, and the service account's token, which rotates.
 //!
-//! HTTP/1.1 only: with HTTP/2 the answers to all users share one window, and a user who does not read would hold up the others.
+//! HTTP/1.1, and one request at a time on each connection; watches share connections ([`super::watches`]).
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,11 +17,14 @@ use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::Refusal;
+use super::watches::{HTTP2, Lease, Sent, Watches};
 
 /// Longest time to connect, with the handshake.
 const CONNECT: Duration = Duration::from_secs(10);
+const SILENT: &str = "it did not answer in time";
 /// Longest time to the beginning of an answer. An API server itself gives up after a minute.
 const ANSWER: Duration = Duration::from_secs(90);
 /// Longest answer to a question of the proxy's own, in bytes.
@@ -91,11 +95,17 @@ impl TokenFile {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) type Sender = SendRequest<Incoming>;
+/// What an answer comes over.
+pub(super) enum Carrier {
+    /// A connection of its own, which may be used again once the answer was read.
+    Own(SendRequest<Incoming>),
+    /// A place on a shared one.
+    Shared(#[expect(dead_code, reason = "held as long as the answer goes on")] Lease),
+}
 
 /// One cluster's API server.
 pub struct Cluster {
@@ -104,8 +114,11 @@ pub struct Cluster {
     authority: HeaderValue,
     name: ServerName<'static>,
     tls: TlsConnector,
+    /// The same, and it offers HTTP/2.
+    tls_of_watches: TlsConnector,
     token: TokenFile,
-    idle: Mutex<Vec<(Instant, Sender)>>,
+    idle: Mutex<Vec<(Instant, SendRequest<Incoming>)>>,
+    watches: Watches,
 }
 
 impl Cluster {
@@ -120,9 +133,15 @@ impl Cluster {
             authority: HeaderValue::from_str(address).map_err(|_| wrong())?,
             host,
             port,
+            tls_of_watches: {
+                let mut tls = rustls::ClientConfig::clone(&tls);
+                tls.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+                TlsConnector::from(Arc::new(tls))
+            },
             tls: TlsConnector::from(tls),
             token,
             idle: Mutex::default(),
+            watches: Watches::default(),
         })
     }
 
@@ -136,19 +155,23 @@ impl Cluster {
         self.token.credential()
     }
 
+    async fn stream(&self, tls: &TlsConnector) -> io::Result<TlsStream<TcpStream>> {
+        let socket = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let _ = socket.set_nodelay(true);
+        tls.connect(self.name.clone(), socket).await
+    }
+
     async fn connect<B>(&self) -> Result<SendRequest<B>, String>
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let socket = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| text(&error))?;
-        let _ = socket.set_nodelay(true);
-        let stream = self.tls.connect(self.name.clone(), socket).await.map_err(|error| text(&error))?;
+        let stream = self.stream(&self.tls).await.map_err(|error| error.to_string())?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(64 * 1_024);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
+        let handshake = builder.handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(|error| error.to_string())?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the API server ended");
@@ -191,7 +214,7 @@ impl Cluster {
         }
     }
 
-    fn idle(&self) -> Option<Sender> {
+    fn idle(&self) -> Option<SendRequest<Incoming>> {
         let mut idle = lock(&self.idle);
         idle.retain(|(since, sender)| since.elapsed() < IDLE && !sender.is_closed());
         // One whose request before is still on its way would wait for somebody else's client.
@@ -200,22 +223,33 @@ impl Cluster {
     }
 
     /// Takes a connection back whose answer was read to its end.
-    pub(super) fn give_back(&self, sender: Sender) {
+    pub(super) fn give_back(&self, carrier: Carrier) {
+        let Carrier::Own(sender) = carrier else { return };
         let mut idle = lock(&self.idle);
         if idle.len() < IDLE_MAX && !sender.is_closed() {
             idle.push((Instant::now(), sender));
         }
     }
 
-    /// Sends a request and waits for the head of the answer. The connection comes with it, to be given back. `is_relayed`: the answer is of a
+    /// Sends a request and waits for the head of the answer. What carries it comes with it, to be given back. `is_relayed`: the answer is of a
     /// program behind the API server, which may have users of its own.
     pub(super) async fn send(
         &self,
         request: Request<Incoming>,
+        is_watch: bool,
         is_relayed: bool,
-    ) -> Result<(Response<Incoming>, Sender), Refusal> {
-        let answered = tokio::time::timeout(ANSWER, self.exchange(request)).await;
-        let (response, sender) =
+    ) -> Result<(Response<Incoming>, Carrier), Refusal> {
+        let exchange = async {
+            if !is_watch {
+                return self.exchange(request).await;
+            }
+            match self.watches.send(request, self).await? {
+                Sent::Answered(response, lease) => Ok((response, Carrier::Shared(lease))),
+                Sent::Alone(request) => self.exchange(request).await,
+            }
+        };
+        let answered = tokio::time::timeout(ANSWER, exchange).await;
+        let (response, carrier) =
             answered.map_err(|_| Refusal::Timeout("the cluster's API server did not answer in time"))??;
         if response.status() == StatusCode::UNAUTHORIZED && !is_relayed {
             // The user was let in, so it is the service account that was not.
@@ -225,17 +259,17 @@ impl Cluster {
                 "the cluster's API server does not know the proxy: look at the service account of the relay",
             ));
         }
-        Ok((response, sender))
+        Ok((response, carrier))
     }
 
-    async fn exchange(&self, mut request: Request<Incoming>) -> Result<(Response<Incoming>, Sender), Refusal> {
+    async fn exchange(&self, mut request: Request<Incoming>) -> Result<(Response<Incoming>, Carrier), Refusal> {
         // One that was kept may have been closed meanwhile: what was not sent is sent anew.
         while let Some(mut sender) = self.idle() {
             if sender.ready().await.is_err() {
                 continue;
             }
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, sender)),
+                Ok(response) => return Ok((response, Carrier::Own(sender))),
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(broken(&failed.into_error())),
@@ -243,17 +277,26 @@ impl Cluster {
             }
         }
         let connected = tokio::time::timeout(CONNECT, self.connect()).await;
-        let connected = connected.unwrap_or_else(|_| Err("it did not answer in time".to_owned()));
-        let mut sender = connected.map_err(|error| {
-            tracing::error!(error, host = self.host, port = self.port, "the API server cannot be reached");
-            Refusal::BadGateway("the cluster's API server cannot be reached from the relay")
-        })?;
+        let connected = connected.unwrap_or_else(|_| Err(SILENT.to_owned()));
+        let mut sender = connected.map_err(|error| self.unreachable(&error))?;
         let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        Ok((response, sender))
+        Ok((response, Carrier::Own(sender)))
+    }
+
+    /// A connection on which HTTP/2 is offered.
+    pub(super) async fn shared_stream(&self) -> Result<TlsStream<TcpStream>, Refusal> {
+        let stream = tokio::time::timeout(CONNECT, self.stream(&self.tls_of_watches)).await;
+        let stream = stream.map_err(|_| SILENT.to_owned()).and_then(|stream| stream.map_err(|e| e.to_string()));
+        stream.map_err(|error| self.unreachable(&error))
+    }
+
+    fn unreachable(&self, error: &str) -> Refusal {
+        tracing::error!(error, host = self.host, port = self.port, "the API server cannot be reached");
+        Refusal::BadGateway("the cluster's API server cannot be reached from the relay")
     }
 }
 
-fn broken(error: &hyper::Error) -> Refusal {
+pub(super) fn broken(error: &hyper::Error) -> Refusal {
     tracing::warn!(%error, "the API server broke the connection");
     Refusal::BadGateway("the cluster's API server broke the connection")
 }

@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use wire::kubernetes::{AccessEvent, Phase};
 
-use super::cluster::{Cluster, Sender};
+use super::cluster::{Carrier, Cluster};
 use super::headers::{self, Upgrade};
 use super::live::{Confirm, Live, Place};
 use super::recorded::{self, Session};
@@ -162,8 +162,8 @@ impl Proxy {
         request.extensions_mut().clear();
 
         let cut = place.cut().clone();
-        let sent = self.cluster.send(request, call.subresource == "proxy");
-        let (mut response, sender) = tokio::select! {
+        let sent = self.cluster.send(request, call.verb == "watch", call.subresource == "proxy");
+        let (mut response, carrier) = tokio::select! {
             sent = sent => sent?,
             () = cut.cancelled() => return Err(cut_off(&place)),
         };
@@ -183,6 +183,7 @@ impl Proxy {
             return Ok(response.map(|_| Outgoing::Whole(Full::default())));
         }
         headers::backward(response.headers_mut(), None);
+        *response.version_mut() = http::Version::HTTP_11;
         let status = response.status().as_u16();
         if let Some(recording) = recording {
             recording.refused(&format!("the cluster answered {status}"));
@@ -194,7 +195,7 @@ impl Proxy {
             let cut = Box::pin(cut.cancelled_owned());
             Outgoing::Stream(Box::new(Stream {
                 body,
-                sender: Some(sender),
+                carrier: Some(carrier),
                 cut,
                 place,
                 story,
@@ -402,7 +403,7 @@ enum Outgoing {
 /// An answer on its way.
 struct Stream {
     body: Incoming,
-    sender: Option<Sender>,
+    carrier: Option<Carrier>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     place: Place,
     /// Told at the end.
@@ -448,8 +449,8 @@ impl Body for Outgoing {
 
 impl Stream {
     fn give_back(&mut self) {
-        if let Some(sender) = self.sender.take() {
-            self.proxy.cluster.give_back(sender);
+        if let Some(carrier) = self.carrier.take() {
+            self.proxy.cluster.give_back(carrier);
         }
     }
 }
