@@ -72,10 +72,10 @@ impl Way {
 
     fn client(&self) -> reqwest::Client {
         let mut tls = self.tls.clone();
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let client =
             reqwest::Client::builder().no_proxy().user_agent("cairn-agent/0.1.0").timeout(Duration::from_mins(1));
-        client.pool_idle_timeout(None).tls_backend_preconfigured(tls).build().unwrap()
+        client.http1_only().pool_idle_timeout(None).tls_backend_preconfigured(tls).build().unwrap()
     }
 }
 
