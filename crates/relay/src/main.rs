@@ -34,6 +34,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Settings, process_environment};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version, and in a FIPS build the module that does the cryptography.
+const SHOWN: &str = if crypto::fips::is_fips_build() {
+    concat!(env!("CARGO_PKG_VERSION"), " (FIPS build: AWS-LC-FIPS)")
+} else {
+    VERSION
+};
 const PROGRAM: &str = concat!("cairn-relay/", env!("CARGO_PKG_VERSION"));
 
 /// Runs a server's tasks in a network that the server does not reach.
@@ -43,7 +49,7 @@ const PROGRAM: &str = concat!("cairn-relay/", env!("CARGO_PKG_VERSION"));
 /// Kubernetes cluster RELAY_CLUSTER_NAME, RELAY_CLUSTER_API, RELAY_CLUSTER_ACCOUNT_DIR, RELAY_CLUSTER_ROLES, RELAY_CLUSTER_GROUPS,
 /// RELAY_CLUSTER_BINDINGS, RELAY_CLUSTER_ACT_AS, RELAY_CLUSTER_ACT_AS_GROUPS, and to be reached without the server RELAY_CLUSTER_LISTEN, RELAY_CLUSTER_ADDRESS, RELAY_CLUSTER_CERT, RELAY_CLUSTER_KEY, RELAY_CLUSTER_CA.
 #[derive(Debug, Parser)]
-#[command(name = "cairn-relay", version = VERSION)]
+#[command(name = "cairn-relay", version = SHOWN)]
 struct Arguments {}
 
 fn main() -> std::process::ExitCode {

@@ -14,6 +14,7 @@ mod console;
 mod deb;
 mod fips;
 mod golden;
+mod image;
 mod planted;
 mod run;
 mod setup;
@@ -38,6 +39,8 @@ cargo xtask <command>
   tidy                     check the rules of the house: crate edges, file sizes, lints, headers, documents
   bench [NAME]             run the benchmarks and compare them with their goals
   deb [PROGRAM]            pack the agent as a Debian package, in target/deb
+  image NAME [--fips] [PROGRAM]
+                           make the container image of `server` or `relay`, in target/image
   fips                     build with the FIPS module, check what is linked, run its tests and one server (minutes)
   golden [TEST OPTIONS]    write the golden files anew
   openapi                  write openapi/ anew
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         "tidy" => known(tidy::run),
         "bench" => known(bench::run),
         "deb" => known(deb::run),
+        "image" => known(image::run),
         "fips" => known(fips::run),
         "golden" => known(golden::run),
         "openapi" => known(golden::openapi),
