@@ -21,6 +21,7 @@ const EvidencePage = lazy(() => import("./pages/evidence/list"));
 const VerifyPage = lazy(() => import("./pages/evidence/verify"));
 const NodesPage = lazy(() => import("./pages/node/list"));
 const NodePage = lazy(() => import("./pages/node/show"));
+const GraphPage = lazy(() => import("./pages/graph/graph"));
 const JobsPage = lazy(() => import("./pages/job/list"));
 const JobPage = lazy(() => import("./pages/job/show"));
 const CredentialsPage = lazy(() => import("./pages/credential/list"));
@@ -89,6 +90,7 @@ export function Console() {
                 <Route path="evidence/verify" element={<VerifyPage />} />
                 <Route path="nodes" element={<Allowed needs="nodes:read" page={<NodesPage />} />} />
                 <Route path="nodes/:node" element={<Allowed needs="nodes:read" page={<NodePage />} />} />
+                <Route path="graph" element={<Allowed needs="nodes:read" page={<GraphPage />} />} />
                 <Route path="jobs" element={<Allowed needs="jobs:manage" page={<JobsPage />} />} />
                 <Route path="jobs/:job" element={<Allowed needs="jobs:manage" page={<JobPage />} />} />
                 <Route path="credentials" element={<Allowed needs="credentials:manage" page={<CredentialsPage />} />} />

@@ -23,6 +23,7 @@ export const to = {
   verify: (slug: string) => tenant(slug, "/evidence/verify"),
   nodes: (slug: string, of: { type?: string; name?: string } = {}) => tenant(slug, `/nodes${query(of)}`),
   node: (slug: string, id: string) => tenant(slug, `/nodes/${part(id)}`),
+  graph: (slug: string, of: { node?: string; at?: string; reach?: string } = {}) => tenant(slug, `/graph${query(of)}`),
   jobs: (slug: string) => tenant(slug, "/jobs"),
   job: (slug: string, id: string) => tenant(slug, `/jobs/${part(id)}`),
   jobEvents: (slug: string, id: string) => `/api/v1/tenants/${part(slug)}/jobs/${part(id)}/events`,

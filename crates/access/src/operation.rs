@@ -212,6 +212,7 @@ operations! {
 
     NodeList "node_list" tenant Read NodesRead;
     EdgeList "edge_list" tenant Read NodesRead;
+    GraphOverview "graph_overview" tenant Read NodesRead;
     GraphIngest "graph_ingest" tenant Write NodesWrite;
 
     CoverageList "coverage_list" tenant Read FindingsRead;

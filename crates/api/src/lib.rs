@@ -35,6 +35,7 @@ mod fleet;
 mod fleet_caller;
 mod fleet_memory;
 mod grant;
+mod graph;
 mod group;
 mod group_role;
 mod health;
@@ -198,8 +199,16 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(node::node_list))
         .routes(routes!(node::node_show))
         .routes(routes!(node::node_history))
+        .routes(routes!(node::node_sources))
         .routes(routes!(node::node_counts))
         .routes(routes!(node::edge_list))
+        .routes(routes!(graph::graph_overview))
+        .routes(routes!(graph::graph_view))
+        .routes(routes!(graph::graph_members))
+        .routes(routes!(graph::graph_neighbors))
+        .routes(routes!(graph::graph_path))
+        .routes(routes!(graph::graph_reach))
+        .routes(routes!(graph::graph_moments))
         .routes(routes!(coverage::coverage_list))
         .routes(routes!(finding::finding_list))
         .routes(routes!(finding::finding_counts))

@@ -7,7 +7,7 @@ use domain::{Error, NodeId, Timestamp};
 use serde::Deserialize;
 use store::{EdgeDirection, EdgeFilter, EdgeRow, NodeFilter, NodeRow};
 use wire::List;
-use wire::node::{Edge, Node, NodeCount, NodeVersion};
+use wire::node::{Edge, Node, NodeCount, NodeSource, NodeVersion};
 
 use crate::caller::Caller;
 use crate::page::{self, Paging, Path, Query};
@@ -153,6 +153,29 @@ pub(crate) async fn node_history(
         properties: row.properties,
         tags: row.tags,
     }))
+}
+
+/// Who says that a node is there: the scopes that show it, the one whose word counts first.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/nodes/{node}/sources", tag = "graph",
+    params(("tenant" = String, Path, description = "id or slug"), ("node" = String, Path, description = "the node's id, percent-encoded")),
+    responses((status = 200, description = "scopes", body = List<NodeSource>)))]
+pub(crate) async fn node_sources(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<Json<List<NodeSource>>> {
+    let permit = caller.permit::<ops::NodeList>(&tenant).await?;
+    let rows = state.store.read(permit).await?.node_sources(&node_id(&id)?).await?;
+    let source = |row: store::NodeSource| NodeSource {
+        source: row.source,
+        scope: row.scope,
+        counts: row.counts,
+        since: row.since,
+        verdict: row.verdict,
+        read_at: row.read_at,
+        complete_at: row.complete_at,
+    };
+    Ok(page::whole(rows.into_iter().map(source).collect()))
 }
 
 /// How many nodes there are of each type.

@@ -12,8 +12,8 @@ use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
     api_key, apply, audit, audit_log, coverage, credential, destination, evidence, exec_token, factor, finding, fleet,
-    grant, group, import, job, kube, member, node, plugin, provider, recording, request, review, role, session, ssh,
-    ssh_host_key, tenant, user,
+    grant, graph, group, import, job, kube, member, node, plugin, provider, recording, request, review, role, session,
+    ssh, ssh_host_key, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -123,6 +123,11 @@ enum Command {
     /// How assets are connected
     #[command(subcommand)]
     Edges(node::EdgeCommand),
+    /// Look at the asset graph as a whole: groups, paths, what a node affects
+    #[command(subcommand)]
+    Graph(graph::Command),
+    /// Show the shortest path between two nodes
+    Path(graph::PathCommand),
     /// What was read of which source, how much of it, and what was left out
     Coverage(coverage::Coverage),
     /// Violations of rules
@@ -240,6 +245,8 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Schedules(command) => wait(command.run(cx)),
         Command::Nodes(command) => wait(command.run(cx)),
         Command::Edges(command) => wait(command.run(cx)),
+        Command::Graph(command) => wait(command.run(cx)),
+        Command::Path(command) => wait(command.run(cx)),
         Command::Coverage(coverage) => wait(coverage.run(cx)),
         Command::Findings(command) => wait(command.run(cx)),
         Command::Rules(command) => wait(command.run(cx)),
@@ -374,8 +381,12 @@ mod tests {
         check::<wire::node::Node>();
         check::<wire::node::NodeVersion>();
         check::<wire::node::NodeCount>();
+        check::<wire::node::NodeSource>();
         check::<wire::coverage::CoverageEntry>();
         check::<wire::node::Edge>();
+        check::<wire::graph::GraphElement>();
+        check::<wire::graph::GraphNode>();
+        check::<wire::graph::GraphMoment>();
         check::<wire::finding::Finding>();
         check::<wire::finding::FindingCount>();
         check::<wire::control::Rule>();

@@ -28,6 +28,7 @@ mod failure;
 mod finding;
 mod fleet;
 mod grant;
+mod graph;
 mod group;
 mod import;
 mod job;

@@ -1,7 +1,7 @@
 //! The asset graph: nodes and edges.
 
 use clap::{Subcommand, ValueEnum};
-use wire::node::{Edge, Node, NodeCount, NodeVersion};
+use wire::node::{Edge, Node, NodeCount, NodeSource, NodeVersion};
 
 use crate::api::{Context, Paging};
 use crate::failure::Result;
@@ -46,6 +46,11 @@ pub(crate) enum Command {
         node: String,
         #[command(flatten)]
         paging: Paging,
+    },
+    /// List who says that a node is there
+    Sources {
+        /// Its id
+        node: String,
     },
     /// Count the nodes of each type
     Counts,
@@ -98,6 +103,17 @@ impl Table for NodeVersion {
         &[("FROM", "valid_from"), ("TO", "valid_to"), ("NAME", "name"), ("PROPERTIES", "properties"), ("TAGS", "tags")];
 }
 
+impl Table for NodeSource {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("SOURCE", "source"),
+        ("SCOPE", "scope"),
+        ("COUNTS", "counts"),
+        ("SINCE", "since"),
+        ("LAST READ", "read_at"),
+        ("COVERAGE", "verdict"),
+    ];
+}
+
 impl Table for Edge {
     const COLUMNS: &'static [(&'static str, &'static str)] =
         &[("SOURCE", "source"), ("TYPE", "type"), ("TARGET", "target"), ("SINCE", "valid_from")];
@@ -128,6 +144,7 @@ impl Command {
             Self::History { node, paging } => {
                 api.show_list::<NodeVersion>(&["nodes", &node, "history"], &[], paging).await
             }
+            Self::Sources { node } => api.show_list::<NodeSource>(&["nodes", &node, "sources"], &[], Paging::ALL).await,
             Self::Counts => api.show_list::<NodeCount>(&["node-counts"], &[], Paging::ALL).await,
         }
     }

@@ -21,6 +21,7 @@
 mod close;
 mod held;
 mod key;
+pub mod map;
 mod page;
 mod plan;
 

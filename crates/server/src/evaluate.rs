@@ -144,6 +144,11 @@ impl Evaluator {
             errors: sum(|rule| rule.errors),
         };
         unit.evaluation_finish(&row, counts).await?;
+        // Whoever looks at the graph next shall not wait until it is read.
+        let looking = ctx.authorize::<ops::GraphOverview>(tenant)?;
+        if let Err(error) = self.store.graph_prepare(looking).await {
+            tracing::warn!(%tenant, %error, "the graph's first look could not be made ready: it is when somebody looks");
+        }
         Ok(wire::finding::Evaluation {
             at: row.at,
             rules: row.rules,

@@ -9,7 +9,6 @@ use domain::{Digest, Error, EvidenceId, FindingId, NodeId, Result, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::Page;
 use crate::audit::{Category, Change};
 use crate::bulk::Batch;
 use crate::collection::{About, NewStatement, statement_insert};
@@ -18,6 +17,7 @@ use crate::finding::{lock_findings, node_key};
 use crate::job::{count, stored};
 use crate::packed::unpack;
 use crate::unit::{Read, Write};
+use crate::{Page, graph_map};
 
 /// How many findings an evaluation changed how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -217,6 +217,9 @@ impl Write<ops::EvaluationRun> {
             .iter()
             .map(|_| FindingId::generate(&**self.store.clock(), &**self.store.rng()).as_uuid().as_u128())
             .collect();
+        if !changes.is_empty() {
+            graph_map::changed(&mut self.tx, tenant, graph_map::Part::Findings).await?;
+        }
         Ok(FindingCounts {
             opened: self
                 .tx

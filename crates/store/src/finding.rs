@@ -10,11 +10,11 @@ use inventory::NodeKey;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::Page;
 use crate::audit::{Category, Change};
 use crate::db::{Engine, Row, Tx, args};
 use crate::job::count;
 use crate::unit::{Read, Write};
+use crate::{Page, graph_map};
 
 /// Longest reason of an acceptance, in characters.
 const REASON_CHARS: usize = 1_000;
@@ -277,6 +277,7 @@ impl Write<ops::FindingAccept> {
                 args![tenant, id, now, by, reason, until],
             )
             .await?;
+        graph_map::changed(&mut self.tx, tenant, graph_map::Part::Findings).await?;
         let after = find(&mut self.tx, tenant, id).await?;
         self.commit(changed(&before, after.status, json!({"reason": reason, "until": until}))).await?;
         Ok(after)
@@ -296,6 +297,7 @@ impl Write<ops::FindingReopen> {
                 args![tenant, id, now],
             )
             .await?;
+        graph_map::changed(&mut self.tx, tenant, graph_map::Part::Findings).await?;
         let after = find(&mut self.tx, tenant, id).await?;
         let was = json!({"reason": before.accepted_reason, "until": before.accepted_until});
         self.commit(changed(&before, after.status, json!({"accepted": was}))).await?;
@@ -316,6 +318,7 @@ impl Write<ops::FindingResolve> {
                 args![tenant, id, now],
             )
             .await?;
+        graph_map::changed(&mut self.tx, tenant, graph_map::Part::Findings).await?;
         let after = find(&mut self.tx, tenant, id).await?;
         self.commit(changed(&before, after.status, json!({}))).await?;
         Ok(after)

@@ -123,6 +123,25 @@ pub struct EdgeRow {
     pub valid_from: Timestamp,
 }
 
+/// A scope that shows a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSource {
+    /// Who reads the scope.
+    pub source: String,
+    /// The scope.
+    pub scope: String,
+    /// Whether its content is the node's; another scope's waits until this one no longer shows the node.
+    pub counts: bool,
+    /// Since when its content is as it is.
+    pub since: Timestamp,
+    /// How much the last reading of the scope saw.
+    pub verdict: String,
+    /// When that was.
+    pub read_at: Timestamp,
+    /// When the scope was last read completely.
+    pub complete_at: Option<Timestamp>,
+}
+
 /// How many open nodes there are of a type.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct NodeCount {
@@ -310,6 +329,35 @@ impl Read<ops::NodeList> {
             })
         });
         Ok(Page::cut(versions.collect::<Result<_>>()?, limit, |version: &NodeVersion| version.valid_from))
+    }
+
+    /// The scopes that show a node as they were last read: the one whose content counts first. None of a node that only edges name.
+    pub async fn node_sources(&mut self, id: &NodeId) -> Result<Vec<NodeSource>> {
+        let (tenant, key) = (self.tenant(), Uuid::from_u128(NodeKey::of(id).0));
+        let known = "SELECT 1 FROM node WHERE tenant_id = $1 AND key = $2";
+        if self.tx.row(known, args![tenant, key]).await?.is_none() {
+            return Err(Error::NotFound { what: "node" });
+        }
+        let sql = "SELECT s.source, s.scope, TRUE, n.valid_from, s.verdict, s.seen_at, s.complete_at FROM node n \
+               JOIN scope s ON s.tenant_id = n.tenant_id AND s.key = n.scope_key WHERE n.tenant_id = $1 AND n.key = $2 \
+             UNION ALL \
+             SELECT s.source, s.scope, FALSE, c.since, s.verdict, s.seen_at, s.complete_at FROM node_claim c \
+               JOIN scope s ON s.tenant_id = c.tenant_id AND s.key = c.scope_key WHERE c.tenant_id = $1 AND c.key = $2";
+        let rows = self.tx.rows(sql, args![tenant, key]).await?;
+        let source = |row: &Row| {
+            Ok(NodeSource {
+                source: row.text(0)?,
+                scope: row.text(1)?,
+                counts: row.bool(2)?,
+                since: row.time(3)?,
+                verdict: row.text(4)?,
+                read_at: row.time(5)?,
+                complete_at: row.opt_time(6)?,
+            })
+        };
+        let mut sources: Vec<NodeSource> = rows.iter().map(source).collect::<Result<_>>()?;
+        sources.sort_by(|a, b| b.counts.cmp(&a.counts).then_with(|| (a.since, &a.scope).cmp(&(b.since, &b.scope))));
+        Ok(sources)
     }
 
     /// How many open nodes there are of each type.

@@ -23,7 +23,7 @@ use crate::bulk::Batch;
 use crate::checkpoint::{Checkpoint, Ending, rests_on_nothing};
 use crate::db::{Engine, Row, Tx, WriterCache, args};
 use crate::unit::enter;
-use crate::{Category, Change, Store, Write, destination_node};
+use crate::{Category, Change, Store, Write, destination_node, graph_map};
 
 /// How much a finished scope changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -554,7 +554,7 @@ pub(crate) async fn apply(
     let batch = edge_contents(rewrites.iter().map(|r| r.item)).i64("at", rewrites.iter().map(|r| r.at.as_millis()));
     tx.bulk(&batch, REWRITE_EDGES, args![tenant, scope]).await?;
     tx.bulk(&edge_contents(claim.iter().copied()), CLAIM_EDGES, args![tenant, scope, now]).await?;
-    Ok(())
+    graph_map::changed(tx, tenant, graph_map::Part::Graph).await
 }
 
 /// What the graph holds of a scope and its task did not show: keys only.
@@ -675,6 +675,7 @@ pub(crate) async fn leave(
     tx.bulk(&heirs(&edges), HAND_OVER_EDGES, args![tenant]).await?;
     let sql = "DELETE FROM edge_claim WHERE tenant_id = $1 AND (key, scope_key) IN (SELECT v.key, v.heir FROM v)";
     tx.bulk(&heirs(&edges), sql, args![tenant]).await?;
+    graph_map::changed(tx, tenant, graph_map::Part::Graph).await?;
     Ok(ScopeChanges {
         nodes_closed: nodes.close.len(),
         edges_closed: edges.close.len(),

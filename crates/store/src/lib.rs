@@ -42,6 +42,8 @@ mod forward;
 mod gather;
 mod grant;
 mod graph;
+mod graph_draw;
+mod graph_map;
 mod group;
 mod group_role;
 mod identity;
@@ -117,7 +119,10 @@ pub use fleet::{FleetEndings, UnitRow, UnitState};
 pub use fleet_credential::{CloneSign, FoundUnit, LiveUnit, Seen};
 pub use forward::ForwardClaim;
 pub use grant::{GrantFilter, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
-pub use graph::{EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeVersion, SnapshotItem};
+pub use graph::{
+    EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeSource, NodeVersion, SnapshotItem,
+};
+pub use graph_draw::{Asked, Charted, Drawing, Expansion, NeighborCard, NodeCard, NodeFind, PathFound, Reach};
 pub use group::{FedBy, GroupMemberRow, GroupRow};
 pub use group_role::GroupRoleRow;
 pub use identity::{DueIdentity, LinkRefusal, Proved};
@@ -181,6 +186,7 @@ struct Inner {
     api_keys: remembered::Answers<String, api_key::Found>,
     only_writer: std::sync::atomic::AtomicBool,
     reports: gather::Gather<report::Question, ReportState>,
+    maps: graph_map::Maps,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }

@@ -32,6 +32,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (27, include_str!("../migrations/0027_access_data.sql")),
     (28, include_str!("../migrations/0028_access_review.sql")),
     (29, include_str!("../migrations/0029_act_as.sql")),
+    (31, include_str!("../migrations/0031_graph_map.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

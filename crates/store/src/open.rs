@@ -128,6 +128,7 @@ impl Store {
             api_keys: Answers::default(),
             only_writer: std::sync::atomic::AtomicBool::new(false),
             reports: Gather::new(TURNS),
+            maps: crate::graph_map::Maps::default(),
             clock,
             rng,
         };

@@ -25,6 +25,8 @@ mod factor;
 mod finding;
 #[path = "store/graph.rs"]
 mod graph;
+#[path = "store/graph_map.rs"]
+mod graph_map;
 #[path = "store/identity.rs"]
 mod identity;
 #[path = "store/job.rs"]

@@ -28,6 +28,7 @@ pub mod finding;
 pub mod fleet;
 pub mod frame;
 pub mod grant;
+pub mod graph;
 pub mod job;
 pub mod kubernetes;
 pub mod log;

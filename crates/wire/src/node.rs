@@ -59,6 +59,28 @@ pub struct NodeVersion {
     pub tags: BTreeMap<String, String>,
 }
 
+/// A scope that shows a node: who says that it is there.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct NodeSource {
+    /// Who reads it: a plugin (`aws`), a plugin on a relay, the agent of a machine.
+    pub source: String,
+    /// What is read, e.g. `aws:123456789012:eu-west-1:ec2.instances`.
+    pub scope: String,
+    /// Whether what it says is what the node shows; what another one says waits until this one no longer shows the node.
+    pub counts: bool,
+    /// Since when it says what it says.
+    #[schema(value_type = String)]
+    pub since: Timestamp,
+    /// How much its last reading saw, as in the coverage ledger.
+    pub verdict: String,
+    /// When that was.
+    #[schema(value_type = String)]
+    pub read_at: Timestamp,
+    /// When it was last read completely.
+    #[schema(value_type = Option<String>)]
+    pub complete_at: Option<Timestamp>,
+}
+
 /// An edge.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 pub struct Edge {

@@ -30,6 +30,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "store", "--example", "bench_ingest"],
     },
     Bench {
+        name: "graph",
+        about: "the asset graph's first look, a group, a path, what a node affects, the past, in 1,000,000 nodes (CAIRN_BENCH_NODES, CAIRN_BENCH_ENGINES)",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "store", "--example", "bench_graph"],
+    },
+    Bench {
         name: "evaluate",
         about: "every shipped rule over 100,000 nodes, on one core",
         command: &["cargo", "run", "--quiet", "--release", "--package", "compliance", "--example", "bench_evaluate"],

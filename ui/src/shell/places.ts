@@ -37,6 +37,13 @@ export const PLACES: Place[] = [
   },
   {
     section: "Discovery",
+    name: "Graph",
+    path: (slug) => to.graph(slug),
+    needs: ["nodes:read"],
+    icon: "M7 7a2 2 0 10-.1 0M18 9a2 2 0 10-.1 0M12 20a2 2 0 10-.1 0M8 6l8 1.500M7 8l4 8M17 9l-4 7",
+  },
+  {
+    section: "Discovery",
     name: "Nodes",
     path: (slug) => to.nodes(slug),
     needs: ["nodes:read"],

@@ -72,7 +72,7 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 32] = [
+const VIEWS: [(&str, &str); 39] = [
     ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
@@ -82,6 +82,12 @@ const VIEWS: [(&str, &str); 32] = [
     ("finding_counts", "finding_list"),
     ("finding_show", "finding_list"),
     ("grant_show", "grant_list"),
+    ("graph_members", "graph_overview"),
+    ("graph_moments", "graph_overview"),
+    ("graph_neighbors", "graph_overview"),
+    ("graph_path", "graph_overview"),
+    ("graph_reach", "graph_overview"),
+    ("graph_view", "graph_overview"),
     ("group_show", "group_list"),
     ("invitation_list", "member_list"),
     ("job_events", "job_list"),
@@ -95,6 +101,7 @@ const VIEWS: [(&str, &str); 32] = [
     ("node_counts", "node_list"),
     ("node_history", "node_list"),
     ("node_show", "node_list"),
+    ("node_sources", "node_list"),
     ("platform_log_checkpoint", "platform_log_read"),
     ("platform_log_checkpoints", "platform_log_read"),
     ("platform_log_consistency", "platform_log_read"),
@@ -285,6 +292,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         | "api_key_rotate"
         | "data_key_rotate"
         | "destination_token_create"
+        | "graph_view"
         | "passkey_challenge"
         | "recording_append"
         | "recording_begin"
@@ -369,6 +377,7 @@ async fn ask(world: &World, standing: &Standing, operation: &Operation) -> Ask {
     match operation.id.trim_start_matches("platform_") {
         "log_proof" => path.push_str("?seq=0"),
         "log_consistency" => path.push_str("?from=0&to=1"),
+        "graph_path" => write!(path, "?to={}", standing.node).unwrap(),
         _ => {}
     }
     Ask { path, body: body(world, &operation.id).await }

@@ -30,6 +30,8 @@ const NOT_SEALED: &[&str] = &[
     "factor.credential_id",
     "factor.public_key",
     "fleet_unit.public_key",
+    // Counts of nodes and edges.
+    "graph_summary.body",
     // Digests of what is given to others.
     "identity_provider.scim_token",
     "login_used.state",

@@ -12,6 +12,8 @@ import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { changes } from "./changes";
+import { Reachers } from "./reachers";
+import { Sources } from "./sources";
 
 export default function NodePage() {
   const { node: id = "" } = useParams();
@@ -33,7 +35,14 @@ export default function NodePage() {
         <Link to={to.nodes(slug)}>Nodes</Link> <span aria-hidden="true">/</span>
         <Link to={to.nodes(slug, { type: it.type })}>{it.type}</Link>
       </nav>
-      <Head title={it.name} about={<code>{it.id}</code>} />
+      <Head title={it.name} about={<code>{it.id}</code>}>
+        <Link className="button" to={to.graph(slug, { node: id, at: `n:${id}` })}>
+          Show in the graph
+        </Link>
+        <Link className="button" to={to.graph(slug, { node: id, at: `n:${id}`, reach: id })}>
+          What it affects
+        </Link>
+      </Head>
       <div className="split">
         <div className="stack">
           {tenant.can("findings:read") && <Findings node={id} />}
@@ -42,6 +51,8 @@ export default function NodePage() {
           </Panel>
           <Edges node={id} />
           <History node={id} />
+          <Sources node={id} />
+          <Reachers node={id} />
         </div>
         <Panel title="About it">
           <Facts

@@ -1,0 +1,62 @@
+// Who can reach what a node is, through Cairn.
+import { useQuery } from "@tanstack/react-query";
+import { Link } from "react-router";
+import { api, take, told } from "../../api/client";
+import { Panel } from "../../design/panel";
+import { Empty, Failed, Loading } from "../../design/state";
+import { Table } from "../../design/table";
+import { When } from "../../design/time";
+import { to } from "../../paths";
+import { useTenant } from "../../session/me";
+
+/** Whether a node is a destination, or one of them is known to be it. */
+async function isDestination(slug: string, node: string, signal: AbortSignal): Promise<boolean> {
+  if (node.startsWith("cairn:")) return true;
+  for (const type of ["same_as", "reached_at"]) {
+    const params = { path: { tenant: slug }, query: { node, type, limit: "50" } };
+    const { items } = await take(api.GET("/api/v1/tenants/{tenant}/edges", { params, signal }));
+    if (items.some((edge) => edge.source.startsWith("cairn:"))) return true;
+  }
+  return false;
+}
+
+export function Reachers({ node }: { node: string }) {
+  const tenant = useTenant();
+  const { slug } = tenant;
+  const lacks = tenant.lacks("access:manage");
+  const query = useQuery({
+    queryKey: ["tenant", slug, "node-reachers", node],
+    enabled: !lacks,
+    queryFn: async ({ signal }) => {
+      if (!(await isDestination(slug, node, signal))) return null;
+      const params = { path: { tenant: slug, destination: node } };
+      return take(api.GET("/api/v1/tenants/{tenant}/destinations/{destination}/reachers", { params, signal }));
+    },
+  });
+  if (lacks) return null;
+  if (query.isPending) return <Loading rows={2} />;
+  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  return (
+    <Panel title="Who can reach it" flush action={<Link to={to.destinations(slug)}>Destinations</Link>}>
+      {query.data === null ? (
+        <Empty title="No destination">Nobody reaches this through Cairn: it is neither a registered cluster nor a registered host.</Empty>
+      ) : query.data.items.length === 0 ? (
+        <Empty title="Nobody">It is a destination, and nothing is granted there.</Empty>
+      ) : (
+        <Table
+          name="Who can reach this node"
+          rows={query.data.items}
+          rowKey={(it) => `${it.user} ${it.destination} ${it.role} ${(it.namespaces ?? []).join(" ")}`}
+          columns={[
+            { head: "Who", kind: "main", cell: (it) => it.email },
+            { head: "Destination", cell: (it) => it.name },
+            { head: "As", kind: "nowrap", cell: (it) => it.role },
+            { head: "Where", cell: (it) => it.namespaces?.join(", ") ?? "everywhere" },
+            { head: "Through", cell: (it) => it.through.join(", ") },
+            { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "for good") },
+          ]}
+        />
+      )}
+    </Panel>
+  );
+}
