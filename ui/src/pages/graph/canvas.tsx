@@ -68,6 +68,7 @@ function isDark(of: HTMLElement): boolean {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 }
 
+const NOTHING: Scene = { points: [], lines: [], place: new Map(), beside: [], order: [] };
 const LABELS_MAX = 70;
 const MS_PER_FRAME = 8;
 
@@ -87,6 +88,7 @@ export function Canvas({ scene, at, onLook, onEnter, onBack, marked, path, handl
     frame: number;
     over: number;
     made: Shapes | undefined;
+    colour: ((name: string) => [number, number, number]) | undefined;
     width: number;
     height: number;
   }>(null);
@@ -99,9 +101,10 @@ export function Canvas({ scene, at, onLook, onEnter, onBack, marked, path, handl
     const text = labels.current?.getContext("2d");
     if (!it || !page || !text) return;
     if (it.follows) fit(it);
-    it.made ??= shapesOf(it.scene, it.layout, colours(page), props.current, it.over);
+    it.colour ??= colours(page);
+    it.made ??= shapesOf(it.scene, it.layout, it.colour, props.current, it.over);
     it.renderer.draw(it.made, it.camera);
-    write(text, it, colours(page), props.current.at);
+    write(text, it, it.colour, props.current.at);
   }, []);
 
   const run = useCallback(() => {
@@ -118,7 +121,10 @@ export function Canvas({ scene, at, onLook, onEnter, onBack, marked, path, handl
   }, [paint]);
 
   const again = useCallback(() => {
-    if (live.current) live.current.made = undefined;
+    if (live.current) {
+      live.current.made = undefined;
+      live.current.colour = undefined;
+    }
     run();
   }, [run]);
 
@@ -133,13 +139,14 @@ export function Canvas({ scene, at, onLook, onEnter, onBack, marked, path, handl
     }
     const it = {
       renderer,
-      layout: new Layout({ points: [], lines: [], place: new Map(), beside: [] }),
-      scene: { points: [], lines: [], place: new Map(), beside: [] } as Scene,
+      layout: new Layout(NOTHING),
+      scene: NOTHING,
       camera: { x: 0, y: 0, scale: 1 },
       follows: true,
       frame: 0,
       over: -1,
       made: undefined,
+      colour: undefined,
       width: 1,
       height: 1,
     };
@@ -473,19 +480,22 @@ function shapesOf(
 
 /** Names the foremost points, and draws a ring around the one that is looked at. */
 function write(to: CanvasRenderingContext2D, it: Live, colour: (name: string) => [number, number, number], at: string | undefined) {
-  const { points, place } = it.scene;
+  const { points, place, order } = it.scene;
   to.clearRect(0, 0, it.width, it.height);
   const looked = place.get(at ?? "");
   const left = (n: number) => ((it.layout.x[n] as number) - it.camera.x) * it.camera.scale + it.width / 2;
   const top = (n: number) => ((it.layout.y[n] as number) - it.camera.y) * it.camera.scale + it.height / 2;
-  const seen = [...points.keys()].filter((n) => left(n) > -50 && left(n) < it.width + 50 && top(n) > -20 && top(n) < it.height + 20);
-  seen.sort((a, b) => (points[b]?.radius ?? 0) - (points[a]?.radius ?? 0));
+  const seen: number[] = [];
+  for (const n of order) {
+    if (seen.length >= LABELS_MAX * 3) break;
+    if (left(n) > -50 && left(n) < it.width + 50 && top(n) > -20 && top(n) < it.height + 20) seen.push(n);
+  }
   const first = [looked, it.over].filter((n): n is number => n !== undefined && n >= 0);
   to.font = '500 11px "Inter", system-ui, sans-serif';
   to.textAlign = "center";
   to.textBaseline = "top";
   const taken: [number, number, number, number][] = [];
-  for (const n of [...first, ...seen.slice(0, LABELS_MAX * 3)]) {
+  for (const n of [...first, ...seen]) {
     const point = points[n];
     if (!point || taken.length >= LABELS_MAX) continue;
     const name = point.label.length > 28 ? `${point.label.slice(0, 27)}…` : point.label;

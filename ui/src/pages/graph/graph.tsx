@@ -45,7 +45,7 @@ export default function GraphPage() {
   });
   const drawing = query.data;
   const scene = useMemo(() => (drawing ? sceneOf(drawing) : undefined), [drawing]);
-  const marked = useMemo(() => (scene ? marks(scene, path.data, reach.data) : undefined), [scene, path.data, reach.data]);
+  const marked = useMemo(() => (scene ? marks(scene, path.data, reach.data, shown.reach) : undefined), [scene, path.data, reach.data, shown.reach]);
   const steps = useMemo(() => stepsOf(path.data), [path.data]);
 
   const [more, setMore] = useState<string>();
@@ -190,11 +190,12 @@ type Path = ReturnType<typeof usePath>["data"];
 type Reach = ReturnType<typeof useReach>["data"];
 
 /** What stands out: what is on the path, or what is affected and the groups that hold some of it. */
-function marks(scene: Scene, path: Path, reach: Reach): Set<string> | undefined {
+function marks(scene: Scene, path: Path, reach: Reach, start: string | undefined): Set<string> | undefined {
   if (!path?.found && !reach) return undefined;
   const out = new Set<string>();
   for (const node of path?.nodes ?? []) out.add(`n:${node.id}`);
   if (reach) {
+    if (start) out.add(`n:${start}`);
     for (const node of reach.nodes) out.add(`n:${node.id}`);
     for (const group of reach.groups) for (const kind of ["g", "r"]) out.add(`${kind}:${group.value}`);
     for (const point of scene.points) if (point.element.kind === "others") out.add(point.id);

@@ -9,6 +9,8 @@ export interface Spot {
 
 /** Steps until it stands still. */
 export const STEPS = 220;
+/** More points than this stay where they begin: a step would take longer than a frame. */
+const POINTS_MAX = 5_000;
 /** How far apart neighbours want to be. */
 const LENGTH = 90;
 /** From where on points do not push each other away any more. */
@@ -50,7 +52,7 @@ export class Layout {
   }
 
   get isDone(): boolean {
-    return this.step >= STEPS || this.scene.points.length < 2;
+    return this.step >= STEPS || this.scene.points.length < 2 || this.scene.points.length > POINTS_MAX;
   }
 
   /** Goes on for some milliseconds; whether anything moved. */
@@ -101,7 +103,7 @@ export class Layout {
               ay = 0.05 * ((at % 7) - 3);
               square = ax * ax + ay * ay;
             }
-            const room = own + (points[other]?.radius ?? 6) + LENGTH;
+            const room = own + (points[other]?.radius ?? 6) + LENGTH * 1.3;
             const push = (stride * room * room * 0.35) / square;
             const far = Math.sqrt(square);
             const felt = Math.min(push, 60);

@@ -32,6 +32,8 @@ export interface Scene {
   place: Map<string, number>;
   /** The lines of each point, by their places. */
   beside: number[][];
+  /** Points by their places, the largest first: whose names come first. */
+  order: number[];
 }
 
 export function idOf(element: Element): string {
@@ -90,7 +92,8 @@ export function sceneOf(drawing: Drawing): Scene {
     beside[line.source]?.push(at);
     beside[line.target]?.push(at);
   });
-  return { points, lines, place: new Map(points.map((point, at) => [point.id, at])), beside };
+  const order = [...points.keys()].sort((a, b) => (points[b]?.radius ?? 0) - (points[a]?.radius ?? 0));
+  return { points, lines, place: new Map(points.map((point, at) => [point.id, at])), beside, order };
 }
 
 /** A point in words, for those who do not see it. */
