@@ -74,6 +74,8 @@ fleet_operations! {
     DestinationRegister "destination_register" Relay Write;
     AccessCheck "access_check" Relay Read;
     AccessRecord "access_record" Relay Write;
+    SshSessionBegin "ssh_session_begin" Relay Write;
+    SshSessionEnd "ssh_session_end" Relay Write;
     RecordingBegin "recording_begin" Relay Write;
     RecordingAppend "recording_append" Relay Write;
     RecordingEnd "recording_end" Relay Write;

@@ -65,6 +65,8 @@ mod second_step;
 mod session;
 mod ssh_access;
 mod ssh_host_key;
+mod ssh_session;
+mod ssh_tunnel;
 mod state;
 mod target_policy;
 mod tenant;
@@ -261,6 +263,8 @@ fn access_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(destination::destination_register))
         .routes(routes!(destination::access_check))
         .routes(routes!(access_record::access_record))
+        .routes(routes!(ssh_session::ssh_session_begin))
+        .routes(routes!(ssh_session::ssh_session_end))
         .routes(routes!(recording::recording_begin))
         .routes(routes!(recording::recording_append))
         .routes(routes!(recording::recording_end))
@@ -342,6 +346,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = routes().split_for_parts();
-    let router = console::pages(device::pages(router)).merge(scim::routes()).merge(tunnel::routes());
+    let router =
+        console::pages(device::pages(router)).merge(scim::routes()).merge(tunnel::routes()).merge(ssh_tunnel::routes());
     layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
 }

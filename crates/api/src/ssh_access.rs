@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use crypto::ssh::PublicKey;
 use domain::{Error, HostPort, Labels, Network};
-use store::{NewSshHost, SSH_EXTENSIONS, SshHostRow};
+use store::{NewSshHost, SSH_EXTENSIONS, SshHostRow, Way};
 use wire::ssh_access::{SshCertificate, SshCertificateCreate, SshHost, SshHostCertificate, SshHostPut};
 
 use crate::caller::Caller;
@@ -20,7 +20,7 @@ use crate::state::ApiState;
 /// Most roles of a host, and most networks.
 const LISTED_MAX: usize = 64;
 
-fn authorities(keys: &[crypto::ed25519::PublicKey]) -> Vec<String> {
+pub(crate) fn authorities(keys: &[crypto::ed25519::PublicKey]) -> Vec<String> {
     keys.iter().map(|key| PublicKey::of_ed25519(key).to_string()).collect()
 }
 
@@ -35,6 +35,8 @@ fn ssh_host(row: SshHostRow, authorities: Vec<String>) -> SshHost {
         labels: destination.labels.as_map().clone(),
         source_networks: row.source_networks.iter().map(ToString::to_string).collect(),
         extensions: row.extensions,
+        relay: destination.relay,
+        relay_name: destination.relay_name,
         authorities,
         // The account is the role, and the names are of this host only: with no file of names, every certificate of the authority would let
         // into the account that it names.
@@ -45,7 +47,7 @@ fn ssh_host(row: SshHostRow, authorities: Vec<String>) -> SshHost {
     }
 }
 
-fn key(field: &'static str, text: &str) -> Result<PublicKey, Error> {
+pub(crate) fn key(field: &'static str, text: &str) -> Result<PublicKey, Error> {
     let wrong = "use one line of a public key, such as `ssh-ed25519 AAAA…`";
     let key: PublicKey = text.parse().map_err(|_| Error::invalid(field, wrong))?;
     if key.kind() == "ssh-rsa" {
@@ -54,7 +56,7 @@ fn key(field: &'static str, text: &str) -> Result<PublicKey, Error> {
     Ok(key)
 }
 
-fn checked(body: SshHostPut) -> Result<NewSshHost, Error> {
+fn checked(body: SshHostPut, way: Way) -> Result<NewSshHost, Error> {
     let address: HostPort = body.address.parse()?;
     if body.roles.is_empty() || body.roles.len() > LISTED_MAX || body.source_networks.len() > LISTED_MAX {
         return Err(Error::invalid("roles", "name 1 to 64 accounts as roles, and at most 64 networks"));
@@ -88,6 +90,7 @@ fn checked(body: SshHostPut) -> Result<NewSshHost, Error> {
         labels: body.labels.map(Labels::new).transpose()?,
         source_networks,
         extensions,
+        way,
     })
 }
 
@@ -116,7 +119,12 @@ pub(crate) async fn ssh_host_put(
     Body(body): Body<SshHostPut>,
 ) -> Answer<Json<SshHost>> {
     let permit = caller.permit::<ops::SshHostPut>(&tenant).await?;
-    let new = checked(body)?;
+    let way = match body.relay.as_deref() {
+        None => Way::Same,
+        Some("") => Way::Direct,
+        named => crate::job::relay(&state, &caller, &tenant, named).await?.map_or(Way::Same, Way::Relay),
+    };
+    let new = checked(body, way)?;
     let row = state.store.write(permit).await?.ssh_host_put(&named, &new).await?;
     Ok(Json(ssh_host(row, authorities(&state.store.ssh_ca_keys().await?))))
 }
@@ -137,7 +145,8 @@ pub(crate) async fn ssh_host_certificate_create(
     Ok((StatusCode::CREATED, Json(SshHostCertificate { certificate, principal: row.alias(), expires_at })))
 }
 
-/// Signs the caller's key for a host, for five minutes at most and no longer than their grant and session. It is good for one account of one host. A
+/// Signs the caller's key for a host, for five minutes at most and no longer than their grant and session. It is good for one account of one host; where
+/// the host hangs on a relay, at that relay and not at the host. A
 /// destination that the caller does not reach does not exist.
 #[utoipa::path(post, path = "/api/v1/tenants/{tenant}/destinations/{destination}/ssh-certificates", tag = "destinations",
     params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
@@ -161,7 +170,8 @@ pub(crate) async fn ssh_certificate_create(
         address: made.host.address.to_string(),
         account: made.role,
         principals: made.principals,
-        host_alias: made.host.alias(),
+        host_alias: made.host.answers_as(),
+        relay: made.host.destination.relay,
         host_key: made.host.host_key.to_string(),
         authorities: authorities(&state.store.ssh_ca_keys().await?),
         expires_at: made.expires_at,

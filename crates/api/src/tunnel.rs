@@ -20,7 +20,8 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use domain::{DestinationId, Error, RelayId};
+use domain::{DestinationId, DestinationKind, Error, RelayId};
+use gateway::destination_token::Admission;
 use gateway::kubernetes::headers::{self, Upgrade};
 use gateway::kubernetes::{Refusal, request};
 use gateway::tunnel::{Tunnel, exchange};
@@ -87,6 +88,28 @@ fn parts(uri: &Uri) -> Option<(&str, &str, Uri)> {
     Some((tenant, destination, target.parse().ok()?))
 }
 
+/// What a token says that is good at a destination now, as far as the token itself tells.
+pub(crate) async fn verify(state: &ApiState, destination: DestinationId, token: &str) -> Result<Admission, Error> {
+    let verifier = state.tunnels.of(state, destination).await?;
+    verifier.admit(token, state.store.clock().now()).map_err(|refusal| {
+        tracing::info!(%refusal, "a destination token is refused");
+        Error::Forbidden { message: "the token is not accepted here: make another one, or ask for access".to_owned() }
+    })
+}
+
+/// What a connection rests on that such a token lets in.
+pub(crate) fn standing(said: &Admission) -> store::Standing {
+    store::Standing {
+        tenant: said.tenant,
+        user: said.user,
+        session: said.session,
+        destination: said.destination,
+        role: said.role.clone(),
+        namespaces: said.namespaces.clone(),
+        act_as: said.act_as.clone(),
+    }
+}
+
 fn unavailable(error: &Error) -> Refusal {
     tracing::warn!(%error, "a request to a cluster cannot be judged");
     Refusal::Unavailable("this cannot be decided now: try again".to_owned())
@@ -113,34 +136,25 @@ async fn judge(state: &ApiState, headers: &HeaderMap, uri: &Uri) -> Result<(Rela
         Refusal::Unauthenticated("the token is not accepted here: run `cairn use` again, or ask for access".to_owned())
     };
     let destination = destination.parse().map_err(|_| unknown())?;
-    let verifier = state.tunnels.of(state, destination).await.map_err(|error| unavailable(&error))?;
-    let said = verifier.admit(token, state.store.clock().now()).map_err(|refusal| {
-        tracing::info!(%refusal, "a destination token is refused");
-        unknown()
+    let said = verify(state, destination, token).await.map_err(|error| match error {
+        Error::Forbidden { .. } => unknown(),
+        error => unavailable(&error),
     })?;
-    let standing = store::Standing {
-        tenant: said.tenant,
-        user: said.user,
-        session: said.session,
-        destination,
-        role: said.role,
-        namespaces: said.namespaces,
-        act_as: said.act_as,
-    };
-    let relay = state.store.tunnel_find(&standing, tenant).await.map_err(|error| unavailable(&error))?;
+    let relay = state.store.tunnel_find(&standing(&said), DestinationKind::Kubernetes, tenant).await;
+    let relay = relay.map_err(|error| unavailable(&error))?;
     Ok((relay.ok_or_else(unknown)?, destination, target))
 }
 
 /// The relay as it hangs here.
-async fn linked(state: &ApiState, relay: RelayId) -> Result<Connected, Refusal> {
+pub(crate) async fn linked(state: &ApiState, relay: RelayId) -> Result<Connected, Refusal> {
     let relays = state.relays().map_err(|error| unavailable(&error))?;
     if let Some(connected) = relays.hub.relay(relay).filter(|connected| connected.channel.is_linked()) {
         return Ok(connected);
     }
     let link = state.store.relay_link(relay).await.map_err(|error| unavailable(&error))?;
     Err(Refusal::Unavailable(match link.filter(|link| link.server != relays.server) {
-        Some(link) => format!("the cluster's relay hangs on another server, `{}`: ask that one", link.place),
-        None => "the cluster's relay is not connected".to_owned(),
+        Some(link) => format!("the destination's relay hangs on another server, `{}`: ask that one", link.place),
+        None => "the destination's relay is not connected".to_owned(),
     }))
 }
 
@@ -195,7 +209,7 @@ fn prepare(headers: &mut HeaderMap, upgrade: Option<Upgrade>) {
 }
 
 /// Carries bytes between two connections that switched protocols, until one ends.
-async fn carry(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
+pub(crate) async fn carry(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
     let carried = async {
         let (client, server) = tokio::try_join!(client, server).map_err(std::io::Error::other)?;
         let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));

@@ -61,6 +61,8 @@ mod second_factor;
 mod session;
 #[path = "api/ssh_access.rs"]
 mod ssh_access;
+#[path = "api/ssh_session.rs"]
+mod ssh_session;
 #[path = "api/target_policy.rs"]
 mod target_policy;
 #[path = "api/tenants_apart.rs"]

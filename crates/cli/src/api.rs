@@ -146,6 +146,11 @@ impl Api {
         self.client.post(&self.path(parts), Some(body)).await
     }
 
+    /// A connection that becomes something else: see [`Client::switch`].
+    pub(crate) async fn switch(&self, parts: &[&str], to: &'static str, token: &str) -> Result<reqwest::Upgraded> {
+        self.client.switch(&self.path(parts), to, token).await
+    }
+
     /// A POST that says all by its path.
     pub(crate) async fn act(&self, parts: &[&str]) -> Result<Doc> {
         self.client.post(&self.path(parts), None::<&()>).await

@@ -19,6 +19,7 @@ use crate::server::{Server, route};
 use crate::trust::{self, Pin};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const SWITCH_TIMEOUT: Duration = Duration::from_secs(40);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 /// A large bundle is put together before its first byte comes.
 const SILENCE_TIMEOUT: Duration = Duration::from_mins(5);
@@ -52,22 +53,51 @@ impl Client {
     }
 
     fn build(server: Server, pin: Option<Arc<Pin>>, token: Option<String>) -> Result<Self> {
+        let http = Self::http(&server, pin.as_ref(), false)?;
+        Ok(Self { http, server, token, pin, proofs: None })
+    }
+
+    /// `switches`: connections become something else than HTTP, which only version 1.1 lets them.
+    fn http(server: &Server, pin: Option<&Arc<Pin>>, switches: bool) -> Result<reqwest::Client> {
         let broken = |e: &dyn std::fmt::Display| Failure::new(format!("cannot set up TLS: {e}"));
         trust::provider();
         let mut builder = reqwest::Client::builder()
             .https_only(true)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE_TIMEOUT)
             .user_agent(concat!("cairn/", env!("CARGO_PKG_VERSION")));
         if server.is_loopback() {
             builder = builder.no_proxy();
         }
-        if let Some(pin) = &pin {
-            builder = builder.tls_backend_preconfigured(pin.client_config().map_err(|e| broken(&e))?);
+        builder = if switches { builder.http1_only() } else { builder.read_timeout(SILENCE_TIMEOUT) };
+        if let Some(pin) = pin {
+            let mut config = pin.client_config().map_err(|e| broken(&e))?;
+            if switches {
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            }
+            builder = builder.tls_backend_preconfigured(config);
         }
-        let http = builder.build().map_err(|e| broken(&root_cause(&e)))?;
-        Ok(Self { http, server, token, pin, proofs: None })
+        builder.build().map_err(|e| broken(&root_cause(&e)))
+    }
+
+    /// A connection that the server switches to another protocol, with a token for it in place of the session's.
+    pub(crate) async fn switch(&self, parts: &[&str], to: &'static str, token: &str) -> Result<reqwest::Upgraded> {
+        let http = Self::http(&self.server, self.pin.as_ref(), true)?;
+        let asked = http
+            .get(self.server.url(&route(parts)?, &[]))
+            .bearer_auth(token)
+            .header("connection", "Upgrade")
+            .header("upgrade", to)
+            .send();
+        let asked = tokio::time::timeout(SWITCH_TIMEOUT, asked).await;
+        let asked = asked.map_err(|_| Failure::new(format!("{} does not answer in time", self.server)).transient())?;
+        let response = asked.map_err(|e| self.unreachable(&e))?;
+        let status = response.status();
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return response.upgrade().await.map_err(|e| self.unreachable(&e));
+        }
+        let body = Answer(Stream { response, client: self.clone() }).bytes().await.unwrap_or_default();
+        Err(self.refused(status, &body))
     }
 
     pub(crate) fn with_token(self, token: String) -> Self {

@@ -7,6 +7,7 @@
 //! - data goes to the standard output and talk to the standard error, and text of others is shown harmlessly;
 //! - a command that needs no server starts no runtime and no TLS.
 
+mod accounts;
 mod api;
 mod api_key;
 mod apply;
@@ -37,6 +38,7 @@ mod log_memory;
 mod member;
 mod node;
 mod output;
+mod pipe;
 mod plugin;
 mod prompt;
 mod provider;

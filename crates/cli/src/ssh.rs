@@ -18,14 +18,15 @@ use clap::Args;
 use crypto::ssh::PublicKey;
 use domain::{Clock as _, DestinationId, DestinationRole, HostPort, Rng as _, Slug, Timestamp};
 use serde::{Deserialize, Serialize};
-use wire::destination::Reach;
-use wire::ssh_access::{SshCertificate, SshCertificateCreate};
+use wire::destination::{DestinationTokenCreate, DestinationTokenCreated, Reach};
+use wire::ssh_access::{SshCertificate, SshCertificateCreate, UPGRADE};
 
 use crate::api::{Api, Context};
 use crate::client::not_ours;
 use crate::config::replace;
 use crate::exec_token::Lock;
 use crate::failure::{Failure, Result};
+use crate::pipe;
 
 /// Where everything of this is, within `~/.cairn`.
 const FOLDER: &str = "ssh";
@@ -49,6 +50,9 @@ pub(crate) struct Ssh {
     /// Write a configuration for plain `ssh`, `scp` and others, with every host that you reach, and say how to include it
     #[arg(long, conflicts_with = "words")]
     include: bool,
+    /// Only connect the standard input and output to a host through its relay: what the configurations run
+    #[arg(long, hide = true)]
+    through: bool,
     /// Only see to it that the certificate of the written configuration is good: what that configuration runs
     #[arg(long, hide = true)]
     refresh: bool,
@@ -57,6 +61,8 @@ pub(crate) struct Ssh {
 /// What a server said, after it was read as what it has to be.
 struct Certified {
     destination: DestinationId,
+    /// Whether it goes through a relay.
+    through: bool,
     address: HostPort,
     account: DestinationRole,
     certificate: String,
@@ -77,17 +83,20 @@ impl Certified {
         let keys = |lines: &[String]| lines.iter().map(|line| line.parse()).collect::<Result<Vec<PublicKey>, _>>();
         let authorities = keys(&made.authorities).map_err(|_| not_ours())?;
         let host_key: PublicKey = made.host_key.parse().map_err(|_| not_ours())?;
-        let alias = made.destination.to_string();
+        let through = made.relay.is_some();
+        let alias = if through { format!("{}.relay", made.destination) } else { made.destination.to_string() };
         if made.host_alias != alias || !is_certificate(&made.certificate) || made.account.as_str().starts_with('-') {
             return Err(not_ours());
         }
-        let mut known_hosts = format!("{alias} {host_key}\n");
+        // A relay has no key that is known beforehand: it has a certificate for each connection.
+        let mut known_hosts = if through { String::new() } else { format!("{alias} {host_key}\n") };
         for authority in authorities {
             // Writing to a `String` cannot fail.
             let _ = writeln!(known_hosts, "@cert-authority {alias} {authority}");
         }
         Ok(Self {
             destination: made.destination,
+            through,
             address: made.address.parse().map_err(|_| not_ours())?,
             account: made.account,
             certificate: made.certificate,
@@ -119,16 +128,23 @@ fn quoted(path: &Path) -> Result<String> {
 
 impl Certified {
     /// What makes `ssh` use what lies in a folder, and nothing else.
-    fn settings(&self, folder: &Path) -> Result<String> {
+    /// `again`: how this program is called again, for the host.
+    fn settings(&self, folder: &Path, again: &str) -> Result<String> {
         let at = |name: &str| quoted(&folder.join(name));
+        let (alias, way) = if self.through {
+            let way = format!("  ProxyCommand {again} ssh --through {}@{}\n", self.account, self.destination);
+            (format!("{}.relay", self.destination), way)
+        } else {
+            (self.destination.to_string(), String::new())
+        };
         Ok(format!(
-            "  HostName {}\n  Port {}\n  User {}\n  HostKeyAlias {}\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile none\n  \
+            "{way}  HostName {}\n  Port {}\n  User {}\n  HostKeyAlias {}\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile none\n  \
          StrictHostKeyChecking yes\n  UpdateHostKeys no\n  CheckHostIP no\n  IdentityFile {}\n  CertificateFile {}\n  IdentitiesOnly yes\n  \
          IdentityAgent none\n  PreferredAuthentications publickey\n",
             self.address.host(),
             self.address.port(),
             self.account,
-            self.destination,
+            alias,
             at("known_hosts")?,
             at("key")?,
             at("key-cert.pub")?,
@@ -178,6 +194,11 @@ impl Ssh {
             return include(&api, &home, cx).await;
         }
         let (host, arguments) = self.words.split_first().ok_or_else(|| Failure::usage("which host?"))?;
+        if self.through {
+            let (role, destination) = host.split_once('@').ok_or_else(|| Failure::usage("--through needs ROLE@ID"))?;
+            let role = role.parse().map_err(|error: domain::Error| Failure::usage(error.to_string()))?;
+            return through(&api, destination, role).await;
+        }
         let (name, role) = named(host)?;
         if self.refresh {
             let role = role.ok_or_else(|| Failure::usage("--refresh needs ROLE@NAME"))?;
@@ -190,7 +211,7 @@ impl Ssh {
         folder(&passing.0)?;
         let certified = certify(&api, name.as_str(), role, &passing.0).await?;
         let config = passing.0.join("config");
-        write(&config, format!("Host {name}\n{}", certified.settings(&passing.0)?).as_bytes())?;
+        write(&config, format!("Host {name}\n{}", certified.settings(&passing.0, &again(&api)?)?).as_bytes())?;
         let mut command = tokio::process::Command::new("ssh");
         command.arg("-F").arg(&config).arg(name.as_str()).args(arguments);
         let ended = command
@@ -252,14 +273,37 @@ async fn refresh(api: &Api, home: &Path, name: &Slug, role: DestinationRole) -> 
         drop(std::fs::remove_file(into.join(name)));
     }
     let certified = certify(api, name.as_str(), Some(role), &into).await?;
-    write(&into.join("config"), certified.settings(&into)?.as_bytes())?;
+    write(&into.join("config"), certified.settings(&into, &again(api)?)?.as_bytes())?;
     let kept = serde_json::to_vec(&Kept { identity, expires_at: certified.expires_at });
     write(&state, &kept.map_err(|error| Failure::file("write", &state, error))?)
 }
 
+/// How a configuration of `ssh` calls this program, for the same server and tenant.
+fn again(api: &Api) -> Result<String> {
+    let program = std::env::current_exe().map_err(|error| Failure::new(format!("where am I? {error}")))?;
+    let plain = |text: &str| !text.contains(['\'', '"', '\\', '%', '$', '\n']);
+    let (program, server, tenant) = (program.to_string_lossy(), api.client.server().to_string(), api.tenant_name());
+    if ![&program, server.as_str(), tenant].into_iter().all(plain) {
+        return Err(Failure::new("the path of this program has a character that no configuration of ssh can hold"));
+    }
+    Ok(format!("'{program}' --server '{server}' --tenant '{tenant}'"))
+}
+
+/// Connects the standard input and output to a host through its relay, with a token for this one connection.
+async fn through(api: &Api, destination: &str, role: DestinationRole) -> Result {
+    let body = DestinationTokenCreate { role: Some(role) };
+    let made: DestinationTokenCreated =
+        api.post(&["destinations", destination, "tokens"], &body).await?.parse().map_err(|_| not_ours())?;
+    let way = api.switch(&["destinations", destination, "ssh"], UPGRADE, &made.token).await?;
+    // Who leaves, on either side, ends it: `ssh` says what there is to say.
+    pipe::carry(way).await;
+    // A read of the standard input that never comes would hold the program up.
+    std::process::exit(0);
+}
+
 /// Writes the configuration that plain `ssh` includes: every host that is reached, under its name with `.cairn` behind it.
 async fn include(api: &Api, home: &Path, cx: &Context) -> Result {
-    let program = std::env::current_exe().map_err(|error| Failure::new(format!("where am I? {error}")))?;
+    let again = again(api)?;
     let mut reached: BTreeMap<Slug, Vec<DestinationRole>> = BTreeMap::new();
     for doc in api.all(&["reach"]).await? {
         let one: Reach = doc.parse().map_err(|_| not_ours())?;
@@ -267,11 +311,6 @@ async fn include(api: &Api, home: &Path, cx: &Context) -> Result {
             let role = one.role.parse().map_err(|_| not_ours())?;
             reached.entry(one.name.parse().map_err(|_| not_ours())?).or_default().push(role);
         }
-    }
-    let plain = |text: &str| !text.contains(['\'', '"', '\\', '%', '$', '\n']);
-    let (program, server, tenant) = (program.to_string_lossy(), api.client.server().to_string(), api.tenant_name());
-    if ![&program, server.as_str(), tenant].into_iter().all(plain) {
-        return Err(Failure::new("the path of this program has a character that no configuration of ssh can hold"));
     }
     let mut text = "# Written by `cairn ssh --include`, which writes it anew.\n".to_owned();
     for (name, roles) in &reached {
@@ -281,7 +320,7 @@ async fn include(api: &Api, home: &Path, cx: &Context) -> Result {
             // Writing to a `String` cannot fail.
             let _ = writeln!(
                 text,
-                "Match originalhost {name}.cairn{user} exec \"'{program}' --server '{server}' --tenant '{tenant}' ssh --refresh {role}@{name}\"\n  \
+                "Match originalhost {name}.cairn{user} exec \"{again} ssh --refresh {role}@{name}\"\n  \
                  Include {config}"
             );
         }
@@ -317,7 +356,7 @@ mod tests {
         });
         change(&mut answer);
         let made: SshCertificate = serde_json::from_value(answer).ok()?;
-        Certified::read(made).ok()?.settings(Path::new("/home/ann/.cairn/ssh/x")).ok()
+        Certified::read(made).ok()?.settings(Path::new("/home/ann/.cairn/ssh/x"), "'/bin/cairn'").ok()
     }
 
     #[test]
@@ -336,6 +375,13 @@ mod tests {
         ] {
             assert_eq!(settings(&|answer| answer[field] = bad.into()), None, "{field}: {bad}");
         }
+        let through = settings(&|answer| {
+            answer["host_alias"] = format!("{}.relay", answer["host_alias"].as_str().unwrap()).into();
+            answer["relay"] = "rly_01kb3v7z2nf9pbp9n9kz8v0q1r".into();
+        });
+        let through = through.unwrap();
+        assert!(through.starts_with("  ProxyCommand '/bin/cairn' ssh --through deploy@dst_"), "{through}");
+        assert!(through.contains(".relay\n"), "{through}");
         assert_eq!(settings(&|answer| answer["authorities"] = json!([format!("{KEY}\n* {KEY}")])), None);
         assert!(quoted(Path::new("/home/a\"b")).is_err() && quoted(Path::new("/home/%h")).is_err());
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use domain::DestinationRole;
 use wire::ssh_access::{SshHost, SshHostCertificate, SshHostPut};
 
+use crate::accounts;
 use crate::api::Api;
 use crate::failure::{Failure, Result};
 use crate::fleet::label;
@@ -34,6 +35,12 @@ pub(crate) struct Create {
     /// What certificates for it allow, such as permit-port-forwarding; several times [default: permit-pty]
     #[arg(long = "extension", value_name = "NAME")]
     extensions: Vec<String>,
+    /// The relay that reaches it, by name or id: users come through the relay, whose sessions are recorded and can be cut
+    #[arg(long, value_name = "RELAY")]
+    relay: Option<String>,
+    /// Let users reach it themselves again
+    #[arg(long, conflicts_with = "relay")]
+    no_relay: bool,
 }
 
 impl Table for SshHost {
@@ -44,6 +51,7 @@ impl Table for SshHost {
         ("LABELS", "labels"),
         ("SOURCES", "source_networks"),
         ("EXTENSIONS", "extensions"),
+        ("RELAY", "relay_name"),
         ("ID", "id"),
     ];
 }
@@ -60,6 +68,7 @@ impl Create {
             labels: (!labels.is_empty()).then_some(labels),
             source_networks: self.source_networks,
             extensions: (!self.extensions.is_empty()).then_some(self.extensions),
+            relay: if self.no_relay { Some(String::new()) } else { self.relay },
         };
         let made = api.put(&["destinations", &self.name, "ssh-host"], &body).await?;
         api.out.one(&made)?;
@@ -84,6 +93,12 @@ pub(crate) struct Host {
     /// Have its key signed and print the certificate instead: the file that its HostCertificate names, good for 90 days
     #[arg(long, conflicts_with_all = ["sshd_config", "authorities"])]
     certificate: bool,
+    /// Print a script instead that makes its accounts, which root runs on the host: it locks those that are roles no more, and deletes nothing
+    #[arg(long, conflicts_with_all = ["sshd_config", "authorities", "certificate"])]
+    accounts: bool,
+    /// Who may use sudo there: for everything, or for one command with its whole path; several times
+    #[arg(long, value_name = "ACCOUNT[=COMMAND]", requires = "accounts")]
+    sudo: Vec<String>,
 }
 
 impl Host {
@@ -98,10 +113,13 @@ impl Host {
             return output::data(format!("{}\n", made.certificate).as_bytes());
         }
         let doc = api.get(&of).await?;
-        if !self.sshd_config && !self.authorities {
+        if !self.sshd_config && !self.authorities && !self.accounts {
             return api.out.one(&doc);
         }
         let host: SshHost = doc.parse().map_err(|_| crate::client::not_ours())?;
+        if self.accounts {
+            return output::data(accounts::script(&host.name, &host.roles, &self.sudo)?.as_bytes());
+        }
         let text = if self.sshd_config { host.sshd_config } else { host.authorities.join("\n") + "\n" };
         output::data(text.as_bytes())
     }

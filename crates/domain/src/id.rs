@@ -179,6 +179,8 @@ ids! {
     DestinationTokenId "dtk_";
     /// One SSH certificate.
     SshCertificateId "scr_";
+    /// One connection to an SSH host through a relay.
+    SshSessionId "sss_";
     /// A remembered host key of an SSH target.
     SshHostKeyId "shk_";
     /// The recording of a session at a destination.

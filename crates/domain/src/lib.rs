@@ -39,7 +39,7 @@ pub use id::{
     ControlResultId, CredentialId, DestinationId, DestinationTokenId, DeviceLoginId, EnrollmentTokenId, EvidenceId,
     FactorId, FindingId, FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId,
     ProviderId, RecordingId, RelayId, RequestId, Rng, ScheduleId, SessionId, SignInId, SshCertificateId, SshHostKeyId,
-    TaskId, TenantId, UserId,
+    SshSessionId, TaskId, TenantId, UserId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use domain::{Clock, Digest, Rng, Slug};
+use domain::{Clock, DestinationId, Digest, Rng, Slug};
 use fleet::Client;
 use gateway::StreamHandle;
 use gateway::kubernetes::{Cluster, Listener, Live, Proxy, Record, Roles, TokenFile};
@@ -23,7 +23,6 @@ use gateway::websocket::Side;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wire::destination::DestinationRegister;
-use wire::frame::Reason;
 use wire::relay::Connect;
 
 use self::asking::Asking;
@@ -53,15 +52,13 @@ pub(crate) struct Door {
 }
 
 impl Door {
+    /// Whether it leads there.
+    pub(crate) fn leads_to(&self, destination: DestinationId) -> bool {
+        self.asking.destination() == Some(destination)
+    }
+
     /// Serves what comes over a stream that began with these words.
-    pub(crate) async fn serve(&self, stream: StreamHandle, beginning: &[u8]) {
-        let connect: Connect = match serde_json::from_slice(beginning) {
-            Ok(connect) => connect,
-            Err(error) => return stream.close(Reason::Protocol, &error.to_string()),
-        };
-        if self.asking.destination() != Some(connect.destination) {
-            return stream.close(Reason::Done, "this relay serves another destination, or none yet");
-        }
+    pub(crate) async fn serve(&self, stream: StreamHandle, connect: Connect) {
         let tunnel = Tunnel::new(stream, Side::Client);
         Arc::clone(&self.proxy).serve(tunnel, connect.from, self.stop.clone()).await;
     }

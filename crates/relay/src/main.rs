@@ -12,7 +12,10 @@ mod allocator;
 mod cluster;
 mod config;
 mod dial;
+mod door;
 mod host_keys;
+#[cfg(feature = "ssh")]
+mod hosts;
 mod link;
 mod listen;
 mod log;
@@ -128,8 +131,16 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
         Some(cluster) => Some(cluster::Service::open(cluster, client.clone(), recordings.clone(), &clock, &rng).await?),
         None => None,
     };
-    let door = service.as_ref().map(|service| service.door(&stop));
-    let worker = Arc::new(task::Worker::new(&settings, log, door, &clock, &rng)?);
+    let doors = door::Doors {
+        cluster: service.as_ref().map(|service| service.door(&stop)),
+        #[cfg(feature = "ssh")]
+        hosts: hosts::Hosts::new(client.clone(), &settings, recordings.clone(), &stop, &clock, &rng),
+    };
+    #[cfg(feature = "ssh")]
+    let hosts = doors.hosts.clone();
+    #[cfg(feature = "ssh")]
+    let looking = tokio::spawn(hosts.clone().look_after());
+    let worker = Arc::new(task::Worker::new(&settings, log, doors, &clock, &rng)?);
     let listener = listen::Listener::bind(&settings, Arc::clone(&ended)).await?;
     let listening = listener.map(|listener| tokio::spawn(listener.run(stop.clone())));
     let serving = service.map(|service| tokio::spawn(service.run(stop.clone())));
@@ -146,6 +157,11 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     }
     if let Some(serving) = serving {
         serving.await.context("the access proxy ended badly")?;
+    }
+    #[cfg(feature = "ssh")]
+    {
+        hosts.wait_told().await;
+        looking.abort();
     }
     recordings.wait_told().await;
     linking.await.context("the link ended badly")

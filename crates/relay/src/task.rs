@@ -18,8 +18,8 @@ use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
 use wire::frame::{MessageKind, Reason};
 use wire::relay::{Ended, PlannedTask, SealedCredential, TaskStart, Work};
 
-use crate::cluster::Door;
 use crate::config::Settings;
+use crate::door::Doors;
 use crate::host_keys::AskedHostKeys;
 use crate::log::Log;
 use crate::sink::RelaySink;
@@ -37,8 +37,8 @@ pub(crate) struct Worker {
     pacer: Arc<Pacer>,
     networks: Vec<Network>,
     log: Log,
-    /// To the cluster that the relay serves, if it serves one.
-    door: Option<Door>,
+    /// To what the relay serves.
+    doors: Doors,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
 }
@@ -47,7 +47,7 @@ impl Worker {
     pub(crate) fn new(
         settings: &Settings,
         log: Log,
-        door: Option<Door>,
+        doors: Doors,
         clock: &Arc<dyn Clock>,
         rng: &Arc<dyn Rng>,
     ) -> anyhow::Result<Self> {
@@ -62,7 +62,7 @@ impl Worker {
             pacer: Arc::default(),
             networks: settings.networks.clone(),
             log,
-            door,
+            doors,
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
         })
@@ -88,10 +88,7 @@ impl Worker {
                 return self.log.send(stream, &message.bytes).await;
             }
             Ok(Ok(message)) if message.kind == MessageKind::Connect => {
-                return match &self.door {
-                    Some(door) => door.serve(stream, &message.bytes).await,
-                    None => stream.close(Reason::Done, "this relay serves no cluster"),
-                };
+                return self.doors.serve(stream, &message.bytes).await;
             }
             _ => return stream.close(Reason::Protocol, "the stream does not begin with what is to be done"),
         };

@@ -91,6 +91,8 @@ from! {
     domain::DestinationId => Uuid |v: domain::DestinationId| v.as_uuid();
     domain::GrantId => Uuid |v: domain::GrantId| v.as_uuid();
     domain::RecordingId => Uuid |v: domain::RecordingId| v.as_uuid();
+    domain::SshSessionId => Uuid |v: domain::SshSessionId| v.as_uuid();
+    domain::DestinationTokenId => Uuid |v: domain::DestinationTokenId| v.as_uuid();
     domain::AccessRequestId => Uuid |v: domain::AccessRequestId| v.as_uuid();
     domain::AccessReviewId => Uuid |v: domain::AccessReviewId| v.as_uuid();
 }

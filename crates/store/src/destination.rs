@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Row, Tx, args};
-use crate::ssh_access::NewSshHost;
+use crate::ssh_access::{NewSshHost, Way};
 use crate::unit::{Read, Write, enter};
 use crate::{Page, Store, destination_node, grant};
 
@@ -133,8 +133,7 @@ pub(crate) async fn all(tx: &mut Tx, tenant: TenantId) -> Result<Vec<Destination
     tx.rows_built(sql, args![tenant]).await?.iter().map(destination_row).collect()
 }
 
-/// Makes the destination of an SSH host that is reached without a relay, or takes in what is new about one. What hangs on a relay keeps what
-/// the relay says of it.
+/// Makes the destination of an SSH host, or takes in what is new about one. Where users reach it is nobody's to know where they come through a relay.
 pub(crate) async fn put_host(
     tx: &mut Tx,
     store: &Store,
@@ -144,6 +143,13 @@ pub(crate) async fn put_host(
     new: &NewSshHost,
 ) -> Result<DestinationId> {
     let (now, roles) = (store.clock().now(), json!(new.roles).to_string());
+    let relay = match new.way {
+        Way::Same => before.and_then(|row| row.relay),
+        Way::Direct => None,
+        Way::Relay(relay) => Some(relay),
+    };
+    let address = relay.is_none().then(|| new.address.to_string());
+    let relay = relay.map_or_else(uuid::Uuid::nil, |relay| relay.as_uuid());
     if let Some(row) = before {
         if row.kind != DestinationKind::Ssh {
             return Err(Error::conflict(format!("the destination `{}` is of kind `{}`", row.name, row.kind)));
@@ -151,17 +157,10 @@ pub(crate) async fn put_host(
         let labels = new.labels.as_ref().unwrap_or(&row.labels);
         let labels = serde_json::to_string(labels).map_err(Error::internal)?;
         tx.execute(
-            "UPDATE destination SET labels = $3 WHERE tenant_id = $1 AND id = $2",
-            args![tenant, row.id, labels],
+            "UPDATE destination SET labels = $3, roles = $4, address = $5, relay_id = $6, last_seen_at = $7 WHERE tenant_id = $1 AND id = $2",
+            args![tenant, row.id, labels, roles, address, relay, now],
         )
         .await?;
-        if row.relay.is_none() {
-            tx.execute(
-                "UPDATE destination SET roles = $3, address = $4, last_seen_at = $5 WHERE tenant_id = $1 AND id = $2",
-                args![tenant, row.id, roles, new.address.to_string(), now],
-            )
-            .await?;
-        }
         return Ok(row.id);
     }
     let name: Slug = named.parse()?;
@@ -176,9 +175,9 @@ pub(crate) async fn put_host(
             id,
             name.as_str(),
             DestinationKind::Ssh.as_str(),
-            uuid::Uuid::nil(),
+            relay,
             labels,
-            new.address.to_string(),
+            address,
             roles,
             now
         ],
@@ -326,6 +325,12 @@ impl Store {
         if let Some(held) = known.as_ref().filter(|held| held.relay != Some(relay)) {
             drop(tx);
             return Err(refuse(self, permit.ctx(), held, relay, tenant).await);
+        }
+        if new.kind == DestinationKind::Ssh {
+            return Err(Error::invalid(
+                "kind",
+                "an SSH host is registered by an administrator (`cairn destinations create … --relay …`), and by no relay",
+            ));
         }
         if let Some(held) = known.as_ref().filter(|held| held.kind != new.kind) {
             return Err(Error::conflict(format!("the destination `{}` is of kind `{}`", held.name, held.kind)));

@@ -29,6 +29,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (21, include_str!("../migrations/0021_ssh_host_key.sql")),
     (22, include_str!("../migrations/0022_ssh_access.sql")),
     (23, include_str!("../migrations/0023_recording.sql")),
+    (25, include_str!("../migrations/0025_ssh_session.sql")),
     (27, include_str!("../migrations/0027_access_data.sql")),
     (28, include_str!("../migrations/0028_access_review.sql")),
     (29, include_str!("../migrations/0029_act_as.sql")),

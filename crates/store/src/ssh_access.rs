@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use access::{MemberPermit, member_ops, ops};
 use crypto::ssh::{Certificate, CertificateKind, PublicKey};
 use domain::{
-    DestinationId, DestinationKind, DestinationRole, Error, HostPort, Labels, Network, Result, SshCertificateId,
-    TenantId, Timestamp,
+    DestinationId, DestinationKind, DestinationRole, Error, HostPort, Labels, Network, RecordingMode, RelayId, Result,
+    SessionId, SshCertificateId, TenantId, Timestamp, UserId,
 };
 use serde_json::json;
 
@@ -19,15 +19,16 @@ use crate::audit::{Category, Change};
 use crate::db::{Row, Tx, args};
 use crate::destination::{self, DestinationRow};
 use crate::reach::{Chosen, choose_of};
+use crate::relay::check_relay;
 use crate::unit::{Read, Write};
-use crate::{Store, destination_node};
+use crate::{Store, destination_node, recording};
 
 /// How long the certificate of a user is good at most, in milliseconds: it is looked at when somebody signs in, and never again.
 const USER_MS: i64 = 5 * 60_000;
 /// How long the certificate of a host is good, in milliseconds.
 const HOST_MS: i64 = 90 * 24 * 3_600_000;
 /// How much earlier a certificate begins, in milliseconds: clocks differ.
-const EARLIER_MS: i64 = 60_000;
+pub(crate) const EARLIER_MS: i64 = 60_000;
 
 /// What a certificate can let its holder do besides running a command (ssh-keygen(1)), in the order in which a certificate has them.
 pub const SSH_EXTENSIONS: [&str; 5] =
@@ -48,6 +49,20 @@ pub struct NewSshHost {
     pub source_networks: Vec<Network>,
     /// What they allow, of [`SSH_EXTENSIONS`].
     pub extensions: BTreeSet<&'static str>,
+    /// By which way it is reached.
+    pub way: Way,
+}
+
+/// By which way a host is reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Way {
+    /// As before; a new one by its users themselves.
+    #[default]
+    Same,
+    /// By its users themselves.
+    Direct,
+    /// Through a relay.
+    Relay(RelayId),
 }
 
 /// A host.
@@ -70,6 +85,11 @@ impl SshHostRow {
     pub fn alias(&self) -> String {
         host_name(self.destination.id)
     }
+
+    /// What its users' `known_hosts` call what answers them: the relay in front of it has a name that no host's certificate has.
+    pub fn answers_as(&self) -> String {
+        if self.destination.relay.is_some() { relay_name(self.destination.id) } else { self.alias() }
+    }
 }
 
 /// The name of a host in its certificates: one of this installation, which no other host's certificate has.
@@ -77,9 +97,19 @@ fn host_name(id: DestinationId) -> String {
     id.to_string()
 }
 
+/// The name of a relay in front of a host, in its certificates.
+pub(crate) fn relay_name(id: DestinationId) -> String {
+    format!("{id}.relay")
+}
+
 /// The name that lets into an account of a host: every holder of the role, or one user of them. A role has no `/` in it.
-fn principals(id: DestinationId, role: &DestinationRole, user: domain::UserId) -> [String; 2] {
+pub(crate) fn principals(id: DestinationId, role: &DestinationRole, user: UserId) -> [String; 2] {
     [format!("cairn/{id}/{role}"), format!("cairn/{id}/{role}/{user}")]
+}
+
+/// The name that a relay lets in by: of one session, so that a certificate and a token can only be used together where both are one session's.
+pub(crate) fn relay_principal(id: DestinationId, role: &DestinationRole, user: UserId, session: SessionId) -> String {
+    format!("cairn-relay/{id}/{role}/{user}/{session}")
 }
 
 /// A certificate that was made.
@@ -101,7 +131,7 @@ pub struct SshCertificateRow {
 
 const COLUMNS: &str = "address, host_key, source_networks, extensions FROM ssh_host";
 
-async fn host(tx: &mut Tx, tenant: TenantId, destination: DestinationRow) -> Result<SshHostRow> {
+pub(crate) async fn host(tx: &mut Tx, tenant: TenantId, destination: DestinationRow) -> Result<SshHostRow> {
     if destination.kind != DestinationKind::Ssh {
         return Err(Error::conflict(format!("`{}` is a destination of kind `{}`", destination.name, destination.kind)));
     }
@@ -124,7 +154,7 @@ async fn host(tx: &mut Tx, tenant: TenantId, destination: DestinationRow) -> Res
 }
 
 /// Seconds since 1970.
-fn seconds(at: Timestamp) -> Result<u64> {
+pub(crate) fn seconds(at: Timestamp) -> Result<u64> {
     u64::try_from(at.as_seconds()).map_err(Error::internal)
 }
 
@@ -138,7 +168,7 @@ impl Read<ops::SshHostShow> {
 }
 
 impl Write<ops::SshHostPut> {
-    /// Says what a host is, and makes its destination where there is none. One that hangs on a relay stays there.
+    /// Says what a host is, and makes its destination where there is none.
     pub async fn ssh_host_put(mut self, named: &str, new: &NewSshHost) -> Result<SshHostRow> {
         let (tenant, store) = (self.tenant(), self.store.clone());
         let before = match destination::find(&mut self.tx, tenant, named).await {
@@ -146,6 +176,9 @@ impl Write<ops::SshHostPut> {
             Err(Error::NotFound { .. }) => None,
             Err(error) => return Err(error),
         };
+        if let Way::Relay(relay) = new.way {
+            check_relay(&mut self.tx, tenant, Some(relay)).await?;
+        }
         let id = destination::put_host(&mut self.tx, &store, tenant, named, before.as_ref(), new).await?;
         let extensions: Vec<&str> = SSH_EXTENSIONS.into_iter().filter(|name| new.extensions.contains(name)).collect();
         self.tx
@@ -171,7 +204,7 @@ impl Write<ops::SshHostPut> {
         let detail = json!({
             "name": row.destination.name, "new": before.is_none(), "address": row.address.to_string(), "fingerprint": row.host_key.fingerprint(),
             "roles": row.destination.roles, "labels": row.destination.labels, "source_networks": row.source_networks,
-            "extensions": row.extensions,
+            "extensions": row.extensions, "relay": row.destination.relay,
         });
         self.commit(Change::to(Category::Access, "destination", id).detail(detail)).await?;
         Ok(row)
@@ -213,13 +246,13 @@ impl Write<ops::SshHostCertificateCreate> {
 }
 
 /// What names a certificate to OpenSSH: the last bits of its id, which are random.
-fn serial(id: SshCertificateId) -> u64 {
+pub(crate) fn serial(id: SshCertificateId) -> u64 {
     u64::try_from(id.as_uuid().as_u128() & u128::from(u64::MAX)).unwrap_or_default()
 }
 
 /// The key that signs certificates now, taken before a change begins: SQLite's writer is one, and a tenant's transaction sees no other's rows.
 #[derive(Debug)]
-pub struct SshAuthority(crypto::ed25519::SigningKey);
+pub struct SshAuthority(pub(crate) crypto::ed25519::SigningKey);
 
 impl Store {
     /// What certificates are signed with now.
@@ -243,6 +276,14 @@ impl Store {
         let Chosen { destination, known, role, held } =
             choose_of(&mut unit.tx, (tenant, user), named, role, now).await?;
         let host = host(&mut unit.tx, tenant, destination).await?;
+        let policy = recording::policy(&mut unit.tx, tenant).await?;
+        if policy.ssh == RecordingMode::Required && host.destination.relay.is_none() {
+            return Err(Error::conflict(format!(
+                "sessions on hosts have to be recorded here, and nothing records one that goes straight to `{}`: an administrator gives it a relay \
+                 (`cairn destinations create … --relay`) or changes the policy",
+                host.destination.name
+            )));
+        }
         let ends = [Some(now.plus_millis(USER_MS)), held.until, Some(session_ends)].into_iter().flatten().min();
         let expires_at = Timestamp::from_millis(ends.unwrap_or(now).as_seconds().saturating_mul(1_000));
         if expires_at <= now {
@@ -250,8 +291,14 @@ impl Store {
         }
         let id = SshCertificateId::generate(&**self.clock(), &**self.rng());
         let (session, name) = (unit.permit.session(), &host.destination.name);
-        let principals = principals(host.destination.id, &role, user);
-        let networks: Vec<String> = host.source_networks.iter().map(ToString::to_string).collect();
+        let (destination, through) = (host.destination.id, host.destination.relay);
+        // Through a relay it opens the relay only. From where the user comes, the relay knows: the host sees the relay.
+        let principals = match through {
+            Some(_) => vec![relay_principal(destination, &role, user, session)],
+            None => principals(destination, &role, user).to_vec(),
+        };
+        let networks = if through.is_some() { &[] } else { host.source_networks.as_slice() };
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
         let forced = [("source-address", networks.join(","))];
         let extensions: Vec<&str> = host.extensions.iter().map(String::as_str).collect();
         let certificate = Certificate {
@@ -272,9 +319,9 @@ impl Store {
         let detail = json!({
             "name": name, "role": role, "certificate": id, "serial": serial(id).to_string(), "session": session,
             "fingerprint": key.fingerprint(), "source_networks": networks, "extensions": extensions, "expires_at": expires_at,
-            "grants": held.grants,
+            "grants": held.grants, "relay": through,
         });
         unit.commit(Change::to(Category::Access, "destination", host.destination.id).detail(detail)).await?;
-        Ok(SshCertificateRow { id, certificate, host, role, principals: principals.to_vec(), expires_at })
+        Ok(SshCertificateRow { id, certificate, host, role, principals, expires_at })
     }
 }

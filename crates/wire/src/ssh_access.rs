@@ -1,10 +1,17 @@
 //! SSH hosts as destinations, and certificates for them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use domain::{DestinationId, DestinationRole, SshCertificateId, Timestamp};
+use domain::{
+    DestinationId, DestinationRole, DestinationTokenId, Network, RelayId, SessionId, SshCertificateId, SshSessionId,
+    Timestamp, UserId,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+/// What a connection is switched to on its way to a host, in the header `Upgrade`: from there on it is SSH.
+pub const UPGRADE: &str = "cairn-ssh";
 
 /// Says what a host is: makes its destination where there is none of this name, or changes it as a whole.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
@@ -27,6 +34,9 @@ pub struct SshHostPut {
     /// `permit-user-rc`; absent: `permit-pty`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Vec<String>>,
+    /// The relay that reaches it, by name or id: users come through the relay, and never to the host itself. Empty: none; absent: as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
 }
 
 /// A host that is reached with SSH certificates.
@@ -49,6 +59,13 @@ pub struct SshHost {
     pub source_networks: Vec<String>,
     /// What certificates for it allow.
     pub extensions: Vec<String>,
+    /// The relay through which it is reached; absent: users reach it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub relay: Option<RelayId>,
+    /// That relay's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_name: Option<String>,
     /// The keys whose certificates it has to take: the lines of its `TrustedUserCAKeys`.
     pub authorities: Vec<String>,
     /// What its `sshd_config` needs to let holders of a role, and nobody else with a certificate, into the account of that name.
@@ -99,6 +116,10 @@ pub struct SshCertificate {
     pub account: DestinationRole,
     /// The names that it is good for.
     pub principals: Vec<String>,
+    /// The relay through which it goes: the certificate is good there, and not at the host. Absent: straight to the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub relay: Option<RelayId>,
     /// What the host is called in its own certificate and in `known_hosts`.
     pub host_alias: String,
     /// The host's registered key.
@@ -108,4 +129,90 @@ pub struct SshCertificate {
     /// Until when it is good.
     #[schema(value_type = String)]
     pub expires_at: Timestamp,
+}
+
+/// Asks for what a relay needs to take a user to a host: at the beginning of each connection, with the destination token that the user showed.
+#[derive(Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshSessionBegin {
+    /// Where to.
+    #[schema(value_type = String)]
+    pub destination: DestinationId,
+    /// The user's destination token, which is good for one connection.
+    pub token: String,
+    /// From where the user comes, as far as the relay knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub from: Option<IpAddr>,
+    /// The key that the relay shows the user, made for this connection: Ed25519, one line as OpenSSH has it.
+    pub host_key: String,
+    /// The key that the relay shows the host, made for this connection.
+    pub client_key: String,
+}
+
+/// What a relay needs to take a user to a host.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct SshSessionBegun {
+    /// The connection.
+    #[schema(value_type = String)]
+    pub id: SshSessionId,
+    /// The user.
+    #[schema(value_type = String)]
+    pub user: UserId,
+    /// The user's login name.
+    pub name: String,
+    /// The session that the token came from.
+    #[schema(value_type = String)]
+    pub session: SessionId,
+    /// The token's id.
+    #[schema(value_type = String)]
+    pub token: DestinationTokenId,
+    /// Until when the token is good.
+    #[schema(value_type = String)]
+    pub token_expires_at: Timestamp,
+    /// Until when what it rests on stands if nothing changes.
+    #[schema(value_type = String)]
+    pub until: Timestamp,
+    /// The account: the role that the token is for.
+    #[schema(value_type = String)]
+    pub account: DestinationRole,
+    /// The name that the user's certificate has to be good for.
+    pub principal: String,
+    /// The keys that sign certificates.
+    pub authorities: Vec<String>,
+    /// Where the host is: `HOST:PORT`.
+    pub address: String,
+    /// What the host's own certificate calls it.
+    pub host_alias: String,
+    /// The host's registered key.
+    pub host_key: String,
+    /// From which networks the user may come; none: from everywhere.
+    #[schema(value_type = Vec<String>)]
+    pub source_networks: Vec<Network>,
+    /// What is allowed besides running a command.
+    pub extensions: Vec<String>,
+    /// Special addresses that the tenant lets its jobs reach, and its relays.
+    #[schema(value_type = Vec<String>)]
+    pub special_networks: Vec<Network>,
+    /// The certificate of the key that the user sees.
+    pub host_certificate: String,
+    /// The certificate of the key that the host sees.
+    pub client_certificate: String,
+}
+
+/// Tells that a connection to a host ended; telling it twice ends it once.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshSessionEnd {
+    /// When, by the relay's clock.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// Whether the user got as far as the host.
+    pub reached: bool,
+    /// Bytes from the user, as they were on the line.
+    pub received_bytes: u64,
+    /// Bytes to the user.
+    pub sent_bytes: u64,
 }

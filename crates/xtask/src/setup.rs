@@ -67,6 +67,11 @@ const PACKAGES: &[Package] = &[
         present: || Path::new("/usr/sbin/sshd").is_file(),
     },
     Package {
+        name: "sudo",
+        why: "its `visudo` judges the rules that are written for hosts",
+        present: || run::which("visudo").is_some(),
+    },
+    Package {
         name: "openssh-client",
         why: "its `ssh-keygen` makes the keys and certificates of those tests",
         present: || run::which("ssh-keygen").is_some(),

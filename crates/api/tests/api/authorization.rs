@@ -34,7 +34,7 @@ const PUBLIC: [&str; 12] = [
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 /// Agents and relays, in `fleet.rs`, too.
-const PROVEN: [(&str, &str); 13] = [
+const PROVEN: [(&str, &str); 15] = [
     ("access_check", "401"),
     ("access_record", "401"),
     ("agent_renew", "401"),
@@ -48,6 +48,8 @@ const PROVEN: [(&str, &str); 13] = [
     ("relay_renew", "401"),
     ("session_confirm", "401"),
     ("session_create_by_passkey", "400"),
+    ("ssh_session_begin", "401"),
+    ("ssh_session_end", "401"),
 ];
 /// Operations on one's own account whose object nobody has here, and what that is answered with. `second_factor.rs` and `session.rs` have them.
 const OWN_NOTHING: [(&str, &str); 8] = [
@@ -266,6 +268,7 @@ pub(crate) async fn object(
             id
         }
         "witness" => witness(world).await,
+        "connection" => crate::things::nobodys(world, kind),
         other => panic!("there is no kind of id `{other}`: add it"),
     }
 }
@@ -297,7 +300,9 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         | "recording_append"
         | "recording_begin"
         | "recording_end"
-        | "sessions_end" => json!({}),
+        | "sessions_end"
+        | "ssh_session_begin"
+        | "ssh_session_end" => json!({}),
         "recording_policy_put" => {
             json!({"kubernetes": "required", "ssh": "off", "input": false, "retention_days": 400})
         }

@@ -47,6 +47,7 @@ impl World {
             roles: vec!["deploy".parse().unwrap()],
             labels: None,
             source_networks: Vec::new(),
+            way: store::Way::Same,
             extensions: ["permit-pty"].into(),
         };
         let unit = self.store.write(self.permit::<ops::SshHostPut>(tenant)).await.unwrap();
@@ -212,6 +213,7 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "user" => UserId::generate(clock, rng).to_string(),
         "api_key" => domain::ApiKeyId::generate(clock, rng).to_string(),
         "invitation" => domain::InvitationId::generate(clock, rng).to_string(),
+        "connection" => domain::SshSessionId::generate(clock, rng).to_string(),
         "ssh_host_key" => domain::SshHostKeyId::generate(clock, rng).to_string(),
         "credential" => domain::CredentialId::generate(clock, rng).to_string(),
         "destination" => domain::DestinationId::generate(clock, rng).to_string(),

@@ -9,7 +9,7 @@ use testkit::Sshd;
 use crate::world::{Engine, Ran, World};
 
 /// What the host's `sshd` is told, from what the command line prints.
-fn told(world: &World, name: &str, more: &str) -> String {
+pub(crate) fn told(world: &World, name: &str, more: &str) -> String {
     let authorities = world.path("cairn_ca.pub");
     std::fs::write(&authorities, world.cairn(["destinations", "host", name, "--authorities"]).ok().out).unwrap();
     let lines = world.cairn(["destinations", "host", name, "--sshd-config"]).ok().out;
@@ -19,20 +19,20 @@ fn told(world: &World, name: &str, more: &str) -> String {
     format!("LogLevel INFO\nAuthorizedKeysFile none\n{lines}{more}\n")
 }
 
-fn create(world: &World, name: &str, sshd: &Sshd, more: &[&str]) -> Value {
+pub(crate) fn create(world: &World, name: &str, sshd: &Sshd, more: &[&str]) -> Value {
     let (address, key) = (format!("127.0.0.1:{}", sshd.port), sshd.path("host.pub"));
     let user = sshd.user();
     let words = ["destinations", "create", name, &address, "--host-key-file", key.to_str().unwrap(), "--role", &user];
     world.cairn(words.iter().copied().chain(more.iter().copied()).chain(["-o", "json"])).ok().json()
 }
 
-fn grant(world: &World, name: &str, role: &str) -> String {
+pub(crate) fn grant(world: &World, name: &str, role: &str) -> String {
     let made =
         world.cairn(["grants", "create", role, "--user", "admin@localhost", "--destination", name, "-o", "json"]).ok();
     made.json()["id"].as_str().unwrap().to_owned()
 }
 
-fn refused(ran: &Ran, why: &str) {
+pub(crate) fn refused(ran: &Ran, why: &str) {
     assert!(ran.code != 0 && ran.err.contains(why), "{}: {}\n{}", ran.code, ran.out, ran.err);
 }
 
@@ -45,7 +45,7 @@ fn certificates(world: &World) -> Vec<Value> {
 }
 
 /// Plain `ssh` with a configuration of this test.
-fn ssh(world: &World, config: &std::path::Path, words: &[&str]) -> (bool, String) {
+pub(crate) fn ssh(world: &World, config: &std::path::Path, words: &[&str]) -> (bool, String) {
     let output = Command::new("ssh")
         .env_clear()
         .env("PATH", "/usr/bin:/bin")

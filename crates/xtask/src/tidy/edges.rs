@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("guest", &["domain", "crypto", "transport", "plugins"]),
     ("store", &["domain", "access", "crypto", "webauthn", "evidence", "inventory", "compliance"]),
     ("gateway", &["domain", "access", "crypto", "wire"]),
+    ("bastion", &["domain", "crypto", "wire", "gateway"]),
     ("console", &[]),
     (
         "api",
@@ -63,7 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("fleet", &["domain", "crypto", "wire"]),
-    ("relay", &["domain", "crypto", "wire", "transport", "plugins", "gateway", "fleet", "redact"]),
+    ("relay", &["domain", "crypto", "wire", "transport", "plugins", "gateway", "bastion", "fleet", "redact"]),
     ("agent", &["domain", "crypto", "wire", "inventory", "transport", "plugins", "fleet"]),
     ("cli", &["domain", "crypto", "wire", "evidence", "guest"]),
     // Dev only; in `[dev-dependencies]` every crate may name `testkit`.

@@ -1,0 +1,140 @@
+//! The session that is held with the host.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crypto::ed25519::SigningKey;
+use russh::client::{self, AuthResult, Handle};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
+
+use crate::stream::{self, Paced};
+use crate::user::Shared;
+use crate::{Admitted, Unreadable, algorithms, certificate, private, public};
+
+/// How long it may take to sign in.
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// Kinds of host keys that are known.
+const HOST_KEYS: [Algorithm; 4] = [
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+];
+
+/// Recognises the host.
+pub(crate) struct Gate {
+    alias: String,
+    key: PublicKey,
+    authorities: Vec<PublicKey>,
+    now_s: u64,
+    /// Why it is not the host.
+    refused: Arc<Mutex<Option<String>>>,
+}
+
+impl Gate {
+    fn judge(&self, shown: &PublicKeyOrCertificate) -> Result<(), String> {
+        let key = shown.public_key();
+        if key.key_data() == self.key.key_data() {
+            return Ok(());
+        }
+        let print = |key: &PublicKey| key.fingerprint(HashAlg::Sha256);
+        if let PublicKeyOrCertificate::Certificate(certificate) = shown {
+            let authorities: Vec<_> = self.authorities.iter().map(print).collect();
+            let is_named = certificate.valid_principals().contains(&self.alias);
+            if certificate.validate_at(self.now_s, authorities.iter()).is_ok()
+                && certificate.cert_type().is_host()
+                && is_named
+            {
+                return Ok(());
+            }
+        }
+        Err(format!(
+            "its key is {}, and {} is registered: somebody may be in between, or the host was set up again (`cairn destinations create` registers its \
+             new key)",
+            print(&key),
+            print(&self.key)
+        ))
+    }
+}
+
+impl client::Handler for Gate {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        match self.judge(shown) {
+            Ok(()) => Ok(true),
+            Err(why) => {
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// What the way to the host needs.
+pub(crate) struct Way {
+    private: Arc<russh::keys::PrivateKey>,
+    certificate: russh::keys::Certificate,
+    key: PublicKey,
+    authorities: Vec<PublicKey>,
+}
+
+impl Way {
+    pub(crate) fn new(admitted: &Admitted, key: &SigningKey, rng: &dyn domain::Rng) -> Result<Self, Unreadable> {
+        Ok(Self {
+            private: Arc::new(private(key, rng)?),
+            certificate: certificate(&admitted.client_certificate)?,
+            key: public(&admitted.host_key)?,
+            authorities: admitted.authorities.iter().map(public).collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(crate) fn authorities(&self) -> &[PublicKey] {
+        &self.authorities
+    }
+
+    /// Connects and signs in; why not, in words for the user.
+    pub(crate) async fn go(&self, shared: &Shared) -> Result<Handle<Gate>, String> {
+        let stream = shared.around.dial.dial().await?;
+        let _ = stream.set_nodelay(true);
+        let signed_in = tokio::time::timeout(HANDSHAKE, self.sign_in(shared, stream)).await;
+        signed_in.unwrap_or_else(|_| Err("the host does not answer in time".to_owned()))
+    }
+
+    async fn sign_in(&self, shared: &Shared, stream: tokio::net::TcpStream) -> Result<Handle<Gate>, String> {
+        let (admitted, refused) = (&shared.admitted, Arc::new(Mutex::new(None)));
+        let gate = Gate {
+            alias: admitted.host_alias.clone(),
+            key: self.key.clone(),
+            authorities: self.authorities.clone(),
+            now_s: shared.now_s(),
+            refused: Arc::clone(&refused),
+        };
+        let config = client::Config {
+            client_id: russh::SshId::Standard("SSH-2.0-Cairn".into()),
+            // The kind that is registered: a host with several keys must not seem to be another one.
+            preferred: algorithms::preferred(vec![self.key.algorithm()], HOST_KEYS.to_vec()),
+            window_size: stream::WINDOW_BYTES,
+            inactivity_timeout: None,
+            keepalive_interval: None,
+            ..client::Config::default()
+        };
+        let stream = Paced::new(stream, Arc::clone(&shared.meters.from_host), shared.host_end.clone());
+        let connected = client::connect_stream(Arc::new(config), stream, gate).await;
+        let why = || refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut handle = connected.map_err(|error| match why() {
+            Some(why) => format!("this is not the host that was registered: {why}"),
+            None => format!("the host does not speak SSH as it has to: {error}"),
+        })?;
+        let account = admitted.account.as_str();
+        let (private, certificate) = (Arc::clone(&self.private), self.certificate.clone());
+        match handle.authenticate_openssh_cert(account, private, certificate).await {
+            Ok(AuthResult::Success) => Ok(handle),
+            Ok(AuthResult::Failure { .. }) => Err(format!(
+                "the host does not let the account `{account}` in: it has to be told whom to let in (`cairn destinations host NAME --sshd-config`), and \
+                 the account has to exist"
+            )),
+            Err(error) => Err(format!("the host broke the connection: {error}")),
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! SSH hosts behind the relay: takes users there whom the server lets, for as long as it does.
+//!
+//! **Not for** the SSH that is spoken (`bastion`).
+//!
+//! Invariants:
+//! - the server is asked before anything of a connection begins, with the user's own token: without the server nobody comes in;
+//! - it is asked every second about what is open; what it says no to is cut at once, and what it said an end of ends then, also while it is away;
+//! - every connection that began has its end told, as long as the relay lives.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use bastion::{Admitted, Around, Cut, Dial, Ended, Keys};
+use bytes::Bytes;
+use crypto::ed25519::SigningKey;
+use crypto::ssh::PublicKey;
+use domain::{Clock, HostPort, Network, Rng, SshSessionId, Timestamp};
+use fleet::Client;
+use gateway::StreamHandle;
+use gateway::kubernetes::headers::bearer;
+use gateway::tunnel::Tunnel;
+use gateway::websocket::Side;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use transport::Guard;
+use wire::destination::{AccessCheck, AccessChecked, Standing};
+use wire::relay::Connect;
+use wire::ssh_access::{SshSessionBegin, SshSessionBegun, SshSessionEnd, UPGRADE};
+
+use crate::config::Settings;
+use crate::recording::Recordings;
+
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 1_024;
+/// Longest time of a request's head.
+const HEAD: Duration = Duration::from_secs(10);
+/// How long the server may take to answer.
+const ANSWER: Duration = Duration::from_secs(8);
+/// The same where it is asked whether what is open may stay so.
+const CHECKED: Duration = Duration::from_secs(3);
+/// How often it is asked.
+const CHECK: Duration = Duration::from_secs(1);
+/// After so long without an answer, what is open ends with its token.
+const ALONE: Duration = Duration::from_mins(1);
+/// How many are asked about at a time.
+const CHECKED_MAX: usize = 1_000;
+/// How long a connection to a host may take.
+const DIAL: Duration = Duration::from_secs(10);
+/// How long to wait before something is told again, and how often.
+const AGAIN: Duration = Duration::from_secs(2);
+const TELLINGS: u32 = 300;
+/// How long a relay that stops waits for the server to know what ended.
+const PARTING: Duration = Duration::from_secs(5);
+/// Why something is cut.
+const GONE: &str = "the grant, the membership or the session behind it is gone";
+
+/// A connection.
+struct Open {
+    standing: Standing,
+    cut: Arc<Cut>,
+    until: AtomicI64,
+    token_expires: Timestamp,
+}
+
+struct Inner {
+    client: Client,
+    networks: Vec<Network>,
+    recordings: Recordings,
+    places: Arc<Semaphore>,
+    open: Mutex<HashMap<SshSessionId, Arc<Open>>>,
+    telling: TaskTracker,
+    heard: Mutex<Instant>,
+    stop: CancellationToken,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+}
+
+/// The hosts; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Hosts(Arc<Inner>);
+
+/// Why nothing begins, for the user.
+struct Refused(StatusCode, String);
+
+impl Refused {
+    fn away(why: &str) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
+    }
+}
+
+/// What begins.
+struct Begun {
+    id: SshSessionId,
+    admitted: Admitted,
+    keys: Keys,
+    dial: Box<dyn Dial>,
+    open: Arc<Open>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The way to one host.
+struct ToHost {
+    address: HostPort,
+    guard: Guard,
+}
+
+#[async_trait]
+impl Dial for ToHost {
+    async fn dial(&self) -> Result<TcpStream, String> {
+        let connected = self.guard.connect(self.address.host(), self.address.port(), DIAL).await;
+        connected.map_err(|error| error.to_string())
+    }
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(UPGRADE.as_bytes()))
+}
+
+impl Hosts {
+    pub(crate) fn new(
+        client: Client,
+        settings: &Settings,
+        recordings: Recordings,
+        stop: &CancellationToken,
+        clock: &Arc<dyn Clock>,
+        rng: &Arc<dyn Rng>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            networks: settings.networks.clone(),
+            recordings,
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            open: Mutex::default(),
+            telling: TaskTracker::new(),
+            heard: Mutex::new(Instant::now()),
+            stop: stop.clone(),
+            clock: Arc::clone(clock),
+            rng: Arc::clone(rng),
+        }))
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<SshSessionId, Arc<Open>>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves what comes over a stream of the server's channel.
+    pub(crate) async fn serve(&self, stream: StreamHandle, connect: Connect) {
+        let hosts = self.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let hosts = hosts.clone();
+            async move { Ok::<_, Infallible>(hosts.answer(request, connect).await) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 * 1_024).keep_alive(false);
+        let tunnel = TokioIo::new(Tunnel::new(stream, Side::Client));
+        let served = builder.serve_connection(tunnel, service).with_upgrades();
+        tokio::select! {
+            served = served => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "a connection to a host ended before it began");
+                }
+            }
+            () = self.0.stop.cancelled() => {}
+        }
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>, connect: Connect) -> Response<Full<Bytes>> {
+        let begun = match self.begin(&request, connect).await {
+            Ok(begun) => begun,
+            Err(Refused(status, why)) => {
+                tracing::info!(destination = %connect.destination, why, "a connection to a host does not begin");
+                let mut response = Response::new(Full::from(why));
+                *response.status_mut() = status;
+                return response;
+            }
+        };
+        let (switched, hosts) = (hyper::upgrade::on(&mut request), self.clone());
+        self.0.telling.spawn(async move { hosts.run(switched, begun).await });
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static(UPGRADE));
+        response
+    }
+
+    async fn begin(&self, request: &Request<Incoming>, connect: Connect) -> Result<Begun, Refused> {
+        if request.method() != Method::GET || !is_upgrade(request.headers()) {
+            return Err(Refused(StatusCode::BAD_REQUEST, format!("ask for an upgrade to `{UPGRADE}`")));
+        }
+        let token = bearer(request.headers()).map_err(|refusal| Refused(StatusCode::FORBIDDEN, refusal.to_string()))?;
+        let place = Arc::clone(&self.0.places)
+            .try_acquire_owned()
+            .map_err(|_| Refused::away("the relay holds as many connections as it may: end some, or try again"))?;
+        let key = || SigningKey::generate().map_err(|_| Refused::away("no key can be made"));
+        let keys = Keys { towards_user: key()?, towards_host: key()? };
+        let line = |key: &SigningKey| PublicKey::of_ed25519(&key.public()).to_string();
+        let asked = SshSessionBegin {
+            destination: connect.destination,
+            token: token.to_owned(),
+            from: connect.from,
+            host_key: line(&keys.towards_user),
+            client_key: line(&keys.towards_host),
+        };
+        let told: SshSessionBegun = match self.call("ssh-sessions", &asked, ANSWER).await {
+            Ok(told) => told,
+            Err(error) => return Err(refused(&error)),
+        };
+        let id = told.id;
+        let open = Arc::new(Open {
+            standing: Standing {
+                user: told.user,
+                session: told.session,
+                destination: connect.destination,
+                role: told.account.clone(),
+                namespaces: None,
+                act_as: Vec::new(),
+            },
+            cut: Arc::default(),
+            until: AtomicI64::new(told.until.as_millis()),
+            token_expires: told.token_expires_at,
+        });
+        match self.admitted(told, connect) {
+            Ok((admitted, dial)) => {
+                self.open().insert(id, Arc::clone(&open));
+                Ok(Begun { id, admitted, keys, dial, open, _place: place })
+            }
+            Err(refused) => {
+                let ended = Ended { reason: refused.1.clone(), reached: false, received_bytes: 0, sent_bytes: 0 };
+                self.tell_end(id, ended);
+                Err(refused)
+            }
+        }
+    }
+
+    /// Reads the server's word.
+    fn admitted(&self, told: SshSessionBegun, connect: Connect) -> Result<(Admitted, Box<dyn Dial>), Refused> {
+        let networks = &told.source_networks;
+        let is_from = |network: &Network| connect.from.is_some_and(|from| network.contains(from));
+        if !networks.is_empty() && !networks.iter().any(is_from) {
+            return Err(Refused(StatusCode::FORBIDDEN, "this host may not be reached from where you are".to_owned()));
+        }
+        let odd = |_| Refused::away("the server answers something else: update the relay or the server");
+        let keys = told.authorities.iter().map(|line| line.parse::<PublicKey>());
+        let address: HostPort =
+            told.address.parse().map_err(|_| Refused::away("the server answers something else: update the relay"))?;
+        let guard = Guard::loopback(false).allowing(told.special_networks.iter().copied()).within(&self.0.networks);
+        let admitted = Admitted {
+            destination: connect.destination,
+            user: told.name,
+            user_id: told.user,
+            session: told.session,
+            token: told.token.to_string(),
+            connection: told.id.to_string(),
+            from: connect.from,
+            account: told.account.to_string(),
+            principal: told.principal,
+            authorities: keys.collect::<Result<_, _>>().map_err(odd)?,
+            host_alias: told.host_alias,
+            host_key: told.host_key.parse().map_err(odd)?,
+            extensions: told.extensions,
+            host_certificate: told.host_certificate,
+            client_certificate: told.client_certificate,
+        };
+        Ok((admitted, Box::new(ToHost { address, guard })))
+    }
+
+    async fn run(&self, switched: hyper::upgrade::OnUpgrade, begun: Begun) {
+        let Begun { id, admitted, keys, dial, open, _place } = begun;
+        let cut = Arc::clone(&open.cut);
+        let ended = match switched.await {
+            Ok(stream) => {
+                tracing::info!(connection = %id, user = admitted.user, account = admitted.account, "a connection to a host begins");
+                let around = Around {
+                    dial,
+                    recorder: Arc::new(self.0.recordings.clone()),
+                    cut: Arc::clone(&cut),
+                    clock: Arc::clone(&self.0.clock),
+                    rng: Arc::clone(&self.0.rng),
+                };
+                let mut served = Box::pin(bastion::serve(TokioIo::new(stream), admitted, keys, around));
+                tokio::select! {
+                    ended = &mut served => ended,
+                    () = self.0.stop.cancelled() => {
+                        cut.now("the relay stops");
+                        served.await
+                    }
+                }
+            }
+            Err(error) => Ended { reason: error.to_string(), reached: false, received_bytes: 0, sent_bytes: 0 },
+        };
+        self.open().remove(&id);
+        tracing::info!(connection = %id, reason = ended.reason, "a connection to a host ended");
+        self.tell_end(id, ended);
+    }
+
+    /// Tells that a connection ended, until the server knows.
+    fn tell_end(&self, id: SshSessionId, ended: Ended) {
+        let (hosts, at) = (self.clone(), self.0.clock.now());
+        let end = SshSessionEnd {
+            at,
+            reason: ended.reason,
+            reached: ended.reached,
+            received_bytes: ended.received_bytes,
+            sent_bytes: ended.sent_bytes,
+        };
+        self.0.telling.spawn(async move {
+            let path = format!("ssh-sessions/{id}/end");
+            for _ in 0..TELLINGS {
+                match hosts.send(&path, &end, ANSWER).await {
+                    Ok(_) => return,
+                    Err(error) if is_no(&error) => {
+                        tracing::error!(connection = %id, error = format!("{error:#}"), "the server does not take the end of a connection");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(connection = %id, error = format!("{error:#}"), "the end of a connection is not told yet");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Waits until the server knows what ended, for as long as a relay that stops may take.
+    pub(crate) async fn wait_told(&self) {
+        self.0.telling.close();
+        let _ = tokio::time::timeout(PARTING, self.0.telling.wait()).await;
+    }
+
+    async fn call<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize, limit: Duration) -> anyhow::Result<A> {
+        serde_json::from_slice(&self.send(path, body, limit).await?).context("the server answers something else")
+    }
+
+    async fn send(&self, path: &str, body: &impl Serialize, limit: Duration) -> anyhow::Result<Vec<u8>> {
+        let target = format!("{}/{path}", self.0.client.path());
+        let body = serde_json::to_vec(body)?;
+        let answer = tokio::time::timeout(limit, self.0.client.call(Method::POST, &target, &body)).await;
+        let answer = answer.context("the server did not answer in time")??;
+        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Ok(answer.body)
+    }
+
+    /// Asks about what is open, for as long as it is polled.
+    pub(crate) async fn look_after(self) {
+        let mut ticks = tokio::time::interval(CHECK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.look().await;
+        }
+    }
+
+    async fn look(&self) {
+        let open: Vec<_> = self.open().values().cloned().collect();
+        for some in open.chunks(CHECKED_MAX) {
+            let standings = some.iter().map(|open| open.standing.clone()).collect();
+            match self.call::<AccessChecked>("access-check", &AccessCheck { standings }, CHECKED).await {
+                Ok(told) if told.until.len() == some.len() => {
+                    for (open, until) in some.iter().zip(told.until) {
+                        match until {
+                            Some(until) => open.until.store(until.as_millis(), Ordering::Release),
+                            None => open.cut.now(GONE),
+                        }
+                    }
+                }
+                Ok(_) => tracing::warn!("the server answers something else"),
+                Err(error) if is_no(&error) => {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the server does not let this relay take anybody anywhere"
+                    );
+                    for open in some {
+                        open.cut.now("the relay may not take anybody there any more");
+                    }
+                }
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "nobody says what may stay open"),
+            }
+        }
+        let (now, alone) = (self.0.clock.now(), self.alone());
+        for open in open {
+            if alone > 2 * CHECKED && open.until.load(Ordering::Acquire) <= now.as_millis() {
+                open.cut.now("it ended, and the server cannot be asked");
+            }
+            if alone > ALONE && open.token_expires <= now {
+                open.cut.now("its token has ended, and the server cannot be asked");
+            }
+        }
+    }
+
+    /// For how long the server has not answered.
+    fn alone(&self) -> Duration {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// Whether the server answered that it will not.
+fn is_no(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(fleet::Error::Refused { status: 401, code, .. }) => code == "unauthenticated",
+        Some(fleet::Error::Refused { status, .. }) => matches!(status, 400 | 403 | 404 | 409 | 410 | 413),
+        _ => false,
+    }
+}
+
+/// What the server said no to, for the user.
+fn refused(error: &anyhow::Error) -> Refused {
+    tracing::info!(error = format!("{error:#}"), "the server lets a connection not begin");
+    match error.downcast_ref() {
+        Some(fleet::Error::Refused { status: 409, message, .. }) => Refused(StatusCode::CONFLICT, message.clone()),
+        Some(fleet::Error::Refused { status: 403 | 404, .. }) => Refused(
+            StatusCode::FORBIDDEN,
+            "the server does not let you go there: make another token, or ask for access".to_owned(),
+        ),
+        Some(fleet::Error::Refused { status: 401, code, .. }) if code == "unauthenticated" => {
+            Refused::away("the host's relay is let in no more")
+        }
+        _ => Refused::away("the server cannot be asked now: try again"),
+    }
+}
