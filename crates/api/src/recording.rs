@@ -213,6 +213,25 @@ fn time(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Er
     text.map(parse).transpose()
 }
 
+/// Where a page of recordings begins: behind this moment and id.
+struct Key(store::RecordingKey);
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0.began_at.as_millis(), self.0.id)
+    }
+}
+
+impl std::str::FromStr for Key {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (began, id) = text.split_once('.').ok_or(())?;
+        let began_at = Timestamp::from_millis(began.parse().map_err(|_| ())?);
+        Ok(Self(store::RecordingKey { began_at, id: id.parse().map_err(|_| ())? }))
+    }
+}
+
 /// The tenant's recordings, newest first.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/recordings", tag = "recordings", params(("tenant" = String, Path, description = "id or slug"), RecordingQuery),
     responses((status = 200, description = "recordings", body = List<Recording>)))]
@@ -229,9 +248,10 @@ pub(crate) async fn recording_list(
         since: time("since", query.since.as_deref())?,
         until: time("until", query.until.as_deref())?,
     };
-    let (after, limit) = (page::after(query.page.as_deref())?, page::limit(query.limit.as_deref())?);
+    let (after, limit) = (page::after::<Key>(query.page.as_deref())?, page::limit(query.limit.as_deref())?);
+    let after = after.map(|key| key.0);
     let (rows, policy) = state.store.read(permit).await?.recording_list(&filter, after, limit).await?;
-    let next_page = page::next(rows.next);
+    let next_page = page::next(rows.next.map(Key));
     let items = rows.items.into_iter().map(|row| recording_document(row, &policy)).collect::<Result<_, _>>()?;
     Ok(Json(List { items, next_page }))
 }

@@ -14,6 +14,7 @@ use evidence::tree;
 use crate::api::{Api, Context};
 use crate::config::{Draft, Environment};
 use crate::doc::Doc;
+use crate::download;
 use crate::failure::{Exit, Failure, Result};
 use crate::log_memory::Memory;
 use crate::output::{Output, data, warn};
@@ -118,15 +119,7 @@ pub(crate) async fn checkpoint(
 }
 
 fn write(path: &Path, force: bool, fill: impl FnOnce(&mut std::fs::File) -> std::io::Result<()>) -> Result {
-    crate::config::replace(path, fill, force).map_err(|e| exists(path, e))
-}
-
-fn exists(path: &Path, error: std::io::Error) -> Failure {
-    match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Failure::new(format!("`{}` exists already", path.display()))
-            .hint("choose another name, or replace it with --force"),
-        _ => Failure::file("write", path, error),
-    }
+    crate::config::replace(path, fill, force).map_err(|e| download::failed(path, e))
 }
 
 /// `export` of the whole log: reads it as any witness would, and keeps it only if it verifies.
@@ -138,15 +131,13 @@ pub(crate) async fn export(
     to: &Path,
     force: bool,
 ) -> Result {
-    if !force && to.symlink_metadata().is_ok() {
-        return Err(exists(to, std::io::ErrorKind::AlreadyExists.into()));
-    }
+    download::check(to, force)?;
     let since = since.map(read_checkpoint).transpose()?;
     let head = Head::fetch(api, cx.home()?, pinned).await?;
-    let draft = Draft::create(to).map_err(|e| exists(to, e))?;
-    let file = std::io::BufWriter::new(draft.file.try_clone().map_err(|e| exists(to, e))?);
+    let draft = Draft::create(to).map_err(|e| download::failed(to, e))?;
+    let file = std::io::BufWriter::new(draft.file.try_clone().map_err(|e| download::failed(to, e))?);
     let refused = |error: BundleError| match error {
-        BundleError::Io(e) => exists(to, e),
+        BundleError::Io(e) => download::failed(to, e),
         error @ BundleError::Refused { .. } => not_verified(format!("the server's log does not verify: {error}"))
             .hint("`cairn audit verify --server` says which records do not fit"),
     };
@@ -157,9 +148,9 @@ pub(crate) async fn export(
         writer.entries(&bytes(api, &parts, &[]).await?).map_err(refused)?;
     }
     let mut file = writer.finish().map_err(refused)?;
-    file.flush().map_err(|e| exists(to, e))?;
+    file.flush().map_err(|e| download::failed(to, e))?;
     drop(file);
-    draft.keep(to, force).map_err(|e| exists(to, e))?;
+    draft.keep(to, force).map_err(|e| download::failed(to, e))?;
     let (size, path, key) = (head.checkpoint.size, to.display(), head.key.fingerprint());
     cx.out.say(&format!("wrote {path} ({size} records); check it: cairn audit verify {path} --key-fingerprint {key}"));
     Ok(())
@@ -167,17 +158,9 @@ pub(crate) async fn export(
 
 /// `export` of records for another system.
 pub(crate) async fn export_lines(api: &Api, format: &str, to: &Path, force: bool) -> Result {
-    if !force && to.symlink_metadata().is_ok() {
-        return Err(exists(to, std::io::ErrorKind::AlreadyExists.into()));
-    }
-    let mut stream = api.stream(&["audit-export"], &[("format", Some(format))]).await?;
-    let mut draft = Draft::create(to).map_err(|e| exists(to, e))?;
     let mut records = 0;
-    while let Some(chunk) = stream.chunk().await? {
-        records += chunk.split(|byte| *byte == b'\n').skip(1).count();
-        draft.file.write_all(&chunk).map_err(|e| exists(to, e))?;
-    }
-    draft.keep(to, force).map_err(|e| exists(to, e))?;
+    let count = |bytes: &[u8]| records += bytes.split(|byte| *byte == b'\n').skip(1).count();
+    download::download(api, &["audit-export"], &[("format", Some(format))], (to, force), count).await?;
     api.out.say(&format!("wrote {} ({records} records)", to.display()));
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! Evidence: listing it, exporting a bundle, and verifying a bundle without any server.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
@@ -9,8 +8,8 @@ use evidence::BundleError;
 use wire::evidence::Evidence;
 
 use crate::api::{Context, Paging};
-use crate::config::Draft;
 use crate::doc::Doc;
+use crate::download::download;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{Output, warn};
 use crate::table::Table;
@@ -120,29 +119,12 @@ impl Online {
 
 impl Export {
     async fn run(self, cx: &Context) -> Result {
-        let exists = || {
-            Failure::new(format!("`{}` exists already", self.output.display()))
-                .hint("choose another name, or replace it with --force")
-        };
-        let failed = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => exists(),
-            _ => Failure::file("write", &self.output, e),
-        };
-        // Told before the server works for it; what decides is the moment of `keep`.
-        if !self.force && self.output.symlink_metadata().is_ok() {
-            return Err(exists());
-        }
         let framework = self.framework.as_deref().or(self.control.as_ref().map(|_| DEFAULT_FRAMEWORK));
         let query =
             [("finding", self.finding.as_deref()), ("framework", framework), ("control", self.control.as_deref())];
-        let mut bundle = cx.tenant()?.stream(&["evidence-bundle"], &query).await?;
-        let mut draft = Draft::create(&self.output).map_err(failed)?;
         let mut size = 0;
-        while let Some(bytes) = bundle.chunk().await? {
-            draft.file.write_all(&bytes).map_err(failed)?;
-            size += bytes.len();
-        }
-        draft.keep(&self.output, self.force).map_err(failed)?;
+        let (api, to) = (cx.tenant()?, (self.output.as_path(), self.force));
+        download(&api, &["evidence-bundle"], &query, to, |bytes| size += bytes.len()).await?;
         cx.out.say(&format!("wrote {} ({size} bytes); check it: cairn evidence verify {0}", self.output.display()));
         Ok(())
     }

@@ -22,6 +22,7 @@ mod credential;
 mod destination;
 mod device;
 mod doc;
+mod download;
 mod evidence;
 mod exec_token;
 mod factor;

@@ -1,6 +1,6 @@
 //! Recordings of sessions: listing, replaying and downloading them, and what is recorded.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use wire::recording::{Recording, RecordingMode, RecordingPolicy};
 use crate::api::{Api, Context, Paging};
 use crate::clean::clean;
 use crate::client::Stream;
-use crate::config::Draft;
+use crate::download::download;
 use crate::failure::{Failure, Result};
 use crate::output::data;
 use crate::screen::{RESET, Screen};
@@ -138,23 +138,8 @@ impl Command {
 impl Download {
     async fn run(self, api: &Api) -> Result {
         let what = if self.bundle { "bundle" } else { "cast" };
-        let exists = || {
-            Failure::new(format!("`{}` exists already", self.output.display()))
-                .hint("choose another name, or replace it with --force")
-        };
-        let failed = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => exists(),
-            _ => Failure::file("write", &self.output, e),
-        };
-        if !self.force && self.output.symlink_metadata().is_ok() {
-            return Err(exists());
-        }
-        let mut file = api.stream(&["recordings", &self.recording, what], &[]).await?;
-        let mut draft = Draft::create(&self.output).map_err(failed)?;
-        while let Some(bytes) = file.chunk().await? {
-            draft.file.write_all(&bytes).map_err(failed)?;
-        }
-        draft.keep(&self.output, self.force).map_err(failed)?;
+        let to = (self.output.as_path(), self.force);
+        download(api, &["recordings", &self.recording, what], &[], to, |_| ()).await?;
         api.out.say(&told(&self.output, self.bundle));
         Ok(())
     }

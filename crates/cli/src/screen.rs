@@ -13,6 +13,8 @@ pub(crate) const RESET: &str = "\u{1b}[0m\u{1b}(B\u{1b}[r\u{1b}[?7h\u{1b}[?25h\u
 
 /// Longest sequence that moves the cursor or sets a colour.
 const SEQUENCE_MAX: usize = 64;
+/// Most parameters of one. Terminals keep sixteen or more, and differ in what they make of those after them.
+const PARAMETERS_MAX: usize = 16;
 /// Longest text of a sequence that holds one: whoever begins one and does not end it must not hide what follows.
 const TEXT_MAX: usize = 4_096;
 /// Private modes that change only what is seen: origin, wrapping, the cursor, the other screen.
@@ -106,11 +108,13 @@ fn harmless(parameters: &str, last: char) -> Option<String> {
         let known = modes.split(';').all(|mode| MODES.contains(&mode));
         return (matches!(last, 'h' | 'l') && known).then(|| format!("\u{1b}[{parameters}{last}"));
     }
-    if !parameters.bytes().all(|byte| byte.is_ascii_digit() || byte == b';') {
+    if !parameters.bytes().all(|byte| byte.is_ascii_digit() || byte == b';')
+        || parameters.split(';').count() > PARAMETERS_MAX
+    {
         return None;
     }
     match last {
-        'm' => Some(format!("\u{1b}[{}m", colours(parameters))),
+        'm' => Some(colours(parameters)),
         '@' | 'A'..='H' | 'J'..='M' | 'P' | 'S' | 'T' | 'X' | '`' | 'a' | 'd'..='f' | 'r' => {
             Some(format!("\u{1b}[{parameters}{last}"))
         }
@@ -118,28 +122,37 @@ fn harmless(parameters: &str, last: char) -> Option<String> {
     }
 }
 
-/// Attributes without the one that conceals, which is for hiding.
+/// Attributes without the one that conceals, which is for hiding. Each has a sequence of its own: what one terminal takes for the rest of a colour is
+/// an attribute for another.
 fn colours(parameters: &str) -> String {
-    let mut given = parameters.split(';');
-    let mut kept = Vec::new();
+    // `08` is 8, and what is empty is 0.
+    let number = |text: &str| {
+        let digits = text.trim_start_matches('0');
+        if digits.is_empty() { "0".to_owned() } else { digits.to_owned() }
+    };
+    let mut given = parameters.split(';').map(number);
+    let mut out = String::new();
     while let Some(one) = given.next() {
-        match one {
+        let whole = match one.as_str() {
             "38" | "48" => {
-                let kind = given.next();
-                let count = match kind {
-                    Some("5") => 1,
-                    Some("2") => 3,
+                let kind = given.next().unwrap_or_default();
+                let count = match kind.as_str() {
+                    "5" => 1,
+                    "2" => 3,
                     _ => break,
                 };
-                kept.push(one);
-                kept.extend(kind);
-                kept.extend(given.by_ref().take(count));
+                let rest: Vec<String> = given.by_ref().take(count).collect();
+                if rest.len() < count {
+                    break;
+                }
+                [vec![one, kind], rest].concat().join(";")
             }
-            "8" => {}
-            other => kept.push(other),
-        }
+            "8" => continue,
+            _ => one,
+        };
+        out.extend(["\u{1b}[", &whole, "m"]);
     }
-    kept.join(";")
+    out
 }
 
 #[cfg(test)]
@@ -152,7 +165,7 @@ mod tests {
     fn what_could_harm_a_terminal_or_hide_something_is_left_out() {
         for (text, expect) in [
             ("plain é 日\r\n\tx\u{8}", "plain é 日\r\n\tx\u{8}"),
-            ("\u{1b}[1;31mred\u{1b}[0m\u{1b}[2J\u{1b}[10;5H", "\u{1b}[1;31mred\u{1b}[0m\u{1b}[2J\u{1b}[10;5H"),
+            ("\u{1b}[1;31mred\u{1b}[m\u{1b}[2J\u{1b}[10;5H", "\u{1b}[1m\u{1b}[31mred\u{1b}[0m\u{1b}[2J\u{1b}[10;5H"),
             ("\u{1b}[38;5;8mgrey\u{1b}[38;2;8;8;8mx", "\u{1b}[38;5;8mgrey\u{1b}[38;2;8;8;8mx"),
             ("\u{1b}[?1049h\u{1b}[?25l\u{1b}(0q\u{1b}(B", "\u{1b}[?1049h\u{1b}[?25l\u{1b}(0q\u{1b}(B"),
             // Title, clipboard, link; each with both ends.
@@ -165,7 +178,13 @@ mod tests {
                 "\u{1b}[?1h\u{1b}[?1000h\u{1b}[?2004h\u{1b}[?25;1000h\u{1b}=\u{1b}>\u{1b}c\u{9b}31mx\u{7}\u{e}\u{f}",
                 "31mx",
             ),
-            ("\u{1b}[8mhidden\u{1b}[1;8mx", "\u{1b}[mhidden\u{1b}[1mx"),
+            ("\u{1b}[8mhidden\u{1b}[1;8mx", "hidden\u{1b}[1mx"),
+            // However it is written, and wherever it stands.
+            ("\u{1b}[08mhidden\u{1b}[000008m\u{1b}[;8mx", "hidden\u{1b}[0mx"),
+            ("\u{1b}[38;5;8mx\u{1b}[038;05;008mx", "\u{1b}[38;5;8mx\u{1b}[38;5;8mx"),
+            ("\u{1b}[38;2;1;8mx\u{1b}[38;5mx\u{1b}[38mx", "xxx"),
+            ("\u{1b}[1;1;1;1;1;1;1;1;1;1;1;1;1;1;38;5;8mx", "x"),
+            ("\u{1b}[1;1;1;1;1;1;1;1;1;1;1;1;1;38;5;8;8mx", "x"),
             ("\u{202e}txt.exe", "txt.exe"),
             // Who ends nothing hides nothing.
             ("\u{1b}]0;rm -rf /\nnext", "\u{fffd}\nnext"),

@@ -331,6 +331,32 @@ fn exec_is_recorded_in_both_protocols_with_what_was_shown_and_how_it_ended() {
 }
 
 #[test]
+fn a_session_that_is_closed_because_it_cannot_be_recorded_says_so_to_its_user() {
+    for websockets in ["true", "false"] {
+        let world = World::start();
+        let mut kubectl = world.kubectl("alice.edit", &["exec", "-i", "-n", "a", "web", "--", "cat"]);
+        let kubectl = kubectl.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets);
+        let mut child = kubectl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let (mut stdin, mut line) = (child.stdin.take().unwrap(), String::new());
+        stdin.write_all(b"one\n").unwrap();
+        lines.read_line(&mut line).unwrap();
+        assert_eq!(line, "one\n");
+        world.tapes.fails.notify_one();
+        // From then on nothing of it goes by.
+        wait_until("the end of its recording", || !world.tapes.done.lock().unwrap().is_empty());
+        let _ = stdin.write_all(b"two\n");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let expect = "this session has to be recorded, and cannot be: nobody takes it any more";
+        assert!(said.contains(expect) && !output.status.success(), "{websockets}: {said}");
+        line.clear();
+        lines.read_line(&mut line).unwrap();
+        assert_eq!(line, "", "nothing that is not recorded");
+    }
+}
+
+#[test]
 fn the_size_of_a_terminal_is_recorded_in_both_protocols() {
     for websockets in ["true", "false"] {
         let world = World::start();
@@ -435,6 +461,8 @@ async fn speaks_something_else(api: &testkit::KubeApi, mode: RecordingMode, clos
     if closes {
         let _ = client.read_to_end(&mut rest).await;
         assert!(!rest.windows(3).any(|word| word == b"hi\n"), "nothing goes on that is not recorded");
+        let said = String::from_utf8_lossy(&rest);
+        assert!(said.contains("has to be recorded, and cannot be: its stream is not understood"), "{said}");
     } else {
         while !rest.ends_with(b"hi\n") {
             client.read_buf(&mut rest).await.unwrap();

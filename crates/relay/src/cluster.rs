@@ -153,6 +153,8 @@ impl Service {
         if let Some(listening) = listening {
             let _ = listening.await;
         }
+        // What goes on ends before the process does: its records and its recording have an end, and the server gets it.
+        self.proxy.live.end("the relay stops").await;
         let _ = tokio::time::timeout(PARTING, self.spool.wait_empty()).await;
         telling.abort();
     }

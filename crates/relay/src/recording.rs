@@ -9,13 +9,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Clock, DestinationId, RecordingId, Rng};
 use fleet::Client;
 use gateway::recording::{About, Header, Piece, Recorder, Recording, Room, Summary, Tape, Unrecorded};
 use http::Method;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use wire::recording::{
     MEDIA_TYPE, RecordingBegin, RecordingEnd, RecordingMode, RecordingTarget, RecordingTerms, SIGN_OF_LIFE_MS,
@@ -23,10 +24,14 @@ use wire::recording::{
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The same at the end, when it reads all of a recording to sign it. A longer one is asked for again: the server goes on with it.
+const SEALED: Duration = Duration::from_secs(55);
 /// How long a session waits for the server's word.
 const WORD: Duration = Duration::from_secs(3);
-/// How long to wait after a failure.
+/// How long to wait after a failure; each time twice as long.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The longest.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 /// How long a session that has to be recorded goes on while the server takes nothing.
 const ALONE: Duration = Duration::from_mins(1);
 /// Longest command that is told, in bytes; of a longer one the beginning.
@@ -35,6 +40,8 @@ const COMMAND_BYTES: usize = 8 * 1_024;
 const PARTING: Duration = Duration::from_secs(5);
 /// How much is held of all recordings together, in bytes.
 const HELD_MAX: usize = 64 * 1_024 * 1_024;
+
+const JSON: &str = "application/json";
 
 struct Inner {
     client: Client,
@@ -117,9 +124,19 @@ impl Recordings {
     }
 
     async fn send(&self, path: &str, media: &'static str, body: &[u8]) -> Result<Vec<u8>, Untold> {
+        self.send_within(ANSWER, path, media, body).await
+    }
+
+    async fn send_within(
+        &self,
+        limit: Duration,
+        path: &str,
+        media: &'static str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Untold> {
         let client = &self.0.client;
         let target = format!("{}/recordings{path}", client.path());
-        match tokio::time::timeout(ANSWER, client.call_as(Method::POST, &target, media, body)).await {
+        match tokio::time::timeout(limit, client.call_as(Method::POST, &target, media, body)).await {
             Ok(Ok(answer)) => Ok(answer.body),
             Ok(Err(error @ fleet::Error::Refused { status: 400..=428 | 430..=499, .. })) => {
                 Err(Untold::Refused(error.to_string()))
@@ -129,43 +146,16 @@ impl Recordings {
         }
     }
 
-    async fn send_document(&self, path: &str, document: &impl serde::Serialize) -> Result<Vec<u8>, Untold> {
-        let body = serde_json::to_vec(document).map_err(|error| Untold::Refused(error.to_string()))?;
-        self.send(path, "application/json", &body).await
-    }
-
     async fn send_begin(&self, begin: &RecordingBegin) -> Result<RecordingTerms, Untold> {
-        let answer = self.send_document("", begin).await?;
+        let answer = self.send("", JSON, &document(begin)?).await?;
         serde_json::from_slice(&answer).map_err(|_| Untold::Later("the server answers something else".to_owned()))
-    }
-
-    /// Until the server has it, or will not have it. A session that has to be recorded does not go on for long without.
-    async fn insist<T, F: Future<Output = Result<T, Untold>>>(
-        &self,
-        tape: &Tape,
-        tell: impl Fn() -> F,
-    ) -> Result<T, String> {
-        let began = Instant::now();
-        loop {
-            match tell().await {
-                Ok(told) => return Ok(told),
-                Err(Untold::Refused(why)) => return Err(why),
-                Err(Untold::Later(why)) => {
-                    tracing::warn!(error = why, "a recording is not told yet");
-                    if tape.is_required() && began.elapsed() > ALONE {
-                        tape.fail("the server has taken nothing of it for a minute");
-                    }
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
     }
 
     /// Tells a recording from its beginning to its end. `begun`: the server has its beginning.
     async fn tell(self, begin: RecordingBegin, tape: Tape, begun: bool) {
         let told = async {
             if !begun {
-                let terms = self.insist(&tape, || self.send_begin(&begin)).await?;
+                let terms = insist(&tape, || self.send_begin(&begin)).await?;
                 if terms.mode == RecordingMode::Off {
                     return Err("the tenant wants no recordings any more".to_owned());
                 }
@@ -177,17 +167,18 @@ impl Recordings {
                     // Nothing new: a piece without bytes is a sign of life.
                     Err(_) => {
                         let path = format!("/{}/chunks/{next}", begin.id);
-                        self.insist(&tape, || self.send(&path, MEDIA_TYPE, b"")).await?;
+                        insist(&tape, || self.send(&path, MEDIA_TYPE, b"")).await?;
                     }
                     Ok(Piece::Chunk(number, bytes)) => {
                         let path = format!("/{}/chunks/{number}", begin.id);
-                        self.insist(&tape, || self.send(&path, MEDIA_TYPE, &bytes)).await?;
+                        insist(&tape, || self.send(&path, MEDIA_TYPE, &bytes)).await?;
                         tape.taken();
                         next = number + 1;
                     }
                     Ok(Piece::End(summary)) => {
-                        let (path, end) = (format!("/{}/end", begin.id), self.end(summary));
-                        self.insist(&tape, || self.send_document(&path, &end)).await?;
+                        let (path, end) =
+                            (format!("/{}/end", begin.id), document(&self.end(summary)).map_err(|it| it.to_string())?);
+                        insist(&tape, || self.send_within(SEALED, &path, JSON, &end)).await?;
                         return Ok(());
                     }
                 }
@@ -214,19 +205,49 @@ impl Recordings {
         }
     }
 
-    /// The terms for a session, and whether they are the server's own word.
-    async fn terms(&self, begin: &RecordingBegin) -> Result<(RecordingTerms, bool), Unrecorded> {
+    /// The terms for a session, and whether they are the server's own word; none where it goes on without being recorded.
+    async fn terms(&self, begin: &RecordingBegin) -> Result<Option<(RecordingTerms, bool)>, Unrecorded> {
         let asked = tokio::time::timeout(WORD, self.send_begin(begin)).await;
         let error = match asked.unwrap_or_else(|_| Err(Untold::Later("the server did not answer in time".to_owned()))) {
-            Ok(terms) => return Ok((terms, true)),
+            Ok(terms) => return Ok(Some((terms, true))),
             Err(error) => error,
         };
-        tracing::warn!(recording = %begin.id, %error, "the server was not told of a recording");
         let told = self.0.told.read().unwrap_or_else(PoisonError::into_inner).get(&begin.destination).copied();
-        match (error, told) {
-            (Untold::Refused(why), _) => Err(Unrecorded(why)),
-            (Untold::Later(_), Some(terms)) if terms.mode != RecordingMode::Required => Ok((terms, false)),
-            (Untold::Later(_), _) => Err(Unrecorded("the server, which keeps it, is away: try again later".to_owned())),
+        tracing::warn!(recording = %begin.id, %error, ?told, "the server was not told of a recording");
+        untold(error, told).map(|terms| terms.map(|terms| (terms, false)))
+    }
+}
+
+/// What becomes of a session whose beginning the server did not take, by what it said before: it is recorded until the server is back, goes on
+/// without (none), or does not begin.
+fn untold(error: Untold, told: Option<RecordingTerms>) -> Result<Option<RecordingTerms>, Unrecorded> {
+    match (error, told.filter(|terms| terms.mode != RecordingMode::Required)) {
+        (Untold::Refused(_), Some(_)) => Ok(None),
+        (Untold::Refused(why), None) => Err(Unrecorded(why)),
+        (Untold::Later(_), Some(terms)) => Ok(Some(terms)),
+        (Untold::Later(_), None) => Err(Unrecorded("the server, which keeps it, is away: try again later".to_owned())),
+    }
+}
+
+fn document(document: &impl serde::Serialize) -> Result<Vec<u8>, Untold> {
+    serde_json::to_vec(document).map_err(|error| Untold::Refused(error.to_string()))
+}
+
+/// Until the server has it, or will not have it. A session that has to be recorded does not go on for long without.
+async fn insist<T, F: Future<Output = Result<T, Untold>>>(tape: &Tape, tell: impl Fn() -> F) -> Result<T, String> {
+    let (began, mut pause) = (Instant::now(), AGAIN);
+    loop {
+        match tell().await {
+            Ok(told) => return Ok(told),
+            Err(Untold::Refused(why)) => return Err(why),
+            Err(Untold::Later(why)) => {
+                tracing::warn!(error = why, "a recording is not told yet");
+                if tape.is_required() && began.elapsed() > ALONE {
+                    tape.fail("the server has taken nothing of it for a minute");
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(AGAIN_MAX);
+            }
         }
     }
 }
@@ -250,7 +271,7 @@ impl Recorder for Recordings {
             call: about.call,
             target: bounded(about.target),
         };
-        let (terms, begun) = self.terms(&begin).await?;
+        let Some((terms, begun)) = self.terms(&begin).await? else { return Ok(Recording::none()) };
         let (recording, tape) = Recording::new(terms, &header, tty, &self.0.room);
         if terms.mode != RecordingMode::Off {
             self.0.telling.spawn(self.clone().tell(begin, tape, begun));
@@ -261,7 +282,65 @@ impl Recorder for Recordings {
 
 #[cfg(test)]
 mod tests {
+    use domain::Timestamp;
+
     use super::*;
+
+    fn begun(mode: RecordingMode) -> (Recording, Tape) {
+        let header = Header { at: Timestamp::from_millis(0), title: "t".to_owned() };
+        Recording::new(RecordingTerms { mode, input: false }, &header, true, &Room::new(1 << 20))
+    }
+
+    #[test]
+    fn what_the_server_said_before_decides_where_it_takes_no_beginning() {
+        let terms = |mode| Some(RecordingTerms { mode, input: true });
+        let (refused, later) = (|| Untold::Refused("no".to_owned()), || Untold::Later("away".to_owned()));
+        let (best, required, off) =
+            (terms(RecordingMode::BestEffort), terms(RecordingMode::Required), terms(RecordingMode::Off));
+        for (error, told, expect) in [
+            // It is held until the server is back.
+            (later(), best, Ok(best)),
+            (later(), off, Ok(off)),
+            // The server will not have it: it goes on without.
+            (refused(), best, Ok(None)),
+            (refused(), off, Ok(None)),
+            (refused(), required, Err("no")),
+            (refused(), None, Err("no")),
+            (later(), required, Err("is away")),
+            (later(), None, Err("is away")),
+        ] {
+            match (untold(error, told), expect) {
+                (Ok(found), Ok(expect)) => assert_eq!(found, expect),
+                (Err(found), Err(expect)) => assert!(found.0.contains(expect), "{found}"),
+                (found, expect) => panic!("{found:?} is not {expect:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_has_to_be_recorded_ends_after_a_minute_in_which_the_server_takes_nothing() {
+        for (mode, ends) in [(RecordingMode::Required, true), (RecordingMode::BestEffort, false)] {
+            let ((recording, tape), tries) = (begun(mode), std::cell::Cell::new(0));
+            let began = Instant::now();
+            let told = insist(&tape, || async {
+                tries.set(tries.get() + 1);
+                if began.elapsed() < Duration::from_mins(10) { Err(Untold::Later("away".to_owned())) } else { Ok(7) }
+            });
+            let (told, within) = tokio::join!(told, async {
+                tokio::time::sleep(Duration::from_secs(59)).await;
+                let before = recording.output(b"a").await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
+                (before, recording.output(b"b").await)
+            });
+            assert_eq!(told, Ok(7), "it is told as soon as the server is back");
+            assert!(within.0.is_ok());
+            assert_eq!(within.1.is_err(), ends, "{mode:?}");
+            assert!(tries.get() < 30, "the pause grows: {}", tries.get());
+        }
+        let (_recording, tape) = begun(RecordingMode::Required);
+        let refused = insist(&tape, || async { Err::<(), _>(Untold::Refused("no".to_owned())) }).await;
+        assert_eq!(refused, Err("no".to_owned()), "at once");
+    }
 
     #[test]
     fn a_long_command_is_told_by_its_beginning() {

@@ -13,6 +13,8 @@ mod frame;
 mod restore;
 
 pub(crate) use create::create;
+#[cfg(test)]
+pub(crate) use create::tests::read_all;
 pub(crate) use restore::restore;
 
 use std::io::Write as _;
@@ -136,7 +138,7 @@ impl Report {
         } else {
             crate::say(text);
             for skipped in &self.skipped {
-                crate::say(&format!("  missing or damaged: {skipped}"));
+                crate::say(&format!("  not in it: {skipped}"));
             }
         }
         Ok(())

@@ -1,39 +1,76 @@
 //! Recordings at their end: signed when they are closed, closed when their relay is gone, deleted when their time is over.
 
+use std::collections::HashMap;
 use std::io::{Seek as _, SeekFrom};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use access::{OpCtx, Permit, ops};
+use access::{Actor, OpCtx, Permit, ops};
 use api::ports::Record;
 use async_trait::async_trait;
 use domain::recording::SILENCE_MS_MAX;
-use domain::{Clock, Error, EvidenceId, RecordingId, Result, Rng, TenantId};
+use domain::{Clock, Error, EvidenceId, RecordingId, RelayId, Result, Rng, TenantId};
 use evidence::bundle::{BundleHead, BundleWriter, Summary};
 use evidence::dsse::SignedStatement;
 use evidence::recording::RecordingStatement;
 use evidence::statement::{Program, Statement, Subject};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
 use serde_json::{Value, json};
-use store::{NewStatement, RecordingEnding, RecordingRow, RecordingSignatures, Store};
+use store::{
+    NewStatement, RECORDINGS_AT_ONCE, RecordingEnding, RecordingOver, RecordingRow, RecordingSignatures, Store,
+};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::sign::{Signer, full};
 
 /// How often recordings are looked after.
 const LOOK: Duration = Duration::from_mins(5);
+/// Recordings that are sealed at a time: each is read whole.
+const SEALING_MAX: usize = 4;
+/// How long a server that stops waits for those that are being sealed.
+const PARTING: Duration = Duration::from_secs(10);
 
-/// Closes recordings, and puts them into bundles.
+/// A recording that is being sealed, and for whom: its relay, or the server itself.
+type Key = (TenantId, RecordingId, Option<RelayId>);
+/// What comes of it, for all who wait for it.
+type Run = Shared<BoxFuture<'static, Result<()>>>;
+
+/// Closes recordings, and puts them into bundles; cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Recordings {
     store: Store,
     signer: Arc<Signer>,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
+    runs: Arc<Mutex<HashMap<Key, Run>>>,
+    places: Arc<Semaphore>,
+    sealing: TaskTracker,
+}
+
+/// Takes a run away when it has ended, however.
+struct Running(Arc<Mutex<HashMap<Key, Run>>>, Key);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
 }
 
 impl Recordings {
     pub(crate) fn new(store: &Store, signer: &Arc<Signer>) -> Arc<Self> {
         let (clock, rng) = (Arc::clone(store.clock()), Arc::clone(store.rng()));
-        Arc::new(Self { store: store.clone(), signer: Arc::clone(signer), clock, rng })
+        Arc::new(Self {
+            store: store.clone(),
+            signer: Arc::clone(signer),
+            clock,
+            rng,
+            runs: Arc::default(),
+            places: Arc::new(Semaphore::new(SEALING_MAX)),
+            sealing: TaskTracker::new(),
+        })
     }
 
     fn sign(
@@ -78,28 +115,91 @@ impl Recordings {
         Ok(RecordingSignatures { sha256, signature: self.signer.sign_artifact(&sha256), statement })
     }
 
-    /// Closes those that nothing is heard of, and deletes those whose time is over, in every tenant.
-    async fn tend(&self) -> Result<()> {
+    /// Reads all of a recording, signs what it is, and closes it.
+    async fn seal(&self, permit: Permit<ops::RecordingClose>, id: RecordingId, mut end: RecordingEnding) -> Result<()> {
+        let _place = self.places.acquire().await.map_err(Error::internal)?;
+        let Some((row, sha256)) = self.store.recording_closing(&permit, id).await? else { return Ok(()) };
+        let tenant = permit.tenant();
+        if !end.began && row.chunks == 0 {
+            let forgotten = self.store.write(permit).await?.recording_discard(&row, &end.reason).await?;
+            // Something of it came meanwhile: it is another case then.
+            return if forgotten { Ok(()) } else { Err(Error::Throttled { wait_s: 1 }) };
+        }
+        end.at = end.at.clamp(row.began_at, self.clock.now().max(row.began_at));
+        if !end.began {
+            end.complete = false;
+            end.reason = format!("its relay says that there was no session, and told of one; it says: {}", end.reason);
+        }
+        if end.counted.is_some_and(|counted| counted != (row.chunks, row.chain)) {
+            end.complete = false;
+            end.reason = format!("its relay told other pieces than it counted; it says: {}", end.reason);
+        }
+        let signed = self.sign(tenant, &row, sha256, &end)?;
+        self.store.write(permit).await?.recording_close(&row, &end, &signed).await.map(drop)
+    }
+
+    /// Closes those that nobody else ends, and deletes those whose time is over, in every tenant. What cannot be done to one stops none of the others.
+    async fn tend(&self, stop: &CancellationToken) -> Result<()> {
         let platform = OpCtx::system_platform("recordings", Arc::clone(&self.clock), Arc::clone(&self.rng));
         for tenant in self.store.recording_tenants(platform.authorize_platform()?).await? {
             let ctx = OpCtx::system("recordings", tenant, Arc::clone(&self.clock), Arc::clone(&self.rng));
-            let (silent, over) = self.store.recordings_due(&ctx.authorize::<ops::RecordingDelete>(tenant)?).await?;
-            for id in silent {
+            for done in [self.close_all(&ctx, tenant, stop).await, self.delete_all(&ctx, tenant, stop).await] {
+                if let Err(error) = done {
+                    tracing::error!(%tenant, %error, ?error, "a tenant's recordings are not looked after");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn close_all(&self, ctx: &OpCtx, tenant: TenantId, stop: &CancellationToken) -> Result<()> {
+        let mut after = None;
+        loop {
+            let due = self.store.recordings_to_close(&ctx.authorize(tenant)?, after).await?;
+            for (id, why) in &due {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                let reason = match why {
+                    RecordingOver::Silent => "nothing was heard of it any more: its relay stopped, or was cut off",
+                    RecordingOver::TooLong => "it went on for longer than a session may, and its relay did not end it",
+                };
                 let end = RecordingEnding {
                     at: self.clock.now(),
                     began: true,
                     complete: false,
-                    reason: "nothing was heard of it any more: its relay stopped, or was cut off".to_owned(),
+                    reason: reason.to_owned(),
                     counted: None,
                     more: json!({}),
                 };
-                self.close(ctx.authorize(tenant)?, id, end).await?;
+                if let Err(error) = self.close(ctx.authorize(tenant)?, *id, end).await {
+                    tracing::error!(recording = %id, %error, ?error, "a recording cannot be closed");
+                }
             }
-            for id in over {
-                self.store.recording_delete(ctx.authorize(tenant)?, id).await?;
+            after = due.last().map(|(id, _)| *id);
+            if due.len() < RECORDINGS_AT_ONCE {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    async fn delete_all(&self, ctx: &OpCtx, tenant: TenantId, stop: &CancellationToken) -> Result<()> {
+        let mut after = None;
+        loop {
+            let over = self.store.recordings_kept_no_longer(&ctx.authorize(tenant)?, after).await?;
+            for id in &over {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                if let Err(error) = self.store.recording_delete(ctx.authorize(tenant)?, *id).await {
+                    tracing::error!(recording = %id, %error, ?error, "a recording cannot be deleted");
+                }
+            }
+            after = over.last().copied();
+            if over.len() < RECORDINGS_AT_ONCE {
+                return Ok(());
+            }
+        }
     }
 
     /// Looks after recordings until `stop`. A server that was away leaves relays the time to tell what they held meanwhile.
@@ -108,35 +208,44 @@ impl Recordings {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
             }
             wait = LOOK;
-            if let Err(error) = self.tend().await {
+            if let Err(error) = self.tend(&stop).await {
                 tracing::warn!(%error, ?error, "recordings are not looked after");
             }
         }
+        self.sealing.close();
+        let _ = tokio::time::timeout(PARTING, self.sealing.wait()).await;
     }
 }
 
 #[async_trait]
 impl Record for Recordings {
-    async fn close(
-        &self,
-        permit: Permit<ops::RecordingClose>,
-        id: RecordingId,
-        mut end: RecordingEnding,
-    ) -> Result<()> {
-        let Some((row, sha256)) = self.store.recording_closing(&permit, id).await? else { return Ok(()) };
-        let tenant = permit.tenant();
-        if !end.began && row.chunks == 0 {
-            return self.store.write(permit).await?.recording_discard(&row, &end.reason).await;
-        }
-        if end.counted.is_some_and(|counted| counted != (row.chunks, row.chain)) {
-            end.complete = false;
-            end.reason = format!("its relay told other pieces than it counted; it says: {}", end.reason);
-        }
-        let signed = self.sign(tenant, &row, sha256, &end)?;
-        self.store.write(permit).await?.recording_close(&row, &end, &signed).await.map(drop)
+    /// A long recording takes longer to read than a request may: it goes on when who asked is gone, and who asks again waits for the same run.
+    async fn close(&self, permit: Permit<ops::RecordingClose>, id: RecordingId, end: RecordingEnding) -> Result<()> {
+        let relay = match permit.ctx().actor() {
+            Actor::Relay { id, .. } => Some(*id),
+            _ => None,
+        };
+        let key = (permit.tenant(), id, relay);
+        let run = {
+            let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(run) = runs.get(&key) {
+                run.clone()
+            } else {
+                // It waits for this lock before it takes itself away.
+                let (this, running) = (self.clone(), Running(Arc::clone(&self.runs), key));
+                let task = self.sealing.spawn(async move {
+                    let _running = running;
+                    this.seal(permit, id, end).await
+                });
+                let run = async move { task.await.map_err(Error::internal)? }.boxed().shared();
+                runs.insert(key, run.clone());
+                run
+            }
+        };
+        run.await
     }
 
     async fn export(&self, permit: Permit<ops::RecordingExport>, id: RecordingId) -> Result<std::fs::File> {
@@ -185,3 +294,6 @@ impl Record for Recordings {
         written.await.map_err(Error::internal)?
     }
 }
+
+#[cfg(test)]
+mod tests;

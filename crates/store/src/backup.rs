@@ -122,6 +122,16 @@ impl Store {
         Ok(Backup { schema, artifacts })
     }
 
+    /// Whether a row names an artifact now. The last one of a recording is gone as soon as its time is over, also while a backup is taken.
+    pub async fn backup_names(&self, artifact: &Artifact) -> Result<bool> {
+        let mut tx = self.db().read().await?;
+        take_time(&mut tx).await?;
+        enter(&mut tx, artifact.tenant).await?;
+        let sql = "SELECT 1 FROM artifact WHERE tenant_id = $1 AND digest = $2 UNION ALL \
+                   SELECT 1 FROM recording_chunk WHERE tenant_id = $1 AND blob = $2 LIMIT 1";
+        Ok(tx.row(sql, args![artifact.tenant, artifact.digest]).await?.is_some())
+    }
+
     /// The bytes of an artifact that a backup named, checked against its digest.
     pub async fn backup_artifact(&self, artifact: &Artifact) -> Result<Vec<u8>> {
         Blobs::of(self, artifact.tenant).load(artifact.digest).await

@@ -140,7 +140,10 @@ pub use prove::{Attempt, FactorProof, PasskeyAnswer};
 pub use provider::{NewProvider, ProviderChange, ProviderRow};
 pub use reach::{AccessChanges, DestinationTokenRow, Standing};
 pub use recording::{NewRecording, RecordingPolicy, RecordingRow};
-pub use recording_read::{RecordingEnding, RecordingFilter, RecordingMaterial, RecordingReader, RecordingSignatures};
+pub use recording_read::{
+    RECORDINGS_AT_ONCE, RecordingEnding, RecordingFilter, RecordingKey, RecordingMaterial, RecordingOver,
+    RecordingReader, RecordingSignatures,
+};
 pub use relay::{RelayLink, RelayTaskRow};
 pub use relay_policy::RelayPolicy;
 pub use report::{ReportBegun, ReportLease, ReportPermit, ReportState};

@@ -33,6 +33,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (27, include_str!("../migrations/0027_access_data.sql")),
     (28, include_str!("../migrations/0028_access_review.sql")),
     (29, include_str!("../migrations/0029_act_as.sql")),
+    (30, include_str!("../migrations/0030_server_peer.sql")),
     (31, include_str!("../migrations/0031_graph_map.sql")),
 ];
 

@@ -3,12 +3,13 @@
 //! Invariants:
 //! - each piece is kept once, in its place, under a key of its recording that the vault seals; the hash over all of them is counted here;
 //! - only the relay that began a recording adds to it, and nobody adds to one that ended;
+//! - a relay's clock decides neither the order of the list nor how long a recording is kept: its word counts as far as it may be so by this server's;
 //! - a piece is no record of the audit log: the log has the beginning, and at the end the hash over all of them in a signed statement.
 
 use access::{Actor, FleetPermit, Grants, OpCtx, fleet_ops, ops};
 use bytes::Bytes;
 use crypto::aead::{self, AeadKey};
-use domain::recording::{BYTES_MAX, CHAIN_BEGIN, RETENTION_DAYS, chain};
+use domain::recording::{BYTES_MAX, CHAIN_BEGIN, DURATION_MS_MAX, RETENTION_DAYS, chain};
 use domain::{
     DestinationId, DestinationKind, DestinationRole, Digest, Error, RecordingId, RecordingMode, RelayId, RequestId,
     Result, SessionId, TenantId, Timestamp, UserId,
@@ -108,7 +109,7 @@ impl Write<ops::RecordingPolicyPut> {
 pub struct NewRecording {
     /// Its id.
     pub id: RecordingId,
-    /// When the session began.
+    /// When the session began, by the relay's clock.
     pub at: Timestamp,
     /// Where.
     pub destination: DestinationId,
@@ -249,6 +250,11 @@ async fn grants(tx: &mut Tx, tenant: TenantId, new: &NewRecording, now: Timestam
     Ok(held.into_iter().flat_map(|held| held.grants).map(|grant| grant.to_string()).collect())
 }
 
+/// When a session began as far as a relay's clock may be right: a session that is told now goes on, and none goes on for longer than a recording.
+fn may_have_begun(at: Timestamp, now: Timestamp) -> Timestamp {
+    at.clamp(now.plus_millis(-DURATION_MS_MAX.cast_signed()), now)
+}
+
 /// A relay that adds to a recording, and where it is then.
 struct Adding {
     blobs: Blobs,
@@ -328,7 +334,7 @@ impl Store {
                 about.to_string(),
                 terms.1,
                 sealed.bytes,
-                new.at,
+                may_have_begun(new.at, now),
                 now,
                 CHAIN_BEGIN
             ],
@@ -342,8 +348,7 @@ impl Store {
             }
             None => permit.ctx().clone(),
         };
-        let mut detail =
-            json!({"destination": name, "relay": permit.id(), "user": user, "mode": terms.0, "input": terms.1});
+        let mut detail = json!({"destination": name, "relay": permit.id(), "user": user, "mode": terms.0, "input": terms.1, "at_by_relay": new.at});
         if let (Value::Object(detail), Value::Object(about)) = (&mut detail, about) {
             detail.extend(about);
         }

@@ -3,14 +3,14 @@
 use access::{Permit, PlatformPermit, ops};
 use bytes::Bytes;
 use crypto::aead::{self, AeadKey};
-use domain::recording::{CHAIN_BEGIN, SILENCE_MS_MAX, chain};
+use domain::recording::{CHAIN_BEGIN, DURATION_MS_MAX, SILENCE_MS_MAX, chain};
 use domain::{Digest, Error, RecordingId, Result, TenantId, Timestamp};
 use serde_json::{Value, json};
 
 use crate::audit::{Category, Change, Outcome};
 use crate::blob::Blobs;
 use crate::collection::{About, NewStatement, statement_insert};
-use crate::db::args;
+use crate::db::{Row, args};
 use crate::job::stored;
 use crate::recording::{RecordingPolicy, RecordingRow, find, key, place_of, policy, recording_row, recording_sql};
 use crate::statement::{ArtifactRow, StatementDetail, detail};
@@ -30,6 +30,27 @@ pub struct RecordingFilter {
     /// Only sessions that began before this moment.
     pub until: Option<Timestamp>,
 }
+
+/// Where a page of recordings begins: those before this moment, and of those of this moment the ones with a smaller id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordingKey {
+    /// When the session began.
+    pub began_at: Timestamp,
+    /// Its id.
+    pub id: RecordingId,
+}
+
+/// Why a recording is to be closed by the server itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordingOver {
+    /// Nothing was heard of it for too long.
+    Silent,
+    /// It goes on for longer than a session may.
+    TooLong,
+}
+
+/// How many recordings are looked after at once.
+pub const RECORDINGS_AT_ONCE: usize = 100;
 
 /// Reads the asciicast of a recording, piece by piece.
 pub struct RecordingReader {
@@ -94,9 +115,9 @@ impl Read<ops::RecordingList> {
     pub async fn recording_list(
         &mut self,
         filter: &RecordingFilter,
-        after: Option<RecordingId>,
+        after: Option<RecordingKey>,
         limit: u32,
-    ) -> Result<(Page<RecordingRow, RecordingId>, RecordingPolicy)> {
+    ) -> Result<(Page<RecordingRow, RecordingKey>, RecordingPolicy)> {
         let tenant = self.tenant();
         let destination = match &filter.destination {
             None => None,
@@ -115,25 +136,28 @@ impl Read<ops::RecordingList> {
             .tx
             .rows(
                 recording_sql!(
-                    "AND id < $2 AND ($3 = '' OR user_name = $3 OR user_id = $4) AND ($5 IS NULL OR destination_id = $5 OR destination_name = $6) \
-                     AND began_at >= $7 AND began_at < $8 ORDER BY id DESC LIMIT $9"
+                    "AND (began_at < $10 OR began_at = $10 AND id < $2) AND ($3 = '' OR user_name = $3 OR user_id = $4) \
+                     AND ($5 IS NULL OR destination_id = $5 OR destination_name = $6) \
+                     AND began_at >= $7 AND began_at < $8 ORDER BY began_at DESC, id DESC LIMIT $9"
                 ),
                 args![
                     tenant,
-                    after.map_or(uuid::Uuid::max(), |id| id.as_uuid()),
+                    after.map_or(uuid::Uuid::max(), |key| key.id.as_uuid()),
                     user,
                     user_id,
                     destination,
                     filter.destination.clone().unwrap_or_default(),
                     filter.since.map_or(i64::MIN, Timestamp::as_millis),
                     filter.until.map_or(i64::MAX, Timestamp::as_millis),
-                    i64::from(limit) + 1
+                    i64::from(limit) + 1,
+                    after.map_or(i64::MAX, |key| key.began_at.as_millis())
                 ],
             )
             .await?;
         let items = rows.iter().map(recording_row).collect::<Result<_>>()?;
         let policy = policy(&mut self.tx, tenant).await?;
-        Ok((Page::cut(items, limit, |row: &RecordingRow| row.id), policy))
+        let key = |row: &RecordingRow| RecordingKey { began_at: row.began_at, id: row.id };
+        Ok((Page::cut(items, limit, key), policy))
     }
 
     /// One recording.
@@ -219,6 +243,24 @@ pub struct RecordingSignatures {
     pub statement: NewStatement,
 }
 
+/// Of what was last heard before this moment nothing was heard for too long.
+fn silent_since(now: Timestamp) -> Timestamp {
+    now.plus_millis(-SILENCE_MS_MAX)
+}
+
+/// What began before this moment goes on for longer than a session may; its relay ends it before the server does.
+fn too_long_since(now: Timestamp) -> Timestamp {
+    now.plus_millis(-DURATION_MS_MAX.cast_signed() - SILENCE_MS_MAX)
+}
+
+fn behind(after: Option<RecordingId>) -> uuid::Uuid {
+    after.map_or(uuid::Uuid::nil(), |id| id.as_uuid())
+}
+
+fn at_once() -> i64 {
+    i64::try_from(RECORDINGS_AT_ONCE).unwrap_or(i64::MAX)
+}
+
 impl Store {
     /// A recording that is to be closed, with the SHA-256 of its asciicast; none where it is closed. Only the relay's own, where one asks.
     pub async fn recording_closing(
@@ -245,26 +287,43 @@ impl Store {
         Ok(Some((row, whole)))
     }
 
-    /// What is to be done with a tenant's recordings: those that nothing was heard of for too long, and those that are kept no longer.
-    pub async fn recordings_due(
+    /// Recordings of a tenant that nobody ends, behind this id: the first [`RECORDINGS_AT_ONCE`] of them, in the order of their ids.
+    pub async fn recordings_to_close(
         &self,
         permit: &Permit<ops::RecordingDelete>,
-    ) -> Result<(Vec<RecordingId>, Vec<RecordingId>)> {
+        after: Option<RecordingId>,
+    ) -> Result<Vec<(RecordingId, RecordingOver)>> {
         let (tenant, now) = (permit.tenant(), self.clock().now());
         let mut tx = self.db().read().await?;
         enter(&mut tx, tenant).await?;
-        let keeps = policy(&mut tx, tenant).await?;
-        let ids = |rows: Vec<crate::db::Row>| -> Result<Vec<RecordingId>> {
-            rows.iter().map(|row| row.uuid(0).map(RecordingId::from_uuid)).collect()
+        let sql = "SELECT id, heard_at FROM recording WHERE tenant_id = $1 AND state = 'open' AND (heard_at < $2 OR began_at < $3) AND id > $4 \
+                   ORDER BY id LIMIT $5";
+        let silent = silent_since(now);
+        let rows = tx.rows(sql, args![tenant, silent, too_long_since(now), behind(after), at_once()]).await?;
+        let over = |row: &Row| {
+            let why = if row.time(1)? < silent { RecordingOver::Silent } else { RecordingOver::TooLong };
+            Ok((RecordingId::from_uuid(row.uuid(0)?), why))
         };
-        let sql =
-            "SELECT id FROM recording WHERE tenant_id = $1 AND state = 'open' AND heard_at < $2 ORDER BY id LIMIT 100";
-        let silent = ids(tx.rows(sql, args![tenant, now.plus_millis(-SILENCE_MS_MAX)]).await?)?;
-        let kept = keeps.keeps_until(Timestamp::from_millis(0)).as_millis();
-        let sql =
-            "SELECT id FROM recording WHERE tenant_id = $1 AND state <> 'open' AND began_at < $2 ORDER BY id LIMIT 100";
-        let over = ids(tx.rows(sql, args![tenant, now.plus_millis(-kept)]).await?)?;
-        Ok((silent, over))
+        rows.iter().map(over).collect()
+    }
+
+    /// Recordings of a tenant that are kept no longer, behind this id: the first [`RECORDINGS_AT_ONCE`] of them, in the order of their ids. Also
+    /// those that should have been closed and cannot be.
+    pub async fn recordings_kept_no_longer(
+        &self,
+        permit: &Permit<ops::RecordingDelete>,
+        after: Option<RecordingId>,
+    ) -> Result<Vec<RecordingId>> {
+        let (tenant, now) = (permit.tenant(), self.clock().now());
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, tenant).await?;
+        let kept = policy(&mut tx, tenant).await?.keeps_until(Timestamp::from_millis(0)).as_millis();
+        let sql = "SELECT id FROM recording WHERE tenant_id = $1 AND began_at < $2 AND (state <> 'open' OR heard_at < $3 OR began_at < $4) \
+                   AND id > $5 ORDER BY id LIMIT $6";
+        let values =
+            args![tenant, now.plus_millis(-kept), silent_since(now), too_long_since(now), behind(after), at_once()];
+        let rows = tx.rows(sql, values).await?;
+        rows.iter().map(|row| row.uuid(0).map(RecordingId::from_uuid)).collect()
     }
 
     /// The tenants that may have recordings.
@@ -286,7 +345,7 @@ impl Store {
 }
 
 /// Removes the rows and the key of a recording; the blobs that are then nobody's.
-async fn remove<O: access::Operation>(unit: &mut Write<O>, id: RecordingId) -> Result<Vec<Digest>> {
+async fn remove(unit: &mut Write<ops::RecordingDelete>, id: RecordingId) -> Result<Vec<Digest>> {
     let (tenant, store) = (unit.tenant(), unit.store.clone());
     let sql = "DELETE FROM recording_chunk WHERE tenant_id = $1 AND recording_id = $2 RETURNING blob";
     let gone = unit.tx.rows(sql, args![tenant, id]).await?.iter().map(|row| row.digest(0)).collect::<Result<_>>()?;
@@ -350,10 +409,17 @@ impl Write<ops::RecordingClose> {
         Ok(true)
     }
 
-    /// Forgets a recording of a session that the destination did not let begin.
-    pub async fn recording_discard(mut self, row: &RecordingRow, reason: &str) -> Result<()> {
-        remove(&mut self, row.id).await?;
+    /// Forgets a recording of a session that the destination did not let begin. One that has ended, or of which something was told, is no such
+    /// recording and stays; whether it was forgotten.
+    pub async fn recording_discard(mut self, row: &RecordingRow, reason: &str) -> Result<bool> {
+        let (tenant, store) = (self.tenant(), self.store.clone());
+        let sql = "DELETE FROM recording WHERE tenant_id = $1 AND id = $2 AND state = 'open' AND chunks = 0";
+        if self.tx.execute(sql, args![tenant, row.id]).await? == 0 {
+            return Ok(false);
+        }
+        cell::forget(&mut self.tx, &store, &RECORDING, tenant, &row.id.as_uuid().into()).await?;
         let detail = json!({"user": row.user, "destination": row.destination_name, "began": false, "reason": reason});
-        self.commit(Change::to(Category::Access, "recording", row.id).detail(detail)).await.map(drop)
+        self.commit(Change::to(Category::Access, "recording", row.id).detail(detail)).await?;
+        Ok(true)
     }
 }

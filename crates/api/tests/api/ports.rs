@@ -133,7 +133,7 @@ impl Record for Recordings {
     ) -> domain::Result<()> {
         let Some((row, sha256)) = self.store.recording_closing(&permit, id).await? else { return Ok(()) };
         if !end.began {
-            return self.store.write(permit).await?.recording_discard(&row, &end.reason).await;
+            return self.store.write(permit).await?.recording_discard(&row, &end.reason).await.map(drop);
         }
         let key = crypto::ed25519::SigningKey::generate().unwrap();
         let statement = store::NewStatement {

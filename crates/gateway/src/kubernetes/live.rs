@@ -7,10 +7,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use domain::{Digest, Timestamp};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Admission, Admit, Refusal};
 
@@ -18,6 +20,9 @@ use super::{Admission, Admit, Refusal};
 const TOKENS_MAX: usize = 20_000;
 /// Requests at a time under one token.
 const OPEN_MAX: usize = 512;
+
+/// How long what is cut may take to end.
+const PARTING: Duration = Duration::from_secs(5);
 
 /// A token in use.
 pub struct Token {
@@ -104,6 +109,8 @@ pub trait Confirm: Send + Sync {
 #[derive(Default)]
 pub struct Live {
     tokens: Mutex<HashMap<Digest, Arc<Token>>>,
+    /// Connections that switched protocols: they are nobody's request any more.
+    carried: TaskTracker,
 }
 
 impl Live {
@@ -160,6 +167,18 @@ impl Live {
             token.cut(why);
         }
         found.len()
+    }
+
+    /// Carries a connection that switched protocols, to its end.
+    pub(super) fn carry(&self, carried: impl Future<Output = ()> + Send + 'static) {
+        self.carried.spawn(carried);
+    }
+
+    /// Cuts everything, and waits until what was carried has its end: its records, and its recording.
+    pub async fn end(&self, why: &str) {
+        self.cut(why, |_| true);
+        self.carried.close();
+        let _ = tokio::time::timeout(PARTING, self.carried.wait()).await;
     }
 
     /// Forgets tokens that have ended and have nothing open.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::{Clock, Rng};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -39,6 +39,9 @@ use crate::recording::{About, Recorder, Recording, Unrecorded};
 const HEAD: Duration = Duration::from_mins(1);
 /// How much is copied at once on a connection that switched protocols, in bytes, in each direction.
 const COPY_BYTES: usize = 16 * 1_024;
+
+/// What is spoken on the streams of a SPDY connection.
+const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 
 /// Where what happens is written down.
 pub trait Record: Send + Sync {
@@ -179,7 +182,7 @@ impl Proxy {
             let taped = recording.map(|recording| tape(recording, upgrade, response.headers())).transpose()?;
             story.tell(Phase::Began, 101, None);
             let story = story.take();
-            tokio::spawn(carry(client, server, place, story, taped.flatten()));
+            self.live.carry(carry(client, server, place, story, taped.flatten()));
             return Ok(response.map(|_| Outgoing::Whole(Full::default())));
         }
         headers::backward(response.headers_mut(), None);
@@ -357,7 +360,11 @@ type Taped = (Recording, recorded::Readers);
 
 /// What reads a session that switched to this; none where it goes on without being recorded.
 fn tape(recording: Recording, upgrade: Upgrade, headers: &HeaderMap) -> Result<Option<Taped>, Refusal> {
-    let protocol = headers.get(header::SEC_WEBSOCKET_PROTOCOL).map_or(Ok(""), HeaderValue::to_str);
+    let name = match upgrade {
+        Upgrade::Spdy => STREAM_PROTOCOL,
+        Upgrade::WebSocket => header::SEC_WEBSOCKET_PROTOCOL,
+    };
+    let protocol = headers.get(name).map_or(Ok(""), HeaderValue::to_str);
     match recorded::readers(upgrade, protocol.unwrap_or("?")) {
         Ok(readers) => Ok(Some((recording, readers))),
         Err(why) => {

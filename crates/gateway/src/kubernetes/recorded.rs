@@ -1,6 +1,8 @@
 //! Sessions that are recorded: `exec` and `attach`, by the way that every client takes, and what would be the same by another way.
 
 use std::io;
+use std::ops::Range;
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -10,7 +12,7 @@ use wire::recording::RecordingTarget;
 
 use super::headers::Upgrade;
 use super::request::{self, Call};
-use super::stream::{Channel, Reader, Seen, Unreadable, Way, spdy, websocket};
+use super::stream::{Channel, Place, Reader, Seen, Unreadable, Way, spdy, websocket};
 use crate::recording::{Recording, Unrecorded};
 
 /// How much is passed on at once, in bytes.
@@ -119,35 +121,78 @@ impl Sizes {
     }
 }
 
+/// How long it may take to tell a user why a session is closed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// What both directions of a session share.
 struct Shared<'a> {
     recording: &'a Recording,
     status: Mutex<Vec<u8>>,
 }
 
-/// Passes bytes on in one direction, each after it was recorded.
-async fn pass(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut reader: Option<Box<dyn Reader>>,
-    shared: &Shared<'_>,
-) -> io::Result<()> {
-    let (mut buffer, mut seen, mut sizes) = (vec![0; PASS_BYTES], Seen::new(), Sizes::default());
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return to.shutdown().await;
+/// One direction of a session.
+struct Half<R, W> {
+    from: R,
+    to: W,
+    /// None: it is not understood any more.
+    reader: Option<Box<dyn Reader>>,
+    buffer: Vec<u8>,
+    /// What of the buffer is recorded and still to be written.
+    pending: Range<usize>,
+    /// Where the other side stands when it has that.
+    place: Place,
+    seen: Seen,
+    sizes: Sizes,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Half<R, W> {
+    fn new(from: R, to: W, reader: Box<dyn Reader>) -> Self {
+        let place = reader.place();
+        let (buffer, reader) = (vec![0; PASS_BYTES], Some(reader));
+        Self { from, to, reader, buffer, pending: 0..0, place, seen: Seen::new(), sizes: Sizes::default() }
+    }
+
+    /// Passes bytes on, each after it was recorded. What was written is known also when this is dropped on the way.
+    async fn pass(&mut self, shared: &Shared<'_>) -> io::Result<()> {
+        loop {
+            self.write().await?;
+            let length = self.from.read(&mut self.buffer).await?;
+            if length == 0 {
+                return self.to.shutdown().await;
+            }
+            let bytes = self.buffer.get(..length).unwrap_or_default();
+            if let Some(Err(why)) = self.reader.as_mut().map(|reader| reader.push(bytes, &mut self.seen)) {
+                // What was understood up to here is recorded; from here on nothing is.
+                self.reader = None;
+                record(&mut self.seen, &mut self.sizes, shared).await.map_err(io::Error::other)?;
+                shared.recording.fail(&format!("its stream is not understood: {why}")).map_err(io::Error::other)?;
+            }
+            record(&mut self.seen, &mut self.sizes, shared).await.map_err(io::Error::other)?;
+            self.place = self.reader.as_ref().map_or(Place::Elsewhere, |reader| reader.place());
+            self.pending = 0..length;
         }
-        let bytes = buffer.get(..length).unwrap_or_default();
-        if let Some(Err(why)) = reader.as_mut().map(|reader| reader.push(bytes, &mut seen)) {
-            // What was understood up to here is recorded; from here on nothing is.
-            reader = None;
-            record(&mut seen, &mut sizes, shared).await.map_err(io::Error::other)?;
-            shared.recording.fail(&format!("its stream is not understood: {why}")).map_err(io::Error::other)?;
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        while !self.pending.is_empty() {
+            let bytes = self.buffer.get(self.pending.clone()).unwrap_or_default();
+            let written = self.to.write(bytes).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.pending.start += written;
         }
-        record(&mut seen, &mut sizes, shared).await.map_err(io::Error::other)?;
-        to.write_all(bytes).await?;
-        to.flush().await?;
+        self.to.flush().await
+    }
+
+    /// Tells the user why the session is closed, where that can be told.
+    async fn say(&mut self, why: &str) -> io::Result<()> {
+        let words = self.reader.as_ref().and_then(|reader| reader.last_words(why));
+        if let (Some(filling), Some(words)) = (self.place.filling(), words) {
+            self.write().await?;
+            self.to.write_all(&[filling, words].concat()).await?;
+        }
+        self.to.shutdown().await
     }
 }
 
@@ -174,11 +219,11 @@ async fn record(seen: &mut Seen, sizes: &mut Sizes, shared: &Shared<'_>) -> Resu
 /// What reads a connection: from the user, and to the user.
 pub(super) type Readers = (Box<dyn Reader>, Box<dyn Reader>);
 
-/// What reads a connection that switched to this: from the user, and to the user.
+/// What reads a connection that switched to this, with this protocol inside: from the user, and to the user.
 pub(super) fn readers(upgrade: Upgrade, protocol: &str) -> Result<Readers, Unreadable> {
     Ok(match upgrade {
         Upgrade::Spdy => {
-            let (up, down) = spdy::both();
+            let (up, down) = spdy::both(protocol);
             (Box::new(up), Box::new(down))
         }
         Upgrade::WebSocket => (
@@ -198,10 +243,17 @@ pub(super) async fn carry(
     let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
     let (from_server, to_server) = tokio::io::split(TokioIo::new(server));
     let shared = Shared { recording, status: Mutex::default() };
-    let carried = tokio::try_join!(
-        pass(from_client, to_server, Some(up), &shared),
-        pass(from_server, to_client, Some(down), &shared)
-    );
+    let (mut up, mut down) = (Half::new(from_client, to_server, up), Half::new(from_server, to_client, down));
+    let carried = tokio::try_join!(up.pass(&shared), down.pass(&shared));
+    let unrecorded = carried.as_ref().err().and_then(|error| error.get_ref()?.downcast_ref::<Unrecorded>());
+    if let Some(why) = unrecorded {
+        let told = async {
+            down.say(&why.to_string()).await?;
+            // Who closes on what it has not read takes back what it has written.
+            tokio::io::copy(&mut up.from, &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, told).await;
+    }
     if let Some(status) = exit_status(&shared.status.into_inner()) {
         recording.exit(status);
     }

@@ -35,10 +35,61 @@ pub(super) type Seen = Vec<(Channel, Vec<u8>)>;
 /// Why a stream cannot be recorded.
 pub(super) type Unreadable = &'static str;
 
+/// Where a direction stands between two bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A frame may begin.
+    Between,
+    /// So many bytes of a frame's payload are still to come. `begins`: the first of them says which channel it is of.
+    Within { left: u64, begins: bool },
+    /// In something that nobody else can end.
+    Elsewhere,
+}
+
+/// Most bytes that are filled in to end a frame.
+const FILL_BYTES_MAX: u64 = 64 * 1_024;
+
+impl Place {
+    /// What ends the frame at hand and shows nothing, if anything does.
+    pub(super) fn filling(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Between => Some(Vec::new()),
+            Self::Within { left, begins } if left <= FILL_BYTES_MAX => {
+                let mut filling = vec![0; usize::try_from(left).ok()?];
+                if begins {
+                    *filling.first_mut()? = OUTPUT;
+                }
+                Some(filling)
+            }
+            Self::Within { .. } | Self::Elsewhere => None,
+        }
+    }
+}
+
+/// The channel of standard output.
+const OUTPUT: u8 = 1;
+
 /// Reads one direction.
 pub(super) trait Reader: Send {
     /// Takes in the next bytes, and adds what they show.
     fn push(&mut self, bytes: &[u8], seen: &mut Seen) -> Result<(), Unreadable>;
+    /// Where it stands after what it took in.
+    fn place(&self) -> Place;
+    /// Frames that tell the user why a session ends, between two others; none where there is nowhere to tell it.
+    fn last_words(&self, why: &str) -> Option<Vec<u8>>;
+}
+
+/// How a session that was closed is told on the channel that says how a command ended: from the fourth version of the protocol on as the status of an
+/// API server, before as text.
+fn told(protocol: &str, why: &str) -> Vec<u8> {
+    if matches!(protocol, "v4.channel.k8s.io" | "v5.channel.k8s.io") {
+        let status = serde_json::json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Forbidden", "code": 403, "message": why,
+        });
+        status.to_string().into_bytes()
+    } else {
+        why.as_bytes().to_vec()
+    }
 }
 
 /// Takes as many bytes as a buffer lacks of a length; whether it has them all.

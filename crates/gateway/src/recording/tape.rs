@@ -369,6 +369,10 @@ impl Tape {
             state.closed = true;
             Self::close(inner, &mut state);
         }
+        if !state.began && !is_over {
+            // Nobody may be let in: then there is nothing to tell.
+            return None;
+        }
         if state.held.is_empty() {
             return is_over.then(|| Piece::End(Self::summary(&mut state)));
         }
@@ -598,6 +602,16 @@ mod tests {
         drop(recording);
         let (text, summary) = drain(&tape).await;
         assert_eq!((text.as_str(), summary.began, summary.reason.as_str()), ("", false, "forbidden"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_told_before_a_session_began() {
+        let (recording, tape) = begin(terms(RecordingMode::Required, false), true, 1 << 20);
+        // Whoever wakes the taker.
+        recording.0.as_ref().unwrap().filled.notify_one();
+        assert!(tokio::time::timeout(Duration::from_mins(1), tape.next()).await.is_err());
+        recording.output(b"x").await.unwrap();
+        assert!(matches!(tape.next().await, Piece::Chunk(1, _)));
     }
 
     #[tokio::test(start_paused = true)]

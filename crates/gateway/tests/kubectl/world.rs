@@ -13,6 +13,7 @@ use gateway::recording::{About, Header, Piece, Recorder, Recording, Room, Summar
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use testkit::{KubeApi, TestClock, TestRng};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use wire::kubernetes::AccessEvent;
 use wire::recording::{RecordingMode, RecordingTerms};
@@ -77,11 +78,13 @@ pub(crate) struct Taped {
 pub(crate) struct Tapes {
     pub(crate) terms: RecordingTerms,
     pub(crate) done: Arc<Mutex<Vec<Taped>>>,
+    /// Takes no more of the recording that goes on.
+    pub(crate) fails: Arc<Notify>,
 }
 
 impl Tapes {
     pub(crate) fn new(mode: RecordingMode, input: bool) -> Self {
-        Self { terms: RecordingTerms { mode, input }, done: Arc::default() }
+        Self { terms: RecordingTerms { mode, input }, done: Arc::default(), fails: Arc::default() }
     }
 }
 
@@ -90,11 +93,18 @@ impl Recorder for Tapes {
     async fn begin(&self, about: About) -> Result<Recording, Unrecorded> {
         let header = Header { at: Timestamp::from_millis(0), title: String::new() };
         let (recording, tape) = Recording::new(self.terms, &header, about.target.is_tty(), &Room::new(1 << 26));
-        let done = Arc::clone(&self.done);
+        let (done, fails) = (Arc::clone(&self.done), Arc::clone(&self.fails));
         tokio::spawn(async move {
             let mut text = Vec::new();
             let summary = loop {
-                match tape.next().await {
+                let piece = tokio::select! {
+                    piece = tape.next() => piece,
+                    () = fails.notified() => {
+                        tape.fail("nobody takes it any more");
+                        continue;
+                    }
+                };
+                match piece {
                     Piece::Chunk(_, bytes) => text.extend(bytes),
                     Piece::End(summary) => break summary,
                 }

@@ -78,6 +78,9 @@ fn configuration(table: &toml::Table) -> anyhow::Result<String> {
     Ok(toml::to_string(&out)?)
 }
 
+/// Why a piece of a recording is not in a backup whose rows name it.
+const DELETED: &str = "deleted while the backup was taken, because its recording's time was over";
+
 /// What lies at the top of the data directory and is no part of a backup: the database and the artifacts, which it holds otherwise; the lock; and what
 /// remembers how far the database has come, which would be ahead of the moment that the backup shows.
 const LEFT_OUT: [&str; 4] = [datadir::BLOBS, datadir::LOCK, datadir::LOG_HEADS, datadir::WITNESS];
@@ -172,6 +175,27 @@ pub(crate) async fn create(
     report.say(arguments.json, &text)
 }
 
+/// An artifact's bytes, or why it is left out.
+async fn read(
+    store: &Store,
+    artifact: &store::Artifact,
+    skip_damaged: bool,
+) -> anyhow::Result<Result<Vec<u8>, String>> {
+    let error = match store.backup_artifact(artifact).await {
+        Ok(bytes) => return Ok(Ok(bytes)),
+        Err(error) => error,
+    };
+    // The server goes on with its work meanwhile, and so does this.
+    if !store.backup_names(artifact).await? {
+        return Ok(Err(DELETED.to_owned()));
+    }
+    if skip_damaged {
+        return Ok(Err(error.to_string()));
+    }
+    Err(anyhow::Error::new(error)
+        .context("an artifact cannot be read: put it back, or take the backup with --skip-damaged"))
+}
+
 async fn take(
     store: &Store,
     data: &Path,
@@ -234,19 +258,13 @@ async fn take(
 
     let (mut kept, mut skipped) = (0, Vec::new());
     for artifact in &backup.artifacts {
-        match store.backup_artifact(artifact).await {
+        match read(store, artifact, arguments.skip_damaged).await? {
             Ok(bytes) => {
                 writer.begin(&Part::Artifact(artifact.tenant(), artifact.digest())).map_err(full)?;
                 writer.data(&bytes).map_err(full)?;
                 kept += 1;
             }
-            Err(error) if arguments.skip_damaged => {
-                skipped.push(format!("{}/{}: {error}", artifact.tenant(), artifact.digest()));
-            }
-            Err(error) => {
-                return Err(anyhow::Error::new(error)
-                    .context("an artifact cannot be read: put it back, or take the backup with --skip-damaged"));
-            }
+            Err(why) => skipped.push(format!("{}/{}: {why}", artifact.tenant(), artifact.digest())),
         }
         progress.tell(|| format!("{kept} of {} artifacts, {}", backup.artifacts.len(), megabytes(writer.bytes())));
     }
@@ -303,8 +321,20 @@ fn sync_folder(path: &Path) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Reads what a backup's rows named, as a backup does.
+    pub(crate) async fn read_all(
+        store: &Store,
+        artifacts: &[store::Artifact],
+    ) -> anyhow::Result<Vec<Result<Vec<u8>, String>>> {
+        let mut all = Vec::new();
+        for artifact in artifacts {
+            all.push(read(store, artifact, false).await?);
+        }
+        Ok(all)
+    }
 
     #[test]
     fn the_configuration_goes_without_secrets() {

@@ -183,9 +183,14 @@ impl Relay {
         self.child.kill().unwrap();
     }
 
+    /// Asks it to stop, and waits for nothing.
+    pub(crate) fn ask_to_stop(&self) {
+        assert!(Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap().success());
+    }
+
     /// Asks it to stop; whether it did so in order.
     pub(crate) fn stop(mut self) {
-        assert!(Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap().success());
+        self.ask_to_stop();
         assert!(self.child.wait().unwrap().success(), "{}", self.said());
     }
 }

@@ -6,6 +6,7 @@ import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { TextField } from "../../design/field";
 import { Head } from "../../design/panel";
+import { plain } from "../../design/plain";
 import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
@@ -18,8 +19,11 @@ type Recording = Schemas["Recording"];
 
 /** What somebody did, in a line. */
 export function told(target: Recording["target"]): string {
-  if (target.kind === "kubernetes") return `${target.action} ${target.namespace}/${target.pod} ${(target.command ?? []).join(" ")}`.trim();
-  return `ssh ${target.account} ${target.command ?? ""}`.trim();
+  const words =
+    target.kind === "kubernetes"
+      ? `${target.action} ${target.namespace}/${target.pod} ${(target.command ?? []).join(" ")}`
+      : `ssh ${target.account} ${target.command ?? ""}`;
+  return plain(words).trim();
 }
 
 export default function RecordingsPage() {
@@ -38,12 +42,12 @@ export default function RecordingsPage() {
       cell: (it) => (
         <>
           <Link to={to.recording(slug, it.id)}>{told(it.target)}</Link>
-          <div className="under">{it.role}</div>
+          <div className="under">{plain(it.role)}</div>
         </>
       ),
     },
-    { head: "Who", cell: (it) => it.user },
-    { head: "Where", cell: (it) => it.destination_name },
+    { head: "Who", cell: (it) => plain(it.user) },
+    { head: "Where", cell: (it) => plain(it.destination_name) },
     { head: "State", cell: (it) => <Badge word={it.state.replace("_", " ")} /> },
   ];
   return (

@@ -1,9 +1,10 @@
 // The replay of a recording: play, pause, seek, speed.
-import { useEffect, useMemo, useRef, useState } from "react";
+import { memo, useEffect, useMemo, useRef, useState } from "react";
 import { Button } from "../../design/button";
 import { Select } from "../../design/field";
+import { plain } from "../../design/plain";
 import { type Cast, squeezed } from "./cast";
-import { Terminal } from "./terminal";
+import { type Run, Terminal } from "./terminal";
 import "./player.css";
 
 /** Nobody waits for longer than this where nothing happens, in seconds. */
@@ -31,6 +32,19 @@ function show(terminal: Terminal, event: Cast["events"][number]) {
 }
 
 const clock = (seconds: number) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+
+/** A row; one that did not change is not drawn again. */
+const Row = memo(function Row({ runs }: { runs: Run[] }) {
+  return (
+    <div>
+      {runs.map((run, place) => (
+        <span key={place} className={run.look || undefined}>
+          {run.text}
+        </span>
+      ))}
+    </div>
+  );
+});
 
 export function Player({ cast: whole }: { cast: Cast }) {
   const cast = useMemo(() => squeezed(whole, IDLE), [whole]);
@@ -72,13 +86,7 @@ export function Player({ cast: whole }: { cast: Cast }) {
       <pre className="screen" role="region" aria-label="Screen" tabIndex={0}>
         {now.terminal.shown().map((runs, row) => (
           // A row is its place, and has no other name.
-          <div key={row}>
-            {runs.map((run, place) => (
-              <span key={place} className={run.look || undefined}>
-                {run.text}
-              </span>
-            ))}
-          </div>
+          <Row key={row} runs={runs} />
         ))}
       </pre>
       <div className="row controls">
@@ -105,7 +113,7 @@ export function Player({ cast: whole }: { cast: Cast }) {
         </Select>
       </div>
       <p className="muted small" role="status">
-        {now.mark}
+        {plain(now.mark)}
       </p>
     </div>
   );

@@ -7,6 +7,7 @@ import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Facts } from "../../design/facts";
 import { Head, Panel } from "../../design/panel";
+import { plain } from "../../design/plain";
 import { Failed, Loading, Notice } from "../../design/state";
 import { When } from "../../design/time";
 import { save } from "../../list/export";
@@ -63,7 +64,7 @@ export default function RecordingPage() {
       <nav className="crumbs" aria-label="Where you are">
         <Link to={to.recordings(slug)}>Recordings</Link> <span aria-hidden="true">/</span> <span>{it.id}</span>
       </nav>
-      <Head title={told(it.target)} about={`${it.user} at ${it.destination_name}`}>
+      <Head title={told(it.target)} about={plain(`${it.user} at ${it.destination_name}`)}>
         {it.evidence && (
           <Button busy={busy} onClick={() => void bundle()}>
             Save the signed bundle
@@ -71,7 +72,7 @@ export default function RecordingPage() {
         )}
       </Head>
       {failed !== undefined && <Failed {...words(failed)} />}
-      {it.state === "cut_off" && <Notice kind="care">Not everything is recorded: {it.reason ?? "it was cut off"}.</Notice>}
+      {it.state === "cut_off" && <Notice kind="care">Not everything is recorded: {plain(it.reason ?? "it was cut off")}.</Notice>}
       {it.left_out > 0 && <Notice kind="care">{it.left_out.toLocaleString("en")} bytes are left out, where it says so.</Notice>}
       <Panel title="Replay">
         {cast ? (
@@ -91,13 +92,13 @@ export default function RecordingPage() {
         <Facts
           of={[
             ["State", <Badge key="state" word={it.state.replace("_", " ")} />],
-            ["Who", it.user_known ? it.user : `${it.user} (by the relay’s word)`],
-            ["Role", it.role],
+            ["Who", it.user_known ? plain(it.user) : `${plain(it.user)} (by the relay’s word)`],
+            ["Role", plain(it.role)],
             ["Grants", it.grants.length > 0 ? it.grants.join(", ") : "none"],
             ["From", it.from ?? "unknown"],
             ["Began", <When key="began" at={it.began_at} />],
             ["Ended", it.ended_at ? <When key="ended" at={it.ended_at} /> : "it goes on"],
-            ["Why it ended", it.reason ?? ""],
+            ["Why it ended", plain(it.reason ?? "")],
             ["Exit status", it.exit === undefined || it.exit === null ? "unknown" : String(it.exit)],
             ["What was typed", it.input ? "is in it" : "is not recorded"],
             ["SHA-256", <code key="sha">{it.sha256 ?? "when it has ended"}</code>],

@@ -10,8 +10,16 @@ export interface Cell {
 /** Neighbouring cells that look the same. */
 export type Run = Cell;
 
+/** A row: no cell behind its last one but blanks. What is shown of it is kept until it changes, so that only what changed is drawn again. */
+interface Line {
+  cells: Cell[];
+  shown?: Run[] | undefined;
+}
+
 /** No terminal is larger: a recording must not make its reader's browser hold what somebody likes. */
 const SIZE_MAX = 500;
+/** Most parameters of a sequence. Terminals keep sixteen or more, and differ in what they make of those after them. */
+const PARAMETERS_MAX = 16;
 /** Longest text of a sequence that holds one: who does not end it must not hide what follows. */
 const HIDDEN_MAX = 4_096;
 const SEQUENCE = /^[\x20-\x3f]*$/;
@@ -27,6 +35,9 @@ interface Pen {
   underline: boolean;
   inverse: boolean;
 }
+
+/** Turns text around, or is not seen at all. */
+const HIDES = /[\p{Cf}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0\u{e0000}-\u{e0fff}]/u;
 
 const PLAIN: Pen = { fore: "", back: "", bold: false, faint: false, italic: false, underline: false, inverse: false };
 
@@ -46,14 +57,15 @@ function mixed(r: number, g: number, b: number): string {
 export class Terminal {
   columns = 80;
   rows = 24;
-  private cells: Cell[][] = [];
-  private other: Cell[][] | undefined;
+  private lines: Line[] = [];
+  private other: Line[] | undefined;
   private row = 0;
   private column = 0;
   private saved: [number, number] = [0, 0];
   private top = 0;
   private bottom = 23;
   private pen: Pen = PLAIN;
+  private look = "";
   private state: "text" | "escape" | "charset" | "sequence" | "hidden" = "text";
   private sequence = "";
   private hidden = 0;
@@ -63,27 +75,40 @@ export class Terminal {
     this.resize(columns, rows);
   }
 
+  /** It costs no more than a few rows: a recording may hold a million of these. */
   resize(columns: number, rows: number) {
+    const before = this.columns;
     this.columns = Math.min(Math.max(Math.trunc(columns) || 80, 1), SIZE_MAX);
     this.rows = Math.min(Math.max(Math.trunc(rows) || 24, 1), SIZE_MAX);
-    const fit = (cells: Cell[][]) =>
-      Array.from({ length: this.rows }, (_, row) => Array.from({ length: this.columns }, (_, at) => cells[row]?.[at] ?? BLANK));
-    this.cells = fit(this.cells);
-    if (this.other) this.other = fit(this.other);
+    for (const lines of [this.lines, this.other]) {
+      if (!lines) continue;
+      if (lines.length > this.rows) lines.length = this.rows;
+      while (lines.length < this.rows) lines.push({ cells: [] });
+      if (before === this.columns) continue;
+      for (const line of lines) {
+        if (line.cells.length > this.columns) line.cells.length = this.columns;
+        line.shown = undefined;
+      }
+    }
     this.top = 0;
     this.bottom = this.rows - 1;
     this.move(this.row, this.column);
   }
 
-  /** What is shown, row by row. */
+  /** What is shown, row by row. A row that did not change is the same array again. */
   shown(): Run[][] {
-    return this.cells.map((row) => {
+    return this.lines.map((line) => {
+      if (line.shown) return line.shown;
       const runs: Run[] = [];
-      for (const cell of row) {
+      const add = (text: string, look: string) => {
         const last = runs[runs.length - 1];
-        if (last && last.look === cell.look) last.text += cell.text;
-        else runs.push({ ...cell });
-      }
+        if (last && last.look === look) last.text += text;
+        else runs.push({ text, look });
+      };
+      for (const cell of line.cells) add(cell.text, cell.look);
+      const rest = this.columns - line.cells.length;
+      if (rest > 0) add(" ".repeat(rest), "");
+      line.shown = runs;
       return runs;
     });
   }
@@ -135,7 +160,7 @@ export class Terminal {
     else if (code === 13) this.column = 0;
     else if (code === 8) this.move(this.row, this.column - 1);
     else if (code === 9) this.move(this.row, (Math.floor(this.column / 8) + 1) * 8);
-    else if (code >= 0x20 && !(code >= 0x7f && code < 0xa0)) this.put(char);
+    else if (code >= 0x20 && !(code >= 0x7f && code < 0xa0) && !(code > 0x7f && HIDES.test(char))) this.put(char);
   }
 
   private escape(char: string) {
@@ -165,23 +190,16 @@ export class Terminal {
       this.column = 0;
       this.down();
     }
-    const { fore, back, bold, faint, italic, underline, inverse } = this.pen;
-    const [front, behind] = inverse ? [back || "page", fore || "text"] : [fore, back];
-    const look = [
-      front && `f${front}`,
-      behind && `b${behind}`,
-      bold && "bold",
-      faint && "faint",
-      italic && "italic",
-      underline && "underline",
-    ];
-    this.set(this.row, this.column, { text: char, look: look.filter(Boolean).join(" ") });
+    this.set(this.row, this.column, { text: char, look: this.look });
     this.column += 1;
   }
 
   private set(row: number, column: number, cell: Cell) {
-    const line = this.cells[row];
-    if (line && column >= 0 && column < line.length) line[column] = cell;
+    const line = this.lines[row];
+    if (!line || column < 0 || column >= this.columns) return;
+    while (line.cells.length < column) line.cells.push(BLANK);
+    line.cells[column] = cell;
+    line.shown = undefined;
   }
 
   private move(row: number, column: number) {
@@ -194,21 +212,21 @@ export class Terminal {
     else this.row = Math.min(this.row + 1, this.rows - 1);
   }
 
-  private blank(): Cell[] {
-    return Array.from({ length: this.columns }, () => BLANK);
-  }
-
-  private scroll(lines: number, top = this.top) {
-    const region = this.cells.splice(top, this.bottom - top + 1);
-    for (let at = 0; at < Math.min(Math.abs(lines), region.length); at += 1) {
-      if (lines > 0) region.push(...[this.blank()].slice(0, region.shift() ? 1 : 0));
-      else region.unshift(...[this.blank()].slice(0, region.pop() ? 1 : 0));
-    }
-    this.cells.splice(top, 0, ...region);
+  private scroll(by: number, top = this.top) {
+    const count = Math.min(Math.abs(by), this.bottom - top + 1);
+    if (count <= 0) return;
+    const blanks = Array.from({ length: count }, (): Line => ({ cells: [] }));
+    const [gone, came] = by > 0 ? [top, this.bottom - count + 1] : [this.bottom - count + 1, top];
+    this.lines.splice(gone, count);
+    this.lines.splice(came, 0, ...blanks);
   }
 
   private erase(row: number, from: number, to: number) {
-    for (let at = from; at < to; at += 1) this.set(row, at, BLANK);
+    const line = this.lines[row];
+    if (!line) return;
+    if (to >= line.cells.length) line.cells.length = Math.min(line.cells.length, from);
+    else line.cells.fill(BLANK, from, to);
+    line.shown = undefined;
   }
 
   private control(parameters: string, last: string) {
@@ -219,12 +237,12 @@ export class Terminal {
     }
     if (!/^[\d;]*$/.test(parameters)) return;
     const numbers = parameters.split(";").map((it) => Number(it || Number.NaN));
+    if (numbers.length > PARAMETERS_MAX) return;
     const n = (at: number, otherwise: number) => {
       const value = numbers[at];
       return value === undefined || Number.isNaN(value) ? otherwise : Math.min(value, 10_000);
     };
     const count = Math.max(n(0, 1), 1);
-    const line = this.cells[this.row] ?? [];
     switch (last) {
       case "A":
         return this.move(this.row - count, this.column);
@@ -271,15 +289,15 @@ export class Terminal {
         return this.erase(this.row, this.column, Math.min(this.column + count, this.columns));
       case "P":
       case "@": {
+        const line = this.lines[this.row];
+        if (!line || this.column >= line.cells.length) return;
         const moved = Math.min(count, this.columns - this.column);
-        const blanks = Array.from({ length: moved }, () => BLANK);
-        if (last === "P") {
-          line.splice(this.column, moved);
-          line.push(...blanks);
-        } else {
-          line.splice(this.column, 0, ...blanks);
-          line.length = this.columns;
+        if (last === "P") line.cells.splice(this.column, moved);
+        else {
+          line.cells.splice(this.column, 0, ...Array.from({ length: moved }, () => BLANK));
+          if (line.cells.length > this.columns) line.cells.length = this.columns;
         }
+        line.shown = undefined;
         return;
       }
       case "r": {
@@ -298,10 +316,10 @@ export class Terminal {
 
   private switch(on: boolean) {
     if (on && !this.other) {
-      this.other = this.cells;
-      this.cells = Array.from({ length: this.rows }, () => this.blank());
+      this.other = this.lines;
+      this.lines = Array.from({ length: this.rows }, (): Line => ({ cells: [] }));
     } else if (!on && this.other) {
-      this.cells = this.other;
+      this.lines = this.other;
       this.other = undefined;
     }
   }
@@ -341,5 +359,14 @@ export class Terminal {
       }
     }
     this.pen = pen;
+    this.look = looks(pen);
   }
+}
+
+function looks({ fore, back, bold, faint, italic, underline, inverse }: Pen): string {
+  let [front, behind] = inverse ? [back || "page", fore || "text"] : [fore, back];
+  // What cannot be read would be hidden.
+  if (front === behind) [front, behind] = ["", ""];
+  const words = [front && `f${front}`, behind && `b${behind}`, bold && "bold", faint && "faint", italic && "italic", underline && "underline"];
+  return words.filter(Boolean).join(" ");
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Channel, Reader, Seen, Unreadable, Way, fill};
+use super::{Channel, Place, Reader, Seen, Unreadable, Way, fill, told};
 
 /// Longest block of headers, packed or not, in bytes.
 const HEADERS_BYTES_MAX: usize = 64 * 1_024;
@@ -70,6 +70,7 @@ enum Frame {
 /// Reads the frames of one direction.
 pub(in crate::kubernetes) struct Spdy {
     way: Way,
+    protocol: String,
     streams: Streams,
     head: Vec<u8>,
     body: Vec<u8>,
@@ -77,11 +78,12 @@ pub(in crate::kubernetes) struct Spdy {
     inflate: Decompress,
 }
 
-/// Readers for both directions of a connection: from the user and to the user.
-pub(in crate::kubernetes) fn both() -> (Spdy, Spdy) {
+/// Readers for both directions of a connection that switched to this protocol on its streams: from the user and to the user.
+pub(in crate::kubernetes) fn both(protocol: &str) -> (Spdy, Spdy) {
     let streams = Streams::default();
     let reader = |way| Spdy {
         way,
+        protocol: protocol.to_owned(),
         streams: Arc::clone(&streams),
         head: Vec::new(),
         body: Vec::new(),
@@ -190,7 +192,29 @@ impl Spdy {
     }
 }
 
+/// This stream ends with this frame.
+const FIN: u32 = 1 << 24;
+
 impl Reader for Spdy {
+    fn place(&self) -> Place {
+        match self.frame {
+            None if self.head.is_empty() => Place::Between,
+            Some(Frame::Data(channel, left)) if channel != Some(Channel::Status) => {
+                Place::Within { left: left as u64, begins: false }
+            }
+            _ => Place::Elsewhere,
+        }
+    }
+
+    fn last_words(&self, why: &str) -> Option<Vec<u8>> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = *streams.iter().find(|(_, channel)| **channel == Channel::Status)?.0;
+        drop(streams);
+        let text = told(&self.protocol, why);
+        let length = u32::try_from(text.len()).ok().filter(|length| *length < FIN)?;
+        Some([&status.to_be_bytes()[..], &(FIN | length).to_be_bytes(), text.as_slice()].concat())
+    }
+
     fn push(&mut self, mut bytes: &[u8], seen: &mut Seen) -> Result<(), Unreadable> {
         loop {
             let Some(frame) = self.frame.take() else {
@@ -300,7 +324,7 @@ mod tests {
     #[test]
     fn streams_are_what_the_client_calls_them_whatever_their_order_and_in_any_pieces() {
         for step in [1, 7, 1 << 20] {
-            let (mut up, mut down) = both();
+            let (mut up, mut down) = both("v4.channel.k8s.io");
             let mut client = Client::new();
             let sent = [
                 client.open(1, "resize"),
@@ -332,7 +356,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_an_error_and_never_passed_over() {
         let check = |what: &str, way: Way, stream: Vec<u8>| {
-            let (mut up, mut down) = both();
+            let (mut up, mut down) = both("v4.channel.k8s.io");
             let reader = if way == Way::Up { &mut up } else { &mut down };
             assert!(reader.push(&stream, &mut Seen::new()).is_err(), "{what}");
         };
@@ -348,8 +372,35 @@ mod tests {
         let mut bomb = Client::new();
         check("a bomb", Way::Up, bomb.open(1, &"a".repeat(1 << 20)));
     }
+
+    #[test]
+    fn last_words_come_whole_wherever_a_stream_is_broken_off() {
+        let stream = [data(3, &[b'x'; 300]), control(2, &[0; 12]), data(3, b"y")].concat();
+        let mut told_at = 0;
+        for cut in 0..=stream.len() {
+            let (mut up, mut down) = both("v4.channel.k8s.io");
+            let mut client = Client::new();
+            assert_eq!(down.last_words("no"), None, "there is nowhere to tell it");
+            up.push(&[client.open(1, "error"), client.open(3, "stdout")].concat(), &mut Seen::new()).unwrap();
+            let mut seen = Seen::new();
+            down.push(&stream[..cut], &mut seen).unwrap();
+            let Some(filling) = down.place().filling() else { continue };
+            told_at += 1;
+            seen.clear();
+            down.push(&filling, &mut seen).unwrap();
+            assert!(seen.iter().all(|(_, bytes)| bytes.iter().all(|byte| *byte == 0)), "{cut}: it shows nothing");
+            seen.clear();
+            let words = down.last_words("no").unwrap();
+            down.push(&words, &mut seen).unwrap();
+            assert_eq!(seen, [(Channel::Status, told("v4.channel.k8s.io", "no"))], "{cut}");
+            assert_eq!(words[4], 1, "it is the end of the stream");
+        }
+        // Not within a head, nor in a frame whose meaning is in all of it.
+        assert_eq!(told_at, stream.len() + 1 - (7 + 19 + 7));
+    }
+
     fn refuses(what: &str, sent: &[Vec<u8>]) {
-        let (mut up, _) = both();
+        let (mut up, _) = both("v4.channel.k8s.io");
         let (last, before) = sent.split_last().unwrap();
         up.push(&before.concat(), &mut Seen::new()).unwrap();
         assert!(up.push(last, &mut Seen::new()).is_err(), "{what}");
@@ -383,7 +434,7 @@ mod tests {
         let hidden = Client::new().open(1, "stdout");
         for (kind, length) in [(3, 8), (6, 4), (7, 8), (9, 8)] {
             let frame = |length| control(kind, &vec![1; length]);
-            let (mut up, mut down) = both();
+            let (mut up, mut down) = both("v4.channel.k8s.io");
             up.push(&frame(length), &mut Seen::new()).unwrap();
             down.push(&frame(length), &mut Seen::new()).unwrap();
             for other in [0, length - 1, length + 1] {
@@ -406,7 +457,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(opens: bool, bytes: Vec<u8>, cuts in prop::collection::vec(0_usize..20, 0..6)) {
-            let (mut up, mut down) = both();
+            let (mut up, mut down) = both("v4.channel.k8s.io");
             // Also what comes after a stream was opened, and as the body of such a frame.
             let stream = if opens { [Client::new().open(1, "stdin"), control(1, &bytes), bytes].concat() } else { bytes };
             let mut left = stream.as_slice();

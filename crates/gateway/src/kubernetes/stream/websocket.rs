@@ -2,7 +2,7 @@
 //!
 //! Kubernetes takes each frame for a message of its own, also where a message comes in several, so one in several is not understood.
 
-use super::{Channel, Reader, Seen, Unreadable, Way, fill};
+use super::{Channel, Place, Reader, Seen, Unreadable, Way, fill, told};
 
 /// The subprotocols whose channels are read. Those in base64 are for browsers of old.
 const READ: [&str; 6] =
@@ -35,6 +35,7 @@ enum Data {
 #[derive(Debug)]
 pub(in crate::kubernetes) struct WebSocket {
     way: Way,
+    protocol: String,
     head: Vec<u8>,
     frame: Option<Frame>,
 }
@@ -61,7 +62,10 @@ pub(in crate::kubernetes) fn reads(protocol: &str) -> bool {
 impl WebSocket {
     /// For this direction of a connection that switched to this subprotocol.
     pub(in crate::kubernetes) fn new(way: Way, protocol: &str) -> Result<Self, Unreadable> {
-        if reads(protocol) { Ok(Self { way, head: Vec::new(), frame: None }) } else { Err(UNREAD) }
+        if !reads(protocol) {
+            return Err(UNREAD);
+        }
+        Ok(Self { way, protocol: protocol.to_owned(), head: Vec::new(), frame: None })
     }
 
     fn channel(&self, number: u8) -> Option<Channel> {
@@ -122,7 +126,32 @@ impl WebSocket {
     }
 }
 
+/// The channel that says how a command ended.
+const STATUS: u8 = 3;
+/// The end of a connection that ends as it should (RFC 6455, section 7.4.1): clients read what came before it then.
+const CLOSE: [u8; 4] = [0x88, 2, 0x03, 0xe8];
+
 impl Reader for WebSocket {
+    fn place(&self) -> Place {
+        match &self.frame {
+            None if self.head.is_empty() => Place::Between,
+            Some(Frame { left, mask: None, data, .. }) if *data != Data::Of(Some(Channel::Status)) => {
+                Place::Within { left: *left, begins: *data == Data::Begun }
+            }
+            _ => Place::Elsewhere,
+        }
+    }
+
+    fn last_words(&self, why: &str) -> Option<Vec<u8>> {
+        let payload = [vec![STATUS], told(&self.protocol, why)].concat();
+        let length = u16::try_from(payload.len()).ok()?;
+        let head = match u8::try_from(length) {
+            Ok(short @ 0..126) => vec![0x82, short],
+            _ => [&[0x82, 126], length.to_be_bytes().as_slice()].concat(),
+        };
+        Some([head.as_slice(), payload.as_slice(), &CLOSE].concat())
+    }
+
     fn push(&mut self, mut bytes: &[u8], seen: &mut Seen) -> Result<(), Unreadable> {
         loop {
             let Some(mut frame) = self.frame.take() else {
@@ -235,6 +264,48 @@ mod tests {
             assert!(read(Way::Down, &stream, &[]).is_err(), "{what}");
         }
         assert!(WebSocket::new(Way::Up, "base64.channel.k8s.io").is_err());
+    }
+
+    #[test]
+    fn last_words_come_whole_wherever_a_stream_is_broken_off() {
+        let long = [vec![1], vec![b'x'; 300]].concat();
+        let stream = [frame(0x82, None, &long), frame(0x89, None, b"ping"), frame(0x81, None, b"\x02err")].concat();
+        for protocol in ["v4.channel.k8s.io", "v5.channel.k8s.io", "channel.k8s.io"] {
+            for why in ["no".to_owned(), "n".repeat(500)] {
+                let mut told_at = 0;
+                for cut in 0..=stream.len() {
+                    let mut reader = WebSocket::new(Way::Down, protocol).unwrap();
+                    let mut seen = Seen::new();
+                    reader.push(&stream[..cut], &mut seen).unwrap();
+                    // Only what nobody else can end is left as it is: the head of a frame.
+                    let Some(filling) = reader.place().filling() else { continue };
+                    told_at += 1;
+                    let words = reader.last_words(&why).unwrap();
+                    seen.clear();
+                    reader.push(&filling, &mut seen).unwrap();
+                    assert!(
+                        seen.iter().all(|(_, bytes)| bytes.iter().all(|byte| *byte == 0)),
+                        "{cut}: it shows nothing"
+                    );
+                    assert_eq!(reader.place(), Place::Between);
+                    seen.clear();
+                    reader.push(&words, &mut seen).unwrap();
+                    assert_eq!(seen, [(Channel::Status, told(protocol, &why))], "{cut}");
+                    assert!(words.ends_with(&CLOSE));
+                }
+                assert_eq!(told_at, stream.len() + 1 - (3 + 1 + 1), "{protocol}");
+            }
+        }
+        let status = String::from_utf8(told("v5.channel.k8s.io", "no")).unwrap();
+        assert!(status.contains("\"message\":\"no\"") && status.contains("\"Failure\""), "{status}");
+        assert_eq!(told("", "no"), b"no");
+        // In what says how the command ended nothing is filled in.
+        let mut reader = WebSocket::new(Way::Down, "v5.channel.k8s.io").unwrap();
+        reader.push(&frame(0x82, None, b"\x03{\"status\"")[..6], &mut Seen::new()).unwrap();
+        assert_eq!(reader.place(), Place::Elsewhere);
+        let mut reader = WebSocket::new(Way::Down, "v5.channel.k8s.io").unwrap();
+        reader.push(&[&[0x82, 0x7f][..], &(1_u64 << 40).to_be_bytes(), b"\x01x"].concat(), &mut Seen::new()).unwrap();
+        assert_eq!(reader.place().filling(), None, "nor as much as somebody likes");
     }
 
     /// Kubernetes would take `\x01x` for a message of its own, in which the first byte names another channel.
