@@ -53,6 +53,7 @@ mod plugin;
 pub mod ports;
 mod problem;
 mod provider;
+mod reach;
 mod recording;
 mod relay_channel;
 mod relay_log;

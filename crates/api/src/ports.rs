@@ -6,7 +6,10 @@ use access::{Permit, ops};
 use async_trait::async_trait;
 use compliance::Ruleset;
 use domain::{FindingId, RecordingId, Result};
+use gateway::peer::Ask;
 use serde_json::{Map, Value};
+use tokio::io::{AsyncRead, AsyncWrite};
+use uuid::Uuid;
 
 /// The plugins and the rules that are installed.
 pub trait Catalog: Send + Sync {
@@ -69,4 +72,29 @@ pub enum Subject {
 pub trait Export: Send + Sync {
     /// The bundle as a ZIP file's bytes, in a temporary file that is gone when it is closed.
     async fn export(&self, permit: Permit<ops::EvidenceExport>, subject: Subject) -> Result<std::fs::File>;
+}
+
+/// A connection to a relay: bytes in both directions, each with an end of its own.
+pub trait PeerStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> PeerStream for S {}
+
+/// Why a relay is not reached by way of another server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerLost {
+    /// That server takes no connections of others.
+    NotReached,
+    /// It does not answer, at this address.
+    Away(String),
+    /// The relay does not hang there any more.
+    Elsewhere,
+    /// It does, and no connection can be made to it.
+    Refused(String),
+}
+
+/// The other servers of the same database.
+#[async_trait]
+pub trait Peers: Send + Sync {
+    /// A connection to a relay that hangs on another server.
+    async fn reach(&self, server: Uuid, ask: &Ask) -> Result<Box<dyn PeerStream>, PeerLost>;
 }

@@ -17,17 +17,16 @@ use axum::routing::any;
 use domain::{DestinationKind, Error, Result};
 use gateway::kubernetes::Refusal;
 use gateway::kubernetes::headers::bearer;
-use gateway::tunnel::{Tunnel, exchange};
-use gateway::websocket::Side;
+use gateway::tunnel::exchange;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use wire::frame::MessageKind;
 use wire::relay::Connect;
 use wire::ssh_access::UPGRADE;
 
 use crate::page::Path;
 use crate::problem::Answer;
+use crate::reach::reach;
 use crate::state::ApiState;
-use crate::tunnel::{carry, linked, standing, verify};
+use crate::tunnel::{carry, standing, verify};
 
 /// Where it is asked for.
 pub(crate) const PATH: &str = "/api/v1/tenants/{tenant}/destinations/{destination}/ssh";
@@ -100,13 +99,11 @@ async fn pass(
     let destination = destination.parse().map_err(|_| unknown())?;
     let said = verify(&state, destination, &token).await?;
     let found = state.store.tunnel_find(&standing(&said), DestinationKind::Ssh, &tenant).await?;
-    let connected = linked(&state, found.ok_or_else(unknown)?).await.map_err(refused)?;
     let from: Option<IpAddr> =
         request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical());
-    let stream = connected.channel.open_tunnel().map_err(|ended| away(&format!("the host's relay: {ended}")))?;
-    let connect = serde_json::to_vec(&Connect { destination, from }).map_err(Error::internal)?;
-    stream.send(MessageKind::Connect, connect).await.map_err(|ended| gone(&ended))?;
-    let answered = tokio::time::timeout(ANSWER, exchange(Tunnel::new(stream, Side::Server), asked(&token)?)).await;
+    let connect = Connect { destination, from };
+    let stream = reach(&state, found.ok_or_else(unknown)?, &connect).await.map_err(refused)?;
+    let answered = tokio::time::timeout(ANSWER, exchange(stream, asked(&token)?)).await;
     let answered = answered.map_err(|_| away("the host's relay did not answer in time: try again"))?;
     let mut response = answered.map_err(|error| gone(&error))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

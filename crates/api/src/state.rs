@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::device::Guesses;
 use crate::fleet_memory::Fleet;
 use crate::oidc::Oidc;
-use crate::ports::{Catalog, Evaluate, Export, Record, Report};
+use crate::ports::{Catalog, Evaluate, Export, Peers, Record, Report};
 use crate::relay_channel::Relays;
 use crate::throttle::Throttle;
 use crate::token_key;
@@ -107,6 +107,8 @@ pub struct ApiState {
     reports: Option<Arc<dyn Report>>,
     /// Signs recordings; none until one is given.
     recordings: Option<Arc<dyn Record>>,
+    /// The other servers, where there may be some.
+    peers: Option<Arc<dyn Peers>>,
 }
 
 impl ApiState {
@@ -146,6 +148,7 @@ impl ApiState {
             relays: None,
             reports: None,
             recordings: None,
+            peers: None,
         }
     }
 
@@ -199,6 +202,18 @@ impl ApiState {
             message: "this server keeps no recordings".to_owned(),
             detail: "nothing was given that does".to_owned(),
         })
+    }
+
+    /// With a way to the other servers of the same database.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Arc<dyn Peers>) -> Self {
+        self.peers = Some(peers);
+        self
+    }
+
+    /// The way to the other servers; none where this one takes no part in it.
+    pub(crate) fn peers(&self) -> Option<&dyn Peers> {
+        self.peers.as_deref()
     }
 
     /// What asks identity providers.

@@ -21,16 +21,15 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, h
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use domain::{DestinationId, DestinationKind, Error, RelayId};
+use gateway::Verifier;
 use gateway::destination_token::Admission;
 use gateway::kubernetes::headers::{self, Upgrade};
 use gateway::kubernetes::{Refusal, request};
-use gateway::tunnel::{Tunnel, exchange};
-use gateway::websocket::Side;
-use gateway::{Connected, Verifier};
+use gateway::tunnel::exchange;
 use hyper_util::rt::TokioIo;
-use wire::frame::MessageKind;
 use wire::relay::Connect;
 
+use crate::reach::reach;
 use crate::state::ApiState;
 
 /// Where it begins.
@@ -145,44 +144,24 @@ async fn judge(state: &ApiState, headers: &HeaderMap, uri: &Uri) -> Result<(Rela
     Ok((relay.ok_or_else(unknown)?, destination, target))
 }
 
-/// The relay as it hangs here.
-pub(crate) async fn linked(state: &ApiState, relay: RelayId) -> Result<Connected, Refusal> {
-    let relays = state.relays().map_err(|error| unavailable(&error))?;
-    if let Some(connected) = relays.hub.relay(relay).filter(|connected| connected.channel.is_linked()) {
-        return Ok(connected);
-    }
-    let link = state.store.relay_link(relay).await.map_err(|error| unavailable(&error))?;
-    Err(Refusal::Unavailable(match link.filter(|link| link.server != relays.server) {
-        Some(link) => format!("the destination's relay hangs on another server, `{}`: ask that one", link.place),
-        None => "the destination's relay is not connected".to_owned(),
-    }))
-}
-
 async fn go(state: &ApiState, mut request: Request) -> Result<Response, Refusal> {
     let (headers, uri) = (request.headers().clone(), request.uri().clone());
     let (relay, destination, target) = judge(state, &headers, &uri).await?;
     let upgrade = Upgrade::asked(request.method(), request.version(), request.headers())?;
-    let connected = linked(state, relay).await?;
     let from: Option<IpAddr> =
         request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical());
-    let stream = connected
-        .channel
-        .open_tunnel()
-        .map_err(|ended| Refusal::Unavailable(format!("the cluster's relay: {ended}")))?;
-    let connect = serde_json::to_vec(&Connect { destination, from }).unwrap_or_default();
-    let gone = |error: &dyn std::fmt::Display| {
-        tracing::info!(%error, %relay, "a relay does not pass a request on");
-        Refusal::BadGateway("the cluster's relay broke the connection: try again")
-    };
-    stream.send(MessageKind::Connect, connect).await.map_err(|ended| gone(&ended))?;
+    let stream = reach(state, relay, &Connect { destination, from }).await?;
     let client = upgrade.map(|_| hyper::upgrade::on(&mut request));
     prepare(request.headers_mut(), upgrade);
     *request.uri_mut() = target;
     *request.version_mut() = Version::HTTP_11;
     request.extensions_mut().clear();
-    let answered = tokio::time::timeout(ANSWER, exchange(Tunnel::new(stream, Side::Server), request)).await;
+    let answered = tokio::time::timeout(ANSWER, exchange(stream, request)).await;
     let answered = answered.map_err(|_| Refusal::Timeout("the cluster's relay did not answer in time"))?;
-    let mut response = answered.map_err(|error| gone(&error))?;
+    let mut response = answered.map_err(|error| {
+        tracing::info!(%error, %relay, "a relay does not pass a request on");
+        Refusal::BadGateway("the cluster's relay broke the connection: try again")
+    })?;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let asked = upgrade.filter(|asked| switched && headers::switches_to(response.headers(), *asked));
     if switched {

@@ -26,6 +26,7 @@ mod hash;
 pub mod jws;
 pub mod jwt;
 pub mod password;
+pub mod pinned;
 pub mod possession;
 pub mod sealed;
 pub mod ssh;

@@ -19,6 +19,7 @@ pub mod destination_token;
 pub mod gate;
 pub mod hub;
 pub mod kubernetes;
+pub mod peer;
 pub mod recording;
 pub mod session;
 pub mod stall;

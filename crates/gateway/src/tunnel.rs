@@ -88,9 +88,11 @@ impl AsyncWrite for Tunnel {
     }
 }
 
-/// Sends a request over a tunnel of its own, and waits for the head of the answer. The tunnel ends with the answer, or with what it switched to.
-pub async fn exchange<B>(tunnel: Tunnel, request: Request<B>) -> Result<Response<Incoming>, hyper::Error>
+/// Sends a request over a tunnel of its own, or what leads to one, and waits for the head of the answer. It ends with the answer, or with what it
+/// switched to.
+pub async fn exchange<S, B>(tunnel: S, request: Request<B>) -> Result<Response<Incoming>, hyper::Error>
 where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

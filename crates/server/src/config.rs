@@ -151,6 +151,11 @@ fn check(config: &Config) -> anyhow::Result<()> {
     config.discovery.check()?;
     config.server.check()?;
     config.acme.check(&config.server)?;
+    if config.server.peer_listen.is_some() && config.database.url.is_none() {
+        bail!(
+            "server.peer_listen is set, and a database in a file has one server: unset it, or set database.url to PostgreSQL"
+        );
+    }
     config.log.check()
 }
 

@@ -15,7 +15,7 @@ use crate::config::{self, Config, process_environment};
 use crate::datadir::{self, DataDir};
 use crate::{
     acme, backup, bootstrap, catalog, certificate, evaluate, forward, identity, keys, listen, log_signer, metrics,
-    open_store, recordings, relays, report, reviews, runner, say, sign, tls,
+    open_store, peers, recordings, relays, report, reviews, runner, say, sign, tls,
 };
 
 /// Ctrl-C and SIGTERM, listened for from the beginning: one that comes while the server starts is not lost and does not kill it.
@@ -103,6 +103,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     };
     let place = format!("{}:{}", signer.host(), address.port());
     let relays = Arc::new(api::Relays::new(relay_settings(config.discovery.lease_s), Arc::clone(&rng), place));
+    let peers = peers::Peers::open(&config, &store, &relays).await?;
     let recordings = recordings::Recordings::new(&store, &signer);
     let state = api::ApiState::new(
         store.clone(),
@@ -118,6 +119,10 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     .with_relays(Arc::clone(&relays))
     .with_reports(Arc::new(report::Reports::new(store.clone(), Arc::clone(&installed), Arc::clone(&signer))))
     .with_recordings(Arc::clone(&recordings) as Arc<dyn api::ports::Record>);
+    let state = match &peers {
+        Some(peers) => state.with_peers(Arc::clone(peers) as Arc<dyn api::ports::Peers>),
+        None => state,
+    };
     let checking = tokio::spawn(identity::check(state.clone(), stop.clone()));
     let limits = listen::Limits::new(&config.server, raise_file_limit());
     let metrics = metrics::serve(&config, limits, &clock, &rng, &stop).await?;
@@ -137,6 +142,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         tokio::spawn(async move { store.listen().await })
     };
     let recording = tokio::spawn(recordings.keep(stop.clone()));
+    let passing = peers.map(|peers| tokio::spawn(peers.keep(stop.clone())));
     let working = tokio::spawn(Arc::new(runner).run(stop.clone()));
     let resealing = tokio::spawn(keys::Resealer::new(&store).run(stop.clone()));
     let keeping = tokio::spawn(keys::keep(Arc::clone(&stores), stop.clone()));
@@ -175,6 +181,9 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     let _ = tokio::time::timeout(drain, attending).await;
     let _ = watching.await;
     let _ = recording.await;
+    if let Some(passing) = passing {
+        let _ = passing.await;
+    }
     let _ = tokio::join!(certifying, resealing, keeping);
     if let Some(ordering) = ordering {
         let _ = ordering.await;

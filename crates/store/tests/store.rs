@@ -45,6 +45,8 @@ mod rollback;
 mod rotation;
 #[path = "store/sealed_columns.rs"]
 mod sealed_columns;
+#[path = "store/server_peer.rs"]
+mod server_peer;
 #[path = "store/ssh_host_key.rs"]
 mod ssh_host_key;
 #[path = "store/tenancy.rs"]

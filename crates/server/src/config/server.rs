@@ -49,6 +49,12 @@ pub(crate) struct ServerSection {
     pub(crate) idle_s: u64,
     /// How long a client may leave what it is sent unread, in seconds; default 30.
     pub(crate) stall_s: u64,
+    /// Where other servers of the same PostgreSQL reach this one, to pass on what is for a relay that hangs here; default: nowhere. Port 0 picks a
+    /// free one. Not for anybody else: keep it inside.
+    #[schema(value_type = Option<String>)]
+    pub(crate) peer_listen: Option<SocketAddr>,
+    /// The `HOST:PORT` by which they reach it; default: `peer_listen`.
+    pub(crate) peer_address: Option<String>,
     /// Where browsers and identity providers reach the server, e.g. `https://cairn.example.com`; default: `https://` and `listen`.
     pub(crate) public_url: Option<String>,
 }
@@ -72,6 +78,8 @@ impl Default for ServerSection {
             request_s: 30,
             idle_s: 60,
             stall_s: 30,
+            peer_listen: None,
+            peer_address: None,
             public_url: None,
         }
     }
@@ -95,6 +103,8 @@ pub(super) const KEYS: &[Key] = &[
     ("request_s", As::Bare),
     ("idle_s", As::Bare),
     ("stall_s", As::Bare),
+    ("peer_listen", As::Text),
+    ("peer_address", As::Text),
     ("public_url", As::Text),
 ];
 
@@ -129,6 +139,15 @@ impl ServerSection {
                 .is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']))
         {
             bail!("server.public_url is `{}`: use https://HOST or https://HOST:PORT", url.escape_debug());
+        }
+        if let Some(address) = &self.peer_address {
+            if self.peer_listen.is_none() {
+                bail!("server.peer_address is set without server.peer_listen: set both, or neither");
+            }
+            let parts = address.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+            if parts.is_none() || address.contains(['/', '@', ' ']) {
+                bail!("server.peer_address is `{}`: use HOST:PORT", address.escape_debug());
+            }
         }
         if !self.metrics_listen.is_empty() && self.metrics_listen.parse::<SocketAddr>().is_err() {
             bail!(

@@ -8,7 +8,7 @@ use serde_json::Value;
 use testkit::cable::Cable;
 use testkit::{KubeApi, logs};
 
-use crate::relay_world::{Relay, port};
+use crate::relay_world::{Relay, port, trust_also};
 use crate::world::{Engine, Server, World, until};
 
 /// How users get to the cluster.
@@ -34,6 +34,11 @@ impl Cluster {
         let world = World::new(engine).with("CAIRN_DISCOVERY_OWN_HOST", "false");
         let server = world.start();
         world.first_login(&server);
+        Self::around(world, server, way)
+    }
+
+    /// The same with a server that works already.
+    fn around(world: World, server: Server, way: Way) -> Self {
         let account = logs::plant("service-account");
         let api = KubeApi::start(&account);
         let folder = world.path("account");
@@ -458,4 +463,71 @@ fn a_server_that_is_away_ends_no_good_token_and_a_session_that_ends_does() {
     ends_what_is_open(&cluster, "a session", || drop(cluster.world.cairn(["logout"]).ok()));
     assert!(cluster.fail(&["get", "pods", "-n", "a"]).contains("not signed in"));
     drop(cluster.server.stop());
+}
+
+#[test]
+fn users_come_to_any_server_and_reach_a_relay_that_hangs_on_another_one() {
+    let world = World::new(Engine::postgres())
+        .with("CAIRN_DISCOVERY_OWN_HOST", "false")
+        .with("CAIRN_SERVER_PEER_LISTEN", "127.0.0.1:0");
+    let one = world.start();
+    world.first_login(&one);
+    let second = world.beside();
+    let two = second.start();
+    trust_also(&world, &second);
+    let mut cluster = Cluster::around(world, one, Way::Through);
+    let grant = cluster.grant("edit", &[]);
+
+    // From here on the user has a home of their own and knows the second server only; the relay hangs on the first.
+    second.login(&two);
+    let (one, first) = (std::mem::replace(&mut cluster.server, two), std::mem::replace(&mut cluster.world, second));
+    cluster.select(&["prod"]).ok();
+    let config = std::fs::read_to_string(cluster.world.path("kubeconfig")).unwrap();
+    assert!(config.contains(&cluster.server.url) && !config.contains(&one.url), "{config}");
+    work(&cluster);
+    ends_what_is_open(&cluster, "a grant, by two servers", || {
+        drop(cluster.world.cairn(["grants", "delete", &grant]).ok());
+    });
+    cluster.grant("edit", &[]);
+    std::fs::remove_dir_all(cluster.world.path("home").join("tokens")).unwrap();
+
+    // The first server is killed: what is open ends, and what comes is told why.
+    let mut exec = cluster.begin(&["exec", "-i", "-n", "a", "web", "--", "cat"]);
+    exec.say("hello\n");
+    assert_eq!(exec.line(), "hello\n");
+    cluster.cable.plug(None);
+    one.kill();
+    exec.ends();
+    let refused = cluster.fail(&["get", "pods", "-n", "a"]);
+    assert!(refused.contains("hangs on another server") && refused.contains("does not answer"), "{refused}");
+
+    // The relay comes to the server that there is, and everything works again.
+    cluster.cable.plug(Some(port(&cluster.server)));
+    cluster.cable.cut();
+    cluster.relay.says_times("connected", 2);
+    assert!(cluster.run(&["get", "pods", "-n", "a"]).contains("web"));
+    drop(first);
+}
+
+#[test]
+fn a_relay_that_stops_ends_its_sessions_and_tells_their_recordings_to_the_end() {
+    let cluster = Cluster::start(Engine::Sqlite, Way::Direct);
+    cluster.grant("edit", &[]);
+    cluster.select(&["prod"]).ok();
+    let mut exec = cluster.begin(&["exec", "-i", "-n", "a", "web", "--", "cat"]);
+    exec.say("hello\n");
+    assert_eq!(exec.line(), "hello\n");
+    let Cluster { relay, world, .. } = &cluster;
+    relay.ask_to_stop();
+    exec.ends();
+    let recording = until("the end of its recording", || {
+        let all = world.cairn(["recordings", "list", "-o", "json"]).ok().json();
+        all[0]["state"].as_str().is_some_and(|state| state != "open").then(|| all[0].clone())
+    });
+    assert_eq!((&recording["state"], &recording["reason"]), (&"ended".into(), &"the relay stops".into()));
+    assert_eq!(world.cairn(["recordings", "play", recording["id"].as_str().unwrap()]).ok().out, "hello\n");
+    let ended = until("the end of its call in the audit log", || {
+        records(world).into_iter().find(|record| told(record)[2] == "exec" && told(record)[3] == "ended")
+    });
+    assert_eq!(ended["detail"]["reason"], "the relay stops");
 }
