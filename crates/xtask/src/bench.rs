@@ -50,9 +50,19 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "api", "--example", "bench_auth"],
     },
     Bench {
+        name: "access",
+        about: "who reaches what among 10,000 users and 100,000 grants; grants made and taken away (CAIRN_BENCH_USERS, CAIRN_BENCH_GRANTS, CAIRN_BENCH_HOSTS, CAIRN_BENCH_ENGINES)",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "store", "--example", "bench_access"],
+    },
+    Bench {
         name: "proxy",
         about: "the access proxy in front of clusters, against nginx and against none; open watches; tokens signed (CAIRN_NGINX, CAIRN_BENCH_REQUESTS, CAIRN_BENCH_SECONDS, CAIRN_BENCH_WATCHES)",
         command: &["cargo", "run", "--quiet", "--release", "--package", "gateway", "--example", "bench_proxy"],
+    },
+    Bench {
+        name: "grant",
+        about: "from a grant that is taken away to the end of the watch that it had open, with the real server and relay (CAIRN_BENCH_ROUNDS)",
+        command: &["python3", "-B", "benches/grant.py"],
     },
     Bench {
         name: "snmp",
