@@ -34,6 +34,8 @@ test("from home to a finding, to its evidence, verified in the browser and by op
   // The machine of the server is its first host.
   await expect(page.getByRole("link", { name: /open, medium/ })).not.toHaveText(/^0/, { timeout: 90_000 });
   await page.reload();
+  await expect(page.getByRole("heading", { name: "Fleet" })).toBeVisible();
+  await expect(page.getByText("No agents and no relays")).toBeVisible();
   await look(page, "home");
 
   await page.getByRole("link", { name: "Findings", exact: true }).click();

@@ -1,4 +1,4 @@
-// What is open, how each framework stands, and what is going on.
+// What is open, how each framework and the fleet stand, and what is going on.
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, take, told } from "../../api/client";
@@ -10,6 +10,7 @@ import { When } from "../../design/time";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { Fleet } from "./fleet";
 import { Posture } from "./posture";
 
 const SEVERITIES = ["critical", "high", "medium", "low", "info"];
@@ -28,7 +29,10 @@ export default function HomePage() {
           {tenant.can("findings:read") && <Posture />}
           {tenant.can("jobs:manage") && <Newest />}
         </div>
-        <div className="stack">{tenant.can("nodes:read") && <Estate />}</div>
+        <div className="stack">
+          {tenant.can("fleet:manage") && <Fleet />}
+          {tenant.can("nodes:read") && <Estate />}
+        </div>
       </div>
     </>
   );
