@@ -125,6 +125,36 @@ test("attack 46: what others chose is shown as text, and is no formula in a save
   expect(readFileSync(file, "utf8")).toContain(`"'=HYPERLINK(`);
 });
 
+test("who manages access sees what a member reaches, and by which grant @both", async ({ page }) => {
+  const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJQw1cJZ0Sx3P0V1u6fY1u3mJ4xZ7m6u8m2m3q9bq0aR";
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  await page.goto("/t/default/members");
+  const open = page.getByRole("button", { name: `What ${AUDITOR} reaches` });
+  await open.click();
+  const dialog = page.getByRole("dialog", { name: `What ${AUDITOR} reaches` });
+  await expect(dialog).toContainText("No grant lets them in anywhere now.");
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await call(page, "PUT", "/api/v1/tenants/default/destinations/web1/ssh-host", { address: "192.0.2.7", host_key: key, roles: ["deploy"] });
+  const grant = await call(page, "POST", "/api/v1/tenants/default/grants", {
+    role: "deploy",
+    user: AUDITOR,
+    destination: "web1",
+    reason: "reads the configuration",
+  });
+  await open.click();
+  const row = dialog.getByRole("row", { name: /web1/ });
+  await expect(row).toContainText("deploy");
+  await expect(row).toContainText("direct (manual): reads the configuration");
+  await look(page, "what-a-member-reaches");
+  // What is taken away is gone when the question is asked again.
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await call(page, "DELETE", `/api/v1/tenants/default/grants/${grant["id"]}`);
+  await call(page, "DELETE", "/api/v1/tenants/default/destinations/web1");
+  await open.click();
+  await expect(dialog).toContainText("No grant lets them in anywhere now.");
+});
+
 test("a tab follows when another tab of the same browser signs out", async ({ page, context, watched }) => {
   await signIn(page);
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();

@@ -14,6 +14,7 @@ import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useMe, useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { ReachDialog } from "./reach";
 
 type Member = Schemas["Member"];
 
@@ -26,6 +27,7 @@ export default function MembersPage() {
   const { change, failure } = useChange(queryKey);
   const [placing, setPlacing] = useState<{ email: string; role: string }>();
   const [removing, setRemoving] = useState<Member>();
+  const [shown, setShown] = useState<Member>();
   const lacks = tenant.lacks("users:manage");
   const remove = (user: string) => take(api.DELETE("/api/v1/tenants/{tenant}/members/{user}", { params: { path: { ...path, user } } }));
   const withdraw = (invitation: string) =>
@@ -48,6 +50,9 @@ export default function MembersPage() {
       head: "",
       cell: (it) => (
         <span className="row">
+          <Button small aria-label={`What ${it.email} reaches`} reason={tenant.lacks("access:manage")} onClick={() => setShown(it)}>
+            Reaches…
+          </Button>
           <Button small aria-label={`Change the role of ${it.email}`} reason={lacks} onClick={() => setPlacing({ email: it.email, role: it.role })}>
             Role…
           </Button>
@@ -105,6 +110,7 @@ export default function MembersPage() {
         />
       </Panel>
       {placing && <PlaceDialog {...placing} onClose={() => setPlacing(undefined)} />}
+      {shown && <ReachDialog user={shown.user} email={shown.email} onClose={() => setShown(undefined)} />}
       {removing && (
         <Confirm
           title={`Remove ${removing.email}?`}
