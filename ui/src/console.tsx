@@ -36,6 +36,7 @@ const RecordingPage = lazy(() => import("./pages/recording/show"));
 const AuditPage = lazy(() => import("./pages/audit/list"));
 const KeysPage = lazy(() => import("./pages/key/list"));
 const MembersPage = lazy(() => import("./pages/member/list"));
+const SecurityPage = lazy(() => import("./pages/policy/list"));
 const TenantsPage = lazy(() => import("./pages/tenant/list"));
 const UsersPage = lazy(() => import("./pages/user/list"));
 const ProvidersPage = lazy(() => import("./pages/provider/list"));
@@ -106,6 +107,7 @@ export function Console() {
                 <Route path="audit" element={<Allowed needs="logs:read" page={<AuditPage />} />} />
                 <Route path="keys" element={<Allowed needs="users:manage" page={<KeysPage />} />} />
                 <Route path="members" element={<Allowed needs="users:manage" page={<MembersPage />} />} />
+                <Route path="security" element={<SecurityPage />} />
                 <Route path="*" element={<Nowhere />} />
               </Route>
               <Route path="*" element={<Framed />}>

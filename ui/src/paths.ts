@@ -40,6 +40,7 @@ export const to = {
   audit: (slug: string) => tenant(slug, "/audit"),
   keys: (slug: string) => tenant(slug, "/keys"),
   members: (slug: string) => tenant(slug, "/members"),
+  security: (slug: string) => tenant(slug, "/security"),
   tenants: () => "/platform/tenants",
   users: () => "/platform/users",
   providers: () => "/platform/providers",

@@ -163,6 +163,36 @@ test("a list is saved as a file, and its filters are in the address", async ({ p
   await expect(page.getByRole("link", { name: "First page" })).toHaveCount(0);
 });
 
+test("a policy is set, is there after a reload, and a wrong one says why and stays in the form", async ({ page, refusals }) => {
+  refusals.expect(400);
+  await signIn(page);
+  await page.getByRole("link", { name: "Security", exact: true }).click();
+  const recordings = page.getByRole("region", { name: "Recordings", exact: true });
+  await recordings.getByLabel("Sessions on hosts").selectOption("required");
+  await recordings.getByLabel("Kept for, in days").fill("390");
+  await recordings.getByRole("button", { name: "Save" }).click();
+  // A shorter time deletes: nothing is sent before one has said so.
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  await expect(recordings.locator("dl")).toContainText("400 days");
+  await recordings.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Change" }).click();
+  await expect(recordings.getByRole("status")).toContainText("Kept for: 400 days → 390 days");
+  await expect(recordings.getByRole("status")).toContainText("Hosts: best-effort");
+  await expect(recordings.getByRole("status")).not.toContainText("Clusters");
+  await page.reload();
+  await expect(recordings.locator("dl")).toContainText("390 days");
+  await expect(recordings.getByLabel("Kept for, in days")).toHaveValue("390");
+  await expect(recordings.getByLabel("Sessions on hosts")).toHaveValue("required");
+
+  const targets = page.getByRole("region", { name: "Targets of jobs" });
+  await targets.getByLabel("Special networks").fill("10.0.0.0/8");
+  await targets.getByRole("button", { name: "Save" }).click();
+  await expect(targets.getByRole("alert")).toContainText("targets anyhow");
+  await expect(targets.getByRole("alert")).toContainText("look for it in the server’s log");
+  await expect(targets.getByLabel("Special networks")).toHaveValue("10.0.0.0/8");
+  await expect(targets.locator("dl")).toContainText("none");
+});
+
 test("the audit log tells of all this, bears itself out, and gives a proof away", async ({ page }, info) => {
   await signIn(page);
   await page.getByRole("link", { name: "Audit log", exact: true }).click();

@@ -133,6 +133,13 @@ export const PLACES: Place[] = [
     needs: ["users:manage"],
     icon: "M8 12a3 3 0 10.1 0M11 12h9M17 12v3",
   },
+  {
+    section: "Tenant",
+    name: "Security",
+    path: to.security,
+    needs: ["users:manage", "access:manage", "recordings:read", "fleet:manage", "jobs:manage"],
+    icon: "M12 3l8 3v6c0 5-4 8-8 9-4-1-8-4-8-9V6zM12 9v6M9 12h6",
+  },
 ];
 
 /** Where those who manage the installation go. */

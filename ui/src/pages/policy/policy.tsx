@@ -1,0 +1,152 @@
+// One policy of a tenant: what it is now, in words, and a form that changes it.
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { type ReactNode, useState } from "react";
+import { told } from "../../api/client";
+import { Button } from "../../design/button";
+import { Facts } from "../../design/facts";
+import { Panel } from "../../design/panel";
+import { Failed, Loading, Notice } from "../../design/state";
+import { Confirm, useChange } from "../../list/change";
+import { useTenant } from "../../session/me";
+
+/** A part of a policy: its name, its value in words, and the value where the words do not tell two apart. */
+export type Said = [name: string, words: string, value?: unknown];
+
+interface PolicyProps<P, D> {
+  title: string;
+  about: ReactNode;
+  /** The last part of its address. */
+  name: string;
+  /** The permission to see it. */
+  sees: string;
+  /** The permission to change it. */
+  sets: string;
+  load: (signal: AbortSignal) => Promise<P>;
+  save: (policy: P) => Promise<P>;
+  says: (policy: P) => Said[];
+  /** What the form holds: numbers are text while they are typed. */
+  draft: (policy: P) => D;
+  policy: (draft: D) => P;
+  fields: (draft: D, set: (part: Partial<D>) => void) => ReactNode;
+  /** What a change takes away for good, if it does. */
+  loses?: (before: P, after: P) => string | undefined;
+}
+
+/** What differs, in words. */
+function changes(before: Said[], after: Said[]): string[] {
+  return after.flatMap(([name, words, value], at) => {
+    const [, old, oldValue] = before[at] ?? [];
+    if (old !== words) return [`${name}: ${old ?? "none"} → ${words}`];
+    return JSON.stringify(oldValue) === JSON.stringify(value) ? [] : [`${name}: others than before`];
+  });
+}
+
+export function PolicyPanel<P, D>(props: PolicyProps<P, D>) {
+  const { slug, lacks } = useTenant();
+  const hidden = lacks(props.sees);
+  const query = useQuery({
+    queryKey: ["tenant", slug, props.name],
+    queryFn: ({ signal }) => props.load(signal),
+    enabled: hidden === undefined,
+  });
+  return (
+    <Panel title={props.title}>
+      <div className="stack">
+        <p className="muted">{props.about}</p>
+        {hidden !== undefined ? (
+          <p>{hidden}</p>
+        ) : query.isPending ? (
+          <Loading rows={3} />
+        ) : query.data === undefined ? (
+          <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
+        ) : (
+          <Shown {...props} now={query.data} />
+        )}
+      </div>
+    </Panel>
+  );
+}
+
+function Shown<P, D>({ now, title, name, sets, save, says, draft, policy, fields, loses }: PolicyProps<P, D> & { now: P }) {
+  const tenant = useTenant();
+  const queryKey = ["tenant", tenant.slug, name];
+  const client = useQueryClient();
+  const { change, failure } = useChange(queryKey);
+  // Only what was typed: the rest follows what the policy is by now.
+  const [typed, setTyped] = useState<Partial<D>>({});
+  const [asking, setAsking] = useState<string>();
+  const [saved, setSaved] = useState<string[]>();
+  const [busy, setBusy] = useState(false);
+  const lacks = tenant.lacks(sets);
+  const shown = { ...draft(now), ...typed };
+  const put = async () => {
+    setBusy(true);
+    setSaved(undefined);
+    let changed: string[] = [];
+    const done = await change(async () => {
+      const after = await save(policy(shown));
+      changed = changes(says(now), says(after));
+      client.setQueryData(queryKey, after);
+    });
+    if (done) {
+      setTyped({});
+      setSaved(changed);
+    }
+    setBusy(false);
+  };
+  const submit = () => {
+    if (busy || lacks !== undefined) return;
+    const lost = loses?.(now, policy(shown));
+    if (lost === undefined) void put();
+    else setAsking(lost);
+  };
+  return (
+    <>
+      <Facts of={says(now).map(([what, words]) => [what, words])} />
+      <form
+        className="stack"
+        onSubmit={(event) => {
+          event.preventDefault();
+          submit();
+        }}
+      >
+        <fieldset className="stack" disabled={lacks !== undefined || busy}>
+          {fields(shown, (part) => {
+            setSaved(undefined);
+            setTyped({ ...typed, ...part });
+          })}
+        </fieldset>
+        {lacks !== undefined && <p className="muted">{lacks}</p>}
+        {failure}
+        {saved && (
+          <Notice kind="good">
+            {saved.length === 0 ? "Saved. Nothing is different." : "Saved."}
+            {saved.map((it) => (
+              <div key={it}>{it}</div>
+            ))}
+          </Notice>
+        )}
+        <div className="row">
+          <Button kind="primary" type="submit" reason={lacks} busy={busy} aria-label={`Save: ${title}`}>
+            Save
+          </Button>
+        </div>
+      </form>
+      {asking !== undefined && (
+        <Confirm title={`Change ${title.toLowerCase()}?`} action="Change" onClose={() => setAsking(undefined)} onConfirm={() => void put()}>
+          {asking}
+        </Confirm>
+      )}
+    </>
+  );
+}
+
+/** A choice of yes or no in a form. */
+export function Check({ label, on, onChange }: { label: string; on: boolean; onChange: (on: boolean) => void }) {
+  return (
+    <label className="check">
+      <input type="checkbox" checked={on} onChange={(event) => onChange(event.target.checked)} />
+      {label}
+    </label>
+  );
+}
