@@ -135,6 +135,7 @@ test("who manages access sees what a member reaches, and by which grant @both", 
   const dialog = page.getByRole("dialog", { name: `What ${AUDITOR} reaches` });
   await expect(dialog).toContainText("No grant lets them in anywhere now.");
   await dialog.getByRole("button", { name: "Close" }).click();
+  await expect(open).toBeFocused();
   await call(page, "PUT", "/api/v1/tenants/default/destinations/web1/ssh-host", { address: "192.0.2.7", host_key: key, roles: ["deploy"] });
   const grant = await call(page, "POST", "/api/v1/tenants/default/grants", {
     role: "deploy",
