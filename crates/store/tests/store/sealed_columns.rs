@@ -47,6 +47,9 @@ const NOT_SEALED: &[&str] = &[
     "scope.checkpoint",
     "scope.checkpoint_basis",
     "scope.checkpoint_pae",
+    // A digest of what a server shows to others, and a MAC.
+    "server_peer.certificate",
+    "server_peer.proof",
     "signing_key.public",
     "vault_entry.tag",
     "vault_head.sum",

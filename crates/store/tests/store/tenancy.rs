@@ -30,6 +30,7 @@ const OF_NO_TENANT: &[&str] = &[
     "scim_group",
     "scim_group_member",
     "scim_user",
+    "server_peer",
     "session",
     "sign_in",
     "signing_key",
