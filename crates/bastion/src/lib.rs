@@ -29,11 +29,13 @@ use async_trait::async_trait;
 use crypto::ed25519::SigningKey;
 use crypto::ssh::PublicKey;
 use domain::{Clock, DestinationId, Rng, SessionId, UserId};
+use gateway::ChannelEnded;
 use gateway::recording::Recorder;
 use russh::server;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+use wire::frame::Reason;
 
 use crate::stream::{Metered, Meters};
 use crate::user::{Shared, User};
@@ -42,6 +44,8 @@ use crate::user::{Shared, User};
 const HANDSHAKE: Duration = Duration::from_secs(30);
 /// Most bytes that a user may send before they are let in.
 const HANDSHAKE_BYTES: u64 = 128 * 1_024;
+/// How most connections end.
+const LEFT: &str = "the user left";
 /// How long a user is given to take the word that says why they are cut off.
 const FAREWELL: Duration = Duration::from_millis(600);
 
@@ -228,7 +232,7 @@ where
     let mut waits = true;
     let reason = loop {
         tokio::select! {
-            ended = &mut running => break ended.map_or_else(|error| error.to_string(), |()| "the user left".to_owned()),
+            ended = &mut running => break ended.map_or_else(|error| why(&error), |()| LEFT.to_owned()),
             why = shared.stopped(&cut) => {
                 farewell(&shared, &handle, &why, &mut running).await;
                 break why;
@@ -245,6 +249,18 @@ where
     shared.user_end.cancel();
     shared.end(&reason);
     Ok((reason, shared.is_reached()))
+}
+
+/// Why the user's side ended. Who takes leave may be gone before the last word to them is written: their stream then says that it is done.
+fn why(error: &russh::Error) -> String {
+    let ended = match error {
+        russh::Error::IO(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<ChannelEnded>()),
+        _ => None,
+    };
+    if ended.is_some_and(|ended| ended.reason == Reason::Done && ended.text.is_empty()) {
+        return LEFT.to_owned();
+    }
+    error.to_string()
 }
 
 /// Ends the host's side, then says why, and waits a moment for who is told to go.
