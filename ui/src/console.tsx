@@ -29,6 +29,9 @@ const FleetPage = lazy(() => import("./pages/fleet/list"));
 const DestinationsPage = lazy(() => import("./pages/destination/list"));
 const RequestsPage = lazy(() => import("./pages/request/list"));
 const GrantsPage = lazy(() => import("./pages/grant/list"));
+const GroupsPage = lazy(() => import("./pages/group/list"));
+const GroupPage = lazy(() => import("./pages/group/show"));
+const GroupRolesPage = lazy(() => import("./pages/group/roles"));
 const ReviewsPage = lazy(() => import("./pages/review/list"));
 const ReviewPage = lazy(() => import("./pages/review/show"));
 const RecordingsPage = lazy(() => import("./pages/recording/list"));
@@ -100,6 +103,9 @@ export function Console() {
                 <Route path="destinations" element={<DestinationsPage />} />
                 <Route path="requests" element={<RequestsPage />} />
                 <Route path="grants" element={<Allowed needs="access:manage" page={<GrantsPage />} />} />
+                <Route path="groups" element={<Allowed needs="access:manage" page={<GroupsPage />} />} />
+                <Route path="groups/:group" element={<Allowed needs="access:manage" page={<GroupPage />} />} />
+                <Route path="group-roles" element={<Allowed needs="users:manage" page={<GroupRolesPage />} />} />
                 <Route path="reviews" element={<ReviewsPage />} />
                 <Route path="reviews/:review" element={<ReviewPage />} />
                 <Route path="recordings" element={<Allowed needs="recordings:read" page={<RecordingsPage />} />} />

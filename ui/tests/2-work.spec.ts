@@ -1,6 +1,6 @@
 // Each page of a tenant, and what is done there.
 import { readFileSync } from "node:fs";
-import { expect, look, signIn, test } from "./world";
+import { ADMIN, expect, look, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -115,6 +115,40 @@ test("an API key works until it is revoked @both", async ({ page, playwright, ba
   await expect(page.getByRole("table", { name: "API keys" })).toContainText("revoked");
   expect((await machine.get("/api/v1/tenants/default/nodes?limit=1")).status()).toBe(401);
   await machine.dispose();
+});
+
+test("a group is made, somebody is put in and taken out, and it is deleted", async ({ page }) => {
+  await signIn(page);
+  await page.getByRole("link", { name: "Groups", exact: true }).click();
+  await page.getByRole("button", { name: "Make a group" }).click();
+  await page.getByLabel("Name", { exact: true }).fill("operators");
+  await page.getByLabel("Its members").selectOption("provider");
+  await expect(page.getByLabel("Group there")).toBeVisible();
+  await look(page, "make-a-group");
+  await page.getByLabel("Its members").selectOption("here");
+  await expect(page.getByLabel("Group there")).toHaveCount(0);
+  await page.getByRole("button", { name: "Make", exact: true }).click();
+  await expect(page.getByRole("table", { name: "Groups" })).toContainText("members kept here");
+  await page.getByRole("link", { name: "operators", exact: true }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "operators" })).toBeVisible();
+  await page.getByRole("button", { name: "Add somebody" }).click();
+  await page.getByLabel("Login name").fill(ADMIN);
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  const members = page.getByRole("table", { name: "Members" });
+  await expect(members).toContainText(ADMIN);
+  await look(page, "group");
+  await page.reload();
+  await expect(members).toContainText(ADMIN);
+  await page.getByRole("button", { name: `Remove ${ADMIN}` }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Remove", exact: true }).click();
+  await expect(page.getByRole("heading", { name: "Nobody" })).toBeVisible();
+  await page.getByRole("navigation", { name: "Where you are" }).getByRole("link", { name: "Groups" }).click();
+  await page.getByRole("button", { name: "Delete operators" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete", exact: true }).click();
+  await expect(page.getByRole("heading", { name: "No groups" })).toBeVisible();
+  await page.getByRole("link", { name: "Roles of providers’ groups" }).click();
+  await expect(page.getByRole("heading", { name: "No roles" })).toBeVisible();
+  await look(page, "group-roles");
 });
 
 test("findings are accepted with a reason and an end, many at once, and opened again", async ({ page }) => {

@@ -43,7 +43,7 @@ test("an auditor sees what the API allows, and the rest says why not @both", asy
   await theirs.getByRole("button", { name: "Change the password" }).click();
   const pages = theirs.getByRole("navigation", { name: "Pages" });
   await expect(pages.getByRole("link", { name: "Audit log" })).toBeVisible();
-  for (const name of ["Nodes", "Jobs", "Credentials", "Agents", "API keys", "Grants"]) {
+  for (const name of ["Nodes", "Jobs", "Credentials", "Agents", "API keys", "Grants", "Groups"]) {
     await expect(pages.getByRole("link", { name, exact: true })).toHaveCount(0);
   }
   await theirs.goto("/t/default/nodes");

@@ -100,6 +100,13 @@ export const PLACES: Place[] = [
   },
   {
     section: "Access",
+    name: "Groups",
+    path: to.groups,
+    needs: ["access:manage"],
+    icon: "M12 10a3 3 0 10-.1 0M6 20a3 3 0 10-.1 0M18 20a3 3 0 10-.1 0M12 10v4M7 15l5-1 5 1",
+  },
+  {
+    section: "Access",
     name: "Access reviews",
     path: to.reviews,
     needs: [],

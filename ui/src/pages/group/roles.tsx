@@ -1,0 +1,117 @@
+// Which role in the tenant a group of an identity provider gives.
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { Link } from "react-router";
+import { api, type Schemas, take } from "../../api/client";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { Select, TextField } from "../../design/field";
+import { Head } from "../../design/panel";
+import { Empty } from "../../design/state";
+import type { Column } from "../../design/table";
+import { When } from "../../design/time";
+import { Confirm, useChange } from "../../list/change";
+import { Listing } from "../../list/keyset";
+import { to } from "../../paths";
+import { useTenant } from "../../session/me";
+import { useTitle } from "../../shell/title";
+import { ProviderField } from "./provider";
+
+type GroupRole = Schemas["GroupRole"];
+
+const NAME = "Roles of providers’ groups";
+
+export default function GroupRolesPage() {
+  useTitle(NAME);
+  const tenant = useTenant();
+  const path = { tenant: tenant.slug };
+  const queryKey = ["tenant", tenant.slug, "group-roles"];
+  const { change, failure } = useChange(queryKey);
+  const [giving, setGiving] = useState(false);
+  const [taking, setTaking] = useState<GroupRole>();
+  const lacks = tenant.lacks("users:manage");
+  const remove = (group_role: string) =>
+    take(api.DELETE("/api/v1/tenants/{tenant}/group-roles/{group_role}", { params: { path: { ...path, group_role } } }));
+  const columns: Column<GroupRole>[] = [
+    { head: "Group", kind: "main", cell: (it) => it.group },
+    { head: "Provider", cell: (it) => it.provider },
+    { head: "Role", cell: (it) => it.role },
+    { head: "Made by", cell: (it) => it.created_by },
+    { head: "Since", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
+    {
+      head: "",
+      cell: (it) => (
+        <Button small aria-label={`Take ${it.role} from ${it.group} of ${it.provider}`} reason={lacks} onClick={() => setTaking(it)}>
+          Take away
+        </Button>
+      ),
+    },
+  ];
+  return (
+    <>
+      {tenant.can("access:manage") && (
+        <nav className="crumbs" aria-label="Where you are">
+          <Link to={to.groups(tenant.slug)}>Groups</Link> <span aria-hidden="true">/</span> <span>{NAME}</span>
+        </nav>
+      )}
+      <Head title={NAME} about="Whoever is in such a group has its role in this tenant from their next sign-in or check.">
+        <Button kind="primary" reason={lacks} onClick={() => setGiving(true)}>
+          Give a role
+        </Button>
+      </Head>
+      {failure}
+      <section className="panel">
+        <Listing
+          name={NAME}
+          queryKey={queryKey}
+          load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/group-roles", { params: { path, query }, signal }))}
+          columns={columns}
+          rowKey={(it) => it.id}
+          exported={({ id, provider, group, role, created_at, created_by }) => ({ id, provider, group, role, created_at, created_by })}
+          empty={<Empty title="No roles">Let a group of an identity provider give one.</Empty>}
+        />
+      </section>
+      {giving && <GiveDialog onClose={() => setGiving(false)} />}
+      {taking && (
+        <Confirm
+          title="Take this role away?"
+          action="Take away"
+          onClose={() => setTaking(undefined)}
+          onConfirm={() => void change(() => remove(taking.id))}
+        >
+          Whoever is {taking.role} only by {taking.group} of {taking.provider} loses it at once.
+        </Confirm>
+      )}
+    </>
+  );
+}
+
+function GiveDialog({ onClose }: { onClose: () => void }) {
+  const { slug } = useTenant();
+  const roles = useQuery({ queryKey: ["roles"], queryFn: ({ signal }) => take(api.GET("/api/v1/roles", { signal })) });
+  const { change, failure } = useChange(["tenant", slug, "group-roles"]);
+  const [of, setOf] = useState({ provider: "", group: "", role: "read-only" });
+  const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
+  const give = async () => {
+    const done = await change(() => take(api.PUT("/api/v1/tenants/{tenant}/group-roles", { params: { path: { tenant: slug } }, body: of })));
+    if (done) onClose();
+  };
+  return (
+    <Dialog title="Give a role" onClose={onClose} onSubmit={() => void give()}>
+      {failure}
+      <ProviderField value={of.provider} onChange={set("provider")} />
+      <TextField label="Group there" required help="Exactly as the provider spells it" value={of.group} onChange={set("group")} />
+      <Select label="Role" value={of.role} onChange={set("role")}>
+        {(roles.data?.items ?? [{ name: of.role }]).map((it) => (
+          <option key={it.name}>{it.name}</option>
+        ))}
+      </Select>
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Give
+        </Button>
+      </div>
+    </Dialog>
+  );
+}
