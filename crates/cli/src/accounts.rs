@@ -171,14 +171,17 @@ mod tests {
             before=$(getent passwd daemon)
             expires() { getent shadow "$1" | cut -d: -f8; }
             sh "$1/first"
-            [ -d /home/cairn-a ] && echo work >/home/cairn-a/file
+            [ -d /home/cairn-a ]
+            echo work >/home/cairn-a/file
             [ "$(getent shadow cairn-a | cut -d: -f2)" = '*' ]
             grep -q '^cairn-a ALL=(ALL:ALL) NOPASSWD: ALL$' /etc/sudoers.d/cairn
             [ "$(stat -c %a /etc/sudoers.d/cairn)" = 440 ]
-            ! sh "$1/second"
+            if sh "$1/second"; then exit 1; fi
             grep -q '^cairn-a ' /etc/sudoers.d/cairn
             sh "$1/third"
-            [ "$(expires cairn-a)" = 1 ] && [ -z "$(expires cairn-b)" ] && [ "$(cat /home/cairn-a/file)" = work ]
+            [ "$(expires cairn-a)" = 1 ]
+            [ -z "$(expires cairn-b)" ]
+            [ "$(cat /home/cairn-a/file)" = work ]
             [ ! -e /etc/sudoers.d/cairn ]
             sh "$1/fourth"
             [ -z "$(expires cairn-a)" ]
