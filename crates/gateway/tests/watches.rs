@@ -140,3 +140,21 @@ async fn alone(lab: &Lab) {
     lab.put("new", 1);
     assert!(read_until(&mut one, "}\n").await.contains("ADDED"));
 }
+
+#[test]
+fn a_watch_that_asks_for_another_protocol_has_a_connection_that_can_switch_to_it() {
+    run(&["h2", "http/1.1"], switching);
+}
+
+async fn switching(lab: &Lab) {
+    let (mut client, server) = tokio::io::duplex(4_096);
+    tokio::spawn(Arc::clone(&lab.proxy).serve(server, None, CancellationToken::new()));
+    let ask = "GET /api/v1/namespaces/a/configmaps?watch=true HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer ann.edit\r\n\r\n";
+    client.write_all(ask.as_bytes()).await.unwrap();
+    // This double watches without switching, as an API server may.
+    let head = read_until(&mut client, "\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let seen = lab.api.seen();
+    assert!(!seen[0].is_http2 && seen[0].header("upgrade") == ["websocket"], "{seen:?}");
+}

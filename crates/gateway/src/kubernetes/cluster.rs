@@ -231,16 +231,16 @@ impl Cluster {
         }
     }
 
-    /// Sends a request and waits for the head of the answer. What carries it comes with it, to be given back. `is_relayed`: the answer is of a
-    /// program behind the API server, which may have users of its own.
+    /// Sends a request and waits for the head of the answer. What carries it comes with it, to be given back. `is_shared`: it may go over a
+    /// connection with others. `is_relayed`: the answer is of a program behind the API server, which may have users of its own.
     pub(super) async fn send(
         &self,
         request: Request<Incoming>,
-        is_watch: bool,
+        is_shared: bool,
         is_relayed: bool,
     ) -> Result<(Response<Incoming>, Carrier), Refusal> {
         let exchange = async {
-            if !is_watch {
+            if !is_shared {
                 return self.exchange(request).await;
             }
             match self.watches.send(request, self).await? {

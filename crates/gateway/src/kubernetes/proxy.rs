@@ -165,7 +165,9 @@ impl Proxy {
         request.extensions_mut().clear();
 
         let cut = place.cut().clone();
-        let sent = self.cluster.send(request, call.verb == "watch", call.subresource == "proxy");
+        // A watch over WebSocket is an upgrade, which HTTP/1.1 alone knows.
+        let is_shared = call.verb == "watch" && upgrade.is_none();
+        let sent = self.cluster.send(request, is_shared, call.subresource == "proxy");
         let (mut response, carrier) = tokio::select! {
             sent = sent => sent?,
             () = cut.cancelled() => return Err(cut_off(&place)),
