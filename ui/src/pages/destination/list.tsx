@@ -15,6 +15,7 @@ import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { AskDialog } from "../request/ask";
+import { ReachersTable } from "./reachers";
 
 type Destination = Schemas["Destination"];
 
@@ -140,6 +141,9 @@ function Reachers({ of, onClose }: { of: Destination; onClose: () => void }) {
   const { slug } = useTenant();
   const query = useQuery({
     queryKey: ["tenant", slug, "reachers", of.id],
+    // Asked anew whenever it is opened, as what a member reaches.
+    gcTime: 0,
+    staleTime: 0,
     queryFn: ({ signal }) =>
       take(
         api.GET("/api/v1/tenants/{tenant}/destinations/{destination}/reachers", {
@@ -157,17 +161,7 @@ function Reachers({ of, onClose }: { of: Destination; onClose: () => void }) {
       ) : query.data.items.length === 0 ? (
         <p>Nobody.</p>
       ) : (
-        <Table
-          name="Who reaches it"
-          rows={query.data.items}
-          rowKey={(it) => `${it.user} ${it.role}`}
-          columns={[
-            { head: "Who", kind: "main", cell: (it) => it.email },
-            { head: "As", cell: (it) => it.role },
-            { head: "Through", cell: (it) => it.through.join(", ") },
-            { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "taken away") },
-          ]}
-        />
+        <ReachersTable name="Who reaches it" of={query.data.items} />
       )}
       <div className="actions">
         <Button onClick={onClose}>Close</Button>

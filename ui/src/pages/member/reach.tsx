@@ -35,7 +35,7 @@ export function ReachDialog({ user, email, onClose }: { user: string; email: str
             { head: "Destination", kind: "main", cell: (it) => it.name },
             { head: "As", kind: "nowrap", cell: (it) => it.role },
             { head: "Where", cell: (it) => it.namespaces?.join(", ") ?? "everywhere" },
-            { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "for good") },
+            { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "taken away") },
             {
               head: "Why",
               cell: (it) => it.why?.map((why) => <div key={`${why.grant} ${why.group ?? ""}`}>{inWords(why)}</div>),

@@ -4,10 +4,9 @@ import { Link } from "react-router";
 import { api, take, told } from "../../api/client";
 import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
-import { Table } from "../../design/table";
-import { When } from "../../design/time";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
+import { ReachersTable } from "../destination/reachers";
 
 /** Whether a node is a destination, or one of them is known to be it. */
 async function isDestination(slug: string, node: string, signal: AbortSignal): Promise<boolean> {
@@ -43,19 +42,7 @@ export function Reachers({ node }: { node: string }) {
       ) : query.data.items.length === 0 ? (
         <Empty title="Nobody">It is a destination, and nothing is granted there.</Empty>
       ) : (
-        <Table
-          name="Who can reach this node"
-          rows={query.data.items}
-          rowKey={(it) => `${it.user} ${it.destination} ${it.role} ${(it.namespaces ?? []).join(" ")}`}
-          columns={[
-            { head: "Who", kind: "main", cell: (it) => it.email },
-            { head: "Destination", cell: (it) => it.name },
-            { head: "As", kind: "nowrap", cell: (it) => it.role },
-            { head: "Where", cell: (it) => it.namespaces?.join(", ") ?? "everywhere" },
-            { head: "Through", cell: (it) => it.through.join(", ") },
-            { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "for good") },
-          ]}
-        />
+        <ReachersTable name="Who can reach this node" of={query.data.items} />
       )}
     </Panel>
   );
