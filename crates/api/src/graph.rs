@@ -33,6 +33,8 @@ const HOPS_MAX: u32 = 64;
 const HOPS_DEFAULT: u32 = 16;
 /// Characters of a text to look for.
 const SEARCH_CHARS: usize = 256;
+/// Types of edges that are followed.
+const TYPES_MAX: usize = 64;
 /// Moments at which the graph changed.
 const MOMENTS_MAX: u32 = 500;
 
@@ -254,7 +256,8 @@ pub(crate) async fn graph_view(
     };
     let findings = Findings::of(&caller, permit.tenant(), &asked);
     let groups = body.groups.unwrap_or(true);
-    let sketch = Sketch { by, open, nodes, groups, elements: size(elements), ..Sketch::default() };
+    let sketch =
+        Sketch { by, open, nodes, groups, findings: findings.0, elements: size(elements), ..Sketch::default() };
     let drawn = state.store.graph_draw(permit, &asked, sketch).await?;
     Ok(Json(drawing(by, &ids, drawn, findings)))
 }
@@ -368,6 +371,9 @@ pub(crate) struct PathQuery {
 }
 
 fn trip(follow: Follow, direction: Option<&str>, types: Option<&str>, hops: Option<&str>) -> Result<Trip, Error> {
+    if types.is_some_and(|types| types.split(',').count() > TYPES_MAX) {
+        return Err(Error::Limit { which: "types of edges", max: TYPES_MAX as u64 });
+    }
     let types = types.into_iter().flat_map(|types| types.split(',')).map(|text| {
         page::word::<domain::EdgeType>("types", Some(text.trim()))?
             .map(|edge_type| edge_type.as_str().to_owned())

@@ -33,6 +33,8 @@ mod cookie;
 mod document;
 #[path = "api/fleet.rs"]
 mod fleet;
+#[path = "api/graph.rs"]
+mod graph;
 #[path = "api/http.rs"]
 mod http_edge;
 #[path = "api/idp.rs"]

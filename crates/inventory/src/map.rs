@@ -290,7 +290,10 @@ impl GraphMap {
         let moment = moment.map_or(NOW, |moment| moment.as_millis().min(NOW));
         let held = self.spans.at(moment);
         let is = |span: u32| held.get(index(span)).copied().unwrap_or_default();
-        let there = self.points.iter().map(|point| !point.observed || is(point.span)).collect();
+        // Before it was first shown nothing was known of it: an edge may have named it.
+        let is_unknown = |span: u32| self.spans.intervals(span).first().is_some_and(|(from, _)| moment < *from);
+        let there =
+            self.points.iter().map(|point| !point.observed || is(point.span) || is_unknown(point.span)).collect();
         Then { map: self, held, there }
     }
 }
@@ -331,9 +334,18 @@ impl<'m> Then<'m> {
             && (self.is_seen(node) || self.out(node).next().is_some() || self.back(node).next().is_some())
     }
 
-    /// Whether a scope has shown it.
+    /// Whether a scope had shown it.
     fn is_seen(&self, node: u32) -> bool {
-        self.map.point(node).is_some_and(|point| point.observed)
+        let point = self.map.point(node).filter(|point| point.observed);
+        point.is_some_and(|point| self.held.get(index(point.span)).copied().unwrap_or_default())
+    }
+
+    /// The edges from one node to another, which are beside each other in their row.
+    fn between(&self, from: u32, to: u32) -> impl Iterator<Item = &'m Hop> + use<'_, 'm> {
+        let row = self.map.out.of(from);
+        let (first, is_there) = (row.partition_point(|hop| hop.node < to), self.is_there(from));
+        let here = row.get(first..).unwrap_or_default().iter().take_while(move |hop| hop.node == to);
+        here.filter(move |hop| is_there && self.holds(hop))
     }
 }
 

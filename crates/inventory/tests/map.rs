@@ -59,8 +59,14 @@ impl World {
         map
     }
 
+    fn is_seen(&self, node: usize, at: i64) -> bool {
+        self.nodes[node].seen && holds(&self.nodes[node].there, at)
+    }
+
+    /// Nobody knows that it is not: it was not shown yet, or is there.
     fn is_there(&self, node: usize, at: i64) -> bool {
-        !self.nodes[node].seen || holds(&self.nodes[node].there, at)
+        let Node { seen, there, .. } = &self.nodes[node];
+        !seen || holds(there, at) || there.iter().all(|(from, _)| at < *from)
     }
 
     fn edges_at(&self, at: i64) -> Vec<&Edge> {
@@ -70,7 +76,7 @@ impl World {
 
     fn is_drawn(&self, node: usize, at: i64) -> bool {
         self.is_there(node, at)
-            && (self.nodes[node].seen || self.edges_at(at).iter().any(|edge| edge.from == node || edge.to == node))
+            && (self.is_seen(node, at) || self.edges_at(at).iter().any(|edge| edge.from == node || edge.to == node))
     }
 
     fn group(&self, node: usize) -> String {
@@ -154,7 +160,7 @@ proptest! {
         let mut nodes: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         for node in (0..world.nodes.len()).filter(|node| world.is_drawn(*node, at)) {
             let counts = nodes.entry(world.group(node)).or_default();
-            if world.nodes[node].seen { counts.0 += 1 } else { counts.1 += 1 }
+            if world.is_seen(node, at) { counts.0 += 1 } else { counts.1 += 1 }
         }
         let mut edges: BTreeMap<(String, String), u64> = BTreeMap::new();
         for edge in world.edges_at(at) {
@@ -195,19 +201,26 @@ proptest! {
     }
 
     #[test]
-    fn an_opened_group_and_its_rest_are_the_group(world in world(), most in 1..5_usize, pinned in 0..14_usize) {
+    fn an_opened_group_and_its_rest_are_the_group(world in world(), most in 1..5_usize, pinned in 0..14_usize, elements in 1..13_usize) {
         let map = world.map();
         let key = |node: usize| NodeKey::of(&world.nodes[node].id);
         let pinned: Vec<NodeKey> = (0..world.nodes.len()).filter(|node| *node == pinned).map(key).collect();
         let sketch = Sketch {
             groups: true,
-            elements: 12,
-            open: vec![Opened { value: "a0".to_owned(), most }, Opened { value: "nothing".to_owned(), most }],
+            elements,
+            open: ["a0", "a1", "nothing"].map(|value| Opened { value: value.to_owned(), most }).to_vec(),
             nodes: pinned.clone(),
             ..Sketch::default()
         };
-        let view = map.view(None, &sketch).unwrap();
-        prop_assert!(view.elements.len() <= 12);
+        let open: BTreeSet<String> =
+            (0..world.nodes.len()).filter(|node| world.is_drawn(*node, 20) && !pinned.contains(&key(*node))).map(|node| world.group(node))
+                .filter(|group| ["a0", "a1"].contains(&group.as_str())).collect();
+        let alone = (0..world.nodes.len()).filter(|node| world.is_drawn(*node, 20) && pinned.contains(&key(*node))).count();
+        let Ok(view) = map.view(None, &sketch) else {
+            prop_assert!(pinned.len() >= elements || open.len() + alone >= elements);
+            return Ok(());
+        };
+        prop_assert!(view.elements.len() <= elements);
         let all = (0..world.nodes.len()).filter(|node| world.is_drawn(*node, 20)).count() as u64;
         prop_assert_eq!(view.elements.iter().map(|one| one.nodes + one.unseen).sum::<u64>(), all);
         let findings = (0..world.nodes.len()).step_by(3).filter(|node| world.is_drawn(*node, 20)).count() as u64 * 3;
@@ -216,7 +229,7 @@ proptest! {
         let between: u64 = view.links.iter().map(|link| link.count).sum();
         prop_assert_eq!(inside + between + view.edges_left, world.edges_at(20).len() as u64);
         let shown = view.elements.iter().filter(|one| matches!(one.kind, ElementKind::Node(_))).count();
-        prop_assert!(shown <= most + pinned.len());
+        prop_assert!(shown <= 2 * most + pinned.len());
         prop_assert!(view.missing.iter().all(|key| pinned.contains(key)));
     }
 
@@ -325,4 +338,26 @@ fn filters_narrow_and_findings_stay_out_of_the_past() {
     assert_eq!(stored, summary);
     let too_many = Sketch { nodes: keys.to_vec(), elements: 3, ..Sketch::default() };
     assert!(map.view(None, &too_many).is_err());
+}
+
+#[test]
+fn findings_choose_nodes_only_for_whoever_may_read_them_and_only_now() {
+    let mut builder = MapBuilder::new(true);
+    let ids = ["aws:r:aws.thing:hub", "aws:r:aws.thing:leaf", "aws:r:aws.thing:bad"];
+    let keys = ids.map(|id| NodeKey::of(&id.parse().unwrap()));
+    for (id, key) in ids.iter().zip(keys) {
+        builder.node(key, &id.parse().unwrap(), r#"{"account_id":"1"}"#, &mut vec![(0, OPEN)]);
+    }
+    let mut builder = builder.edges();
+    builder.edge(keys[0], keys[1], "contains", &mut vec![(0, OPEN)]);
+    let mut map = builder.build();
+    map.set_findings([(keys[2], [1, 0, 0, 0, 0])]);
+    let first = |findings: bool, moment: Option<Timestamp>| {
+        let open = vec![Opened { value: "1".to_owned(), most: 1 }];
+        let sketch = Sketch { groups: true, elements: 10, open, findings, ..Sketch::default() };
+        map.view(moment, &sketch).unwrap().elements[0].kind.clone()
+    };
+    assert_eq!(first(true, None), ElementKind::Node(keys[2]));
+    assert_ne!(first(false, None), ElementKind::Node(keys[2]));
+    assert_ne!(first(true, moment(5)), ElementKind::Node(keys[2]));
 }

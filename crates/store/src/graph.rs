@@ -197,6 +197,11 @@ struct Query {
     values: Vec<Value>,
 }
 
+/// A text as a part of what `LIKE … ESCAPE '!'` looks for.
+pub(crate) fn like_part(text: &str) -> String {
+    text.chars().flat_map(|c| matches!(c, '%' | '_' | '!').then_some('!').into_iter().chain([c])).collect()
+}
+
 impl Query {
     fn new(sql: &str, values: &[Value]) -> Self {
         Self { sql: sql.to_owned(), values: values.to_vec() }
@@ -280,9 +285,7 @@ impl Read<ops::NodeList> {
             );
         }
         if let Some(name) = &filter.name {
-            let escaped: String =
-                name.chars().flat_map(|c| matches!(c, '%' | '_' | '!').then_some('!').into_iter().chain([c])).collect();
-            query.and("lower(COALESCE(v.name, n.name)) LIKE lower(?) ESCAPE '!'", format!("%{escaped}%"));
+            query.and("lower(COALESCE(v.name, n.name)) LIKE lower(?) ESCAPE '!'", format!("%{}%", like_part(name)));
         }
         if let Some(after) = filter.after {
             query.and("n.key > ?", Uuid::from_u128(after.0));

@@ -12,6 +12,7 @@ use inventory::map::{
 
 use crate::bulk::Batch;
 use crate::db::{Tx, Value, args};
+use crate::graph::like_part;
 use crate::graph_map::{Chart, busy};
 use crate::unit::enter;
 use crate::{Page, Store};
@@ -141,11 +142,6 @@ async fn names(
     Ok(found)
 }
 
-/// A text as a part of what `LIKE` looks for, with `!` before what means something else.
-fn part(text: &str) -> String {
-    text.chars().flat_map(|c| matches!(c, '%' | '_' | '!').then_some('!').into_iter().chain([c])).collect()
-}
-
 fn overview_view(overview: Overview) -> View {
     let element = |group: inventory::map::OverviewGroup| Element {
         kind: group.value.map_or(ElementKind::Others, ElementKind::Group),
@@ -202,7 +198,7 @@ impl Store {
             .to_owned();
         let mut values: Vec<Value> = args![tenant, as_of.unwrap_or(Timestamp::from_millis(i64::MAX))].to_vec();
         if let Some(text) = &find.text {
-            values.push(Value::from(format!("%{}%", part(text))));
+            values.push(Value::from(format!("%{}%", like_part(text))));
             sql.push_str(
                 " AND (lower(COALESCE(v.name, n.name)) LIKE lower($3) ESCAPE '!' OR lower(n.id) LIKE lower($3) ESCAPE '!')",
             );

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use domain::{Error, Result, Severity, TenantId, Timestamp};
 use inventory::NodeKey;
 use inventory::map::{GraphMap, Interval, MapBuilder, Severities, Summary};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::db::{Row, Tx, args};
@@ -24,6 +25,8 @@ const SMALL: usize = 200_000;
 const NODES_MAX: usize = 5_000_000;
 /// The most edges of one.
 const EDGES_MAX: usize = 20_000_000;
+/// Work on graphs that keeps a processor busy, at a time.
+const BUSY_MAX: usize = 4;
 /// What all graphs in memory take together, about.
 const MEMORY_BYTES: usize = 1_024 * 1_024 * 1_024;
 /// How long a graph stays that nobody looks at.
@@ -106,9 +109,16 @@ impl Slot {
 }
 
 /// The graphs in memory.
-#[derive(Default)]
 pub(crate) struct Maps {
     slots: Mutex<HashMap<TenantId, Arc<Slot>>>,
+    /// Who reads a graph: one of all tenants, since each holds a connection and takes memory that is counted only when it was read.
+    reading: Semaphore,
+}
+
+impl Default for Maps {
+    fn default() -> Self {
+        Self { slots: Mutex::default(), reading: Semaphore::new(1) }
+    }
 }
 
 impl Maps {
@@ -136,9 +146,19 @@ impl Maps {
         for (used, size, slot) in by_use {
             if bytes > MEMORY_BYTES || now.as_millis() - used > IDLE_MS {
                 *slot.held() = None;
+                *slot.stored() = None;
                 bytes -= size;
             }
         }
+    }
+}
+
+/// A graph is being read again, until this is dropped.
+struct Reading<'s>(&'s Slot);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.reading.store(false, Ordering::Release);
     }
 }
 
@@ -156,9 +176,16 @@ pub(crate) struct Numbers {
     pub(crate) is_current: bool,
 }
 
-/// Runs work that keeps a processor busy where it does not hold up others.
+/// Runs work that keeps a processor busy where it does not hold up others, and not too much of it at a time: it goes on when nobody waits for it.
 pub(crate) async fn busy<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::internal)
+    static PLACES: Semaphore = Semaphore::const_new(BUSY_MAX);
+    let place = PLACES.acquire().await.map_err(Error::internal)?;
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    });
+    done.await.map_err(Error::internal)
 }
 
 fn too_large(which: &'static str, max: usize) -> Error {
@@ -169,12 +196,25 @@ fn interval(from: i64, to: Option<i64>) -> Interval {
     (from, to.unwrap_or(i64::MAX))
 }
 
-/// Intervals of versions that have ended, by key.
-async fn versions(tx: &mut Tx, tenant: TenantId, sql: &'static str) -> Result<HashMap<Uuid, Vec<Interval>>> {
-    let mut found: HashMap<Uuid, Vec<Interval>> = HashMap::new();
+/// When something was there before the version of now, by key: of each key the versions in their order, and those that touch are one.
+async fn versions(
+    tx: &mut Tx,
+    tenant: TenantId,
+    sql: &'static str,
+    (which, max): (&'static str, usize),
+) -> Result<HashMap<Uuid, Vec<Interval>>> {
+    let (mut found, mut count): (HashMap<Uuid, Vec<Interval>>, usize) = (HashMap::new(), 0);
     tx.for_each(sql, args![tenant], |row| {
-        found.entry(row.uuid(0)?).or_default().push((row.i64(1)?, row.i64(2)?));
-        Ok(())
+        let (key, from, to) = (row.uuid(0)?, row.i64(1)?, row.i64(2)?);
+        let there = found.entry(key).or_default();
+        match there.last_mut() {
+            Some(before) if before.1 >= from => before.1 = before.1.max(to),
+            _ => {
+                count += 1;
+                there.push((from, to));
+            }
+        }
+        if count > max { Err(too_large(which, max)) } else { Ok(()) }
     })
     .await?;
     Ok(found)
@@ -188,12 +228,19 @@ const EDGES_NOW: &str = "SELECT key, source_key, target_key, type, valid_from, c
 const EDGES_EVER: &str =
     "SELECT key, source_key, target_key, type, valid_from, closed_at FROM edge WHERE tenant_id = $1";
 
-/// Reads a tenant's graph, with what is gone or without.
-async fn read(tx: &mut Tx, tenant: TenantId, has_history: bool) -> Result<GraphMap> {
+const NODES_BEFORE: &str =
+    "SELECT key, valid_from, valid_to FROM node_version WHERE tenant_id = $1 ORDER BY key, valid_from";
+const EDGES_BEFORE: &str =
+    "SELECT key, valid_from, valid_to FROM edge_version WHERE tenant_id = $1 ORDER BY key, valid_from";
+const NODES: (&str, usize) = ("nodes of a graph that is drawn", NODES_MAX);
+const EDGES: (&str, usize) = ("edges of a graph that is drawn", EDGES_MAX);
+
+/// Reads a tenant's graph, with what is gone or without. The transaction ends before what was read is put in order.
+async fn read(mut tx: Tx, tenant: TenantId, has_history: bool) -> Result<GraphMap> {
     let (mut nodes, mut edges) = (HashMap::new(), HashMap::new());
     if has_history {
-        nodes = versions(tx, tenant, "SELECT key, valid_from, valid_to FROM node_version WHERE tenant_id = $1").await?;
-        edges = versions(tx, tenant, "SELECT key, valid_from, valid_to FROM edge_version WHERE tenant_id = $1").await?;
+        nodes = versions(&mut tx, tenant, NODES_BEFORE, NODES).await?;
+        edges = versions(&mut tx, tenant, EDGES_BEFORE, EDGES).await?;
     }
     // When something began is of no account where only the present is asked for, and one span for all is quickly looked up.
     let there = |row: &Row, at: usize, earlier: &mut HashMap<Uuid, Vec<Interval>>| -> Result<Vec<Interval>> {
@@ -209,7 +256,7 @@ async fn read(tx: &mut Tx, tenant: TenantId, has_history: bool) -> Result<GraphM
     tx.for_each(sql, args![tenant], |row| {
         count += 1;
         if count > NODES_MAX {
-            return Err(too_large("nodes of a graph that is drawn", NODES_MAX));
+            return Err(too_large(NODES.0, NODES.1));
         }
         let (key, id) = (NodeKey(row.uuid(0)?.as_u128()), row.parse(1)?);
         if row.bool(2)? {
@@ -225,16 +272,21 @@ async fn read(tx: &mut Tx, tenant: TenantId, has_history: bool) -> Result<GraphM
     tx.for_each(sql, args![tenant], |row| {
         count += 1;
         if count > EDGES_MAX {
-            return Err(too_large("edges of a graph that is drawn", EDGES_MAX));
+            return Err(too_large(EDGES.0, EDGES.1));
         }
         let [source, target] = [1, 2].map(|at| row.uuid(at).map(|key| NodeKey(key.as_u128())));
         builder.edge(source?, target?, &row.text(3)?, &mut there(row, 4, &mut edges)?);
         Ok(())
     })
     .await?;
-    let mut map = busy(|| builder.build()).await?;
-    map.set_findings(findings(tx, tenant).await?);
-    Ok(map)
+    let findings = findings(&mut tx, tenant).await?;
+    drop(tx);
+    busy(move || {
+        let mut map = builder.build();
+        map.set_findings(findings);
+        map
+    })
+    .await
 }
 
 /// The open findings of nodes, by severity.
@@ -263,9 +315,16 @@ impl Store {
         Ok(tx)
     }
 
-    /// Reads a tenant's graph and keeps it, unless somebody has just done so. One at a time.
-    async fn graph_read(&self, tenant: TenantId, slot: &Slot, has_history: bool) -> Result<Held> {
+    /// Reads a tenant's graph and keeps it, unless somebody has just done so. It goes on where nobody waits any more: the next one finds it read.
+    async fn graph_read(&self, tenant: TenantId, slot: &Arc<Slot>, has_history: bool) -> Result<Held> {
+        let (store, slot) = (self.clone(), Arc::clone(slot));
+        let read = tokio::spawn(async move { store.graph_read_here(tenant, &slot, has_history).await });
+        read.await.map_err(Error::internal)?
+    }
+
+    async fn graph_read_here(&self, tenant: TenantId, slot: &Slot, has_history: bool) -> Result<Held> {
         let _turn = slot.turn.lock().await;
+        let _one = self.inner.maps.reading.acquire().await.map_err(Error::internal)?;
         let mut tx = self.graph_tx(tenant).await?;
         let stamp = Stamp::read(&mut tx, tenant).await?;
         let at = self.clock().now();
@@ -276,6 +335,7 @@ impl Store {
             Some(held) if held.map.has_history() == has_history && held.stamp == stamp => return Ok(held),
             Some(held) if held.map.has_history() == has_history && held.stamp.graph == stamp.graph => {
                 let findings = findings(&mut tx, tenant).await?;
+                drop(tx);
                 busy(move || {
                     let mut map = GraphMap::clone(&held.map);
                     map.set_findings(findings);
@@ -283,9 +343,8 @@ impl Store {
                 })
                 .await?
             }
-            _ => read(&mut tx, tenant, has_history).await?,
+            _ => read(tx, tenant, has_history).await?,
         };
-        drop(tx);
         let held = Held { map: Arc::new(map), summary: Arc::default(), stamp, at };
         *slot.held() = Some(held.clone());
         self.inner.maps.tidy(tenant, at);
@@ -299,10 +358,10 @@ impl Store {
         }
         let (store, slot) = (self.clone(), Arc::clone(slot));
         tokio::spawn(async move {
+            let _reading = Reading(&slot);
             if let Err(error) = store.graph_number(tenant, &slot).await {
                 tracing::warn!(%tenant, %error, "a tenant's graph could not be read for the graph page");
             }
-            slot.reading.store(false, Ordering::Release);
         });
     }
 
@@ -354,31 +413,68 @@ impl Store {
         Ok(Numbers { summary, at, is_current: true })
     }
 
-    /// Reads the graph, and stores its numbers where it is large.
-    async fn graph_number(&self, tenant: TenantId, slot: &Slot) -> Result<(Timestamp, Arc<Summary>)> {
+    /// Reads the graph, and stores its numbers where it is large. Where they cannot be stored, they are told all the same.
+    async fn graph_number(&self, tenant: TenantId, slot: &Arc<Slot>) -> Result<(Timestamp, Arc<Summary>)> {
         let held = self.graph_read(tenant, slot, false).await?;
         let (stamp, at) = (held.stamp, held.at);
         let is_large = held.map.len() + held.map.edges() > SMALL;
         let summary = summary_of(held).await?;
-        let text = Arc::clone(&summary);
+        // Of a small graph no numbers are stored, and looking at it writes nothing, unless it was large.
+        let kept = if is_large {
+            self.graph_store(tenant, stamp, at, Arc::clone(&summary)).await
+        } else {
+            self.graph_forget(tenant, slot).await
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%tenant, %error, "the numbers of a tenant's graph could not be stored");
+        }
+        Ok((at, summary))
+    }
+
+    async fn graph_forget(&self, tenant: TenantId, slot: &Slot) -> Result<()> {
+        let mut tx = self.graph_tx(tenant).await?;
+        let there = tx.row("SELECT 1 FROM graph_summary WHERE tenant_id = $1", args![tenant]).await?.is_some();
+        drop(tx);
+        if there {
+            let mut tx = self.db().write().await?;
+            enter(&mut tx, tenant).await?;
+            tx.execute("DELETE FROM graph_summary WHERE tenant_id = $1", args![tenant]).await?;
+            tx.commit_unremarked().await?;
+        }
+        *slot.stored() = None;
+        Ok(())
+    }
+
+    async fn graph_store(&self, tenant: TenantId, stamp: Stamp, at: Timestamp, summary: Arc<Summary>) -> Result<()> {
+        let body = busy(move || packed::deflate(&serde_json::to_vec(&*summary).map_err(Error::internal)?)).await??;
         let mut tx = self.db().write().await?;
         enter(&mut tx, tenant).await?;
-        if is_large {
-            let body = busy(move || packed::deflate(&serde_json::to_vec(&*text).map_err(Error::internal)?)).await??;
-            tx.execute(
-                "INSERT INTO graph_summary (tenant_id, graph, findings, at, body) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (tenant_id) DO UPDATE \
-                 SET graph = excluded.graph, findings = excluded.findings, at = excluded.at, body = excluded.body",
-                args![tenant, stamp.graph, stamp.findings, at, body],
-            )
-            .await?;
-        } else {
-            tx.execute("DELETE FROM graph_summary WHERE tenant_id = $1", args![tenant]).await?;
-            *slot.stored() = None;
-        }
+        tx.execute(
+            "INSERT INTO graph_summary (tenant_id, graph, findings, at, body) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT (tenant_id) DO UPDATE \
+             SET graph = excluded.graph, findings = excluded.findings, at = excluded.at, body = excluded.body",
+            args![tenant, stamp.graph, stamp.findings, at, body],
+        )
+        .await?;
         // What is there besides says it too: no audit record would tell a change.
-        tx.commit_unremarked().await?;
-        Ok((at, summary))
+        tx.commit_unremarked().await
+    }
+
+    /// Whether a graph is so large that somebody would wait for it.
+    async fn graph_is_large(tx: &mut Tx, tenant: TenantId) -> Result<bool> {
+        let mut left = SMALL;
+        for sql in [
+            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM node WHERE tenant_id = $1 AND closed_at IS NULL LIMIT $2) AS few",
+            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM edge WHERE tenant_id = $1 AND closed_at IS NULL LIMIT $2) AS few",
+        ] {
+            let row = tx.row(sql, args![tenant, i64::try_from(left + 1).map_err(Error::internal)?]).await?;
+            let count = row.map_or(Ok(0), |row| row.i64(0))?;
+            match left.checked_sub(usize::try_from(count).map_err(Error::internal)?) {
+                Some(rest) => left = rest,
+                None => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     /// After the graph has changed much: makes ready what is shown of it first, where it is so large that somebody would wait. It does not stay in
@@ -390,8 +486,9 @@ impl Store {
         let sql = "SELECT graph, findings FROM graph_summary WHERE tenant_id = $1";
         let row = tx.row(sql, args![tenant]).await?;
         let stored = row.map(|row| Ok::<_, Error>(Stamp { graph: row.i64(0)?, findings: row.i64(1)? })).transpose()?;
+        let is_ready = stored == Some(stamp) || !Self::graph_is_large(&mut tx, tenant).await?;
         drop(tx);
-        if stored == Some(stamp) {
+        if is_ready {
             return Ok(());
         }
         let slot = self.inner.maps.slot(tenant, self.clock().now());

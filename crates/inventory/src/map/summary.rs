@@ -352,7 +352,7 @@ impl GraphMap {
                 continue;
             }
             if let Some(cell) = cells.get_mut(index(point.cell)) {
-                if point.observed {
+                if then.is_seen(node) {
                     cell.nodes += 1;
                 } else {
                     cell.unseen += 1;

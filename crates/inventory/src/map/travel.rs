@@ -362,7 +362,7 @@ impl GraphMap {
             words.dedup();
             words
         };
-        let out: Vec<u32> = then.out(a).filter(|hop| hop.node == b && way(hop).0).map(|hop| hop.kind).collect();
+        let out: Vec<u32> = then.between(a, b).filter(|hop| way(hop).0).map(|hop| hop.kind).collect();
         if !out.is_empty() {
             return Step { types: words(out), forward: true };
         }

@@ -32,6 +32,8 @@ pub struct Sketch {
     pub nodes: Vec<NodeKey>,
     /// Whether groups are drawn at all.
     pub groups: bool,
+    /// Whether findings say which nodes of an opened group are drawn: not for whoever may not read them.
+    pub findings: bool,
     /// The most elements.
     pub elements: usize,
 }
@@ -130,12 +132,19 @@ impl GraphMap {
         let place = |view: &View| small(view.elements.len());
         if sketch.groups {
             let (groups, group_of) = self.grouped(&then, moment, sketch, &drawn);
-            let members = room(&groups, sketch.elements - view.elements.len());
+            let opened =
+                groups.iter().filter(|group| group.members.as_ref().is_some_and(|all| !all.is_empty())).count();
+            let space = sketch.elements.saturating_sub(view.elements.len());
+            // Each has what is left of it, and the groups that are not opened have one element at least.
+            if opened >= space {
+                return Err(Error::Limit { which: "groups that are opened", max: space.saturating_sub(1) as u64 });
+            }
+            let members = (space - opened - 1).checked_div(opened).unwrap_or_default();
             let mut rest_of: HashMap<usize, u32> = HashMap::new();
             for (number, group) in groups.iter().enumerate() {
                 let Some(listed) = &group.members else { continue };
                 let most = group.most.min(members);
-                let shown: Vec<u32> = self.foremost(listed, most);
+                let shown = self.foremost(listed, most, sketch.findings && moment.is_none());
                 let mut rest = group.total.clone();
                 rest.kind = ElementKind::Rest(group.value.clone());
                 for node in &shown {
@@ -158,7 +167,7 @@ impl GraphMap {
                     .get(*at)
                     .map(|group| (std::cmp::Reverse(group.total.nodes + group.total.unseen), group.value.clone()))
             });
-            let room = sketch.elements - view.elements.len();
+            let room = sketch.elements.saturating_sub(view.elements.len());
             let keep = if order.len() > room { room.saturating_sub(1) } else { order.len() };
             let mut others = Element::new(ElementKind::Others);
             let others_at = place(&view) + small(keep);
@@ -291,11 +300,11 @@ impl GraphMap {
         })
     }
 
-    /// Those that are looked at first: with the worst findings, then with the most edges; then in the order of their keys.
-    fn foremost(&self, nodes: &[u32], most: usize) -> Vec<u32> {
+    /// Those that are looked at first: with the worst findings where these count, then with the most edges; then in the order of their keys.
+    fn foremost(&self, nodes: &[u32], most: usize, by_findings: bool) -> Vec<u32> {
         let mut order = nodes.to_vec();
         let rank = |node: &u32| {
-            let findings = self.findings_of(*node).copied().unwrap_or_default();
+            let findings = self.findings_of(*node).filter(|_| by_findings).copied().unwrap_or_default();
             let degree = self.out.of(*node).len() + self.into.of(*node).len();
             (std::cmp::Reverse(findings), std::cmp::Reverse(degree), *node)
         };
@@ -339,7 +348,7 @@ impl GraphMap {
             .map(|OverviewLink { source, target, count }| {
                 let mut types: Vec<String> = Vec::new();
                 if let (Some(from), Some(to)) = (node(source), node(target)) {
-                    let between = then.out(from).filter(|hop| hop.node == to);
+                    let between = then.between(from, to);
                     types = between.map(|hop| self.texts.text(hop.kind).to_owned()).collect();
                     types.sort_unstable();
                     types.dedup();
@@ -348,14 +357,6 @@ impl GraphMap {
             })
             .collect();
     }
-}
-
-/// How many nodes of each opened group there is room for: all of them at most, with room for what is left of each and for one element of the
-/// groups that are not opened.
-fn room(groups: &[Counted], elements: usize) -> usize {
-    let opened =
-        groups.iter().filter(|group| group.members.as_ref().is_some_and(|members| !members.is_empty())).count();
-    elements.saturating_sub(opened + 1).checked_div(opened).unwrap_or_default()
 }
 
 fn subtract(from: &mut Severities, less: Severities) {

@@ -112,6 +112,15 @@ async fn an_overview_follows_every_change_and_the_past_stays_what_it_was() {
                 assert_eq!(&accounts(&asked).await, expected);
             }
         }
+        // What was only named is shown: now it is seen, and then it was not, and the edge to it was there.
+        bring(world, tenant, &page("aws:3:s", "3", &[("instance", "x")], &[])).await;
+        let third = vec![("1".to_owned(), 3, 0, 1), ("2".to_owned(), 1, 0, 0), ("3".to_owned(), 1, 0, 0)];
+        assert_eq!(accounts(&now).await, third);
+        let then = vec![("1".to_owned(), 3, 0, 1), ("2".to_owned(), 1, 0, 0), ("3".to_owned(), 0, 1, 0)];
+        assert_eq!(accounts(&past).await, then);
+        let sketch = Sketch { nodes: vec![NodeKey::of(&id("instance", "c"))], elements: 50, ..all(By::Account) };
+        let links = draw(world, tenant, &past, sketch).await.is.view.links;
+        assert_eq!(links.iter().map(|link| link.count).sum::<u64>(), 2, "from `c` to `a` and to `x`");
     })
     .await;
 }

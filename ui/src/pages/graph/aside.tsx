@@ -13,6 +13,11 @@ import { type FilterName, type Shown, WAYS } from "./state";
 
 type Change = (change: Partial<Shown>, quietly?: boolean) => void;
 
+/** What is open, where it is said: not to whoever may not read findings, and not of the past. */
+function open(findings: Element["findings"]): [string, string][] {
+  return findings ? [["Open findings", findingsOf(findings) || "none"]] : [];
+}
+
 interface AsideProps {
   shown: Shown;
   change: Change;
@@ -35,7 +40,7 @@ export function Aside({ shown, change, element, onEnter, onBack }: AsideProps) {
     ["Nodes", element.nodes.toLocaleString("en")],
     ...(element.unseen > 0 ? [["Only named", element.unseen.toLocaleString("en")] as [string, React.ReactNode]] : []),
     ["Edges inside", element.inside.toLocaleString("en")],
-    ["Open findings", findingsOf(element.findings) || "none"],
+    ...open(element.findings),
   ];
   if (element.kind === "node" && element.node) {
     const { node } = element;
@@ -51,7 +56,7 @@ export function Aside({ shown, change, element, onEnter, onBack }: AsideProps) {
               ["Network", node.network || "none"],
               ["Region", node.region],
               ["Edges", node.edges.toLocaleString("en")],
-              ["Open findings", findingsOf(node.findings) || "none"],
+              ...open(node.findings),
               ...(node.seen ? [] : [["Seen", "no: only edges name it"] as [string, React.ReactNode]]),
             ]}
           />
@@ -111,7 +116,9 @@ export function Aside({ shown, change, element, onEnter, onBack }: AsideProps) {
             </Button>
           ))}
         </div>
-        {element.kind === "rest" && <p className="muted">The nodes with the worst findings and the most edges are drawn; these are the others.</p>}
+        {element.kind === "rest" && <p className="muted">
+            The nodes with {element.findings ? "the worst findings and " : ""}the most edges are drawn; these are the others.
+          </p>}
       </div>
     </Panel>
   );
@@ -192,7 +199,7 @@ export function Affected({ shown, change, query }: AffectedProps) {
           </p>
           <Facts
             of={[
-              ["Open findings", findingsOf(query.data.findings) || "none"],
+              ...open(query.data.findings),
               ["Edges away", query.data.distances.map((count, at) => `${at + 1}: ${count.toLocaleString("en")}`).join(", ") || "nothing"],
               ...query.data.kinds.slice(0, 6).map((kind) => [kind.value, kind.count.toLocaleString("en")] as [string, React.ReactNode]),
             ]}

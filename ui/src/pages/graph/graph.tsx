@@ -224,7 +224,7 @@ function rows(scene: Scene) {
     only_named: element.unseen,
     edges_inside: element.inside,
     connections: scene.beside[scene.place.get(id) ?? -1]?.length ?? 0,
-    open_findings: findingsOf(element.findings),
+    open_findings: element.findings ? findingsOf(element.findings) || "none" : "not shown",
   }));
 }
 
@@ -321,7 +321,7 @@ function Legend({ scene, total, edges }: { scene: Scene; total: number | undefin
         {edges !== undefined ? `, ${number(edges)} edges` : ""}
       </span>
       {others && <span>{labelOf(others.element, "")} are one element</span>}
-      <span>Colour: the worst open finding. Hollow: only named by edges.</span>
+      <span>{scene.points.some((it) => it.element.findings) && "Colour: the worst open finding. "}Hollow: only named by edges.</span>
     </p>
   );
 }

@@ -44,7 +44,7 @@ export function ElementTable({ scene, shown, onEnter, onLook }: ElementTableProp
           { head: "Nodes", kind: "number", cell: (it) => it.nodes.toLocaleString("en") },
           { head: "Connections", kind: "number", cell: (it) => (scene.beside[scene.place.get(it.id) ?? -1]?.length ?? 0).toLocaleString("en") },
           { head: "Edges inside", kind: "number", cell: (it) => it.element.inside.toLocaleString("en") },
-          { head: "Open findings", kind: "nowrap", cell: (it) => findingsOf(it.element.findings) || "none" },
+          { head: "Open findings", kind: "nowrap", cell: (it) => (it.element.findings ? findingsOf(it.element.findings) || "none" : "not shown") },
           {
             head: "",
             kind: "nowrap",

@@ -55,6 +55,8 @@ function Slider({ moments, shown, change, onNow }: SliderProps) {
     ? `${exact.format(new Date(moment.at))}: ${moment.nodes_begun} nodes new, ${moment.nodes_ended} gone, ${moment.edges_begun} edges new, ${moment.edges_ended} gone`
     : "now";
   const settle = () => {
+    // Whoever only passes by changes nothing, also where the moment of the address is none of these.
+    if (place === chosen) return;
     const asOf = moments[place]?.at;
     if (asOf !== shown.asOf) change({ asOf, at: undefined });
   };
