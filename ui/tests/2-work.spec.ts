@@ -1,6 +1,6 @@
 // Each page of a tenant, and what is done there.
 import { readFileSync } from "node:fs";
-import { ADMIN, expect, look, signIn, test } from "./world";
+import { ADMIN, call, expect, look, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -217,6 +217,12 @@ test("a policy is set, is there after a reload, and a wrong one says why and sta
   await expect(recordings.locator("dl")).toContainText("390 days");
   await expect(recordings.getByLabel("Kept for, in days")).toHaveValue("390");
   await expect(recordings.getByLabel("Sessions on hosts")).toHaveValue("required");
+  // What somebody else changed while the page was open is not changed back.
+  await call(page, "PUT", "/api/v1/tenants/default/recording-policy", { kubernetes: "best-effort", ssh: "required", input: false, retention_days: 395 });
+  await recordings.getByLabel("Record what is typed").check();
+  await recordings.getByRole("button", { name: "Save" }).click();
+  await expect(recordings.getByRole("status")).toContainText("What is typed");
+  await expect(recordings.locator("dl")).toContainText("395 days");
 
   const targets = page.getByRole("region", { name: "Targets of jobs" });
   await targets.getByLabel("Special networks").fill("10.0.0.0/8");

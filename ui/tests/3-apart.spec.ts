@@ -1,7 +1,7 @@
 // What must stay apart: tenants, roles, sessions.
 import { readFileSync } from "node:fs";
 import { type Browser, type Page } from "@playwright/test";
-import { ADMIN, expect, look, PASSWORD, settled, signIn, test } from "./world";
+import { ADMIN, call, expect, look, PASSWORD, settled, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -9,20 +9,6 @@ test.describe.configure({ mode: "serial" });
 const MARKUP = `Globex <img src=x onerror="document.title='taken'"> {{7*7}}`;
 const FORMULA = `=HYPERLINK("https://evil.example","x")`;
 const AUDITOR = "auditor@example.org";
-
-/** A change through the API, as a page of ours makes it. */
-async function call(page: Page, method: "POST" | "PUT" | "DELETE", path: string, body?: object) {
-  const answer = await page.evaluate(
-    async ({ method, path, body }) => {
-      const headers = { "content-type": "application/json", "x-cairn-request": "1" };
-      const response = await fetch(path, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) });
-      return { status: response.status, text: await response.text() };
-    },
-    { method, path, body },
-  );
-  expect(answer.status, answer.text).toBeLessThan(300);
-  return answer.text ? (JSON.parse(answer.text) as Record<string, string>) : {};
-}
 
 async function another(browser: Browser, watched: (page: Page) => Page) {
   const context = await browser.newContext({ viewport: { width: 1360, height: 860 } });

@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - both sides show the certificate that the database names for a living server of this installation, and prove its key; its row is proved by a key
-//!   that is sealed. Who reaches the port and has no such certificate is told nothing and costs no more than a handshake;
+//!   that is sealed. Who reaches the port and has no such certificate is told nothing and costs a handshake and a look at the database;
 //! - the key of a certificate is made by a process for itself, is never written anywhere, and ends with it;
 //! - connections, handshakes, and their times are bounded.
 
@@ -25,6 +25,7 @@ use rustls::client::Resumption;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use socket2::{SockRef, TcpKeepalive};
 use store::{PEER_LEASE_MS, PeerKey, ServerPeer, Store};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -45,10 +46,19 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const REACHED: Duration = Duration::from_secs(5);
 /// How long another server may not take what is sent to it.
 const STALL: Duration = Duration::from_mins(1);
+/// A server that vanished without a word is noticed by its silence: when its machine is asked first, how often again, and after how many times it is gone.
+const ALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(10)).with_retries(3);
 /// How often a server gives a sign of life.
 const PUBLISHED: Duration = Duration::from_millis(PEER_LEASE_MS.unsigned_abs() / 6);
 /// A name that nobody looks at: who is meant is in the certificate.
 const NAME: &str = "cairn-peer";
+
+/// Makes a connection say what there is at once, and end when nobody is at its other end any more.
+fn lively(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    SockRef::from(socket).set_tcp_keepalive(&ALIVE)
+}
 
 /// This server among the others.
 pub(crate) struct Peers {
@@ -173,7 +183,7 @@ impl Peers {
 
     /// Who is at the other end, and what it wants. Nothing is said to anybody before.
     async fn know(&self, socket: TcpStream) -> io::Result<(server::TlsStream<Stall<TcpStream>>, Ask)> {
-        let _ = socket.set_nodelay(true);
+        lively(&socket)?;
         let mut stream = self.acceptor.accept(Stall::new(socket, STALL)).await?;
         let shown =
             stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|der| crypto::sha256(der));
@@ -198,7 +208,7 @@ impl Peers {
         tls.alpn_protocols = vec![peer::PROTOCOL.to_vec()];
         tls.resumption = Resumption::disabled();
         let socket = TcpStream::connect(&to.address).await?;
-        let _ = socket.set_nodelay(true);
+        lively(&socket)?;
         let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
         TlsConnector::from(Arc::new(tls)).connect(name, Stall::new(socket, STALL)).await
     }
@@ -207,7 +217,10 @@ impl Peers {
 #[async_trait]
 impl Port for Peers {
     async fn reach(&self, server: Uuid, ask: &Ask) -> Result<Box<dyn PeerStream>, PeerLost> {
-        let found = self.store.peer_find(&self.key, server).await.map_err(|error| PeerLost::Away(error.to_string()))?;
+        let found = self.store.peer_find(&self.key, server).await.map_err(|error| {
+            tracing::warn!(%error, %server, "where another server is reached cannot be seen");
+            PeerLost::Away(error.to_string())
+        })?;
         let to = found.ok_or(PeerLost::NotReached)?;
         let reached = tokio::time::timeout(REACHED, async {
             let mut stream = self.connect(&to).await?;

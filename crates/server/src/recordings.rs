@@ -172,7 +172,10 @@ impl Recordings {
                     counted: None,
                     more: json!({}),
                 };
-                if let Err(error) = self.close(ctx.authorize(tenant)?, *id, end).await {
+                // Another server may have done so meanwhile.
+                if let Err(error) = self.close(ctx.authorize(tenant)?, *id, end).await
+                    && !matches!(error, Error::NotFound { .. })
+                {
                     tracing::error!(recording = %id, %error, ?error, "a recording cannot be closed");
                 }
             }
@@ -191,7 +194,9 @@ impl Recordings {
                 if stop.is_cancelled() {
                     return Ok(());
                 }
-                if let Err(error) = self.store.recording_delete(ctx.authorize(tenant)?, *id).await {
+                if let Err(error) = self.store.recording_delete(ctx.authorize(tenant)?, *id).await
+                    && !matches!(error, Error::NotFound { .. })
+                {
                     tracing::error!(recording = %id, %error, ?error, "a recording cannot be deleted");
                 }
             }

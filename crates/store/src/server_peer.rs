@@ -12,7 +12,7 @@ use crate::Store;
 use crate::db::{Row, args};
 use crate::vault::place;
 
-/// How long a server counts as there after its last sign of life, in milliseconds. Clocks of servers may be apart by half of it.
+/// How long a server counts as there after its last sign of life, in milliseconds. Clocks of servers that are further apart than half of it see none of each other.
 pub const PEER_LEASE_MS: i64 = 120_000;
 /// Rows of servers that ended so long ago go, in milliseconds.
 const FORGOTTEN_MS: i64 = 86_400_000;

@@ -29,7 +29,8 @@ export default function GroupsPage() {
   const tenant = useTenant();
   const path = { tenant: tenant.slug };
   const queryKey = ["tenant", tenant.slug, "groups"];
-  const { change, failure } = useChange(queryKey);
+  // Grants to a group go with it.
+  const { change, failure } = useChange(["tenant", tenant.slug]);
   const [making, setMaking] = useState(false);
   const [deleting, setDeleting] = useState<Group>();
   const lacks = tenant.lacks("access:manage");

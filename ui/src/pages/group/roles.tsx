@@ -26,7 +26,8 @@ export default function GroupRolesPage() {
   const tenant = useTenant();
   const path = { tenant: tenant.slug };
   const queryKey = ["tenant", tenant.slug, "group-roles"];
-  const { change, failure } = useChange(queryKey);
+  // Members have these roles.
+  const { change, failure } = useChange(["tenant", tenant.slug]);
   const [giving, setGiving] = useState(false);
   const [taking, setTaking] = useState<GroupRole>();
   const lacks = tenant.lacks("users:manage");

@@ -36,7 +36,7 @@ function Shown({ group }: { group: Group }) {
   const navigate = useNavigate();
   const path = { tenant: tenant.slug, group: group.id };
   const members = useChange(["tenant", tenant.slug, "group"]);
-  const groups = useChange(["tenant", tenant.slug, "groups"]);
+  const groups = useChange(["tenant", tenant.slug]);
   const [adding, setAdding] = useState(false);
   const [removing, setRemoving] = useState<Member>();
   const [deleting, setDeleting] = useState(false);

@@ -165,7 +165,7 @@ function Recordings() {
       policy={(it) => ({ ...it, retention_days: Number(it.retention_days) })}
       loses={(before, after) =>
         after.retention_days < before.retention_days
-          ? `Recordings older than ${days(after.retention_days)} are deleted at once, and cannot be brought back. Their signed statements stay.`
+          ? `Recordings older than ${days(after.retention_days)} are deleted within minutes, and cannot be brought back. Their signed statements stay.`
           : undefined
       }
       fields={(it, set) => (
@@ -189,7 +189,7 @@ function Recordings() {
           <Check label="Record what is typed too: it holds passwords" on={it.input} onChange={(input) => set({ input })} />
           <TextField
             label="Kept for, in days"
-            help="1 to 36,500. A shorter time deletes older recordings at once."
+            help="1 to 36,500. A shorter time deletes older recordings within minutes."
             type="number"
             min={1}
             max={36_500}

@@ -67,7 +67,7 @@ export function PolicyPanel<P, D>(props: PolicyProps<P, D>) {
   );
 }
 
-function Shown<P, D>({ now, title, name, sets, save, says, draft, policy, fields, loses }: PolicyProps<P, D> & { now: P }) {
+function Shown<P, D>({ now, title, name, sets, load, save, says, draft, policy, fields, loses }: PolicyProps<P, D> & { now: P }) {
   const tenant = useTenant();
   const queryKey = ["tenant", tenant.slug, name];
   const client = useQueryClient();
@@ -79,13 +79,17 @@ function Shown<P, D>({ now, title, name, sets, save, says, draft, policy, fields
   const [busy, setBusy] = useState(false);
   const lacks = tenant.lacks(sets);
   const shown = { ...draft(now), ...typed };
+  // A policy is put as a whole: what somebody else changed meanwhile stays.
+  const latest = () => client.fetchQuery({ queryKey, queryFn: ({ signal }) => load(signal), staleTime: 0 });
+  const wanted = (before: P) => policy({ ...draft(before), ...typed });
   const put = async () => {
     setBusy(true);
     setSaved(undefined);
     let changed: string[] = [];
     const done = await change(async () => {
-      const after = await save(policy(shown));
-      changed = changes(says(now), says(after));
+      const before = await latest();
+      const after = await save(wanted(before));
+      changed = changes(says(before), says(after));
       client.setQueryData(queryKey, after);
     });
     if (done) {
@@ -94,10 +98,19 @@ function Shown<P, D>({ now, title, name, sets, save, says, draft, policy, fields
     }
     setBusy(false);
   };
-  const submit = () => {
+  const submit = async () => {
     if (busy || lacks !== undefined) return;
-    const lost = loses?.(now, policy(shown));
-    if (lost === undefined) void put();
+    let lost: string | undefined;
+    if (loses) {
+      setBusy(true);
+      const asked = await change(async () => {
+        const before = await latest();
+        lost = loses(before, wanted(before));
+      });
+      setBusy(false);
+      if (!asked) return;
+    }
+    if (lost === undefined) await put();
     else setAsking(lost);
   };
   return (
@@ -107,7 +120,7 @@ function Shown<P, D>({ now, title, name, sets, save, says, draft, policy, fields
         className="stack"
         onSubmit={(event) => {
           event.preventDefault();
-          submit();
+          void submit();
         }}
       >
         <fieldset className="stack" disabled={lacks !== undefined || busy}>
