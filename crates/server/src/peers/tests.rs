@@ -50,14 +50,20 @@ impl World {
         store
     }
 
-    /// A server that others reach.
-    async fn server(&self, number: usize) -> Arc<Peers> {
+    /// A server that is published and takes no connections: its row stays as a test left it.
+    async fn silent(&self, number: usize) -> Arc<Peers> {
         let store = self.store(number).await;
         let relays = Relays::new(HubSettings::default(), self.rng.clone(), format!("server-{number}"));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap().to_string();
         let peers = Arc::new(Peers::make(&store, &Arc::new(relays), socket, address).await.unwrap());
         peers.store.peer_publish(&peers.key, &peers.own).await.unwrap();
+        peers
+    }
+
+    /// A server that others reach. It publishes its row again while it lives.
+    async fn server(&self, number: usize) -> Arc<Peers> {
+        let peers = self.silent(number).await;
         tokio::spawn(Arc::clone(&peers).keep(self.stop.clone()));
         peers
     }
@@ -130,15 +136,16 @@ async fn servers_of_one_installation_hear_each_other_and_nobody_else_is_told_any
     assert!(!heard.windows(4).any(|word| word == b"HTTP"), "{heard:?}");
 
     // A server that is a server no more: its row is gone, or over.
-    two.store.peer_forget(one.own.server).await.unwrap();
-    assert!(matches!(one.reach(two.own.server, &world.ask()).await.err(), Some(PeerLost::Away(_))));
+    let gone = world.silent(3).await;
+    two.store.peer_forget(gone.own.server).await.unwrap();
+    assert!(matches!(gone.reach(two.own.server, &world.ask()).await.err(), Some(PeerLost::Away(_))));
     world.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_listens_where_a_server_was_is_asked_for_nothing() {
     let world = World::new();
-    let (one, two) = (world.server(1).await, world.server(2).await);
+    let (one, two) = (world.silent(1).await, world.silent(2).await);
     // Another program has the address now, with a certificate of its own; what it is told is kept.
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap().to_string();
