@@ -112,7 +112,7 @@ impl Pace {
         self.next = Instant::now() + Duration::from_millis(20);
     }
 
-    /// Of the answers of a pass, so many had been missed before: more than one in fifty is taken for congestion. Never below a sixteenth of
+    /// Of all answers, so many came in a later pass than the first: more than one in fifty is taken for congestion. Never below a sixteenth of
     /// the limit, since loss may be none of our making.
     fn lost(&mut self, late: usize, answers: usize) {
         if late * 50 > answers && self.rate > self.max / 16.0 {
@@ -251,7 +251,10 @@ pub(super) fn run<P: Prober>(
             let lost = 100 * (answered - first) / answered.max(1);
             doubt = doubt.or(Some(format!("{lost} % of the first answers were lost, {TRIES} tries were not enough")));
         }
-        pace.lost(answered - before, answered);
+        // What answers at the first try was not lost before.
+        if tries > 1 {
+            pace.lost(answered - before, answered);
+        }
     }
     if stop.load(Ordering::Relaxed) {
         doubt = Some("stopped".to_owned());
@@ -276,7 +279,7 @@ fn pass<P: Prober>(
     stop: &AtomicBool,
 ) -> Result<Option<(Errno, u64)>, Stuck> {
     let mut unsendable: Option<(Errno, u64)> = None;
-    let (mut batch, mut taken_at) = (Vec::with_capacity(BATCH), Instant::now());
+    let (mut batch, mut taken_at, mut batches) = (Vec::with_capacity(BATCH), Instant::now(), 0usize);
     for variant in 0..variants {
         let mut keys_left = (0..keys).scan(0, |at, _| {
             let key = *at;
@@ -299,9 +302,12 @@ fn pass<P: Prober>(
             let now = Instant::now();
             let some = batch.len().min(pace.batch());
             let (taken, halt) = run.prober.send(batch.get(..some).unwrap_or_default());
-            if let (true, Some(probe)) = (is_first && variant == 0, batch.first().filter(|_| taken > 0)) {
+            // Another place in each batch: hosts that stand at regular distances would all be missed by one place, or all be hit.
+            let measured = batches.checked_rem(taken).and_then(|place| batch.get(place));
+            if let (true, Some(probe)) = (is_first && variant == 0, measured) {
                 run.round_trip.asked(probe.key, now);
             }
+            batches += 1;
             batch.drain(..taken.min(some));
             run.sent += taken as u64;
             if taken > 0 {

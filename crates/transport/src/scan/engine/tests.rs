@@ -107,6 +107,48 @@ fn a_full_kernel_slows_the_scan_down_and_loses_nothing() {
     assert_eq!(network.asked.len(), 1_000);
 }
 
+/// One key of sixteen answers, as where every network has its router at the same place.
+struct Regular(Vec<usize>);
+
+impl Prober for Regular {
+    fn send(&mut self, batch: &[Probe]) -> (usize, Option<Halt>) {
+        self.0.extend(batch.iter().map(|probe| probe.key).filter(|key| key % 16 == 3));
+        (batch.len(), None)
+    }
+
+    fn receive(&mut self, answer: &mut dyn FnMut(usize, bool)) {
+        self.0.drain(..).for_each(|key| answer(key, true));
+    }
+
+    fn wait(&mut self, limit: Duration) {
+        std::thread::park_timeout(limit.min(Duration::from_millis(1)));
+    }
+}
+
+#[test]
+fn the_round_trip_is_measured_however_regularly_the_hosts_stand() {
+    let keys = 1 << 16;
+    let mut prober = Regular(Vec::new());
+    let mut run = Run {
+        prober: &mut prober,
+        answered: Bitmap::new(keys),
+        yes: Bitmap::new(keys),
+        round_trip: RoundTrip::default(),
+        sent: 0,
+    };
+    let (mut pace, stop) = (Pace::new(1_000_000), AtomicBool::new(false));
+    assert!(pass(&mut run, keys, 1, stride(keys), true, &mut pace, &stop).unwrap().is_none());
+    assert_eq!(run.answered.ones(), keys / 16);
+    assert!(run.round_trip.smoothed.is_some(), "nothing was measured: every answer is waited for as in the dark");
+}
+
+#[test]
+fn what_answers_at_once_slows_nothing_down() {
+    let mut pace = Pace::new(1_000_000);
+    run(&mut Lossy::new(1_000, 0, 1), 2_000, 1, &mut pace, &AtomicBool::new(false));
+    assert!(pace.rate >= 1_000_000.0, "{}", pace.rate);
+}
+
 #[test]
 fn a_stopped_scan_ends_and_says_so() {
     let stop = AtomicBool::new(true);
