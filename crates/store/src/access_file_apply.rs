@@ -20,6 +20,17 @@ pub(crate) async fn execute(
     file: &AccessFile,
     plan: &FilePlan,
 ) -> Result<()> {
+    let (mut made, mut taken) = (0i64, 0i64);
+    for change in &plan.changes {
+        match change.step {
+            Step::Grant(_) => made += 1,
+            Step::TakeGrant(_) => taken += 1,
+            _ => {}
+        }
+    }
+    if made > 0 {
+        grant::room(tx, store, tenant_id, made - taken).await?;
+    }
     let mut records = Vec::with_capacity(plan.changes.len());
     for change in &plan.changes {
         records.push(make(tx, store, ctx, tenant_id, file, change).await?);

@@ -322,6 +322,7 @@ impl Store {
         };
         // Beside any other grant, but not beside another broken glass for the same.
         let unique = Some("break-glass".to_owned());
+        grant::room(&mut unit.tx, self, tenant, 1).await?;
         let row = grant::insert(&mut unit.tx, self, (tenant, &by), &grant, GrantOrigin::Glass, unique).await?;
         let mut detail = grant::told(&row);
         if let Some(members) = detail.as_object_mut() {
@@ -393,6 +394,7 @@ impl Write<ops::AccessRequestApprove> {
             act_as: domain::ActAs::default(),
             reason: row.reason.clone(),
         };
+        grant::room(&mut self.tx, &store, tenant, 1).await?;
         let made =
             grant::insert(&mut self.tx, &store, (tenant, &by), &grant, GrantOrigin::Request, Some(id.to_string()))
                 .await?;

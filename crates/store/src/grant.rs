@@ -358,7 +358,19 @@ pub(crate) async fn manage(tx: &mut Tx, tenant: TenantId, id: GrantId, file: &st
     tx.execute(sql, args![tenant, id, file, new.expires_at, new.reason.as_str()]).await.map(drop)
 }
 
-/// Makes a grant in a transaction that may hold more. `unique`: with what else it may stand beside another one that says the same.
+/// Makes room for `more` grants, once in a transaction: counting takes longer the more there are. What has expired gives nothing, and stands in
+/// the way of nothing.
+pub(crate) async fn room(tx: &mut Tx, store: &Store, tenant: TenantId, more: i64) -> Result<()> {
+    let now = store.clock().now();
+    tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND expires_at <= $2", args![tenant, now]).await?;
+    let count = tx.row("SELECT COUNT(*) FROM access_grant WHERE tenant_id = $1", args![tenant]).await?;
+    if count.map_or(Ok(0), |row| row.i64(0))?.saturating_add(more) > GRANTS_MAX {
+        return Err(Error::conflict(format!("the tenant may have {GRANTS_MAX} grants: use groups and labels")));
+    }
+    Ok(())
+}
+
+/// Makes a grant that there is [`room`] for, in a transaction that may hold more. `unique`: with what else it may stand beside another one that says the same.
 pub(crate) async fn insert(
     tx: &mut Tx,
     store: &Store,
@@ -372,12 +384,6 @@ pub(crate) async fn insert(
     let within = (new.namespace.as_ref(), new.hours.as_ref());
     let same = spelled(found.subject, &found.target, &new.role, within, &new.act_as);
     let same = same + &unique.unwrap_or_default();
-    // Whatever has expired gives nothing; it may stand in the way of nothing either.
-    tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND expires_at <= $2", args![tenant, now]).await?;
-    let count = tx.row("SELECT COUNT(*) FROM access_grant WHERE tenant_id = $1", args![tenant]).await?;
-    if count.map_or(Ok(0), |row| row.i64(0))? >= GRANTS_MAX {
-        return Err(Error::conflict(format!("the tenant has {GRANTS_MAX} grants: use groups and labels")));
-    }
     let id = GrantId::generate(&**store.clock(), &**store.rng());
     let (user, of_group) = match found.subject {
         Subject::User(user) => (Some(user.as_uuid()), None),
@@ -517,6 +523,7 @@ impl Write<ops::GrantCreate> {
     pub async fn grant_create(mut self, new: &NewGrant) -> Result<GrantRow> {
         let (tenant, store) = (self.tenant(), self.store.clone());
         let by = self.permit.ctx().actor().to_string();
+        room(&mut self.tx, &store, tenant, 1).await?;
         let row = insert(&mut self.tx, &store, (tenant, &by), new, GrantOrigin::Manual, None).await?;
         self.commit(Change::to(Category::Access, "grant", row.grant.id).detail(told(&row))).await?;
         Ok(row)
