@@ -84,7 +84,7 @@ pub(crate) async fn control_list(
     let (after, limit) = (page::after::<Key>(query.page.as_deref())?, page::limit(query.limit.as_deref())?);
     let rows = state.store.read(permit).await?.control_list(&filter, after.map(|key| key.0), limit).await?;
     let rows = store::Page { items: rows.items, next: rows.next.map(Key) };
-    let catalog = state.catalog;
+    let catalog = &state.catalog;
     Ok(page::list(rows, |row: ControlRow| Control {
         title: catalog.control_title(&row.framework, &row.control),
         framework: row.framework,

@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::FromRef;
@@ -73,9 +74,21 @@ impl Default for Settings {
     }
 }
 
-/// What every handler can reach; cheap to clone.
+/// What every handler can reach. Each request clones it several times, which is one count.
 #[derive(Clone)]
-pub struct ApiState {
+pub struct ApiState(Arc<Parts>);
+
+impl Deref for ApiState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of a server that handlers use.
+#[derive(Clone)]
+pub struct Parts {
     pub(crate) store: Store,
     pub(crate) settings: Arc<Settings>,
     pub(crate) jwt_secret: Arc<Secret>,
@@ -128,7 +141,7 @@ impl ApiState {
         let throttle = Arc::new(Throttle::new(cores, &**store.rng()));
         let keys = Arc::new(Keys::new(&**store.rng(), cores));
         let fleet = Arc::new(Fleet::new(&**store.rng()));
-        Self {
+        Self(Arc::new(Parts {
             store,
             settings: Arc::new(settings),
             jwt_secret: Arc::new(jwt_secret),
@@ -149,21 +162,26 @@ impl ApiState {
             reports: None,
             recordings: None,
             peers: None,
-        }
+        }))
+    }
+
+    /// With another part, before anybody else has it.
+    fn with(self, put: impl FnOnce(&mut Parts)) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        put(&mut parts);
+        Self(Arc::new(parts))
     }
 
     /// With a client for identity providers.
     #[must_use]
-    pub fn with_web(mut self, web: WebClient) -> Self {
-        self.oidc = Some(Arc::new(Oidc::new(web)));
-        self
+    pub fn with_web(self, web: WebClient) -> Self {
+        self.with(|parts| parts.oidc = Some(Arc::new(Oidc::new(web))))
     }
 
     /// With a place for relays.
     #[must_use]
-    pub fn with_relays(mut self, relays: Arc<Relays>) -> Self {
-        self.relays = Some(relays);
-        self
+    pub fn with_relays(self, relays: Arc<Relays>) -> Self {
+        self.with(|parts| parts.relays = Some(relays))
     }
 
     /// The relays that hang here.
@@ -176,9 +194,8 @@ impl ApiState {
 
     /// With what takes in agents' reports.
     #[must_use]
-    pub fn with_reports(mut self, reports: Arc<dyn Report>) -> Self {
-        self.reports = Some(reports);
-        self
+    pub fn with_reports(self, reports: Arc<dyn Report>) -> Self {
+        self.with(|parts| parts.reports = Some(reports))
     }
 
     /// What takes in agents' reports.
@@ -191,9 +208,8 @@ impl ApiState {
 
     /// With what signs recordings.
     #[must_use]
-    pub fn with_recordings(mut self, recordings: Arc<dyn Record>) -> Self {
-        self.recordings = Some(recordings);
-        self
+    pub fn with_recordings(self, recordings: Arc<dyn Record>) -> Self {
+        self.with(|parts| parts.recordings = Some(recordings))
     }
 
     /// What signs recordings.
@@ -206,9 +222,8 @@ impl ApiState {
 
     /// With a way to the other servers of the same database.
     #[must_use]
-    pub fn with_peers(mut self, peers: Arc<dyn Peers>) -> Self {
-        self.peers = Some(peers);
-        self
+    pub fn with_peers(self, peers: Arc<dyn Peers>) -> Self {
+        self.with(|parts| parts.peers = Some(peers))
     }
 
     /// The way to the other servers; none where this one takes no part in it.

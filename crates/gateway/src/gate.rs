@@ -154,11 +154,13 @@ fn take_head<'a>(head: &mut Vec<u8>, input: &'a [u8]) -> Result<&'a [u8], Refusa
             _ => return Err(bad("a request's head holds no control characters")),
         }
         head.push(byte);
-        if head == b"\r\n" {
-            return Err(bad("a request begins with its method"));
-        }
-        if head.ends_with(b"\r\n\r\n") {
-            return Ok(input.get(at + 1..).unwrap_or_default());
+        if byte == b'\n' {
+            if head == b"\r\n" {
+                return Err(bad("a request begins with its method"));
+            }
+            if head.ends_with(b"\r\n\r\n") {
+                return Ok(input.get(at + 1..).unwrap_or_default());
+            }
         }
         if head.len() >= HEAD_BYTES {
             return Err(if head.contains(&b'\n') {
