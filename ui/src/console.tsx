@@ -24,8 +24,11 @@ const NodePage = lazy(() => import("./pages/node/show"));
 const GraphPage = lazy(() => import("./pages/graph/graph"));
 const JobsPage = lazy(() => import("./pages/job/list"));
 const JobPage = lazy(() => import("./pages/job/show"));
+const JobLogPage = lazy(() => import("./pages/job/log"));
+const CoveragePage = lazy(() => import("./pages/coverage/list"));
 const CredentialsPage = lazy(() => import("./pages/credential/list"));
 const FleetPage = lazy(() => import("./pages/fleet/list"));
+const RelayPage = lazy(() => import("./pages/fleet/relay"));
 const DestinationsPage = lazy(() => import("./pages/destination/list"));
 const RequestsPage = lazy(() => import("./pages/request/list"));
 const GrantsPage = lazy(() => import("./pages/grant/list"));
@@ -97,9 +100,12 @@ export function Console() {
                 <Route path="graph" element={<Allowed needs="nodes:read" page={<GraphPage />} />} />
                 <Route path="jobs" element={<Allowed needs="jobs:manage" page={<JobsPage />} />} />
                 <Route path="jobs/:job" element={<Allowed needs="jobs:manage" page={<JobPage />} />} />
+                <Route path="jobs/:job/log" element={<Allowed needs="jobs:manage" page={<JobLogPage />} />} />
+                <Route path="coverage" element={<Allowed needs="findings:read" page={<CoveragePage />} />} />
                 <Route path="credentials" element={<Allowed needs="credentials:manage" page={<CredentialsPage />} />} />
                 <Route path="agents" element={<Allowed needs="fleet:manage" page={<FleetPage key="agent" kind="agent" />} />} />
                 <Route path="relays" element={<Allowed needs="fleet:manage" page={<FleetPage key="relay" kind="relay" />} />} />
+                <Route path="relays/:relay" element={<Allowed needs="fleet:manage" page={<RelayPage />} />} />
                 <Route path="destinations" element={<DestinationsPage />} />
                 <Route path="requests" element={<RequestsPage />} />
                 <Route path="grants" element={<Allowed needs="access:manage" page={<GrantsPage />} />} />

@@ -45,7 +45,7 @@ test("a job runs, and its page follows it without being asked", async ({ page })
   await page.getByRole("button", { name: "Run", exact: true }).click();
   await expect(page.getByRole("heading", { level: 1, name: "Job of host" })).toBeVisible();
   await expect(page.locator(".head .badge")).toHaveText(/completed|partial/, { timeout: 60_000 });
-  await expect(page.getByRole("table", { name: "Coverage" })).toBeVisible();
+  await expect(page.getByRole("table", { name: "Scopes" })).toBeVisible();
   await look(page, "job");
 });
 

@@ -208,7 +208,11 @@ operations! {
     JobRun "job_run" tenant Write JobsManage;
     ScheduleList "schedule_list" tenant Read JobsManage;
     ScheduleCreate "schedule_create" tenant Write JobsManage;
+    ScheduleUpdate "schedule_update" tenant Write JobsManage;
     ScheduleDelete "schedule_delete" tenant Write JobsManage;
+    ValidationList "validation_list" tenant Read JobsManage;
+    ValidationCreate "validation_create" tenant Write JobsManage;
+    ValidationRun "validation_run" tenant Write JobsManage;
 
     NodeList "node_list" tenant Read NodesRead;
     EdgeList "edge_list" tenant Read NodesRead;

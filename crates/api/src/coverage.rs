@@ -43,6 +43,7 @@ fn entry(row: LedgerRow) -> CoverageEntry {
         scope: row.scope,
         verdict: row.verdict,
         last_verdict: row.last_verdict,
+        generation: row.generation,
         reason: row.reason,
         tried_at: row.tried_at,
         complete_at: row.complete_at,

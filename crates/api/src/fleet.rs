@@ -27,6 +27,16 @@ const fn silent_ms(kind: FleetKind) -> i64 {
     }
 }
 
+/// Whether a version is older than another; none where either is no `MAJOR.MINOR.PATCH`. What follows behind a `-` or a `+` counts for nothing.
+fn is_behind(version: &str, than: &str) -> Option<bool> {
+    let parts = |text: &str| -> Option<[u64; 3]> {
+        let core = text.split(['-', '+']).next()?;
+        let parts: Vec<u64> = core.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        parts.try_into().ok()
+    };
+    Some(parts(version)? < parts(than)?)
+}
+
 fn document(row: UnitRow, now: Timestamp) -> FleetUnit {
     let silent = |at: Timestamp| now.millis_since(at) >= silent_ms(row.id.kind());
     let health = match row.last_seen_at {
@@ -41,6 +51,7 @@ fn document(row: UnitRow, now: Timestamp) -> FleetUnit {
         state: row.state.as_str().to_owned(),
         health: health.map(str::to_owned),
         labels: row.labels.as_map().clone(),
+        behind: is_behind(&row.version, env!("CARGO_PKG_VERSION")),
         version: row.version,
         key: PublicKey::from_bytes(&row.public_key).map(|key| possession::thumbprint(&key)).unwrap_or_default(),
         enrolled_at: row.enrolled_at,
@@ -263,4 +274,24 @@ pub(crate) async fn relay_renew(
     body: SignedBody<Renew>,
 ) -> Result<Json<Renewed>, FleetFailure> {
     renew::<fleet_ops::RelayRenew>(&state, &caller, &id, body).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_version_is_behind_and_what_is_no_version_cannot_be_told() {
+        for (version, than, expect) in [
+            ("0.9.12", "0.10.0", Some(true)),
+            ("1.0.0", "1.0.0", Some(false)),
+            ("2.0.0", "1.9.9", Some(false)),
+            ("1.2.3-rc1", "1.2.4+build", Some(true)),
+            ("1.2", "1.2.3", None),
+            ("latest", "1.2.3", None),
+            ("1.2.-3", "1.2.3", None),
+        ] {
+            assert_eq!(is_behind(version, than), expect, "{version} {than}");
+        }
+    }
 }

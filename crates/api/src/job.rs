@@ -14,14 +14,15 @@ use futures::Stream;
 use serde::Deserialize;
 use store::{JobFilter, JobRow, NewJob};
 use wire::List;
-use wire::job::{Job, JobCreate, JobDetail, ScopeCoverage, Task};
+use wire::job::{Job, JobCreate, JobDetail};
 
 use crate::caller::Caller;
+use crate::job_detail::detail;
 use crate::page::{self, Body, Path, Query};
 use crate::problem::Answer;
 use crate::state::ApiState;
 
-fn job(row: JobRow) -> Job {
+pub(crate) fn job(row: JobRow) -> Job {
     Job {
         id: row.id,
         plugin: row.plugin,
@@ -38,36 +39,6 @@ fn job(row: JobRow) -> Job {
         done: row.tasks_ended,
         total: row.tasks,
     }
-}
-
-fn detail(row: store::JobDetail) -> JobDetail {
-    let tasks: Vec<_> = row
-        .tasks
-        .into_iter()
-        .map(|task| Task {
-            id: task.id,
-            key: task.key,
-            status: task.status.to_string(),
-            attempt: task.attempt,
-            done: task.done,
-            total: task.total,
-            message: task.message,
-            error: task.error,
-        })
-        .collect();
-    let coverage = row.coverage.into_iter().map(|scope| ScopeCoverage {
-        scope: scope.scope,
-        coverage: scope.coverage,
-        reason: scope.reason,
-        nodes: scope.nodes,
-        edges: scope.edges,
-    });
-    let mut job = job(row.job);
-    // In steps and not in tasks: a job of one task would else jump from nothing to everything.
-    if tasks.iter().all(|task| task.total > 0) && !tasks.is_empty() {
-        (job.done, job.total) = tasks.iter().fold((0, 0), |(done, total), task| (done + task.done, total + task.total));
-    }
-    JobDetail { job, tasks, coverage: coverage.collect() }
 }
 
 /// Which jobs.

@@ -40,6 +40,7 @@ mod group;
 mod group_role;
 mod health;
 mod job;
+mod job_detail;
 mod layers;
 mod log;
 mod login;
@@ -75,6 +76,7 @@ mod throttle;
 mod token_key;
 mod tunnel;
 mod user;
+mod validation;
 
 use axum::Router;
 use utoipa::OpenApi;
@@ -193,12 +195,16 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(credential::credential_show, credential::credential_delete))
         .routes(routes!(ssh_host_key::ssh_host_key_list, ssh_host_key::ssh_host_key_pin))
         .routes(routes!(ssh_host_key::ssh_host_key_remove))
+        .routes(routes!(validation::validation_list, validation::validation_create))
+        .routes(routes!(validation::validation_show))
         .routes(routes!(job::job_list, job::job_create))
         .routes(routes!(job::job_show))
         .routes(routes!(job::job_cancel))
         .routes(routes!(job::job_events))
+        .routes(routes!(job_detail::job_scopes))
+        .routes(routes!(job_detail::job_log))
         .routes(routes!(schedule::schedule_list, schedule::schedule_create))
-        .routes(routes!(schedule::schedule_delete))
+        .routes(routes!(schedule::schedule_show, schedule::schedule_update, schedule::schedule_delete))
         .routes(routes!(node::node_list))
         .routes(routes!(node::node_show))
         .routes(routes!(node::node_history))

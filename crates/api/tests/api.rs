@@ -45,6 +45,8 @@ mod log;
 mod login;
 #[path = "api/member.rs"]
 mod member;
+#[path = "api/methods.rs"]
+mod methods;
 #[path = "api/other_tenant.rs"]
 mod other_tenant;
 #[path = "api/passkey.rs"]

@@ -378,6 +378,9 @@ mod tests {
         check::<wire::credential::Plugin>();
         check::<wire::job::Job>();
         check::<wire::job::Schedule>();
+        check::<wire::job::JobScope>();
+        check::<wire::job::JobLine>();
+        check::<wire::validation::Check>();
         check::<wire::node::Node>();
         check::<wire::node::NodeVersion>();
         check::<wire::node::NodeCount>();

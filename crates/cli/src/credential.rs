@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 use wire::credential::{Credential, CredentialCreate, CredentialType, Plugin};
+use wire::validation::{Check, Validation, ValidationCreate};
 
 use crate::api::{Api, Context, Paging};
+use crate::doc::Doc;
 use crate::failure::{Failure, Result};
-use crate::prompt;
+use crate::output::{Format, warn};
 use crate::table::Table;
+use crate::{job, prompt};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -24,6 +29,18 @@ pub(crate) enum Command {
     Show {
         /// Its id, or its name where that is the only one
         credential: String,
+    },
+    /// Try what a job would begin with, and say what the credential may not do; nothing is stored of what is seen. It takes a minute at most; a
+    /// credential of which nothing is answered is exit code 1
+    Validate {
+        /// Its id, or its name where that is the only one
+        credential: String,
+        /// The relay that tries it, by name or id; without one a server does
+        #[arg(long, value_name = "RELAY")]
+        relay: Option<String>,
+        /// A setting of the plugin, which says what is tried; the value is JSON where it can be read as JSON, else text
+        #[arg(long, value_name = "KEY=VALUE", value_parser = job::setting)]
+        set: Vec<(String, Value)>,
     },
     /// Delete a credential
     Delete {
@@ -65,6 +82,11 @@ impl Table for Credential {
     ];
 }
 
+impl Table for Check {
+    const COLUMNS: &'static [(&'static str, &'static str)] =
+        &[("TRIED", "what"), ("OUTCOME", "outcome"), ("WHY", "reason")];
+}
+
 fn field_file(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((field, path)) if !field.is_empty() && !path.is_empty() => Ok((field.to_owned(), path.into())),
@@ -95,6 +117,12 @@ impl Command {
                 let id = id_of(&api, &credential).await?;
                 api.out.one(&api.get(&["credentials", &id]).await?)
             }
+            Self::Validate { credential, relay, set } => {
+                let id = id_of(&api, &credential).await?;
+                let plugin = api.get(&["credentials", &id]).await?.text("plugin").to_owned();
+                let config = job::config(&set)?;
+                validate(&api, &ValidationCreate { plugin, credential: Some(id), relay, config }).await
+            }
             Self::Delete { credential } => {
                 let id = id_of(&api, &credential).await?;
                 api.delete(&["credentials", &id]).await?;
@@ -103,6 +131,39 @@ impl Command {
             }
         }
     }
+}
+
+/// Asks for a validation, waits for its end, and says how it went.
+async fn validate(api: &Api, body: &ValidationCreate) -> Result {
+    let asked = api.post(&["validations"], body).await?;
+    let id = asked.text("id").to_owned();
+    api.out.say("trying it: a minute at most");
+    let mut shown = asked;
+    // The server ends it by itself, whatever happens to whoever does it.
+    while matches!(shown.text("status"), "queued" | "running") {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        shown = api.get(&["validations", &id]).await?;
+    }
+    let ended: Validation =
+        shown.parse().map_err(|e| Failure::new(format!("the server's validation is not as expected: {e}")))?;
+    if api.out.format == Format::Table {
+        let checks = shown.field("checks").cloned();
+        let Some(Doc::List(checks)) = checks else { return Err(Failure::new("the server tells no checks")) };
+        api.out.list::<Check>(checks)?;
+    } else {
+        api.out.one(&shown)?;
+    }
+    let count = |outcome: &str| ended.checks.iter().filter(|check| check.outcome == outcome).count();
+    let (good, tried) = (count("good"), ended.checks.len() - count("not_tried"));
+    if let Some(error) = &ended.error {
+        warn(error);
+    }
+    match ended.status.as_str() {
+        "passed" => api.out.say(&format!("all of {tried} were answered")),
+        "incomplete" => warn(&format!("{good} of {tried} were answered: what was denied or failed is not read")),
+        _ => return Err(Failure::new("nothing that was tried is answered").hint("cairn creds show NAME")),
+    }
+    Ok(())
 }
 
 async fn id_of(api: &Api, credential: &str) -> Result<String> {

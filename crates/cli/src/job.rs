@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
-use wire::job::{Job, JobCreate, Schedule, ScheduleCreate};
+use wire::job::{Job, JobCreate, JobLine, JobScope, Schedule, ScheduleCreate, ScheduleUpdate};
 
 use crate::api::{Context, Paging};
 use crate::failure::{Failure, Result};
@@ -35,6 +35,38 @@ pub(crate) enum Command {
         /// Its id
         job: String,
     },
+    /// Show the scopes of a job: those that were read, and those that are being read
+    Scopes {
+        /// Its id
+        job: String,
+        /// Only in this state
+        #[arg(long, value_parser = ["reading", "complete", "unchanged", "partial", "denied", "throttled", "failed", "absent"])]
+        state: Option<String>,
+        /// Only of this task, such as a region
+        #[arg(long)]
+        task: Option<String>,
+        /// Only of this kind, such as ec2.instances or ec2
+        #[arg(long)]
+        kind: Option<String>,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Show the log of a job, the newest line first
+    Log {
+        /// Its id
+        job: String,
+        /// Only lines of this level or above
+        #[arg(long, value_parser = ["debug", "info", "warn", "error"], default_value = "info")]
+        level: String,
+        /// Only of this task, such as a region
+        #[arg(long)]
+        task: Option<String>,
+        /// Only about scopes that begin so
+        #[arg(long)]
+        scope: Option<String>,
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// Stop a job
     Cancel {
         /// Its id
@@ -61,6 +93,41 @@ pub(crate) enum ScheduleCommand {
         /// From one start to the next, 1m or more, e.g. 30m, 6h, 1d
         #[arg(long, value_name = "TIME", value_parser = seconds)]
         every: u64,
+    },
+    /// Show a schedule
+    Show {
+        /// The schedule's id
+        schedule: String,
+    },
+    /// Change a schedule; what is not named stays
+    Update {
+        /// The schedule's id
+        schedule: String,
+        /// The credential's name or id
+        #[arg(long)]
+        credential: Option<String>,
+        /// The relay that does it, by name or id
+        #[arg(long, value_name = "RELAY")]
+        relay: Option<String>,
+        /// Let a server do it, and no relay
+        #[arg(long, conflicts_with = "relay")]
+        no_relay: bool,
+        /// From one start to the next, 1m or more, e.g. 30m, 6h, 1d
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        every: Option<u64>,
+        /// A setting of the plugin; those that are named take the place of all that were there
+        #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+        set: Vec<(String, Value)>,
+    },
+    /// Start nothing until it is resumed
+    Pause {
+        /// The schedule's id
+        schedule: String,
+    },
+    /// Let a paused schedule go on in its rhythm
+    Resume {
+        /// The schedule's id
+        schedule: String,
     },
     /// Stop repeating a job
     Delete {
@@ -98,12 +165,31 @@ impl Table for Job {
     ];
 }
 
+impl Table for JobScope {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("SCOPE", "scope"),
+        ("TASK", "task"),
+        ("STATE", "state"),
+        ("NODES", "nodes"),
+        ("EDGES", "edges"),
+        ("STARTED", "started_at"),
+        ("FINISHED", "finished_at"),
+        ("REASON", "reason"),
+    ];
+}
+
+impl Table for JobLine {
+    const COLUMNS: &'static [(&'static str, &'static str)] =
+        &[("AT", "at"), ("LEVEL", "level"), ("TASK", "task"), ("SCOPE", "scope"), ("TEXT", "text")];
+}
+
 impl Table for Schedule {
     const COLUMNS: &'static [(&'static str, &'static str)] = &[
         ("ID", "id"),
         ("PLUGIN", "plugin"),
         ("EVERY (S)", "interval_s"),
         ("NEXT", "next_at"),
+        ("PAUSED", "paused"),
         ("CREDENTIAL", "credential"),
         ("SETTINGS", "config"),
     ];
@@ -132,16 +218,21 @@ fn seconds(text: &str) -> Result<u64, String> {
     if seconds < 60 { Err("use 1m or more".to_owned()) } else { Ok(seconds) }
 }
 
+/// Settings by their keys, each given once.
+pub(crate) fn config(set: &[(String, Value)]) -> Result<Map<String, Value>> {
+    let mut config = Map::new();
+    for (key, value) in set {
+        if config.insert(key.clone(), value.clone()).is_some() {
+            return Err(Failure::usage(format!("the setting `{key}` is given twice"))
+                .hint(format!("a list is one value: --set '{key}=[\"a\",\"b\"]'")));
+        }
+    }
+    Ok(config)
+}
+
 impl What {
     fn config(&self) -> Result<Map<String, Value>> {
-        let mut config = Map::new();
-        for (key, value) in &self.set {
-            if config.insert(key.clone(), value.clone()).is_some() {
-                return Err(Failure::usage(format!("the setting `{key}` is given twice"))
-                    .hint(format!("a list is one value: --set '{key}=[\"a\",\"b\"]'")));
-            }
-        }
-        Ok(config)
+        config(&self.set)
     }
 }
 
@@ -171,6 +262,14 @@ impl Command {
                 let api = cx.tenant()?;
                 api.out.one(&api.get(&["jobs", &job]).await?)
             }
+            Self::Scopes { job, state, task, kind, paging } => {
+                let query = [("state", state.as_deref()), ("task", task.as_deref()), ("kind", kind.as_deref())];
+                cx.tenant()?.show_list::<JobScope>(&["jobs", &job, "scopes"], &query, paging).await
+            }
+            Self::Log { job, level, task, scope, paging } => {
+                let query = [("level", Some(level.as_str())), ("task", task.as_deref()), ("scope", scope.as_deref())];
+                cx.tenant()?.show_list::<JobLine>(&["jobs", &job, "log"], &query, paging).await
+            }
             Self::Cancel { job } => {
                 let api = cx.tenant()?;
                 api.out.row::<Job>(api.act(&["jobs", &job, "cancel"]).await?)
@@ -178,6 +277,12 @@ impl Command {
             Self::Watch { job } => watch::run(&cx.tenant()?, &job).await,
         }
     }
+}
+
+async fn paused(cx: &Context, schedule: &str, paused: bool) -> Result {
+    let api = cx.tenant()?;
+    let body = ScheduleUpdate { paused: Some(paused), ..ScheduleUpdate::default() };
+    api.out.one(&api.patch(&["schedules", schedule], &body).await?)
 }
 
 impl ScheduleCommand {
@@ -196,6 +301,19 @@ impl ScheduleCommand {
                 };
                 api.out.one(&api.post(&["schedules"], &body).await?)
             }
+            Self::Show { schedule } => {
+                let api = cx.tenant()?;
+                api.out.one(&api.get(&["schedules", &schedule]).await?)
+            }
+            Self::Update { schedule, credential, relay, no_relay, every, set } => {
+                let config = if set.is_empty() { None } else { Some(config(&set)?) };
+                let relay = if no_relay { Some(String::new()) } else { relay };
+                let body = ScheduleUpdate { credential, relay, config, interval_s: every, paused: None };
+                let api = cx.tenant()?;
+                api.out.one(&api.patch(&["schedules", &schedule], &body).await?)
+            }
+            Self::Pause { schedule } => paused(cx, &schedule, true).await,
+            Self::Resume { schedule } => paused(cx, &schedule, false).await,
             Self::Delete { schedule } => {
                 let api = cx.tenant()?;
                 api.delete(&["schedules", &schedule]).await?;

@@ -139,6 +139,10 @@ ids! {
     JobId "job_";
     /// A job's unit of work.
     TaskId "tsk_";
+    /// A line of a job's log.
+    JobLineId "lin_";
+    /// Whether a credential can do what a plugin needs, asked once.
+    ValidationId "val_";
     /// A repeating job.
     ScheduleId "sch_";
     /// What one task brought back for one scope.

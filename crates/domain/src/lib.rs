@@ -26,6 +26,7 @@ mod secret;
 mod sign_in;
 mod state;
 mod time;
+mod validation;
 
 pub use act_as::{ACT_AS_MAX, ActAs, ActName, Lent};
 pub use destination::{DestinationKind, DestinationRole};
@@ -38,8 +39,8 @@ pub use id::{
     AccessRequestId, AccessReviewId, AgentId, ApiKeyId, ArtifactId, AuditId, BackupId, ChallengeId, CollectionId,
     ControlResultId, CredentialId, DestinationId, DestinationTokenId, DeviceLoginId, EnrollmentTokenId, EvidenceId,
     FactorId, FindingId, FleetCredentialId, GrantId, GroupId, GroupRoleId, IdParseError, InvitationId, JobId,
-    ProviderId, RecordingId, RelayId, RequestId, Rng, ScheduleId, SessionId, SignInId, SshCertificateId, SshHostKeyId,
-    SshSessionId, TaskId, TenantId, UserId,
+    JobLineId, ProviderId, RecordingId, RelayId, RequestId, Rng, ScheduleId, SessionId, SignInId, SshCertificateId,
+    SshHostKeyId, SshSessionId, TaskId, TenantId, UserId, ValidationId,
 };
 pub use limit::Limits;
 pub use name::{DisplayName, Email, Slug};
@@ -49,5 +50,6 @@ pub use observation::{Coverage, EdgeObservation, NodeObservation, Page, Properti
 pub use recording::RecordingMode;
 pub use secret::Secret;
 pub use sign_in::{AuthMethod, FactorKind};
-pub use state::{FindingStatus, JobStatus, Severity, TaskStatus};
+pub use state::{CheckOutcome, FindingStatus, JobStatus, LineLevel, Severity, TaskStatus, ValidationStatus};
 pub use time::{Clock, Timestamp, TimestampParseError};
+pub use validation::{Check, one_line};

@@ -96,6 +96,51 @@ states! {
         /// Stopped on request.
         Cancelled = "cancelled",
     }
+
+    /// Where a validation stands.
+    ValidationStatus {
+        /// Waiting for a worker.
+        Queued = "queued",
+        /// At work.
+        Running = "running",
+        /// Everything that was tried is answered.
+        Passed = "passed",
+        /// Something is answered, and something is not.
+        Incomplete = "incomplete",
+        /// Nothing is answered.
+        Failed = "failed",
+    }
+
+    /// How one thing went that a validation tried.
+    CheckOutcome {
+        /// It is answered.
+        Good = "good",
+        /// The target refuses it to this credential.
+        Denied = "denied",
+        /// There is no answer, or one that cannot be understood.
+        Failed = "failed",
+        /// It was left out.
+        NotTried = "not_tried",
+    }
+
+    /// How much a line of a job's log matters.
+    LineLevel {
+        /// What is going on.
+        Debug = "debug",
+        /// Something began or ended.
+        Info = "info",
+        /// Something was not read, or has to be tried again.
+        Warn = "warn",
+        /// Something is given up.
+        Error = "error",
+    }
+}
+
+impl ValidationStatus {
+    /// Whether nothing more will happen to the validation.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Passed | Self::Incomplete | Self::Failed)
+    }
 }
 
 impl JobStatus {

@@ -321,7 +321,7 @@ pub async fn check(options: &Options, clock: &Arc<dyn Clock>, rng: &Arc<dyn Rng>
         }
     };
     report.add(SETTINGS, Ok(format!("{} given", settings.len())));
-    let accepted = plugin.validate(&running, &settings).await;
+    let accepted = plugin.validate_settings(&running, &settings).await;
     drop(running);
     if !report.add(ACCEPTS, accepted.map(|()| String::new()).map_err(words)) {
         return report;

@@ -24,6 +24,7 @@ mod process;
 mod run;
 mod syscalls;
 pub mod tape;
+mod trial;
 
 /// The messages, made out of `proto/plugin.proto`.
 #[allow(

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use domain::{Digest, Error, Result};
-use plugins::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use plugins::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
 use serde_json::Value;
 use transport::Reach;
 
@@ -87,7 +87,7 @@ impl GuestPlugin {
     }
 
     /// What the plugin says of settings that its schema has passed.
-    pub(crate) async fn validate(&self, running: &Running, settings: &JobConfig) -> Result<()> {
+    pub(crate) async fn validate_settings(&self, running: &Running, settings: &JobConfig) -> Result<()> {
         let request = proto::ValidateRequest { settings_json: Value::Object(settings.clone()).to_string() };
         let reply = self.unary(running.client().validate(request)).await?;
         if reply.problem.is_empty() {
@@ -117,9 +117,14 @@ impl Plugin for GuestPlugin {
     async fn plan(&self, config: &JobConfig, _reach: &dyn Reach) -> Result<Vec<TaskSpec>> {
         let settings = self.folder.manifest.settings(config)?;
         let running = self.start().await?;
-        self.validate(&running, &settings).await?;
+        self.validate_settings(&running, &settings).await?;
         let params = JobConfig::from_iter([(SETTINGS.to_owned(), Value::Object(settings))]);
         Ok(vec![TaskSpec { key: "all".to_owned(), params }])
+    }
+
+    async fn validate(&self, config: &JobConfig, reach: &dyn Reach, checks: &Checks) -> Result<()> {
+        let settings = self.folder.manifest.settings(config)?;
+        crate::trial::validate(self, &settings, reach, checks).await
     }
 
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {

@@ -22,7 +22,7 @@ use transport::{AwsReach, CallError, CallTag, Reach};
 use self::collect::{Env, Gathered, Memo};
 use self::path::Context;
 use self::table::{Ask, Entry, Service, Table};
-use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
 
 mod collect;
 mod graph;
@@ -32,6 +32,7 @@ mod reply;
 mod request;
 mod shape;
 mod table;
+mod validate;
 
 const SETTINGS: &[Setting] = &[
     Setting {
@@ -153,6 +154,36 @@ impl AwsPlugin {
         reply::parse(service.protocol, self.table.facts(service.name(), call), &reply.body)
             .map_err(|why| refused(&CallError::Malformed(format!("{call}: {why}"))))
     }
+
+    /// Whose account the credential is for.
+    async fn account(&self, aws: &dyn AwsReach, home: &str) -> Result<String> {
+        let identity = self.ask(aws, "sts", "GetCallerIdentity", home).await?;
+        path::first(&identity, "account")
+            .and_then(Value::as_str)
+            .filter(|id| id.len() <= 32 && id.bytes().all(|b| b.is_ascii_digit()))
+            .map(str::to_owned)
+            .ok_or_else(|| refused(&CallError::Malformed("GetCallerIdentity named no account".to_owned())))
+    }
+
+    /// The regions to read: those of the settings, which have to be enabled, or all that are.
+    async fn regions(&self, aws: &dyn AwsReach, settings: &Settings, account: &str) -> Result<Vec<String>> {
+        let answer = self.ask(aws, "ec2", "DescribeRegions", &settings.home).await?;
+        let mut enabled: Vec<String> = path::values(&answer, "region_info[].region_name")
+            .into_iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect();
+        enabled.sort();
+        let Some(mut wanted) = settings.regions.clone() else { return Ok(enabled) };
+        if let Some(unknown) = wanted.iter().find(|region| !enabled.contains(region)) {
+            let message =
+                format!("region `{unknown}` is not enabled in account {account}: use some of {}", enabled.join(", "));
+            return Err(Error::invalid("regions", message));
+        }
+        wanted.sort();
+        wanted.dedup();
+        Ok(wanted)
+    }
 }
 
 struct Settings {
@@ -225,35 +256,8 @@ impl Plugin for AwsPlugin {
     async fn plan(&self, config: &JobConfig, reach: &dyn Reach) -> Result<Vec<TaskSpec>> {
         let settings = self.settings(config)?;
         let aws = aws_of(reach)?;
-        let identity = self.ask(aws, "sts", "GetCallerIdentity", &settings.home).await?;
-        let account = path::first(&identity, "account")
-            .and_then(Value::as_str)
-            .filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
-        let account = account
-            .ok_or_else(|| refused(&CallError::Malformed("GetCallerIdentity named no account".to_owned())))?
-            .to_owned();
-        let answer = self.ask(aws, "ec2", "DescribeRegions", &settings.home).await?;
-        let mut enabled: Vec<String> = path::values(&answer, "region_info[].region_name")
-            .into_iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect();
-        enabled.sort();
-        let regions = match settings.regions {
-            None => enabled,
-            Some(mut wanted) => {
-                if let Some(unknown) = wanted.iter().find(|region| !enabled.contains(region)) {
-                    let message = format!(
-                        "region `{unknown}` is not enabled in account {account}: use some of {}",
-                        enabled.join(", ")
-                    );
-                    return Err(Error::invalid("regions", message));
-                }
-                wanted.sort();
-                wanted.dedup();
-                wanted
-            }
-        };
+        let account = self.account(aws, &settings.home).await?;
+        let regions = self.regions(aws, &settings, &account).await?;
         let services = settings.services.as_deref();
         let mut tasks = Vec::new();
         for (key, region, global) in std::iter::once(("global", settings.home.as_str(), true))
@@ -268,6 +272,10 @@ impl Plugin for AwsPlugin {
             }
         }
         Ok(tasks)
+    }
+
+    async fn validate(&self, config: &JobConfig, reach: &dyn Reach, checks: &Checks) -> Result<()> {
+        validate::validate(self, &self.settings(config)?, aws_of(reach)?, reach, checks).await
     }
 
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {
@@ -307,6 +315,9 @@ impl Plugin for AwsPlugin {
                 total,
                 &format!("{place}: {}", gathered.name),
             );
+            let [nodes, edges] =
+                [gathered.nodes.len(), gathered.edges.len()].map(|count| u64::try_from(count).unwrap_or_default());
+            sink.reads(&gathered.scope, nodes, edges);
             done.push((index, gathered));
         }
         drop(running);

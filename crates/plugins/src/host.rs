@@ -9,11 +9,11 @@
 //! - passwords and their hashes do not reach this module.
 
 use async_trait::async_trait;
-use domain::{Error, Result};
+use domain::{CheckOutcome, Error, Result};
 use serde_json::{Map, Value};
 use transport::{CallTag, HostReach, Reach};
 
-use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
 
 mod accounts;
 mod firewall;
@@ -105,6 +105,11 @@ pub(crate) fn subset(key: &str, value: &Value, of: &[&str]) -> Result<Vec<String
 }
 
 impl Config {
+    /// The same with one collector alone.
+    pub(crate) fn only(self, collector: &str) -> Self {
+        Self { collectors: vec![collector.to_owned()], ..self }
+    }
+
     /// The collectors in their order, each package manager one of its own.
     pub(crate) fn steps(&self) -> Vec<String> {
         let mut steps: Vec<String> = Vec::new();
@@ -252,6 +257,18 @@ impl Plugin for HostPlugin {
             ("config".into(), config.clone().into()),
         ]);
         Ok(vec![TaskSpec { key: identity.machine, params }])
+    }
+
+    async fn validate(&self, config: &JobConfig, reach: &dyn Reach, checks: &Checks) -> Result<()> {
+        let checked = Config::read(config)?;
+        match identity(host(reach)?, &checked.site).await {
+            Ok(identity) => {
+                let learned = format!("machine {}", identity.machine);
+                checks.add("this machine", CheckOutcome::Good, Some(&learned));
+            }
+            Err(error) => checks.add("this machine", CheckOutcome::Failed, Some(&error.to_string())),
+        }
+        Ok(())
     }
 
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {

@@ -8,6 +8,7 @@
 //! - one scope's failure does not stop another scope.
 
 mod aws;
+mod checks;
 mod host;
 mod network_scan;
 mod snmp;
@@ -15,6 +16,7 @@ mod ssh_linux;
 mod targets;
 
 pub use aws::AwsPlugin;
+pub use checks::{Checks, told};
 pub use host::HostPlugin;
 pub use network_scan::NetworkScanPlugin;
 pub use snmp::SnmpPlugin;
@@ -112,6 +114,8 @@ pub trait Sink: Send {
         }
         self.scope_done(scope, ending.coverage).await
     }
+    /// Tells people that a scope is being read, and how much of it was seen; where its pages come as they are read, they say it.
+    fn reads(&mut self, _scope: &ScopeId, _nodes: u64, _edges: u64) {}
     /// Tells people: `done` of `total` steps (0: not known), and what is going on.
     fn progress(&mut self, done: u64, total: u64, what: &str);
 }
@@ -129,6 +133,9 @@ pub trait Plugin: Send + Sync {
     fn check(&self, config: &JobConfig) -> Result<()>;
     /// Splits a job into tasks; may make calls.
     async fn plan(&self, config: &JobConfig, reach: &dyn Reach) -> Result<Vec<TaskSpec>>;
+    /// Tries what a job with these settings begins with, each thing once, and shows nothing: whether the credential is good, and what it
+    /// may not do. What was tried is in `checks`, also when it ends with an error.
+    async fn validate(&self, config: &JobConfig, reach: &dyn Reach, checks: &Checks) -> Result<()>;
     /// Runs one task to its end. Problems of single scopes are coverage, not errors.
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()>;
 }

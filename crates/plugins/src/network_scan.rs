@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{
-    Coverage, EdgeObservation, Error, Network, NodeId, NodeObservation, Page, Properties, Result, ScopeId, Tags,
+    CheckOutcome, Coverage, EdgeObservation, Error, Network, NodeId, NodeObservation, Page, Properties, Result,
+    ScopeId, Tags,
 };
 use serde_json::{Map, Value, json};
 use transport::scan::{Certificate, Greeted, SweepHow, addresses_at_once};
 use transport::{CallError, CallTag, Reach, ScanReach};
 
-use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
 
 mod config;
 mod greeting;
@@ -362,6 +363,16 @@ impl Plugin for NetworkScanPlugin {
             params: Map::from_iter([("config".to_owned(), config.clone().into())]),
         };
         Ok(checked.targets.iter().map(task).collect())
+    }
+
+    /// A scan needs no credential: what is good or not is the settings, and whether this place can scan.
+    async fn validate(&self, config: &JobConfig, reach: &dyn Reach, checks: &Checks) -> Result<()> {
+        let checked = Config::read(config)?;
+        let outcome = if reach.scan().is_some() { CheckOutcome::Good } else { CheckOutcome::Failed };
+        for target in &checked.targets {
+            checks.add(&target.to_string(), outcome, Some("it may be scanned; no packet was sent"));
+        }
+        Ok(())
     }
 
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {

@@ -21,7 +21,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use transport::{CallError, CallTag, Reach, SnmpReach};
 
 use crate::targets::{self, Target};
-use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
 
 mod addresses;
 mod bridge;
@@ -268,6 +268,19 @@ impl Plugin for SnmpPlugin {
         let read = settings(config)?;
         snmp(reach)?;
         Ok(targets::tasks(&read.targets, BATCH, config))
+    }
+
+    async fn validate(&self, config: &JobConfig, reach: &dyn Reach, checks: &Checks) -> Result<()> {
+        let (read, snmp) = (settings(config)?, snmp(reach)?);
+        let one = |target| {
+            async move {
+                let found = found(snmp, target).await?;
+                checks.call(&target.to_string(), &found, Some("it says what it is"));
+                Ok(())
+            }
+            .boxed()
+        };
+        targets::each(&read.targets, read.concurrency, checks, one).await
     }
 
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {

@@ -12,14 +12,14 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use domain::{Coverage, Error, Page, Result, ScopeId};
+use domain::{CheckOutcome, Coverage, Error, Page, Result, ScopeId};
 use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _};
 use transport::{CallError, CallTag, Reach, RemoteHost, SshReach};
 
 use crate::host::{self, Identity};
 use crate::targets::{self, Target};
-use crate::{JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
 
 /// Targets of one task.
 const BATCH: usize = 64;
@@ -225,6 +225,30 @@ impl Plugin for SshLinuxPlugin {
         let read = settings(config)?;
         ssh(reach)?;
         Ok(targets::tasks(&read.targets, BATCH, config))
+    }
+
+    async fn validate(&self, config: &JobConfig, reach: &dyn Reach, checks: &Checks) -> Result<()> {
+        let (mut read, ssh) = (settings(config)?, ssh(reach)?);
+        // What every collector begins with is enough: whether it lets in, runs commands, and says which machine it is.
+        read.host = read.host.only("machine");
+        let (host, sudo) = (&read.host, config.get("sudo").is_some_and(|on| on == true || on == "true"));
+        let one = |target| {
+            let name = Target::to_string(target);
+            async move {
+                match reached(ssh, target, host).await? {
+                    Reached::Host(remote, identity) => {
+                        remote.close().await;
+                        let as_root = if sudo { ", read as root" } else { "" };
+                        let learned = format!("machine {}{as_root}", identity.machine);
+                        checks.add(&name, CheckOutcome::Good, Some(&learned));
+                    }
+                    Reached::Not(error) => checks.call(&name, &Err::<(), _>(error), None),
+                }
+                Ok(())
+            }
+            .boxed()
+        };
+        targets::each(&read.targets, read.concurrency, checks, one).await
     }
 
     async fn run(&self, task: &TaskSpec, reach: &dyn Reach, sink: &mut dyn Sink) -> Result<()> {

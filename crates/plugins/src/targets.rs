@@ -5,13 +5,17 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use domain::{Error, Network, Result, ScopeId};
+use futures::future::BoxFuture;
+use futures::stream::{self, TryStreamExt as _};
 use serde_json::{Map, Value};
 use transport::guard::host_and_port;
 
-use crate::{JobConfig, TaskSpec};
+use crate::{Checks, JobConfig, TaskSpec};
 
 /// Most targets of a job.
 const TARGETS: usize = 4_096;
+/// Most targets that a validation asks: a credential that is wrong is wrong sixteen times, and not a whole network's accounts are locked.
+const TRIED: usize = 16;
 
 /// A host and the port at which it is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +91,30 @@ pub(crate) fn tasks(targets: &[Target], batch: usize, config: &JobConfig) -> Vec
         }
     });
     tasks.collect()
+}
+
+/// Tries the first targets, the very first one alone: where it refuses, no other is asked.
+pub(crate) async fn each<'a>(
+    targets: &'a [Target],
+    at_once: usize,
+    checks: &Checks,
+    one: impl Fn(&'a Target) -> BoxFuture<'a, Result<()>> + Send + Sync,
+) -> Result<()> {
+    let Some((first, rest)) = targets.split_first() else { return Ok(()) };
+    one(first).await?;
+    let refused = checks.all().iter().any(|check| check.outcome == domain::CheckOutcome::Denied);
+    let tried = if refused { 0 } else { rest.len().min(TRIED - 1) };
+    let others: Vec<_> = rest.iter().take(tried).map(one).map(Ok).collect();
+    stream::iter(others).try_for_each_concurrent(at_once.clamp(1, TRIED), |asking| asking).await?;
+    if rest.len() > tried {
+        let why = if refused {
+            "the first target refuses, and no other was asked: a wrong password given often locks accounts".to_owned()
+        } else {
+            format!("a validation asks {TRIED} targets at most")
+        };
+        checks.left_out(&format!("{} more targets", rest.len() - tried), &why);
+    }
+    Ok(())
 }
 
 /// The settings of a task: the job's, with the task's own targets.

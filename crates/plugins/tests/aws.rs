@@ -519,3 +519,65 @@ async fn the_table_agrees_with_the_published_service_models() {
     let (agrees, text) = Moto::python("aws_model.py", &["check", tables]);
     assert!(agrees, "{text}");
 }
+
+async fn validated(reach: &TestReach, config: Value) -> (Vec<domain::Check>, Result<()>) {
+    let checks = plugins::Checks::default();
+    let ended = AwsPlugin::new().unwrap().validate(&settings(config), reach, &checks).await;
+    (checks.all(), ended)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validation_says_which_calls_are_denied_and_reads_one_page_in_one_region() {
+    use domain::CheckOutcome::{Denied, Good, NotTried};
+    let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let double = double::Double::start(move |call| {
+        seen.lock().unwrap().push(format!("{}:{}", call.service, call.operation));
+        match call.operation.as_str() {
+            "DescribeVpcs" => double::Answer::Xml(
+                403,
+                "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no\u{1b}[2J</Message></Error></Errors></Response>",
+            ),
+            _ => double::Answer::Default,
+        }
+    })
+    .await;
+    let (reach, _) = reach(&double.url, credentials(), |_| {});
+    let config = json!({"services": "ec2", "endpoint_url": double.url});
+    let (checks, ended) = validated(&reach, config).await;
+    ended.unwrap();
+    let of =
+        |what: &str| checks.iter().find(|check| check.what == what).unwrap_or_else(|| panic!("{what}: {checks:?}"));
+    assert_eq!((of("sts:GetCallerIdentity").outcome, of("ec2:DescribeInstances").outcome), (Good, Good));
+    let denied: Vec<_> = checks.iter().filter(|check| check.outcome == Denied).collect();
+    assert_eq!(denied.len(), 1, "{denied:?}");
+    let reason = denied[0].reason.as_deref().unwrap();
+    assert!(denied[0].what == "ec2:DescribeVpcs" && reason.contains("UnauthorizedOperation"), "{reason}");
+    assert!(!reason.contains('\u{1b}'));
+    assert_eq!(of("ec2:DescribeVpcAttribute").outcome, NotTried);
+    let asked = asked.lock().unwrap();
+    let twice = asked.iter().find(|one| asked.iter().filter(|other| other == one).count() > 1);
+    assert_eq!(twice, None, "each call is made once");
+    assert!(asked.iter().all(|call| call.starts_with("ec2:") || call.starts_with("sts:")), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validation_with_a_key_that_nobody_knows_asks_once() {
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let double = double::Double::start(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        double::Answer::Xml(
+            403,
+            "<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>unknown</Message></Error></ErrorResponse>",
+        )
+    })
+    .await;
+    let (reach, _) = reach(&double.url, credentials(), |_| {});
+    let (checks, ended) = validated(&reach, json!({"endpoint_url": double.url})).await;
+    ended.unwrap();
+    let told: Vec<_> = checks.iter().map(|check| (check.what.as_str(), check.outcome)).collect();
+    assert_eq!(told, [("sts:GetCallerIdentity", domain::CheckOutcome::Denied)]);
+    assert!(checks[0].reason.as_deref().unwrap().contains("InvalidClientTokenId"), "{checks:?}");
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}

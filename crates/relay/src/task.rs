@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crypto::sealed::{Recipient, Sealed};
 use domain::{Clock, Error, Network, Rng};
 use gateway::StreamHandle;
-use plugins::{Plugin, TaskSpec};
+use plugins::{Checks, Plugin, TaskSpec};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
@@ -26,6 +26,9 @@ use crate::sink::RelaySink;
 
 /// How long the server may take to say what a stream is for.
 const BEGINNING: Duration = Duration::from_mins(1);
+
+/// How long a validation may take: the server waits a little longer, and has what was tried until then.
+const VALIDATING: Duration = Duration::from_secs(50);
 
 /// Answers about host keys that wait to be taken: one is asked for at a time, and others may be given up.
 const ANSWERS: usize = 128;
@@ -142,6 +145,16 @@ impl Worker {
                     tasks.into_iter().map(|task| PlannedTask { key: task.key, params: task.params }).collect();
                 let document = serde_json::to_vec(&tasks).map_err(Error::internal)?;
                 stream.send(MessageKind::Planned, document).await.map_err(crate::sink::lost)
+            }
+            Work::Validate {} => {
+                let checks = Checks::default();
+                let tried = tokio::time::timeout(VALIDATING, plugin.validate(&start.config, &reach, &checks)).await;
+                let document = serde_json::to_vec(&checks.all()).map_err(Error::internal)?;
+                stream.send(MessageKind::Checked, document).await.map_err(crate::sink::lost)?;
+                tried.unwrap_or_else(|_| {
+                    let message = format!("it took longer than {} s: not everything was tried", VALIDATING.as_secs());
+                    Err(Error::Invalid { field: None, message })
+                })
             }
             Work::Run { key, params } => {
                 let spec = TaskSpec { key, params };

@@ -1,4 +1,4 @@
-//! The memory of host keys of one job: out of the database, for a task that runs here and for a relay that asks.
+//! The memory of host keys of one job, or of one validation: out of the database, for a task that runs here and for a relay that asks.
 //!
 //! A relay asks about targets as it reaches them itself. What it says about them counts for nobody else, so one that lies harms only what it
 //! reaches anyhow.
@@ -6,8 +6,8 @@
 use access::{OpCtx, ops};
 use async_trait::async_trait;
 use crypto::ssh::PublicKey;
-use domain::{Error, HostPort, JobId, RelayId, Result, TenantId};
-use store::{SshTarget, Store};
+use domain::{Error, HostPort, RelayId, Result, TenantId};
+use store::{Purpose, SshTarget, Store};
 use transport::{CallError, HostKeys};
 use wire::relay::{HostKeyAnswer, HostKeyQuestion};
 
@@ -16,7 +16,7 @@ pub(crate) struct RememberedHostKeys {
     pub(crate) store: Store,
     pub(crate) ctx: OpCtx,
     pub(crate) tenant: TenantId,
-    pub(crate) job: JobId,
+    pub(crate) purpose: Purpose,
     pub(crate) relay: Option<RelayId>,
 }
 
@@ -30,11 +30,11 @@ impl RememberedHostKeys {
     async fn met(&self, target: &HostPort, shown: &PublicKey) -> Result<PublicKey> {
         let permit = self.ctx.authorize::<ops::SshHostKeyMeet>(self.tenant)?;
         let of = SshTarget { relay: self.relay, target };
-        let row = self.store.write(permit).await?.ssh_host_key_meet(self.job, of, shown).await?;
+        let row = self.store.write(permit).await?.ssh_host_key_meet(self.purpose, of, shown).await?;
         if row.key != *shown {
             metrics::counter!("cairn_ssh_host_key_changed_total").increment(1);
             tracing::warn!(
-                tenant = %self.tenant, job = %self.job, %target, shown = shown.fingerprint(), remembered = row.key.fingerprint(),
+                tenant = %self.tenant, purpose = ?self.purpose, %target, shown = shown.fingerprint(), remembered = row.key.fingerprint(),
                 "a host shows another key than the remembered one: somebody may be in between, or it was set up again"
             );
         }

@@ -4,13 +4,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{OpCtx, ops};
-use domain::{Clock, Error, Network, Result, Rng, Secret, TenantId};
-use store::{JobRow, Store};
+use domain::{Clock, CredentialId, Error, Network, RelayId, Result, Rng, Secret, TenantId};
+use plugins::JobConfig;
+use store::{JobRow, Purpose, Store, ValidationRow};
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
 use transport::{Guard, HostKeys, NoHostKeys, OpenCredential, Opening, Recorder, TaskReach};
 
 use crate::host_keys::RememberedHostKeys;
+
+/// What is to be reached, and for what: a job, one of its tasks, or a validation.
+#[derive(Clone, Copy)]
+pub(crate) struct Errand<'a> {
+    pub(crate) purpose: Purpose,
+    pub(crate) plugin: &'a str,
+    pub(crate) config: &'a JobConfig,
+    pub(crate) credential: Option<CredentialId>,
+    pub(crate) relay: Option<RelayId>,
+}
+
+impl<'a> From<&'a JobRow> for Errand<'a> {
+    fn from(job: &'a JobRow) -> Self {
+        let (purpose, plugin, config) = (Purpose::Job(job.id), job.plugin.as_str(), &job.config);
+        Self { purpose, plugin, config, credential: job.credential, relay: job.relay }
+    }
+}
+
+impl<'a> From<&'a ValidationRow> for Errand<'a> {
+    fn from(row: &'a ValidationRow) -> Self {
+        let (purpose, plugin, config) = (Purpose::Validation(row.id), row.plugin.as_str(), &row.config);
+        Self { purpose, plugin, config, credential: row.credential, relay: row.relay }
+    }
+}
 
 /// Opens what tasks reach.
 pub(crate) struct Opener {
@@ -30,25 +55,36 @@ impl Opener {
         &self,
         ctx: &OpCtx,
         tenant: TenantId,
-        job: &JobRow,
+        errand: Errand<'_>,
         recorder: Arc<Recorder>,
         cancelled: CancellationToken,
     ) -> Result<TaskReach> {
-        let guard = self.guard(&self.policy(ctx, tenant).await?).up_to(&self.special_targets);
-        let credential = self.credential(ctx, tenant, job).await?;
-        let host_keys = Arc::new(self.host_keys(ctx, tenant, job));
-        self.opened(job, credential, guard, recorder, cancelled, host_keys)
+        let guard = self.own_guard(&self.policy(ctx, tenant).await?);
+        let credential = self.credential(ctx, tenant, errand).await?;
+        let host_keys = Arc::new(self.host_keys(ctx, tenant, errand));
+        self.opened(errand, credential, guard, recorder, cancelled, host_keys)
     }
 
     /// The host keys that are remembered where the job runs.
-    pub(crate) fn host_keys(&self, ctx: &OpCtx, tenant: TenantId, job: &JobRow) -> RememberedHostKeys {
-        RememberedHostKeys { store: self.store.clone(), ctx: ctx.clone(), tenant, job: job.id, relay: job.relay }
+    pub(crate) fn host_keys(&self, ctx: &OpCtx, tenant: TenantId, errand: Errand<'_>) -> RememberedHostKeys {
+        RememberedHostKeys {
+            store: self.store.clone(),
+            ctx: ctx.clone(),
+            tenant,
+            purpose: errand.purpose,
+            relay: errand.relay,
+        }
     }
 
     /// The special networks that a tenant's target policy names.
     pub(crate) async fn policy(&self, ctx: &OpCtx, tenant: TenantId) -> Result<Vec<Network>> {
         let permit = ctx.authorize::<ops::TargetPolicyShow>(tenant)?;
         self.store.read(permit).await?.target_policy_show().await
+    }
+
+    /// The guard of what runs here.
+    pub(crate) fn own_guard(&self, policy: &[Network]) -> Guard {
+        self.guard(policy).up_to(&self.special_targets)
     }
 
     fn guard(&self, policy: &[Network]) -> Guard {
@@ -60,16 +96,16 @@ impl Opener {
         &self,
         ctx: &OpCtx,
         tenant: TenantId,
-        job: &JobRow,
+        errand: Errand<'_>,
     ) -> Result<Option<OpenCredential>> {
-        match job.credential {
+        match errand.credential {
             None => Ok(None),
             Some(id) => {
                 let permit = ctx.authorize::<ops::CredentialUse>(tenant)?;
-                let used = self.store.write(permit).await?.credential_use(id, job.id).await;
+                let used = self.store.write(permit).await?.credential_use(id, errand.purpose).await;
                 let (row, secret) = used.map_err(|error| match error {
                     Error::NotFound { .. } => {
-                        Error::invalid("credential", "the credential is gone: add it again, then start the job again")
+                        Error::invalid("credential", "the credential is gone: add it again, then ask again")
                     }
                     other => other,
                 })?;
@@ -79,19 +115,24 @@ impl Opener {
     }
 
     /// Refuses what is no target by the tenant's policy, for tasks that run elsewhere: what is special there is the tenant's own.
-    pub(crate) fn check(&self, job: &JobRow, credential: Option<&OpenCredential>, policy: &[Network]) -> Result<()> {
+    pub(crate) fn check(
+        &self,
+        errand: Errand<'_>,
+        credential: Option<&OpenCredential>,
+        policy: &[Network],
+    ) -> Result<()> {
         let copy = credential.map(|credential| OpenCredential {
             id: credential.id,
             kind: credential.kind.clone(),
             secret: Secret::new(credential.secret.expose()),
         });
-        self.opened(job, copy, self.guard(policy), Arc::default(), CancellationToken::new(), Arc::new(NoHostKeys))
+        self.opened(errand, copy, self.guard(policy), Arc::default(), CancellationToken::new(), Arc::new(NoHostKeys))
             .map(drop)
     }
 
-    fn opened(
+    pub(crate) fn opened(
         &self,
-        job: &JobRow,
+        errand: Errand<'_>,
         credential: Option<OpenCredential>,
         guard: Guard,
         recorder: Arc<Recorder>,
@@ -99,8 +140,8 @@ impl Opener {
         host_keys: Arc<dyn HostKeys>,
     ) -> Result<TaskReach> {
         let opened = transport::open(Opening {
-            plugin: &job.plugin,
-            config: &job.config,
+            plugin: errand.plugin,
+            config: errand.config,
             credential,
             guard,
             call_timeout: self.call_timeout,

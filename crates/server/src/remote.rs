@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use domain::{Coverage, Digest, Error, Limits, Page, Result};
+use domain::{Check, Coverage, Digest, Error, Limits, Page, Result};
 use gateway::{ChannelEnded, Connected, Message, StreamHandle};
-use plugins::{Sink as _, TaskSpec};
+use plugins::{Checks, Sink as _, TaskSpec};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use transport::{CallRecord, OpenCredential, Recorder};
@@ -113,6 +113,45 @@ pub(crate) async fn plan(connected: &Connected, start: &TaskStart, over: &Cancel
                 return Ok(planned.into_iter().map(|task| TaskSpec { key: task.key, params: task.params }).collect());
             }
             _ => return Err(broken("a message that has no place in planning")),
+        }
+    }
+}
+
+/// Has a relay try what a job would begin with.
+pub(crate) async fn validate(
+    connected: &Connected,
+    start: &TaskStart,
+    over: &CancellationToken,
+    host_keys: &RememberedHostKeys,
+    checks: &Checks,
+) -> Result<()> {
+    let mut begun = Begun::new(connected, start, over).await?;
+    let mut is_heard = false;
+    loop {
+        let message = match begun.next().await {
+            Ok(message) => message,
+            // A relay of a version without validations ends the stream over the first word.
+            Err(Error::Unavailable { message, .. }) if !is_heard => {
+                let message = format!("{message}: where it is of an older version than the server, update it");
+                return Err(Error::Invalid { field: None, message });
+            }
+            Err(error) => return Err(error),
+        };
+        is_heard = true;
+        match message.kind {
+            MessageKind::Checked => {
+                let told: Vec<Check> = document(&message.bytes)?;
+                for check in told.iter().take(Check::MAX) {
+                    checks.add(&check.what, check.outcome, check.reason.as_deref());
+                }
+            }
+            MessageKind::HostKeyAsked if trusts_first_contact(start) => {
+                let answer = host_keys.answer(&document(&message.bytes)?).await?;
+                let answer = serde_json::to_vec(&answer).map_err(Error::internal)?;
+                begun.stream.send(MessageKind::HostKeyAnswered, answer).await.map_err(lost)?;
+            }
+            MessageKind::Ended => return ended(&message.bytes),
+            _ => return Err(broken("a message that has no place in a validation")),
         }
     }
 }

@@ -8,23 +8,25 @@ use std::time::Duration;
 
 use access::{OpCtx, ops};
 use api::ports::{Catalog as _, Evaluate as _};
-use domain::{Clock, Error, RelayId, Result, Rng, SourceId};
+use domain::{Clock, Error, JobId, RelayId, Result, Rng, SourceId};
 use gateway::Connected;
 use plugins::{JobConfig, Plugin, TaskSpec};
 use serde_json::json;
-use store::{Begun, Claim, Lease, NewTask, Store, TaskOutcome, WorkKind};
+use store::{Begun, Claim, Lease, NewTask, Purpose, Store, TaskOutcome, TaskProgress, WorkKind};
 use tokio_util::sync::CancellationToken;
-use transport::Recorder;
 use transport::aws::Pacer;
+use transport::{OpenCredential, Recorder};
 use wire::relay::{TaskStart, Work};
 
 use crate::catalog::Installed;
 use crate::config::DiscoverySection;
 use crate::evaluate::Evaluator;
-use crate::reach::Opener;
+use crate::reach::{Errand, Opener};
 use crate::remote;
 use crate::sign::Signer;
 use crate::sink::{Progress, StoreSink, TaskParts};
+
+mod validate;
 
 /// How long an idle worker waits before it looks for work that makes no sign here: expired leases, due schedules, another server's work.
 const IDLE: Duration = Duration::from_secs(1);
@@ -32,6 +34,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const PLACED: usize = 16;
 /// How often progress is written.
 const PROGRESS: Duration = Duration::from_secs(1);
+/// Most lines that the progress of one try of a task leaves in the job's log.
+const LINES_MAX: u32 = 300;
+
 /// The plugins of this server: those of this program, and those of others in the folder that the configuration names.
 pub(crate) fn plugins(section: &DiscoverySection) -> Result<Vec<Arc<dyn Plugin>>> {
     let mut plugins = plugins::all()?;
@@ -191,13 +196,23 @@ impl Runner {
     async fn keep(&self, claim: &Claim, held: &Held) {
         let renew_every = Duration::from_millis(u64::try_from(self.lease_ms / 3).unwrap_or(1_000));
         let mut since_renewal = Duration::ZERO;
-        let mut written = Progress::default();
+        let (mut written, mut lines) = (Progress::default(), 0);
         loop {
             tokio::time::sleep(PROGRESS).await;
             since_renewal += PROGRESS;
             let progress = held.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if claim.kind == WorkKind::Task && progress != written {
-                if let Err(error) = self.progress(claim, &progress).await {
+                let is_told = lines < LINES_MAX && !progress.message.is_empty() && progress.message != written.message;
+                lines += u32::from(is_told);
+                let reading: Option<Vec<_>> = (progress.reading != written.reading).then(|| progress.shown());
+                let news = TaskProgress {
+                    done: progress.done,
+                    total: progress.total,
+                    message: &progress.message,
+                    is_told,
+                    reading: reading.as_deref(),
+                };
+                if let Err(error) = self.progress(claim, &news).await {
                     tracing::debug!(?error, "progress not written");
                 }
                 written = progress;
@@ -221,9 +236,9 @@ impl Runner {
         }
     }
 
-    async fn progress(&self, claim: &Claim, progress: &Progress) -> Result<()> {
+    async fn progress(&self, claim: &Claim, progress: &TaskProgress<'_>) -> Result<()> {
         let permit = self.ctx(claim).authorize::<ops::JobRun>(claim.tenant)?;
-        self.store.write(permit).await?.task_progress(claim, progress.done, progress.total, &progress.message).await
+        self.store.write(permit).await?.task_progress(claim, progress).await
     }
 
     fn ctx(&self, claim: &Claim) -> OpCtx {
@@ -237,6 +252,7 @@ impl Runner {
             WorkKind::Judge => self.judge(claim).await,
             WorkKind::Schedule => self.unit(claim).await?.schedule_due(claim).await.map(drop),
             WorkKind::Evaluate => self.judge_reported(claim).await,
+            WorkKind::Validate => self.validate(claim, held).await,
         }
     }
 
@@ -265,11 +281,11 @@ impl Runner {
         plugin.check(&job.config)?;
         if let Some(relay) = job.relay {
             let connected = self.connected(relay)?;
-            let start = self.start(claim, job, &connected, Work::Plan {}).await?;
+            let start = self.start(claim, job.into(), &connected, Work::Plan {}).await?;
             return remote::plan(&connected, &start, &held.over).await;
         }
         let recorder = Arc::new(Recorder::default());
-        let reach = self.opener.open(&self.ctx(claim), claim.tenant, job, recorder, held.over.clone()).await?;
+        let reach = self.opener.open(&self.ctx(claim), claim.tenant, job.into(), recorder, held.over.clone()).await?;
         plugin.plan(&job.config, &reach).await
     }
 
@@ -282,21 +298,36 @@ impl Runner {
 
     /// What a relay is told. Its use of the credential is in the audit log before it is sealed, and a target that this server would refuse is
     /// refused here already.
-    async fn start(&self, claim: &Claim, job: &store::JobRow, connected: &Connected, work: Work) -> Result<TaskStart> {
-        let opened = self.opener.credential(&self.ctx(claim), claim.tenant, job).await?;
+    async fn start(&self, claim: &Claim, errand: Errand<'_>, connected: &Connected, work: Work) -> Result<TaskStart> {
+        let opened = self.opener.credential(&self.ctx(claim), claim.tenant, errand).await?;
+        self.start_with(claim, errand, connected, work, opened.as_ref()).await
+    }
+
+    async fn start_with(
+        &self,
+        claim: &Claim,
+        errand: Errand<'_>,
+        connected: &Connected,
+        work: Work,
+        opened: Option<&OpenCredential>,
+    ) -> Result<TaskStart> {
         let special_networks = self.opener.policy(&self.ctx(claim), claim.tenant).await?;
-        self.opener.check(job, opened.as_ref(), &special_networks)?;
+        self.opener.check(errand, opened, &special_networks)?;
+        let job = match errand.purpose {
+            Purpose::Job(job) => job,
+            Purpose::Validation(id) => JobId::from_uuid(id.as_uuid()),
+        };
         let mut start = TaskStart {
-            job: job.id,
+            job,
             work,
-            plugin: job.plugin.clone(),
-            config: job.config.clone(),
+            plugin: errand.plugin.to_owned(),
+            config: errand.config.clone(),
             credential: None,
             call_timeout_ms: u64::try_from(self.opener.call_timeout.as_millis()).unwrap_or(u64::MAX),
             special_networks,
             loopback_targets: self.opener.loopback_targets,
         };
-        start.credential = opened.map(|credential| remote::seal(connected, &start, &credential)).transpose()?;
+        start.credential = opened.map(|credential| remote::seal(connected, &start, credential)).transpose()?;
         Ok(start)
     }
 
@@ -342,7 +373,7 @@ impl Runner {
             Some(relay) => {
                 let connected = self.connected(relay)?;
                 let work = Work::Run { key: spec.key.clone(), params: spec.params.clone() };
-                let start = self.start(claim, job, &connected, work).await?;
+                let start = self.start(claim, job.into(), &connected, work).await?;
                 Some((relay, connected, start))
             }
         };
@@ -367,10 +398,10 @@ impl Runner {
         })
         .await?;
         if let Some((_, connected, start)) = &remote {
-            let host_keys = self.opener.host_keys(&self.ctx(claim), claim.tenant, job);
+            let host_keys = self.opener.host_keys(&self.ctx(claim), claim.tenant, job.into());
             return remote::run(connected, start, &mut sink, &recorder, &held.over, &host_keys).await;
         }
-        let reach = self.opener.open(&self.ctx(claim), claim.tenant, job, recorder, held.over.clone()).await?;
+        let reach = self.opener.open(&self.ctx(claim), claim.tenant, job.into(), recorder, held.over.clone()).await?;
         plugin.run(spec, &reach, &mut sink).await
     }
 }

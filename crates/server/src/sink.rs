@@ -16,12 +16,15 @@ use evidence::statement::{
 };
 use inventory::{EdgeKey, NodeKey};
 use plugins::{Ending, Manifest, Removed, Sink};
-use store::{Checkpoint, Claim, Collection, Gone, Ingest, NewArtifact, NewCheckpoint, NewStatement, Store};
+use store::{Checkpoint, Claim, Collection, Gone, Ingest, NewArtifact, NewCheckpoint, NewStatement, Reading, Store};
 use tokio_util::sync::CancellationToken;
 use transport::{CallRecord, Recorder};
 use wire::relay::Hello;
 
 use crate::sign::Signer;
+
+/// Most scopes of a task that are told as being read.
+const READING_MAX: usize = 200;
 
 /// How far a task is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +32,21 @@ pub(crate) struct Progress {
     pub(crate) done: u64,
     pub(crate) total: u64,
     pub(crate) message: String,
+    /// The scopes that are being read: nodes and edges so far, and since when.
+    pub(crate) reading: BTreeMap<ScopeId, (u64, u64, Timestamp)>,
+}
+
+impl Progress {
+    /// What is told of the scopes that are being read.
+    pub(crate) fn shown(&self) -> Vec<Reading> {
+        let shown = self.reading.iter().take(READING_MAX).map(|(scope, &(nodes, edges, started))| Reading {
+            scope: scope.clone(),
+            nodes,
+            edges,
+            started,
+        });
+        shown.collect()
+    }
 }
 
 /// What a task has shown of a scope so far.
@@ -179,6 +197,7 @@ impl StoreSink {
     async fn end(&mut self, scope: ScopeId, coverage: Coverage, ending: Option<Ending>) -> Result<()> {
         self.check()?;
         let (shown, records) = (self.shown.remove(&scope).unwrap_or_default(), self.task.recorder.take(&scope));
+        self.task.progress.lock().unwrap_or_else(PoisonError::into_inner).reading.remove(&scope);
         let now = self.task.ctx.clock().now();
         let started: Timestamp = records.iter().map(|record| record.started).min().unwrap_or(now);
         let finished: Timestamp = records.iter().map(|record| record.finished).max().unwrap_or(now);
@@ -307,6 +326,7 @@ impl Sink for StoreSink {
         shown.pages += 1;
         shown.nodes += page.nodes.len() as u64;
         shown.edges += page.edges.len() as u64;
+        let (nodes, edges) = (shown.nodes, shown.edges);
         for node in &page.nodes {
             if shown.ids.len() < NODES_MAX {
                 shown.ids.push(node.id.clone());
@@ -315,6 +335,7 @@ impl Sink for StoreSink {
                 shown.types.insert(node.id.node_type().to_owned());
             }
         }
+        self.reads(&page.scope, nodes, edges);
         self.ingest.page(&page).await.map(drop)
     }
 
@@ -332,8 +353,15 @@ impl Sink for StoreSink {
         self.end(scope, ending.coverage.clone(), Some(ending)).await
     }
 
+    fn reads(&mut self, scope: &ScopeId, nodes: u64, edges: u64) {
+        let now = self.task.ctx.clock().now();
+        let mut progress = self.task.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let reading = progress.reading.entry(scope.clone()).or_insert((0, 0, now));
+        (reading.0, reading.1) = (nodes, edges);
+    }
+
     fn progress(&mut self, done: u64, total: u64, what: &str) {
-        *self.task.progress.lock().unwrap_or_else(PoisonError::into_inner) =
-            Progress { done, total, message: what.to_owned() };
+        let mut progress = self.task.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        (progress.done, progress.total, progress.message) = (done, total, what.to_owned());
     }
 }

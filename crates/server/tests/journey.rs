@@ -66,6 +66,8 @@ mod ssh_relay;
 mod storm;
 #[path = "journey/target_policy.rs"]
 mod target_policy;
+#[path = "journey/validate.rs"]
+mod validate;
 #[path = "journey/world.rs"]
 mod world;
 #[path = "journey/wrong_turns.rs"]

@@ -2,7 +2,9 @@
 
 use access::{Operation, Permit, ops};
 use bytes::Bytes;
-use domain::{CollectionId, Coverage, Digest, Error, EvidenceId, Result, ScopeId, SourceId, TenantId, Timestamp};
+use domain::{
+    CollectionId, Coverage, Digest, Error, EvidenceId, JobId, LineLevel, Result, ScopeId, SourceId, TenantId, Timestamp,
+};
 use inventory::ScopeKey;
 use serde_json::json;
 use uuid::Uuid;
@@ -12,6 +14,7 @@ use crate::audit::{Category, Change, StatementLeaf};
 use crate::blob::Blobs;
 use crate::db::{Tx, args};
 use crate::job::stored;
+use crate::job_line::{self, NewLine};
 use crate::packed::pack;
 use crate::unit::Write;
 use crate::work::{self, Claim};
@@ -136,6 +139,17 @@ pub(crate) async fn artifact_insert(
     .map(drop)
 }
 
+/// What the job's log says of it.
+fn told(collection: &Collection) -> (LineLevel, String) {
+    let (coverage, seen) = (collection.coverage.as_str(), [collection.nodes, collection.edges, collection.calls]);
+    let [nodes, edges, calls] = seen;
+    match collection.coverage.reason() {
+        Some(why) if !collection.coverage.is_whole() => (LineLevel::Warn, format!("{coverage}: {why}")),
+        Some(why) => (LineLevel::Info, format!("{coverage}: {why}")),
+        None => (LineLevel::Info, format!("{coverage}: nodes {nodes}, edges {edges}, calls {calls}")),
+    }
+}
+
 impl Store {
     /// Keeps what a task saw of a scope: blobs first, then every row in one transaction with its audit record. When a task is run again its
     /// collection takes the place of the earlier one; the earlier statement stays. Bytes that are kept already take no more room.
@@ -158,10 +172,10 @@ impl Store {
         let now = self.clock().now();
         let job = unit
             .tx
-            .row("SELECT job_id FROM task WHERE tenant_id = $1 AND id = $2", args![tenant, task])
+            .row("SELECT job_id, key FROM task WHERE tenant_id = $1 AND id = $2", args![tenant, task])
             .await?
-            .ok_or(Error::NotFound { what: "task" })?
-            .uuid(0)?;
+            .ok_or(Error::NotFound { what: "task" })?;
+        let (job, task_key) = (job.uuid(0)?, job.text(1)?);
         statement_insert(&mut unit, statement, About { scope: Some(scope), ..About::default() }, now).await?;
         for artifact in &collection.artifacts {
             artifact_insert(&mut unit.tx, tenant, statement.id, artifact, now).await?;
@@ -198,6 +212,9 @@ impl Store {
                 ],
             )
             .await?;
+        let (level, text) = told(&collection);
+        let line = NewLine { level, task: &task_key, scope, text: &text };
+        job_line::write(&mut unit.tx, self, tenant, JobId::from_uuid(job), line).await?;
         let detail = json!({
             "scope": scope,
             "coverage": collection.coverage.as_str(),
@@ -208,7 +225,7 @@ impl Store {
             "task": task,
         });
         unit.commit(Change::to(Category::Evidence, "collection", collection.id).detail(detail)).await?;
-        self.say_job_changed(tenant, domain::JobId::from_uuid(job));
+        self.say_job_changed(tenant, JobId::from_uuid(job));
         Ok(())
     }
 }

@@ -23,6 +23,8 @@ pub struct LedgerRow {
     pub verdict: String,
     /// How much the last reading saw: `complete`, `unchanged`, `partial`, `denied`, `throttled`, `failed`, `absent`.
     pub last_verdict: String,
+    /// How many readings of it came to their end.
+    pub generation: u64,
     /// Why not all.
     pub reason: Option<String>,
     /// When it was last read.
@@ -82,6 +84,7 @@ fn ledger_row(row: &Row) -> Result<LedgerRow> {
         complete_at: row.opt_time(6)?,
         job: row.opt_uuid(7)?.map(JobId::from_uuid),
         evidence: row.opt_uuid(8)?.map(EvidenceId::from_uuid),
+        generation: row.i64(9)?.unsigned_abs(),
     })
 }
 
@@ -91,7 +94,7 @@ const LEDGER: &str = "WITH newest AS ( \
        WHERE tenant_id = $1 AND status IN ('completed', 'partial', 'failed') GROUP BY plugin, COALESCE(credential_id, $2), COALESCE(relay_id, $2)), \
      ledger AS ( \
        SELECT s.source, s.scope, CASE WHEN n.at > j.created_at THEN 'not_tried' ELSE s.verdict END AS verdict, s.verdict AS last_verdict, s.reason, \
-         s.seen_at, s.complete_at, c.job_id, c.evidence_id \
+         s.seen_at, s.complete_at, c.job_id, c.evidence_id, s.ended \
        FROM scope s \
        LEFT JOIN collection c ON c.tenant_id = s.tenant_id AND c.id = s.collection_id \
        LEFT JOIN job j ON j.tenant_id = c.tenant_id AND j.id = c.job_id \
@@ -99,7 +102,7 @@ const LEDGER: &str = "WITH newest AS ( \
        WHERE s.tenant_id = $1 AND (s.scope > $3 OR (s.scope = $3 AND s.source > $4)) \
          AND ($5 = '' OR s.source = $5) AND substr(s.scope, 1, length($6)) = $6 \
          AND ($7 = '' OR s.scope = $7 OR substr(s.scope, length(s.scope) - length($7)) = ':' || $7)) \
-     SELECT source, scope, verdict, last_verdict, reason, seen_at, complete_at, job_id, evidence_id FROM ledger \
+     SELECT source, scope, verdict, last_verdict, reason, seen_at, complete_at, job_id, evidence_id, ended FROM ledger \
      WHERE ($8 = '' OR verdict = $8) ORDER BY scope, source LIMIT $9";
 
 impl Read<ops::CoverageList> {

@@ -72,6 +72,8 @@ from! {
     domain::JobId => Uuid |v: domain::JobId| v.as_uuid();
     domain::TaskId => Uuid |v: domain::TaskId| v.as_uuid();
     domain::ScheduleId => Uuid |v: domain::ScheduleId| v.as_uuid();
+    domain::JobLineId => Uuid |v: domain::JobLineId| v.as_uuid();
+    domain::ValidationId => Uuid |v: domain::ValidationId| v.as_uuid();
     domain::CollectionId => Uuid |v: domain::CollectionId| v.as_uuid();
     domain::EvidenceId => Uuid |v: domain::EvidenceId| v.as_uuid();
     domain::FindingId => Uuid |v: domain::FindingId| v.as_uuid();

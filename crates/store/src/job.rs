@@ -2,17 +2,44 @@
 
 use access::ops;
 use domain::{
-    CollectionId, CredentialId, Error, EvidenceId, JobId, JobStatus, RelayId, Result, ScheduleId, TaskId, TaskStatus,
-    TenantId, Timestamp,
+    CollectionId, CredentialId, Error, EvidenceId, JobId, JobStatus, LineLevel, RelayId, Result, ScheduleId, TaskId,
+    TaskStatus, TenantId, Timestamp, ValidationId,
 };
 use serde_json::{Map, Value, json};
 
 use crate::audit::{Category, Change};
 use crate::db::{Row, Tx, args};
+use crate::job_line::{self, NewLine};
 use crate::relay::check_relay;
 use crate::unit::{Read, Write};
 use crate::work::{self, WorkKind};
 use crate::{Page, Store, run};
+
+/// What a credential is opened for, or a host met for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A job.
+    Job(JobId),
+    /// A validation.
+    Validation(ValidationId),
+}
+
+impl From<JobId> for Purpose {
+    fn from(job: JobId) -> Self {
+        Self::Job(job)
+    }
+}
+
+impl Purpose {
+    /// For an audit record.
+    pub(crate) fn told(self) -> Map<String, Value> {
+        let (name, id) = match self {
+            Self::Job(id) => ("job", id.to_string()),
+            Self::Validation(id) => ("validation", id.to_string()),
+        };
+        Map::from_iter([(name.to_owned(), id.into())])
+    }
+}
 
 /// What to discover.
 #[derive(Debug, Clone)]
@@ -128,6 +155,80 @@ pub struct JobDetail {
     /// Its scopes, by task and scope.
     pub coverage: Vec<CoverageRow>,
 }
+
+/// One scope of a job: as it was read, or as it is being read.
+#[derive(Debug, Clone)]
+pub struct ScopeRow {
+    /// The scope.
+    pub scope: String,
+    /// The key of the task that reads it.
+    pub task: String,
+    /// `reading`, or as in [`CoverageRow::coverage`].
+    pub state: String,
+    /// Why not all.
+    pub reason: Option<String>,
+    /// Nodes that it showed.
+    pub nodes: u64,
+    /// Edges that it showed.
+    pub edges: u64,
+    /// Calls that it took; 0 while it is read.
+    pub calls: u64,
+    /// When it was begun.
+    pub started_at: Timestamp,
+    /// When it came to its end.
+    pub finished_at: Option<Timestamp>,
+    /// Its signed statement.
+    pub evidence: Option<EvidenceId>,
+}
+
+/// Which scopes of a job.
+#[derive(Debug, Clone, Default)]
+pub struct ScopeFilter {
+    /// Only in this state.
+    pub state: Option<String>,
+    /// Only of this task.
+    pub task: Option<String>,
+    /// Only those that begin so.
+    pub scope: Option<String>,
+    /// Only of this kind: what stands behind the scope's last colon, or what that begins with before a point.
+    pub kind: Option<String>,
+}
+
+/// Where a scope stands in its job: by name, then by task. No scope holds a blank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeKey {
+    scope: String,
+    task: String,
+}
+
+impl std::fmt::Display for ScopeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.scope, self.task)
+    }
+}
+
+impl std::str::FromStr for ScopeKey {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (scope, task) = text.split_once(' ').ok_or_else(|| Error::invalid("page", "no place in the list"))?;
+        Ok(Self { scope: scope.to_owned(), task: task.to_owned() })
+    }
+}
+
+/// What is read comes from `task_scope`, what was read from `collection`.
+const SCOPES: &str = "SELECT s.scope, t.key, s.state, s.reason, s.nodes, s.edges, s.calls, s.started_at, s.finished_at, s.evidence_id FROM ( \
+       SELECT task_id, scope, coverage AS state, reason, nodes, edges, call_count AS calls, started_at, finished_at, evidence_id \
+       FROM collection WHERE tenant_id = $1 AND job_id = $2 \
+       UNION ALL \
+       SELECT r.task_id, r.scope, 'reading', NULL, r.nodes, r.edges, 0, r.started_at, NULL, NULL \
+       FROM task o JOIN task_scope r ON r.tenant_id = o.tenant_id AND r.task_id = o.id WHERE o.tenant_id = $1 AND o.job_id = $2 \
+         AND NOT EXISTS (SELECT 1 FROM collection c WHERE c.tenant_id = r.tenant_id AND c.job_id = $2 AND c.task_id = r.task_id AND c.scope = r.scope) \
+     ) s JOIN task t ON t.tenant_id = $1 AND t.id = s.task_id \
+     WHERE (s.scope > $3 OR (s.scope = $3 AND t.key > $4)) AND ($5 = '' OR s.state = $5) AND ($6 = '' OR t.key = $6) \
+       AND substr(s.scope, 1, length($7)) = $7 \
+       AND ($8 = '' OR s.scope = $8 OR substr(s.scope, length(s.scope) - length($8)) = ':' || $8 OR s.scope LIKE '%:' || $8 || '.%') \
+     ORDER BY s.scope, t.key LIMIT $9";
 
 /// Which jobs to list.
 #[derive(Debug, Clone, Default)]
@@ -365,11 +466,53 @@ impl Read<ops::JobList> {
     }
 }
 
+impl Read<ops::JobList> {
+    /// A job's scopes, those that were read and those that are being read, by name and task.
+    pub async fn job_scopes(
+        &mut self,
+        job: JobId,
+        filter: &ScopeFilter,
+        after: Option<ScopeKey>,
+        limit: u32,
+    ) -> Result<Page<ScopeRow, ScopeKey>> {
+        let tenant = self.tenant();
+        job_find(&mut self.tx, tenant, job).await?;
+        let (scope, task) = after.map_or_else(Default::default, |key| (key.scope, key.task));
+        let values = args![
+            tenant,
+            job,
+            scope,
+            task,
+            filter.state.clone().unwrap_or_default(),
+            filter.task.clone().unwrap_or_default(),
+            filter.scope.clone().unwrap_or_default(),
+            filter.kind.clone().unwrap_or_default(),
+            i64::from(limit) + 1
+        ];
+        let scope = |row: &Row| {
+            Ok(ScopeRow {
+                scope: row.text(0)?,
+                task: row.text(1)?,
+                state: row.text(2)?,
+                reason: row.opt_text(3)?,
+                nodes: count(row, 4)?,
+                edges: count(row, 5)?,
+                calls: count(row, 6)?,
+                started_at: row.time(7)?,
+                finished_at: row.opt_time(8)?,
+                evidence: row.opt_uuid(9)?.map(EvidenceId::from_uuid),
+            })
+        };
+        let items = self.tx.rows(SCOPES, values).await?.iter().map(scope).collect::<Result<_>>()?;
+        Ok(Page::cut(items, limit, |row: &ScopeRow| ScopeKey { scope: row.scope.clone(), task: row.task.clone() }))
+    }
+}
+
 impl Write<ops::JobCancel> {
     /// Stops a job: what waits is cancelled at once, what runs is told at its next renewal. Doing it twice is no error; a job that has
     /// ended in another way answers with a conflict.
     pub async fn job_cancel(mut self, id: JobId) -> Result<JobRow> {
-        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let (tenant, now, store) = (self.tenant(), self.store.clock().now(), self.store.clone());
         let locked = run::lock(&mut self.tx, tenant, id).await?;
         if locked.cancel_requested {
             return job_find(&mut self.tx, tenant, id).await;
@@ -378,6 +521,8 @@ impl Write<ops::JobCancel> {
             return Err(Error::conflict(format!("this job has already ended as `{}`", locked.status)));
         }
         let tx = &mut self.tx;
+        let text = "somebody asked to stop it";
+        job_line::write(tx, &store, tenant, id, NewLine::of(LineLevel::Info, "", text)).await?;
         tx.execute("UPDATE job SET cancel_requested = TRUE WHERE tenant_id = $1 AND id = $2", args![tenant, id])
             .await?;
         tx.execute(
@@ -397,13 +542,12 @@ impl Write<ops::JobCancel> {
         )
         .await?;
         if locked.planned {
-            run::settle(tx, now, tenant, id).await?;
+            run::settle(tx, &store, tenant, id).await?;
         } else if locked.status == JobStatus::Queued {
             work::remove(tx, id.as_uuid()).await?;
-            run::end(tx, now, tenant, id, JobStatus::Cancelled, None).await?;
+            run::end(tx, &store, tenant, id, JobStatus::Cancelled, None).await?;
         }
         let job = job_find(tx, tenant, id).await?;
-        let store = self.store.clone();
         self.commit(Change::to(Category::Discovery, "job", id).detail(json!({"status": job.status}))).await?;
         store.say_job_changed(tenant, id);
         Ok(job)

@@ -50,6 +50,7 @@ mod identity;
 mod ingest;
 mod invitation;
 mod job;
+mod job_line;
 mod log;
 mod log_check;
 mod log_sign;
@@ -87,6 +88,7 @@ mod tenant;
 mod tunnel;
 mod unit;
 mod user;
+mod validation;
 mod vault;
 mod witness;
 mod work;
@@ -131,7 +133,8 @@ pub use group_role::GroupRoleRow;
 pub use identity::{DueIdentity, LinkRefusal, Proved};
 pub use ingest::{Gone, Ingest, ScopeChanges};
 pub use invitation::InvitationRow;
-pub use job::{CoverageRow, JobDetail, JobFilter, JobRow, NewJob, TaskRow};
+pub use job::{CoverageRow, JobDetail, JobFilter, JobRow, NewJob, Purpose, ScopeFilter, ScopeKey, ScopeRow, TaskRow};
+pub use job_line::{JobLineRow, LineFilter};
 pub use log::LogReader;
 pub use log_check::{LogFault, LogFindings};
 pub use log_sign::SignedCheckpoint;
@@ -150,8 +153,8 @@ pub use relay_policy::RelayPolicy;
 pub use report::{ReportBegun, ReportLease, ReportPermit, ReportState};
 pub use restore::{Restore, Restored};
 pub use review_end::REVIEW_CONTROLS;
-pub use run::{Begun, NewTask, TaskOutcome, TaskRun};
-pub use schedule::{NewSchedule, ScheduleRow};
+pub use run::{Begun, NewTask, Reading, TaskOutcome, TaskProgress, TaskRun};
+pub use schedule::{NewSchedule, ScheduleChange, ScheduleRow};
 pub use scim::{NewScimGroup, NewScimUser, ScimFilter, ScimGroupRow, ScimPage, ScimUserRow};
 pub use second_step::{Finished, PendingSignIn, SignInMethods};
 pub use server_peer::{PEER_LEASE_MS, PeerKey, ServerPeer};
@@ -163,6 +166,7 @@ pub use statement::{ArtifactRow, EvidenceFilter, EvidenceRow, Material, Material
 pub use tenant::{MemberRow, Placed, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};
 pub use user::{LoginUser, Membership, NewUser, UserRow};
+pub use validation::{NewValidation, ValidationRow};
 pub use vault::{
     CredentialRow, DataKeyRow, DataKeys, Resealed, RotationOf, SigningKeyRow, TokenKeys, VaultOptions, key_fingerprint,
     sealed_columns,

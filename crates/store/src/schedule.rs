@@ -1,12 +1,12 @@
 //! Jobs that repeat. A schedule stands in the work queue like any other work, so exactly one worker of all servers makes its next job.
 
 use access::ops;
-use domain::{CredentialId, Error, RelayId, Result, ScheduleId, Timestamp};
+use domain::{CredentialId, Error, RelayId, Result, ScheduleId, TenantId, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::Page;
 use crate::audit::{Category, Change};
-use crate::db::{Row, args};
+use crate::db::{Row, Tx, args};
 use crate::job::{JobRow, NewJob, check_credential, job_change, job_insert};
 use crate::relay::check_relay;
 use crate::unit::{Read, Write};
@@ -32,6 +32,21 @@ pub struct NewSchedule {
     pub interval_s: u32,
 }
 
+/// What becomes of a schedule; what is not named stays.
+#[derive(Debug, Clone, Default)]
+pub struct ScheduleChange {
+    /// What it signs in with; the caller has checked that the plugin can use it.
+    pub credential: Option<CredentialId>,
+    /// The relay that does it, or any server.
+    pub relay: Option<Option<RelayId>>,
+    /// Its settings; the plugin has checked them.
+    pub config: Option<Map<String, Value>>,
+    /// Seconds from one start to the next, from 60 to 366 days.
+    pub interval_s: Option<u32>,
+    /// Whether it makes no jobs.
+    pub paused: Option<bool>,
+}
+
 /// A schedule.
 #[derive(Debug, Clone)]
 pub struct ScheduleRow {
@@ -53,6 +68,8 @@ pub struct ScheduleRow {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
+    /// Whether it makes no jobs until somebody lets it go on.
+    pub paused: bool,
 }
 
 fn schedule_row(row: &Row) -> Result<ScheduleRow> {
@@ -66,15 +83,47 @@ fn schedule_row(row: &Row) -> Result<ScheduleRow> {
         created_at: row.time(6)?,
         created_by: row.text(7)?,
         relay: row.opt_uuid(8)?.map(RelayId::from_uuid),
+        paused: row.bool(9)?,
     })
+}
+
+fn check_interval(interval_s: u32) -> Result<()> {
+    if (INTERVAL_S_MIN..=INTERVAL_S_MAX).contains(&interval_s) {
+        return Ok(());
+    }
+    Err(Error::invalid("interval_s", "use an interval from 60 seconds to 366 days"))
+}
+
+async fn find(tx: &mut Tx, tenant: TenantId, id: ScheduleId) -> Result<ScheduleRow> {
+    let sql = "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by, relay_id, paused FROM schedule \
+               WHERE tenant_id = $1 AND id = $2";
+    schedule_row(&tx.row(sql, args![tenant, id]).await?.ok_or(Error::NotFound { what: "schedule" })?)
+}
+
+impl ScheduleRow {
+    /// The first time after `now` in its rhythm.
+    fn after(&self, now: Timestamp) -> Timestamp {
+        let interval_ms = self.interval_s.saturating_mul(1_000).max(1);
+        let periods = now.millis_since(self.next_at).max(0) / interval_ms + 1;
+        self.next_at.plus_millis(periods.saturating_mul(interval_ms))
+    }
+
+    fn told(&self) -> Value {
+        json!({
+            "plugin": self.plugin,
+            "credential": self.credential,
+            "config": self.config,
+            "interval_s": self.interval_s,
+            "relay": self.relay,
+            "paused": self.paused,
+        })
+    }
 }
 
 impl Write<ops::ScheduleCreate> {
     /// Makes a schedule; its first job begins at once.
     pub async fn schedule_create(mut self, new: NewSchedule) -> Result<ScheduleRow> {
-        if !(INTERVAL_S_MIN..=INTERVAL_S_MAX).contains(&new.interval_s) {
-            return Err(Error::invalid("interval_s", "use an interval from 60 seconds to 366 days"));
-        }
+        check_interval(new.interval_s)?;
         let (tenant, now) = (self.tenant(), self.store.clock().now());
         check_credential(&mut self.tx, tenant, &new.plugin, new.credential).await?;
         check_relay(&mut self.tx, tenant, new.relay).await?;
@@ -88,6 +137,7 @@ impl Write<ops::ScheduleCreate> {
             next_at: now,
             created_at: now,
             created_by: self.permit.ctx().actor().to_string(),
+            paused: false,
         };
         self.tx
             .execute(
@@ -108,15 +158,8 @@ impl Write<ops::ScheduleCreate> {
             )
             .await?;
         work::push(&mut self.tx, tenant, WorkKind::Schedule, schedule.id.as_uuid(), now).await?;
-        let detail = json!({
-            "plugin": schedule.plugin,
-            "credential": schedule.credential,
-            "config": schedule.config,
-            "interval_s": schedule.interval_s,
-            "relay": schedule.relay,
-        });
         let store = self.store.clone();
-        self.commit(Change::to(Category::Discovery, "schedule", schedule.id).detail(detail)).await?;
+        self.commit(Change::to(Category::Discovery, "schedule", schedule.id).detail(schedule.told())).await?;
         store.say_work_queued();
         Ok(schedule)
     }
@@ -133,13 +176,76 @@ impl Read<ops::ScheduleList> {
         let rows = self
             .tx
             .rows(
-                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by, relay_id FROM schedule \
+                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by, relay_id, paused FROM schedule \
                  WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
                 args![tenant, after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()), i64::from(limit) + 1],
             )
             .await?;
         let items = rows.iter().map(schedule_row).collect::<Result<_>>()?;
         Ok(Page::cut(items, limit, |row: &ScheduleRow| row.id))
+    }
+}
+
+impl Read<ops::ScheduleList> {
+    /// One schedule.
+    pub async fn schedule_show(&mut self, id: ScheduleId) -> Result<ScheduleRow> {
+        let tenant = self.tenant();
+        find(&mut self.tx, tenant, id).await
+    }
+}
+
+impl Write<ops::ScheduleUpdate> {
+    /// Changes a schedule. Jobs that it started go on as they began.
+    pub async fn schedule_update(mut self, id: ScheduleId, change: ScheduleChange) -> Result<ScheduleRow> {
+        let (tenant, now, store) = (self.tenant(), self.store.clock().now(), self.store.clone());
+        // The queue first, as the worker that makes its next job does.
+        self.tx.execute("DELETE FROM work WHERE id = $1 AND owner_tenant = $2", args![id, tenant]).await?;
+        let mut row = find(&mut self.tx, tenant, id).await?;
+        let before = row.told();
+        if let Some(interval_s) = change.interval_s {
+            check_interval(interval_s)?;
+            if row.interval_s != i64::from(interval_s) {
+                row.interval_s = i64::from(interval_s);
+                // Not later than a whole new interval from now.
+                row.next_at = row.next_at.min(now.plus_millis(row.interval_s.saturating_mul(1_000)));
+            }
+        }
+        row.credential = change.credential.or(row.credential);
+        row.relay = change.relay.unwrap_or(row.relay);
+        row.config = change.config.unwrap_or(row.config);
+        if change.paused == Some(false) && row.paused && row.next_at <= now {
+            // What was left out while it was paused stays left out.
+            row.next_at = row.after(now);
+        }
+        row.paused = change.paused.unwrap_or(row.paused);
+        check_credential(&mut self.tx, tenant, &row.plugin, row.credential).await?;
+        check_relay(&mut self.tx, tenant, row.relay).await?;
+        self.tx
+            .execute(
+                "UPDATE schedule SET credential_id = $3, relay_id = $4, config = $5, interval_s = $6, next_at = $7, paused = $8 \
+                 WHERE tenant_id = $1 AND id = $2",
+                args![
+                    tenant,
+                    id,
+                    row.credential.map(|id| id.as_uuid()),
+                    row.relay.map(|id| id.as_uuid()),
+                    json!(row.config).to_string(),
+                    row.interval_s,
+                    row.next_at,
+                    row.paused
+                ],
+            )
+            .await?;
+        if !row.paused {
+            work::push(&mut self.tx, tenant, WorkKind::Schedule, id.as_uuid(), row.next_at).await?;
+        }
+        let mut detail = row.told();
+        if let Some(detail) = detail.as_object_mut() {
+            detail.insert("before".to_owned(), before);
+        }
+        self.commit(Change::to(Category::Discovery, "schedule", id).detail(detail)).await?;
+        store.say_work_queued();
+        Ok(row)
     }
 }
 
@@ -163,19 +269,8 @@ impl Write<ops::JobRun> {
     pub async fn schedule_due(mut self, claim: &Claim) -> Result<Option<JobRow>> {
         let (tenant, now, id) = (self.tenant(), self.store.clock().now(), ScheduleId::from_uuid(claim.id));
         work::fence(&mut self.tx, tenant, claim).await?;
-        let row = self
-            .tx
-            .row(
-                "SELECT id, plugin, credential_id, config, interval_s, next_at, created_at, created_by, relay_id FROM schedule \
-                 WHERE tenant_id = $1 AND id = $2",
-                args![tenant, id],
-            )
-            .await?
-            .ok_or(Error::NotFound { what: "schedule" })?;
-        let schedule = schedule_row(&row)?;
-        let interval_ms = schedule.interval_s.saturating_mul(1_000).max(1);
-        let periods = now.millis_since(schedule.next_at).max(0) / interval_ms + 1;
-        let next_at = schedule.next_at.plus_millis(periods.saturating_mul(interval_ms));
+        let schedule = find(&mut self.tx, tenant, id).await?;
+        let next_at = schedule.after(now);
         self.tx
             .execute("UPDATE schedule SET next_at = $3 WHERE tenant_id = $1 AND id = $2", args![tenant, id, next_at])
             .await?;

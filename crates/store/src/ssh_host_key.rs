@@ -2,13 +2,14 @@
 
 use access::ops;
 use crypto::ssh::PublicKey;
-use domain::{Error, HostPort, JobId, RelayId, Result, SshHostKeyId, TenantId, Timestamp};
+use domain::{Error, HostPort, RelayId, Result, SshHostKeyId, TenantId, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::Page;
 use crate::audit::{Category, Change, Outcome};
 use crate::db::{Row, Tx, args};
+use crate::job::Purpose;
 use crate::unit::{Read, Write};
 
 /// Most remembered keys of a tenant.
@@ -210,20 +211,20 @@ impl Write<ops::SshHostKeyRemove> {
 }
 
 impl Write<ops::SshHostKeyMeet> {
-    /// A job's target shows a key that is not the remembered one. The first one ever is remembered; any other changes nothing, and is an alarm.
+    /// A target of a job or of a validation shows a key that is not the remembered one. The first one ever is remembered; any other changes nothing, and is an alarm.
     /// Answers the key that counts.
     pub async fn ssh_host_key_meet(
         mut self,
-        job: JobId,
+        purpose: impl Into<Purpose>,
         of: SshTarget<'_>,
         shown: &PublicKey,
     ) -> Result<SshHostKeyRow> {
-        let (tenant, store) = (self.tenant(), self.store.clone());
+        let (tenant, store, purpose) = (self.tenant(), self.store.clone(), purpose.into().told());
         let mut before = known(&mut self.tx, tenant, of).await?;
         if before.is_none() {
             let new = insert(&mut self.tx, &store, tenant, of, shown, HostKeyOrigin::FirstContact).await?;
             if let Some(row) = new {
-                let detail = told_with(&row, json!({"job": job}));
+                let detail = told_with(&row, purpose.into());
                 self.commit(Change::to(Category::Credential, "ssh_host_key", row.id).detail(detail)).await?;
                 return Ok(row);
             }
@@ -237,10 +238,13 @@ impl Write<ops::SshHostKeyMeet> {
         if row.key == *shown {
             return Ok(row);
         }
-        let more = json!({
-            "alarm": true, "reason": "the host shows another key than the remembered one", "job": job,
+        let mut more = json!({
+            "alarm": true, "reason": "the host shows another key than the remembered one",
             "shown": {"kind": shown.kind(), "fingerprint": shown.fingerprint()},
         });
+        if let Some(more) = more.as_object_mut() {
+            more.extend(purpose);
+        }
         let detail = told_with(&row, more);
         let change = Change::to(Category::Credential, "ssh_host_key", row.id).outcome(Outcome::Deny).detail(detail);
         self.commit(change).await?;

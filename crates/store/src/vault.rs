@@ -23,8 +23,9 @@ use serde_json::json;
 
 use crate::audit::{Category, Change, Outcome};
 use crate::db::{Tx, args};
+use crate::job::Purpose;
 use crate::unit::{Read, Write, platform_tenant};
-use crate::{Page, Store};
+use crate::{Page, Store, validation};
 use cell::{CREDENTIAL, INSTALLATION};
 
 pub use key::DataKeyRow;
@@ -153,13 +154,19 @@ impl Write<ops::CredentialDelete> {
             return Err(Error::NotFound { what: "credential" });
         }
         cell::forget(&mut self.tx, &self.store, &CREDENTIAL, tenant, &id.as_uuid().into()).await?;
+        validation::forget(&mut self.tx, tenant, id).await?;
         self.commit(Change::to(Category::Credential, "credential", id)).await.map(drop)
     }
 }
 
 impl Write<ops::CredentialUse> {
-    /// Opens a credential for a job; the use is in the audit log before the secret is handed out.
-    pub async fn credential_use(mut self, id: CredentialId, job: domain::JobId) -> Result<(CredentialRow, Secret)> {
+    /// Opens a credential for a job or a validation; the use is in the audit log before the secret is handed out.
+    pub async fn credential_use(
+        mut self,
+        id: CredentialId,
+        purpose: impl Into<Purpose>,
+    ) -> Result<(CredentialRow, Secret)> {
+        let mut told = purpose.into().told();
         let tenant = self.tenant();
         let now = self.store.clock().now();
         let row = self
@@ -180,14 +187,15 @@ impl Write<ops::CredentialUse> {
                 // Somebody changed the row: that is an alarm, and it must not be undone with the use that it stopped.
                 let (store, ctx) = (self.store.clone(), self.permit.ctx().clone());
                 drop(self);
-                let change = Change::to(Category::Credential, "credential", id)
-                    .outcome(Outcome::Fail)
-                    .detail(json!({"job": job, "reason": "the vault refuses to open it"}));
+                let change = Change::to(Category::Credential, "credential", id).outcome(Outcome::Fail).detail({
+                    told.insert("reason".to_owned(), "the vault refuses to open it".into());
+                    told.into()
+                });
                 store.record(&ctx, Some(tenant), "credential_use", &change).await?;
                 return Err(error);
             }
         };
-        self.commit(Change::to(Category::Credential, "credential", id).detail(json!({"job": job}))).await?;
+        self.commit(Change::to(Category::Credential, "credential", id).detail(told.into())).await?;
         Ok((credential, secret))
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use domain::{Error, JobId, RelayId, Result, TaskId, TenantId, Timestamp};
+use domain::{Error, JobId, RelayId, Result, TaskId, TenantId, Timestamp, ValidationId};
 use tokio::sync::{Notify, broadcast};
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ pub enum WorkKind {
     Schedule,
     /// Judge the tenant's graph, now that agents reported changes.
     Evaluate,
+    /// Try what a credential can do.
+    Validate,
 }
 
 impl WorkKind {
@@ -43,6 +45,7 @@ impl WorkKind {
             Self::Judge => "judge",
             Self::Schedule => "schedule",
             Self::Evaluate => "evaluate",
+            Self::Validate => "validate",
         }
     }
 }
@@ -51,7 +54,7 @@ impl std::str::FromStr for WorkKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Plan, Self::Task, Self::Judge, Self::Schedule, Self::Evaluate]
+        [Self::Plan, Self::Task, Self::Judge, Self::Schedule, Self::Evaluate, Self::Validate]
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| Error::internal(format!("unknown kind of work `{text}`")))
@@ -82,6 +85,11 @@ impl Claim {
     /// The task to run; of another kind of work, an id that no task has.
     pub fn task(&self) -> TaskId {
         TaskId::from_uuid(self.id)
+    }
+
+    /// The validation to do; of another kind of work, an id that no validation has.
+    pub fn validation(&self) -> ValidationId {
+        ValidationId::from_uuid(self.id)
     }
 
     fn is_in(&self, tenant: TenantId) -> Result<()> {

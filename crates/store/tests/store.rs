@@ -31,6 +31,8 @@ mod graph_map;
 mod identity;
 #[path = "store/job.rs"]
 mod job;
+#[path = "store/job_detail.rs"]
+mod job_detail;
 #[path = "store/log.rs"]
 mod log;
 #[path = "store/pair.rs"]
@@ -53,6 +55,8 @@ mod ssh_host_key;
 mod tenancy;
 #[path = "store/trouble.rs"]
 mod trouble;
+#[path = "store/validation.rs"]
+mod validation;
 #[path = "store/vault.rs"]
 mod vault;
 #[path = "store/walls.rs"]

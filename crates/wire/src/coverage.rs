@@ -18,6 +18,10 @@ pub struct CoverageEntry {
     pub verdict: String,
     /// The verdict of the last reading, also where it is not the newest job's.
     pub last_verdict: String,
+    /// How many readings of it by this source came to their end: two entries with one number show the same reading.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub generation: u64,
     /// Why not all was read.
     pub reason: Option<String>,
     /// When it was last read.

@@ -166,6 +166,9 @@ pub struct FleetUnit {
     pub labels: BTreeMap<String, String>,
     /// Its program's version.
     pub version: String,
+    /// Whether that is older than this server's; absent where it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<bool>,
     /// The thumbprint of its key (RFC 7638).
     pub key: String,
     /// When it was enrolled.

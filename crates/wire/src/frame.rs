@@ -59,6 +59,8 @@ pub enum MessageKind {
     Log,
     /// To the server: which host key counts ([`crate::relay::HostKeyQuestion`]). One question at a time.
     HostKeyAsked,
+    /// To the server: what a validation has tried: a list of [`domain::Check`].
+    Checked,
     /// To the server: how it ended. The last message of its stream.
     Ended,
     /// To the server: bytes of a user's connection; none: there are no more.
@@ -67,7 +69,7 @@ pub enum MessageKind {
 
 impl MessageKind {
     /// Every kind with its byte and its longest message, in bytes.
-    const ALL: [(Self, u8, usize); 15] = [
+    const ALL: [(Self, u8, usize); 16] = [
         (Self::Start, 1, 2 * 1_024 * 1_024),
         (Self::Cancel, 2, 16),
         (Self::Follow, 3, 64),
@@ -83,6 +85,7 @@ impl MessageKind {
         (Self::Ended, 22, 8 * 1_024),
         (Self::HostKeyAsked, 23, 8 * 1_024),
         (Self::Outward, 24, PIECE_BYTES_MAX),
+        (Self::Checked, 25, 2 * 1_024 * 1_024),
     ];
 
     fn row(self) -> (u8, usize) {

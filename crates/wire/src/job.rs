@@ -1,6 +1,6 @@
 //! Discovery jobs.
 
-use domain::{CredentialId, JobId, RelayId, ScheduleId, TaskId, Timestamp};
+use domain::{CredentialId, EvidenceId, JobId, JobLineId, RelayId, ScheduleId, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -73,8 +73,44 @@ pub struct JobDetail {
     pub job: Job,
     /// Its tasks.
     pub tasks: Vec<Task>,
-    /// What it saw of each scope.
+    /// What it saw of each scope, of the first 2,000; `…/jobs/{job}/scopes` has all, and those that are being read.
     pub coverage: Vec<ScopeCoverage>,
+    /// How far it is with each kind of thing: a service of a cloud, a kind of thing at a host or a device.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub parts: Vec<JobPart>,
+}
+
+/// Scopes by how they were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct ScopeCounts {
+    /// Read wholly: `complete`, `unchanged` or `absent`.
+    pub whole: u64,
+    /// `partial` or `throttled`.
+    pub partial: u64,
+    /// `denied`.
+    pub denied: u64,
+    /// `failed`.
+    pub failed: u64,
+    /// Nodes that they showed.
+    pub nodes: u64,
+    /// Edges that they showed.
+    pub edges: u64,
+}
+
+/// What a job saw of one kind of thing.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct JobPart {
+    /// What begins the kinds of its scopes, e.g. `ec2`, `packages`.
+    pub name: String,
+    /// Its scopes that came to their end.
+    pub scopes: ScopeCounts,
+    /// When the first of them was begun.
+    #[schema(value_type = String)]
+    pub started_at: Timestamp,
+    /// When the last of them ended.
+    #[schema(value_type = String)]
+    pub finished_at: Timestamp,
 }
 
 /// A task.
@@ -97,6 +133,65 @@ pub struct Task {
     pub message: String,
     /// Why it failed.
     pub error: Option<String>,
+    /// When this try began.
+    #[schema(value_type = Option<String>)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Timestamp>,
+    /// Its scopes that came to their end.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub scopes: ScopeCounts,
+}
+
+/// One scope of a job: as it was read, or as it is being read.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct JobScope {
+    /// The scope.
+    pub scope: String,
+    /// What kind of thing that is: what stands behind its last colon.
+    pub kind: String,
+    /// The key of the task that reads it.
+    pub task: String,
+    /// `reading`, or how it was read: `complete`, `unchanged`, `partial`, `denied`, `throttled`, `failed`, `absent`.
+    pub state: String,
+    /// Why it is not complete.
+    pub reason: Option<String>,
+    /// Nodes that it showed so far.
+    pub nodes: u64,
+    /// Edges that it showed so far.
+    pub edges: u64,
+    /// Calls that it took; 0 while it is being read.
+    pub calls: u64,
+    /// When it was begun.
+    #[schema(value_type = String)]
+    pub started_at: Timestamp,
+    /// When it came to its end.
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Timestamp>,
+    /// The signed statement of how it was read.
+    #[schema(value_type = Option<String>)]
+    pub evidence: Option<EvidenceId>,
+}
+
+/// A line of a job's log: plain text, in one line, whoever's words it holds.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct JobLine {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: JobLineId,
+    /// When it was written.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// The key of the task that it is about, if it is about one.
+    pub task: Option<String>,
+    /// The scope that it is about, if it is about one.
+    pub scope: Option<String>,
+    /// What it says.
+    pub text: String,
 }
 
 /// What a job saw of a scope.
@@ -153,7 +248,36 @@ pub struct Schedule {
     pub config: Map<String, Value>,
     /// Seconds from one start to the next.
     pub interval_s: u64,
-    /// The next start.
+    /// The next start; while it is paused, when that would have been.
     #[schema(value_type = String)]
     pub next_at: Timestamp,
+    /// Whether it starts nothing until somebody lets it go on.
+    pub paused: bool,
+    /// When it was made.
+    #[schema(value_type = String)]
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// Changes a schedule; what is left out stays.
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleUpdate {
+    /// The credential's id or name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// The relay that does it, by id or name; an empty text: a server does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
+    /// The plugin's settings, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub config: Option<Map<String, Value>>,
+    /// Seconds from one start to the next: 60 or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_s: Option<u64>,
+    /// Whether it starts nothing until somebody lets it go on. What falls into a pause is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
 }

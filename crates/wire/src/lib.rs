@@ -46,6 +46,7 @@ pub mod ssh_access;
 pub mod ssh_host_key;
 pub mod tenant;
 pub mod user;
+pub mod validation;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -126,13 +126,15 @@ pub enum Work {
         /// What the plugin needs to know.
         params: Map<String, Value>,
     },
+    /// Try what the job would begin with, and show nothing.
+    Validate {},
 }
 
 /// Begins a stream: one piece of work.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskStart {
-    /// The job.
+    /// The job; of a validation, its id's bits.
     pub job: JobId,
     /// What to do for it.
     pub work: Work,

@@ -33,8 +33,21 @@ const MEANING: Record<string, string> = {
   silent: "high",
   revoked: "high",
   cloned: "critical",
+  good: "good",
+  reading: "busy",
+  unchanged: "good",
+  absent: "good",
+  incomplete: "medium",
+  paused: "medium",
+  unfinished: "medium",
+  "not tried": "",
+  "older version": "medium",
+  debug: "",
+  info: "low",
+  warn: "medium",
 };
 
-export function Badge({ word }: { word: string }) {
-  return <span className={`badge ${MEANING[word] ?? ""}`}>{word}</span>;
+/** `count`: of how many that is true. */
+export function Badge({ word, count }: { word: string; count?: number }) {
+  return <span className={`badge ${MEANING[word] ?? ""}`}>{count === undefined ? word : `${count} ${word}`}</span>;
 }

@@ -58,6 +58,13 @@ export const PLACES: Place[] = [
   },
   {
     section: "Discovery",
+    name: "Coverage",
+    path: (slug) => to.coverage(slug),
+    needs: ["findings:read"],
+    icon: "M4 5h7v7H4zM13 5h7v7h-7zM4 14h7v6H4zM14 17l2 2 4-4",
+  },
+  {
+    section: "Discovery",
     name: "Credentials",
     path: to.credentials,
     needs: ["credentials:manage"],

@@ -8,7 +8,7 @@ use crate::document::{operations, parameters};
 use crate::world::{World, each_wall, holder, nobodys};
 
 /// Query parameters that name a thing.
-const ID_QUERIES: [(&str, &str, &str); 13] = [
+const ID_QUERIES: [(&str, &str, &str); 16] = [
     ("coverage_list", "scope", "scope"),
     ("coverage_list", "source", "agent"),
     ("edge_list", "node", "node"),
@@ -19,12 +19,15 @@ const ID_QUERIES: [(&str, &str, &str); 13] = [
     ("grant_list", "destination", "destination"),
     ("grant_list", "group", "group"),
     ("grant_list", "user", "user"),
+    ("job_log", "scope", "scope"),
+    ("job_scopes", "scope", "scope"),
     ("log_proof", "evidence", "evidence"),
     ("recording_list", "destination", "destination"),
     ("recording_list", "user", "user"),
+    ("validation_list", "credential", "credential"),
 ];
 /// Query parameters that name nothing of a tenant's.
-const PLAIN_QUERIES: [&str; 42] = [
+const PLAIN_QUERIES: [&str; 45] = [
     "account",
     "action",
     "actor",
@@ -43,6 +46,7 @@ const PLAIN_QUERIES: [&str; 42] = [
     "hops",
     "kind",
     "label",
+    "level",
     "limit",
     "name",
     "network",
@@ -58,8 +62,10 @@ const PLAIN_QUERIES: [&str; 42] = [
     "seq",
     "severity",
     "since",
+    "state",
     "status",
     "tag",
+    "task",
     "text",
     "to",
     "type",
@@ -184,6 +190,7 @@ fn attack_30_a_page_of_another_tenant_or_list_or_one_that_was_changed_is_refused
         world.finding(world.a).await;
         world.grant_of(world.a).await;
         let review = world.access_review_of(world.a).await;
+        let job = world.job(world.a).await;
         let (a, b) = (holder(Role::SystemAdmin, 'a'), holder(Role::SystemAdmin, 'b'));
         let mut paged = 0;
         for operation in operations() {
@@ -192,7 +199,11 @@ fn attack_30_a_page_of_another_tenant_or_list_or_one_that_was_changed_is_refused
             {
                 continue;
             }
-            let path = operation.path.replace("{node}", crate::world::NODE).replace("{access_review}", &review);
+            let path = operation
+                .path
+                .replace("{node}", crate::world::NODE)
+                .replace("{access_review}", &review)
+                .replace("{job}", &job);
             let list = |slug: &str| path.replace("{tenant}", slug);
             let first = world.by(&a, "GET", &format!("{}?limit=1", list("acme")), None).await.is(200);
             for bad in ["", "x", "AAAA", "1", "job_0", "99.x", "%00"] {

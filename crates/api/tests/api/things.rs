@@ -106,6 +106,14 @@ impl World {
             .to_string()
     }
 
+    pub(crate) async fn validation(&self, tenant: TenantId) -> String {
+        let credential = self.credential(tenant).await.parse().unwrap();
+        let (plugin, config) = ("aws".to_owned(), Map::new());
+        let new = store::NewValidation { plugin, credential: Some(credential), relay: None, config };
+        let unit = self.store.write(self.permit::<ops::ValidationCreate>(tenant)).await.unwrap();
+        unit.validation_create(new).await.unwrap().id.to_string()
+    }
+
     pub(crate) async fn node(&self, tenant: TenantId) -> String {
         let mut ingest = self.store.ingest(self.permit(tenant), "aws".parse().unwrap()).await.unwrap();
         let scope: domain::ScopeId = "aws:1:eu-west-1:s3.buckets".parse().unwrap();
@@ -228,6 +236,7 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "enrollment_token" => domain::EnrollmentTokenId::generate(clock, rng).to_string(),
         "job" => domain::JobId::generate(clock, rng).to_string(),
         "schedule" => domain::ScheduleId::generate(clock, rng).to_string(),
+        "validation" => domain::ValidationId::generate(clock, rng).to_string(),
         "factor" => domain::FactorId::generate(clock, rng).to_string(),
         "session" => SessionId::generate(clock, rng).to_string(),
         "finding" => FindingId::generate(clock, rng).to_string(),

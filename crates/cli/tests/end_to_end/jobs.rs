@@ -127,3 +127,78 @@ fn control_c_detaches_and_says_how_to_watch_again() {
     assert_eq!(output.status.code(), Some(130), "{err}");
     assert!(err.contains("hint: cairn jobs watch job_x"), "{err}");
 }
+
+#[test]
+fn a_credential_is_validated_and_what_it_may_not_do_is_told() {
+    for (status, code, word) in [("passed", 0, "all of 2"), ("incomplete", 0, "1 of 2"), ("failed", 1, "nothing that")]
+    {
+        let asked = AtomicUsize::new(0);
+        let world = World::signed_in(move |request| {
+            let validation = |status: &str| {
+                let is_over = !["queued", "running"].contains(&status);
+                let denied = if status == "passed" { "good" } else { "denied" };
+                let good = if status == "failed" { "failed" } else { "good" };
+                wire_form::<wire::validation::Validation>(json!({
+                    "id": id("val"), "plugin": "aws", "credential": id("crd"), "relay": null, "config": {}, "status": status,
+                    "requested_by": "ann", "created_at": "2026-11-22T03:00:00.000Z", "started_at": null, "finished_at": null,
+                    "error": null, "checks": if is_over { json!([
+                        {"what": "sts:GetCallerIdentity", "outcome": good, "reason": "account 1"},
+                        {"what": "ec2:DescribeVpcs", "outcome": denied, "reason": "denied: no\u{1b}[2J"},
+                        {"what": "s3:GetBucketPolicy", "outcome": "not_tried", "reason": null},
+                    ]) } else { json!([]) },
+                }))
+            };
+            match request.line().as_str() {
+                "GET /api/v1/tenants/acme/credentials" => Some(Reply::Json(200, json!({"items": [credential()]}))),
+                "POST /api/v1/tenants/acme/validations" => Some(Reply::Json(201, validation("queued"))),
+                line if line.ends_with(&id("crd")) => Some(Reply::Json(200, credential())),
+                line if line.ends_with(&id("val")) => {
+                    let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+                    Some(Reply::Json(200, validation(if first { "running" } else { status })))
+                }
+                _ => None,
+            }
+        });
+        let run = world.run(&["creds", "validate", "prod", "--set", "regions=eu-west-1", "--relay", "berlin"]);
+        let run = run.expect(code).says(word);
+        assert!(run.out.contains("ec2:DescribeVpcs") && !run.out.contains('\u{1b}'), "{run:#?}");
+        let post = world.server.seen().into_iter().rfind(|request| request.method == "POST").unwrap().json();
+        let expect =
+            json!({"plugin": "aws", "credential": id("crd"), "relay": "berlin", "config": {"regions": "eu-west-1"}});
+        assert_eq!(post, expect);
+    }
+}
+
+fn credential() -> Value {
+    wire_form::<wire::credential::Credential>(json!({
+        "id": id("crd"), "plugin": "aws", "name": "prod", "type": "aws-keys", "created_at": "2026-11-22T03:00:00.000Z",
+        "created_by": "ann", "last_used_at": null,
+    }))
+}
+
+#[test]
+fn a_schedule_is_paused_resumed_and_changed_and_what_is_not_named_stays() {
+    let world = World::signed_in(|request| {
+        request.path.ends_with(&id("sch")).then(|| {
+            Reply::Json(
+                200,
+                wire_form::<wire::job::Schedule>(json!({
+                    "id": id("sch"), "plugin": "host", "credential": null, "relay": null, "config": {}, "interval_s": 60,
+                    "next_at": "2026-11-22T03:00:00.000Z", "paused": true, "created_at": "2026-11-22T03:00:00.000Z", "created_by": "ann",
+                })),
+            )
+        })
+    });
+    let schedule = id("sch");
+    for (args, body) in [
+        (&["pause", &schedule][..], json!({"paused": true})),
+        (&["resume", &schedule], json!({"paused": false})),
+        (&["update", &schedule, "--every", "6h", "--no-relay"], json!({"interval_s": 21_600, "relay": ""})),
+        (&["update", &schedule, "--set", "site=fra1"], json!({"config": {"site": "fra1"}})),
+    ] {
+        world.run(&[&["schedules"], args].concat()).expect(0);
+        let sent = world.server.seen().pop().unwrap();
+        assert_eq!((sent.method.as_str(), sent.json()), ("PATCH", body));
+    }
+    world.run(&["schedules", "update", &schedule, "--relay", "a", "--no-relay"]).expect(2);
+}

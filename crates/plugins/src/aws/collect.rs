@@ -49,7 +49,7 @@ pub(crate) struct Gathered {
 }
 
 /// The service's error code.
-fn code(error: &CallError) -> &str {
+pub(crate) fn code(error: &CallError) -> &str {
     match error {
         CallError::Api { code, .. } => code,
         CallError::Denied(text)

@@ -37,6 +37,7 @@ fn walk(engine: Engine, arguments: &[&str]) {
         .env("CAIRN_TEST_FIRST_PASSWORD", fs::read_to_string(world.path("first-password")).unwrap())
         .env("CAIRN_TEST_PASSWORD", &world.password)
         .env("CAIRN_TEST_CLI", Path::new(env!("CARGO_BIN_EXE_cairn-server")).with_file_name("cairn"))
+        .env("CAIRN_TEST_RELAY", Path::new(env!("CARGO_BIN_EXE_cairn-server")).with_file_name("cairn-relay"))
         .stdin(Stdio::null());
     if !arguments.is_empty() {
         // One picture of each page is enough.

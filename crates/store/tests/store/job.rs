@@ -11,6 +11,7 @@ use store::{
 };
 
 use crate::evidence::collect;
+use crate::job_detail::progress;
 use crate::pair::{Pair, each_engine};
 
 pub(crate) const LEASE_MS: i64 = 30_000;
@@ -78,7 +79,12 @@ impl Pair<'_> {
 async fn a_job_runs_from_queue_to_completed_and_the_audit_log_says_so() {
     each_engine(async |world| {
         let (job, claims) = world.running(world.a, &["t1", "t2"]).await;
-        world.write::<ops::JobRun>(world.a).await.task_progress(&claims[0], 3, 9, "reading").await.unwrap();
+        world
+            .write::<ops::JobRun>(world.a)
+            .await
+            .task_progress(&claims[0], &progress(3, 9, "reading", None))
+            .await
+            .unwrap();
         let shown = world.show(&job, world.a).await;
         assert_eq!((shown.job.status, shown.job.tasks, shown.job.tasks_ended), (JobStatus::Running, 2, 0));
         let busy = shown.tasks.iter().find(|task| task.id == claims[0].task()).unwrap();
@@ -212,7 +218,7 @@ async fn a_worker_that_lost_its_lease_changes_nothing() {
         let run = |tenant| world.write::<ops::JobRun>(tenant);
         let refused = [
             run(world.a).await.task_finished(old, TaskOutcome::Completed).await.map(drop),
-            run(world.a).await.task_progress(old, 1, 1, "x").await,
+            run(world.a).await.task_progress(old, &progress(1, 1, "x", None)).await,
             run(world.a).await.task_started(old).await.map(drop),
             collect(world, old, "s", Coverage::Complete, &[b"late".to_vec()]).await.map(drop),
         ];

@@ -13,11 +13,12 @@ use std::collections::BTreeMap;
 use access::{OpCtx, Role, ops};
 use domain::{
     AuthMethod, Coverage, CredentialId, EvidenceId, FindingId, JobId, NodeId, ScheduleId, Secret, TenantId, UserId,
+    ValidationId,
 };
 use serde_json::json;
 use store::{
-    AuditFilter, ControlFilter, EdgeFilter, EvidenceFilter, FindingFilter, JobFilter, MaterialOf, NewJob, NewSchedule,
-    NewUser, NodeFilter, SessionStart, TaskOutcome,
+    AuditFilter, ControlFilter, EdgeFilter, EvidenceFilter, FindingFilter, JobFilter, LineFilter, MaterialOf, NewJob,
+    NewSchedule, NewUser, NewValidation, NodeFilter, ScheduleChange, ScopeFilter, SessionStart, TaskOutcome,
 };
 use testkit::Postgres;
 
@@ -35,6 +36,7 @@ struct Things {
     credential: CredentialId,
     job: JobId,
     schedule: ScheduleId,
+    validation: ValidationId,
     member: UserId,
     finding: FindingId,
     evidence: EvidenceId,
@@ -68,6 +70,10 @@ async fn fill(pair: &Pair<'_>, tenant: TenantId, marker: &'static str, evidence:
         interval_s: 3_600,
     };
     let schedule = pair.write::<ops::ScheduleCreate>(tenant).await.schedule_create(schedule).await.unwrap().id;
+    let plugin = "aws".to_owned();
+    let validation = NewValidation { plugin, credential: Some(credential), relay: None, config: object(marker) };
+    let unit = pair.write::<ops::ValidationCreate>(tenant).await;
+    let validation = unit.validation_create(validation).await.unwrap().id;
     // An administrator, so that the other one may go.
     let mut members = Vec::new();
     for (name, role) in [("admin", Role::TenantAdmin), ("auditor", Role::Auditor)] {
@@ -94,7 +100,7 @@ async fn fill(pair: &Pair<'_>, tenant: TenantId, marker: &'static str, evidence:
     let own_node = format!("aws:eu-west-1:aws.s3.bucket:{marker}");
     pair.nodes(tenant, SCOPE, &[NODE, &own_node]).await;
     let finding = pair.findings(tenant, &[(marker, NODE, 70)]).await[0];
-    Things { tenant, marker, credential, job, schedule, member, finding, evidence }
+    Things { tenant, marker, credential, job, schedule, validation, member, finding, evidence }
 }
 
 /// What the read operations of a tenant return, by operation; what a thing's own reading answers, for the things of `of`.
@@ -117,7 +123,12 @@ async fn reads(pair: &Pair<'_>, tenant: TenantId, of: &Things) -> BTreeMap<&'sta
         "credential_resolve": CredentialResolve => |unit| unit.credential_resolve("aws", of.marker);
         "job_list": JobList => |unit| unit.job_list(&JobFilter::default(), None, 500);
         "job_show": JobList => |unit| unit.job_show(of.job);
+        "job_lines": JobList => |unit| unit.job_lines(of.job, &LineFilter::default(), None, 500);
+        "job_scopes": JobList => |unit| unit.job_scopes(of.job, &ScopeFilter::default(), None, 500);
         "schedule_list": ScheduleList => |unit| unit.schedule_list(None, 500);
+        "schedule_show": ScheduleList => |unit| unit.schedule_show(of.schedule);
+        "validation_list": ValidationList => |unit| unit.validation_list(None, None, 500);
+        "validation_show": ValidationList => |unit| unit.validation_show(of.validation);
         "node_list": NodeList => |unit| unit.node_list(&nodes);
         "node_show": NodeList => |unit| unit.node_show(&node, None);
         "node_history": NodeList => |unit| unit.node_history(&node, None, 500);
@@ -154,6 +165,7 @@ async fn writes(pair: &Pair<'_>, tenant: TenantId, of: &Things) -> BTreeMap<&'st
         "credential_delete": CredentialDelete => |unit| unit.credential_delete(of.credential);
         "credential_use": CredentialUse => |unit| unit.credential_use(of.credential, of.job);
         "job_cancel": JobCancel => |unit| unit.job_cancel(of.job);
+        "schedule_update": ScheduleUpdate => |unit| unit.schedule_update(of.schedule, ScheduleChange::default());
         "schedule_delete": ScheduleDelete => |unit| unit.schedule_delete(of.schedule);
         "finding_accept": FindingAccept => |unit| unit.finding_accept(of.finding, "because", until);
         "finding_resolve": FindingResolve => |unit| unit.finding_resolve(of.finding);

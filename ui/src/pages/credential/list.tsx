@@ -2,6 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, type Schemas, take, told } from "../../api/client";
+import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
 import { Select, TextField } from "../../design/field";
@@ -13,6 +14,7 @@ import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { ValidateDialog } from "../job/validate";
 
 type Credential = Schemas["Credential"];
 
@@ -24,6 +26,8 @@ export default function CredentialsPage() {
   const { change, failure } = useChange(queryKey);
   const [adding, setAdding] = useState(false);
   const [deleting, setDeleting] = useState<Credential>();
+  const [validating, setValidating] = useState<Credential>();
+  const validated = useValidated();
   const lacks = tenant.lacks("credentials:manage");
   const remove = (credential: string) =>
     take(api.DELETE("/api/v1/tenants/{tenant}/credentials/{credential}", { params: { path: { ...path, credential } } }));
@@ -33,13 +37,32 @@ export default function CredentialsPage() {
     { head: "Type", cell: (it) => <code>{it.type}</code> },
     { head: "Added by", cell: (it) => it.created_by },
     { head: "Added", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
+    {
+      head: "Validated",
+      kind: "nowrap",
+      cell: (it) => {
+        const last = validated.get(it.id);
+        if (!last) return <span className="muted">never</span>;
+        return (
+          <span className="row tight">
+            <Badge word={last.status} />
+            <When at={last.created_at} />
+          </span>
+        );
+      },
+    },
     { head: "Last used", kind: "nowrap", cell: (it) => <When at={it.last_used_at} /> },
     {
       head: "",
       cell: (it) => (
-        <Button small aria-label={`Delete ${it.name}`} reason={lacks} onClick={() => setDeleting(it)}>
-          Delete
-        </Button>
+        <span className="row tight">
+          <Button small aria-label={`Validate ${it.name}`} reason={tenant.lacks("jobs:manage")} onClick={() => setValidating(it)}>
+            Validate
+          </Button>
+          <Button small aria-label={`Delete ${it.name}`} reason={lacks} onClick={() => setDeleting(it)}>
+            Delete
+          </Button>
+        </span>
       ),
     },
   ];
@@ -72,7 +95,15 @@ export default function CredentialsPage() {
           }
         />
       </section>
-      {adding && <AddDialog onClose={() => setAdding(false)} />}
+      {adding && (
+        <AddDialog
+          onClose={(then) => {
+            setAdding(false);
+            setValidating(then);
+          }}
+        />
+      )}
+      {validating && <ValidateDialog credential={validating} onClose={() => setValidating(undefined)} />}
       {deleting && (
         <Confirm
           title={`Delete ${deleting.name}?`}
@@ -87,7 +118,25 @@ export default function CredentialsPage() {
   );
 }
 
-function AddDialog({ onClose }: { onClose: () => void }) {
+/** The newest validation of each credential. */
+function useValidated(): Map<string, Schemas["Validation"]> {
+  const tenant = useTenant();
+  const params = { path: { tenant: tenant.slug }, query: { limit: "500" } };
+  const query = useQuery({
+    queryKey: ["tenant", tenant.slug, "validations"],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/validations", { params, signal })),
+    enabled: tenant.can("jobs:manage"),
+    // While one is at work it ends within minutes.
+    refetchInterval: (of) => (of.state.data?.items.some((it) => !it.finished_at) ? 2_000 : false),
+  });
+  const newest = new Map<string, Schemas["Validation"]>();
+  // The newest come first.
+  for (const it of query.data?.items ?? []) if (it.credential && !newest.has(it.credential)) newest.set(it.credential, it);
+  return newest;
+}
+
+/** `onClose` with a credential: it was stored, and is to be validated. */
+function AddDialog({ onClose }: { onClose: (validate?: Credential) => void }) {
   const { slug } = useTenant();
   const plugins = useQuery({
     queryKey: ["plugins"],
@@ -102,12 +151,15 @@ function AddDialog({ onClose }: { onClose: () => void }) {
   const taker = takers.find((it) => it.name === plugin) ?? takers[0];
   const kind = taker?.credential_types.find((it) => it.name === type) ?? taker?.credential_types[0];
   if (plugins.isError) return <Failed {...told(plugins.error)} />;
-  const add = async () => {
+  const add = async (validate: boolean) => {
     if (!taker || !kind) return;
+    let made: Credential | undefined;
     const secret = Object.fromEntries(Object.entries(fields).filter(([, value]) => value)) as never;
     const body = { plugin: taker.name, type: kind.name, name, secret };
-    const done = await change(() => take(api.POST("/api/v1/tenants/{tenant}/credentials", { params: { path: { tenant: slug } }, body })));
-    if (done) onClose();
+    const done = await change(async () => {
+      made = await take(api.POST("/api/v1/tenants/{tenant}/credentials", { params: { path: { tenant: slug } }, body }));
+    });
+    if (done) onClose(validate ? made : undefined);
   };
   const field = (key: string, required: boolean) => {
     const common = {
@@ -120,7 +172,7 @@ function AddDialog({ onClose }: { onClose: () => void }) {
     return <TextField key={key} type="password" {...common} autoComplete="new-password" />;
   };
   return (
-    <Dialog title="Add a credential" onClose={onClose} onSubmit={() => void add()}>
+    <Dialog title="Add a credential" onClose={() => onClose()} onSubmit={() => void add(false)}>
       {failure}
       <Select
         label="Plugin"
@@ -152,7 +204,14 @@ function AddDialog({ onClose }: { onClose: () => void }) {
       {kind?.optional.map((key) => field(key, false))}
       <p className="muted small">Keys of several lines, such as SSH keys, are added with `cairn creds add`, which reads them from a file.</p>
       <div className="actions">
-        <Button onClick={onClose}>Cancel</Button>
+        <Button onClick={() => onClose()}>Cancel</Button>
+        <Button
+          onClick={(event) => {
+            if (event.currentTarget.form?.reportValidity()) void add(true);
+          }}
+        >
+          Add and validate
+        </Button>
         <Button kind="primary" type="submit">
           Add
         </Button>

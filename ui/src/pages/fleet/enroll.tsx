@@ -7,6 +7,7 @@ import { Select, TextField } from "../../design/field";
 import { Copyable } from "../../design/secret";
 import { useChange } from "../../list/change";
 import { useTenant } from "../../session/me";
+import { labelsOf } from "./labels";
 import type { Kind } from "./list";
 
 const LIFETIMES: [string, string][] = [
@@ -16,18 +17,75 @@ const LIFETIMES: [string, string][] = [
   ["604800", "1 week"],
 ];
 
-function labelsOf(text: string): Record<string, string> {
-  const pairs = text.split(",").map((pair) => pair.trim().split("=", 2) as [string, string?]);
-  return Object.fromEntries(pairs.filter(([name]) => name).map(([name, value]) => [name, value ?? ""]));
-}
+type Way = "program" | "container" | "helm";
+
+const WAYS: [Way, string][] = [
+  ["program", "As a program"],
+  ["container", "As a container"],
+  ["helm", "In a Kubernetes cluster, by Helm"],
+];
 
 /** The token goes into a file that nobody else reads: an argument could be seen by everybody on the machine. */
-function command(kind: Kind, token: string): string {
-  const keep = `(umask 077; cat > token <<'END'\n${token}\nEND\n)`;
+function commands(kind: Kind, way: Way, token: string): string {
+  const keep = `(umask 077; printf '%s' '${token}' > token)`;
   const server = window.location.origin;
-  return kind === "agent"
-    ? `${keep}\nsudo CAIRN_AGENT_SERVER=${server} cairn-agent enroll --token-file token`
-    : `${keep}\nRELAY_SERVER=${server} RELAY_TOKEN=file:$PWD/token cairn-relay`;
+  if (kind === "agent") {
+    // Its unit reads the server's address from the file, not from this shell.
+    return [
+      keep,
+      `sudo sed -i 's|^#server = .*|server = "${server}"|' /etc/cairn-agent/agent.toml`,
+      "sudo cairn-agent enroll --token-file token && rm token",
+      "sudo systemctl enable --now cairn-agent",
+    ].join("\n");
+  }
+  if (way === "container") {
+    return [
+      keep,
+      "RELAY_TOKEN=$(cat token) docker run -d --name cairn-relay --restart unless-stopped --read-only --tmpfs /tmp \\",
+      `  -v cairn-relay:/var/lib/cairn-relay -e RELAY_TOKEN -e RELAY_SERVER=${server} \\`,
+      '  "$REGISTRY/cairn-relay:$VERSION" && rm token',
+    ].join("\n");
+  }
+  if (way === "helm") {
+    return [
+      keep,
+      "kubectl create namespace cairn",
+      "kubectl -n cairn create secret generic cairn-relay --from-file=token && rm token",
+      `helm install cairn-relay deploy/helm/cairn-relay -n cairn --set server=${server} \\`,
+      '  --set cluster.name="$CLUSTER" --set image.repository="$REGISTRY/cairn-relay"',
+    ].join("\n");
+  }
+  return [keep, `sudo env RELAY_SERVER=${server} RELAY_TOKEN=file:$PWD/token cairn-relay`].join("\n");
+}
+
+/** What the commands take for granted, and how a server of one's own authority is known. */
+function About({ kind, way }: { kind: Kind; way: Way }) {
+  if (kind === "agent") {
+    return (
+      <>
+        The package <code>cairn-agent</code> has to be installed. Where the server’s certificate is its own, set <code>ca_file</code> in the same
+        file as well.
+      </>
+    );
+  }
+  if (way === "helm") {
+    return (
+      <>
+        Set <code>CLUSTER</code> to the cluster’s name as a destination and <code>REGISTRY</code> to where the image is. Where the server’s
+        certificate is its own, put its authority into a ConfigMap (<code>ca.crt</code>) and name that by <code>serverAuthority</code>.
+      </>
+    );
+  }
+  return (
+    <>
+      {way === "container" && (
+        <>
+          Set <code>REGISTRY</code> and <code>VERSION</code> to where the image is.{" "}
+        </>
+      )}
+      Where the server’s certificate is its own, name its authority as well: <code>RELAY_CA_CERT=ca.crt</code>.
+    </>
+  );
 }
 
 export function EnrollDialog({ kind, onClose }: { kind: Kind; onClose: () => void }) {
@@ -35,6 +93,7 @@ export function EnrollDialog({ kind, onClose }: { kind: Kind; onClose: () => voi
   const { change, failure } = useChange(["tenant", slug, "enrollment-tokens"]);
   const [labels, setLabels] = useState("");
   const [lifetime, setLifetime] = useState("3600");
+  const [way, setWay] = useState<Way>("program");
   const [made, setMade] = useState<Schemas["EnrollmentTokenCreated"]>();
   const make = () =>
     change(async () => {
@@ -47,10 +106,18 @@ export function EnrollDialog({ kind, onClose }: { kind: Kind; onClose: () => voi
         <p>
           <strong>It is shown this once</strong>, and enrolls one {kind}. Run this on the {kind}’s machine:
         </p>
-        <Copyable name="Commands" text={command(kind, made.token)} />
+        {kind === "relay" && (
+          <Select label="How it runs" value={way} onChange={(event) => setWay(event.target.value as Way)}>
+            {WAYS.map(([it, name]) => (
+              <option key={it} value={it}>
+                {name}
+              </option>
+            ))}
+          </Select>
+        )}
+        <Copyable key={way} name="Commands" text={commands(kind, way, made.token)} />
         <p className="muted small">
-          Where the server’s certificate is its own, name its authority as well:{" "}
-          <code>{kind === "agent" ? "CAIRN_AGENT_CA_FILE" : "RELAY_CA_CERT"}=ca.crt</code>.
+          <About kind={kind} way={way} />
         </p>
         <div className="actions">
           <Button kind="primary" onClick={onClose}>

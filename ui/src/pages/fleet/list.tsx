@@ -1,5 +1,6 @@
 // Agents and relays: where they are, how they are, letting one in and sending one away.
 import { useState } from "react";
+import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
@@ -10,13 +11,25 @@ import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing, useFilter } from "../../list/keyset";
+import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { EnrollDialog } from "./enroll";
+import { LabelsDialog, textOf } from "./labels";
 import { Tokens } from "./tokens";
 
 type Unit = Schemas["FleetUnit"];
 export type Kind = "agent" | "relay";
+
+/** The version of its program, and whether the server’s is newer. */
+export function Version({ of }: { of: Unit }) {
+  return (
+    <span className="row tight">
+      <code>{of.version}</code>
+      {of.behind && <Badge word="older version" />}
+    </span>
+  );
+}
 
 const WORDS = {
   agent: { title: "Agents", about: "An agent reports the host that it runs on every five minutes." },
@@ -31,6 +44,7 @@ export default function FleetPage({ kind }: { kind: Kind }) {
   const [label, setLabel] = useFilter("label");
   const [enrolling, setEnrolling] = useState(false);
   const [revoking, setRevoking] = useState<Unit>();
+  const [labelling, setLabelling] = useState<Unit>();
   const queryKey = ["tenant", slug, kind];
   const { change, failure } = useChange(queryKey);
   const lacks = tenant.lacks("fleet:manage");
@@ -51,31 +65,39 @@ export default function FleetPage({ kind }: { kind: Kind }) {
       kind: "main",
       cell: (it) => (
         <>
-          {it.name}
+          {kind === "relay" ? <Link to={to.relay(slug, it.id)}>{it.name}</Link> : it.name}
           <div className="under">
-            {Object.entries(it.labels)
-              .map(([name, value]) => `${name}=${String(value)}`)
-              .join(", ")}
+            {Object.entries(it.labels).map(([name, value]) => (
+              <Link key={name} className="label" to={{ search: `?label=${encodeURIComponent(`${name}=${String(value)}`)}` }}>
+                {`${name}=${String(value)}`}
+              </Link>
+            ))}
           </div>
         </>
       ),
     },
     { head: "State", cell: (it) => <Badge word={it.state === "active" ? (it.health ?? "active") : it.state} /> },
-    { head: "Version", kind: "nowrap", cell: (it) => <code>{it.version}</code> },
+    { head: "Version", kind: "nowrap", cell: (it) => <Version of={it} /> },
+    ...(kind === "relay" ? [{ head: "Tasks", kind: "number", cell: (it: Unit) => it.running_tasks ?? 0 } as const] : []),
     { head: "Address", kind: "nowrap", cell: (it) => it.last_seen_ip ?? "unknown" },
     { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.last_seen_at} /> },
     { head: "Credential until", kind: "nowrap", cell: (it) => <When at={it.expires_at} /> },
     {
       head: "",
       cell: (it) => (
-        <Button
-          small
-          aria-label={`Revoke ${it.name}`}
-          reason={lacks ?? (it.revoked_at ? "It is revoked already." : undefined)}
-          onClick={() => setRevoking(it)}
-        >
-          Revoke
-        </Button>
+        <span className="row tight">
+          <Button small aria-label={`Labels of ${it.name}`} reason={lacks} onClick={() => setLabelling(it)}>
+            Labels
+          </Button>
+          <Button
+            small
+            aria-label={`Revoke ${it.name}`}
+            reason={lacks ?? (it.revoked_at ? "It is revoked already." : undefined)}
+            onClick={() => setRevoking(it)}
+          >
+            Revoke
+          </Button>
+        </span>
       ),
     },
   ];
@@ -89,6 +111,7 @@ export default function FleetPage({ kind }: { kind: Kind }) {
       {failure}
       <div className="filters">
         <TextField
+          key={label}
           label="Label"
           placeholder="site=berlin"
           defaultValue={label}
@@ -106,12 +129,14 @@ export default function FleetPage({ kind }: { kind: Kind }) {
           every={15_000}
           columns={columns}
           rowKey={(it) => it.id}
-          exported={({ id, name, state, health, version, last_seen_at, last_seen_ip, enrolled_at, expires_at }) => ({
+          exported={({ id, name, state, health, labels, version, behind, last_seen_at, last_seen_ip, enrolled_at, expires_at }) => ({
             id,
             name,
             state,
             health,
+            labels: textOf(labels),
             version,
+            behind: behind === undefined || behind === null ? "" : String(behind),
             last_seen_at,
             last_seen_ip,
             enrolled_at,
@@ -133,6 +158,7 @@ export default function FleetPage({ kind }: { kind: Kind }) {
       </section>
       <Tokens kind={kind} />
       {enrolling && <EnrollDialog kind={kind} onClose={() => setEnrolling(false)} />}
+      {labelling && <LabelsDialog kind={kind} unit={labelling} onClose={() => setLabelling(undefined)} />}
       {revoking && (
         <Confirm
           title={`Revoke ${revoking.name}?`}

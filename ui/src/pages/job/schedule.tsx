@@ -1,12 +1,19 @@
-// Jobs that repeat.
-import { api, take } from "../../api/client";
+// Jobs that repeat: when each comes next, pausing it, changing it.
+import { useState } from "react";
+import { api, type Schemas, take } from "../../api/client";
+import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { Select } from "../../design/field";
 import { Panel } from "../../design/panel";
-import { Empty } from "../../design/state";
+import { Empty, Loading } from "../../design/state";
 import { When } from "../../design/time";
-import { useChange } from "../../list/change";
+import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
+import { configOf, RelayField, type Settings, SettingsFields, settingsOf, usePlugins } from "./settings";
+
+type Schedule = Schemas["Schedule"];
 
 function every(seconds: number): string {
   if (seconds % 86_400 === 0) return seconds === 86_400 ? "every day" : `every ${seconds / 86_400} days`;
@@ -14,42 +21,124 @@ function every(seconds: number): string {
   return `every ${Math.round(seconds / 60)} minutes`;
 }
 
+const INTERVALS = [300, 900, 3_600, 21_600, 86_400, 604_800];
+
+function useUpdate() {
+  const { slug } = useTenant();
+  const { change, failure } = useChange(["tenant", slug, "schedules"]);
+  const update = (schedule: string, body: Schemas["ScheduleUpdate"]) =>
+    change(() => take(api.PATCH("/api/v1/tenants/{tenant}/schedules/{schedule}", { params: { path: { tenant: slug, schedule } }, body })));
+  return { update, failure };
+}
+
 export function Schedules() {
   const tenant = useTenant();
   const { slug } = tenant;
   const queryKey = ["tenant", slug, "schedules"];
   const { change, failure } = useChange(queryKey);
+  const { update, failure: notUpdated } = useUpdate();
+  const [editing, setEditing] = useState<Schedule>();
+  const [deleting, setDeleting] = useState<Schedule>();
   const path = { tenant: slug };
+  const lacks = tenant.lacks("jobs:manage");
   const remove = (schedule: string) =>
     take(api.DELETE("/api/v1/tenants/{tenant}/schedules/{schedule}", { params: { path: { ...path, schedule } } }));
+  const told = (it: Schedule) =>
+    Object.entries(it.config)
+      .map(([key, of]) => `${key}=${typeof of === "string" ? of : JSON.stringify(of)}`)
+      .join(", ");
   return (
     <Panel title="Schedules" flush>
       {failure}
+      {notUpdated}
       <Listing
         name="Schedules"
         queryKey={queryKey}
         load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/schedules", { params: { path, query }, signal }))}
+        every={15_000}
         rowKey={(it) => it.id}
         columns={[
-          { head: "Plugin", kind: "main", cell: (it) => it.plugin },
+          {
+            head: "Plugin",
+            kind: "main",
+            cell: (it) => (
+              <>
+                {it.plugin}
+                <div className="under">{told(it)}</div>
+              </>
+            ),
+          },
           { head: "How often", kind: "nowrap", cell: (it) => every(it.interval_s) },
-          { head: "Next", kind: "nowrap", cell: (it) => <When at={it.next_at} /> },
+          { head: "Next", kind: "nowrap", cell: (it) => (it.paused ? <Badge word="paused" /> : <When at={it.next_at} />) },
+          { head: "Made by", cell: (it) => it.created_by },
           {
             head: "",
             cell: (it) => (
-              <Button
-                small
-                aria-label={`Delete the schedule of ${it.plugin}`}
-                reason={tenant.lacks("jobs:manage")}
-                onClick={() => void change(() => remove(it.id))}
-              >
-                Delete
-              </Button>
+              <span className="row tight">
+                <Button
+                  small
+                  aria-label={`${it.paused ? "Resume" : "Pause"} the schedule of ${it.plugin}`}
+                  reason={lacks}
+                  onClick={() => void update(it.id, { paused: !it.paused })}
+                >
+                  {it.paused ? "Resume" : "Pause"}
+                </Button>
+                <Button small aria-label={`Change the schedule of ${it.plugin}`} reason={lacks} onClick={() => setEditing(it)}>
+                  Change
+                </Button>
+                <Button small aria-label={`Delete the schedule of ${it.plugin}`} reason={lacks} onClick={() => setDeleting(it)}>
+                  Delete
+                </Button>
+              </span>
             ),
           },
         ]}
         empty={<Empty title="Nothing repeats">When you run a job, choose how often it is to be run again.</Empty>}
       />
+      {editing && <EditDialog of={editing} onClose={() => setEditing(undefined)} />}
+      {deleting && (
+        <Confirm
+          title={`Delete the schedule of ${deleting.plugin}?`}
+          action="Delete"
+          onClose={() => setDeleting(undefined)}
+          onConfirm={() => void change(() => remove(deleting.id))}
+        >
+          It starts no more jobs. Those that it started stay. To stop it for a while, pause it.
+        </Confirm>
+      )}
     </Panel>
+  );
+}
+
+function EditDialog({ of, onClose }: { of: Schedule; onClose: () => void }) {
+  const plugins = usePlugins();
+  const { update, failure } = useUpdate();
+  const [settings, setSettings] = useState<Settings>(settingsOf(of.config));
+  const [relay, setRelay] = useState(of.relay ?? "");
+  const [interval, setInterval] = useState(of.interval_s);
+  const plugin = plugins.data?.items.find((it) => it.name === of.plugin);
+  const save = async () => {
+    if (await update(of.id, { config: configOf(settings), relay, interval_s: interval })) onClose();
+  };
+  const intervals = INTERVALS.includes(of.interval_s) ? INTERVALS : [of.interval_s, ...INTERVALS];
+  return (
+    <Dialog title={`Change the schedule of ${of.plugin}`} onClose={onClose} onSubmit={() => void save()}>
+      {failure}
+      <Select label="How often" value={String(interval)} onChange={(event) => setInterval(Number(event.target.value))}>
+        {intervals.map((it) => (
+          <option key={it} value={it}>
+            {every(it)}
+          </option>
+        ))}
+      </Select>
+      {plugins.isPending ? <Loading rows={3} /> : plugin && <SettingsFields plugin={plugin} settings={settings} onChange={setSettings} />}
+      <RelayField relay={relay} onChange={setRelay} />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Save
+        </Button>
+      </div>
+    </Dialog>
   );
 }

@@ -8,9 +8,11 @@ import { Button } from "../../design/button";
 import { Facts, Json } from "../../design/facts";
 import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
-import { Table } from "../../design/table";
+import { type Column, Table } from "../../design/table";
 import { seconds, When } from "../../design/time";
+import { Select, TextField } from "../../design/field";
 import { useChange } from "../../list/change";
+import { Listing, useFilter } from "../../list/keyset";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -61,6 +63,9 @@ export default function JobPage() {
       </nav>
       <Head title={`Job of ${it.plugin}`} about={it.error}>
         <Badge word={it.status} />
+        <Link className="button" to={to.jobLog(slug, it.id)}>
+          Log
+        </Link>
         <Button
           reason={tenant.lacks("jobs:manage") ?? (isOver(it) ? "It is over." : undefined)}
           onClick={() => void change(cancel)}
@@ -72,64 +77,16 @@ export default function JobPage() {
       {it.total > 0 && !isOver(it) && <progress value={it.done} max={it.total} aria-label="Progress" />}
       <div className="split">
         <div className="stack">
-          <Panel title="Tasks" flush>
-            {it.tasks.length === 0 ? (
-              <Empty title="Not begun yet">Tasks are made when a server takes the job up.</Empty>
-            ) : (
-              <Table
-                name="Tasks"
-                rows={it.tasks}
-                rowKey={(task) => task.id}
-                columns={[
-                  {
-                    head: "Task",
-                    kind: "main",
-                    cell: (task) => (
-                      <>
-                        {task.key}
-                        <div className="under">{task.error ?? task.message}</div>
-                      </>
-                    ),
-                  },
-                  { head: "Status", cell: (task) => <Badge word={task.status} /> },
-                  { head: "Steps", kind: "number", cell: (task) => (task.total > 0 ? `${task.done} of ${task.total}` : task.done) },
-                  { head: "Tries", kind: "number", cell: (task) => task.attempt },
-                ]}
-              />
-            )}
-          </Panel>
-          <Panel title="What it saw of each scope" flush>
-            {it.coverage.length === 0 ? (
-              <Empty title="Nothing yet">Each scope is here when it was read, or could not be.</Empty>
-            ) : (
-              <Table
-                name="Coverage"
-                rows={it.coverage}
-                rowKey={(scope) => scope.scope}
-                columns={[
-                  {
-                    head: "Scope",
-                    kind: "main",
-                    cell: (scope) => (
-                      <>
-                        <span className="mono">{scope.scope}</span>
-                        {scope.reason && <div className="under">{scope.reason}</div>}
-                      </>
-                    ),
-                  },
-                  { head: "Coverage", cell: (scope) => <Badge word={scope.coverage} /> },
-                  { head: "Nodes", kind: "number", cell: (scope) => scope.nodes.toLocaleString("en") },
-                  { head: "Edges", kind: "number", cell: (scope) => scope.edges.toLocaleString("en") },
-                ]}
-              />
-            )}
-          </Panel>
+          <Tasks job={it} />
+          <Parts job={it} />
+          <Scopes slug={slug} job={it} />
         </div>
         <div className="stack">
           <Panel title="About it">
             <Facts
               of={[
                 ["Asked for by", it.requested_by],
+                ["Done by", it.relay ? <Link key="relay" to={to.relay(slug, it.relay)}>a relay</Link> : "a server"],
                 ["Asked", <When key="asked" at={it.created_at} />],
                 ["Began", <When key="began" at={it.started_at} />],
                 ["Ended", it.finished_at ? <When key="ended" at={it.finished_at} /> : "not yet"],
@@ -144,5 +101,174 @@ export default function JobPage() {
         </div>
       </div>
     </>
+  );
+}
+
+type Counts = Schemas["ScopeCounts"];
+
+/** Scopes by how they were read, in words: only what there is any of. */
+function Read({ of }: { of: Counts }) {
+  const some = (["partial", "denied", "failed"] as const).filter((it) => of[it] > 0);
+  return (
+    <span className="row tight">
+      <span className="small">{of.whole} whole</span>
+      {some.map((it) => (
+        <Badge key={it} word={it} count={of[it]} />
+      ))}
+    </span>
+  );
+}
+
+const count = (of: number) => of.toLocaleString("en");
+
+function Tasks({ job }: { job: Job }) {
+  return (
+    <Panel title="Tasks" flush>
+      {job.tasks.length === 0 ? (
+        <Empty title="Not begun yet">Tasks are made when a server or a relay takes the job up.</Empty>
+      ) : (
+        <Table
+          name="Tasks"
+          rows={job.tasks}
+          rowKey={(task) => task.id}
+          columns={[
+            {
+              head: "Task",
+              kind: "main",
+              cell: (task) => (
+                <>
+                  {task.key}
+                  <div className="under">{task.error ?? task.message}</div>
+                </>
+              ),
+            },
+            { head: "Status", cell: (task) => <Badge word={task.status} /> },
+            {
+              head: "Steps",
+              kind: "nowrap",
+              cell: (task) =>
+                task.status === "running" && task.total > 0 ? (
+                  <>
+                    <progress value={task.done} max={task.total} aria-label={`Progress of ${task.key}`} />
+                    <span className="small muted">
+                      {task.done} of {task.total}
+                    </span>
+                  </>
+                ) : task.total > 0 ? (
+                  `${task.done} of ${task.total}`
+                ) : (
+                  task.done
+                ),
+            },
+            { head: "Scopes", cell: (task) => <Read of={task.scopes} /> },
+            { head: "Nodes", kind: "number", cell: (task) => count(task.scopes.nodes) },
+            { head: "Took", kind: "nowrap", cell: (task) => seconds(task.started_at, task.finished_at) },
+            { head: "Tries", kind: "number", cell: (task) => task.attempt },
+          ]}
+        />
+      )}
+    </Panel>
+  );
+}
+
+/** A service of a cloud, a kind of thing at a host or a device. */
+function Parts({ job }: { job: Job }) {
+  if (job.parts.length < 2) return null;
+  return (
+    <Panel title="By kind" flush>
+      <Table
+        name="By kind"
+        rows={job.parts}
+        rowKey={(part) => part.name}
+        columns={[
+          { head: "Kind", kind: "main", cell: (part) => <Link to={{ search: `?kind=${encodeURIComponent(part.name)}` }}>{part.name}</Link> },
+          { head: "Scopes", cell: (part) => <Read of={part.scopes} /> },
+          { head: "Nodes", kind: "number", cell: (part) => count(part.scopes.nodes) },
+          { head: "Edges", kind: "number", cell: (part) => count(part.scopes.edges) },
+          { head: "Began", kind: "nowrap", cell: (part) => <When at={part.started_at} /> },
+          { head: "Took", kind: "nowrap", cell: (part) => seconds(part.started_at, part.finished_at) },
+        ]}
+      />
+    </Panel>
+  );
+}
+
+const STATES = ["reading", "complete", "unchanged", "partial", "denied", "throttled", "failed", "absent"];
+
+/** Every scope: as it is being read, and as it was read. */
+function Scopes({ slug, job }: { slug: string; job: Job }) {
+  const [state, setState] = useFilter("state");
+  const [task, setTask] = useFilter("task");
+  const [kind, setKind] = useFilter("kind");
+  const filters = Object.fromEntries(Object.entries({ state, task, kind }).filter(([, of]) => of));
+  const columns: Column<Schemas["JobScope"]>[] = [
+    {
+      head: "Scope",
+      kind: "main",
+      cell: (scope) => (
+        <>
+          <span className="mono">{scope.scope}</span>
+          {scope.reason && <div className="under">{scope.reason}</div>}
+        </>
+      ),
+    },
+    { head: "State", cell: (scope) => <Badge word={scope.state} /> },
+    { head: "Task", cell: (scope) => scope.task },
+    { head: "Nodes", kind: "number", cell: (scope) => count(scope.nodes) },
+    { head: "Edges", kind: "number", cell: (scope) => count(scope.edges) },
+    { head: "Calls", kind: "number", cell: (scope) => (scope.finished_at ? count(scope.calls) : "") },
+    { head: "Took", kind: "nowrap", cell: (scope) => seconds(scope.started_at, scope.finished_at) },
+  ];
+  return (
+    <Panel title="Scopes" flush>
+      <div className="filters inside">
+        <Select label="State" value={state} onChange={(event) => setState(event.target.value)}>
+          <option value="">All</option>
+          {STATES.map((it) => (
+            <option key={it}>{it}</option>
+          ))}
+        </Select>
+        <Select label="Task" value={task} onChange={(event) => setTask(event.target.value)}>
+          <option value="">All</option>
+          {job.tasks.map((it) => (
+            <option key={it.id}>{it.key}</option>
+          ))}
+        </Select>
+        <TextField
+          key={kind}
+          label="Kind"
+          placeholder="ec2.instances"
+          defaultValue={kind}
+          onBlur={(event) => setKind(event.target.value.trim())}
+          onKeyDown={(event) => {
+            if (event.key === "Enter") setKind(event.currentTarget.value.trim());
+          }}
+        />
+      </div>
+      <Listing
+        name="Scopes"
+        queryKey={["tenant", slug, "job", job.id, "scopes", filters]}
+        load={(page, signal) => {
+          const params = { path: { tenant: slug, job: job.id }, query: { ...filters, ...page } };
+          return take(api.GET("/api/v1/tenants/{tenant}/jobs/{job}/scopes", { params, signal }));
+        }}
+        {...(isOver(job) ? {} : { every: 2_000 })}
+        columns={columns}
+        rowKey={(scope) => `${scope.task} ${scope.scope}`}
+        exported={({ scope, task, state, reason, nodes, edges, calls, started_at, finished_at, evidence }) => ({
+          scope,
+          task,
+          state,
+          reason,
+          nodes,
+          edges,
+          calls,
+          started_at,
+          finished_at,
+          evidence,
+        })}
+        empty={<Empty title="None here">Each scope is here from when it is begun; what could not be read says why.</Empty>}
+      />
+    </Panel>
   );
 }

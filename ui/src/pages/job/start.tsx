@@ -6,20 +6,12 @@ import { api, take, told } from "../../api/client";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
 import { Select, TextField } from "../../design/field";
-import { Prose } from "../../design/prose";
 import { Failed, Loading } from "../../design/state";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useWithProof } from "../../session/proof";
-
-/** A setting is JSON where it can be, as on the command line: `true`, `3`, `["a", "b"]`; else text. */
-function value(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return text;
-  }
-}
+import { configOf, RelayField, type Settings, SettingsFields, usePlugins } from "./settings";
+import { Outcome, useValidation } from "./validate";
 
 const REPEATS: [string, string][] = [
   ["", "Once, now"],
@@ -35,10 +27,8 @@ export function StartDialog({ onClose }: { onClose: () => void }) {
   const navigate = useNavigate();
   const client = useQueryClient();
   const withProof = useWithProof();
-  const plugins = useQuery({
-    queryKey: ["plugins"],
-    queryFn: ({ signal }) => take(api.GET("/api/v1/plugins", { signal })),
-  });
+  const plugins = usePlugins();
+  const validation = useValidation();
   const credentials = useQuery({
     queryKey: ["tenant", slug, "credentials", "all"],
     queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/credentials", { params: { path, query: { limit: "500" } }, signal })),
@@ -46,26 +36,25 @@ export function StartDialog({ onClose }: { onClose: () => void }) {
   });
   const [plugin, setPlugin] = useState("host");
   const [credential, setCredential] = useState("");
-  const [settings, setSettings] = useState<Record<string, string>>({});
+  const [relay, setRelay] = useState("");
+  const [settings, setSettings] = useState<Settings>({});
   const [repeat, setRepeat] = useState("");
   const [failed, setFailed] = useState<unknown>();
   const [busy, setBusy] = useState(false);
   const chosen = plugins.data?.items.find((it) => it.name === plugin);
   const fitting = credentials.data?.items.filter((it) => it.plugin === plugin) ?? [];
+  const body = () => ({ plugin, config: configOf(settings), credential: credential.trim() || null, relay: relay.trim() || null });
   const start = async () => {
     setBusy(true);
     setFailed(undefined);
-    const set = Object.entries(settings).filter(([, text]) => text.trim());
-    const config = Object.fromEntries(set.map(([key, text]) => [key, value(text.trim())])) as Record<string, never>;
-    const body = { plugin, config, credential: credential.trim() || null };
     try {
       if (repeat) {
-        const repeated = { ...body, interval_s: Number(repeat) };
+        const repeated = { ...body(), interval_s: Number(repeat) };
         await withProof(() => take(api.POST("/api/v1/tenants/{tenant}/schedules", { params: { path }, body: repeated })));
         await client.invalidateQueries({ queryKey: ["tenant", slug] });
         onClose();
       } else {
-        const job = await withProof(() => take(api.POST("/api/v1/tenants/{tenant}/jobs", { params: { path }, body })));
+        const job = await withProof(() => take(api.POST("/api/v1/tenants/{tenant}/jobs", { params: { path }, body: body() })));
         void navigate(to.job(slug, job.id));
       }
     } catch (error) {
@@ -108,16 +97,8 @@ export function StartDialog({ onClose }: { onClose: () => void }) {
           <option key={it.id} value={it.name} />
         ))}
       </datalist>
-      {chosen?.settings.map((it) => (
-        <TextField
-          key={it.key}
-          label={it.key}
-          help={<Prose text={it.help} />}
-          placeholder={it.example}
-          value={settings[it.key] ?? ""}
-          onChange={(event) => setSettings({ ...settings, [it.key]: event.target.value })}
-        />
-      ))}
+      {chosen && <SettingsFields plugin={chosen} settings={settings} onChange={setSettings} />}
+      <RelayField relay={relay} onChange={setRelay} />
       <Select label="How often" value={repeat} onChange={(event) => setRepeat(event.target.value)}>
         {REPEATS.map(([seconds, name]) => (
           <option key={seconds} value={seconds}>
@@ -125,8 +106,12 @@ export function StartDialog({ onClose }: { onClose: () => void }) {
           </option>
         ))}
       </Select>
+      <Outcome of={validation} />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>
+        <Button busy={validation.running} onClick={() => void validation.start(body())}>
+          {validation.running ? "Validating…" : "Validate"}
+        </Button>
         <Button kind="primary" type="submit" busy={busy}>
           {repeat ? "Schedule" : "Run"}
         </Button>

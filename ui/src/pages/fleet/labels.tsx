@@ -1,0 +1,56 @@
+// Labels of an agent or a relay: what filters and grants call it by.
+import { useState } from "react";
+import { api, type Schemas, take } from "../../api/client";
+import { Button } from "../../design/button";
+import { Dialog } from "../../design/dialog";
+import { TextField } from "../../design/field";
+import { useChange } from "../../list/change";
+import { useTenant } from "../../session/me";
+import type { Kind } from "./list";
+
+/** `site=berlin, env=prod` as names and values. */
+export function labelsOf(text: string): Record<string, string> {
+  const pairs = text.split(",").map((pair) => {
+    const [name = "", ...rest] = pair.split("=");
+    return [name.trim(), rest.join("=").trim()] as const;
+  });
+  return Object.fromEntries(pairs.filter(([name]) => name));
+}
+
+export const textOf = (labels: Record<string, unknown>) =>
+  Object.entries(labels)
+    .map(([name, value]) => `${name}=${String(value)}`)
+    .join(", ");
+
+export function LabelsDialog({ kind, unit, onClose }: { kind: Kind; unit: Schemas["FleetUnit"]; onClose: () => void }) {
+  const { slug } = useTenant();
+  const { change, failure } = useChange(["tenant", slug, kind]);
+  const [text, setText] = useState(textOf(unit.labels));
+  const save = async () => {
+    const body = { labels: labelsOf(text) as Record<string, never> };
+    const done = await change(() =>
+      kind === "agent"
+        ? take(api.PUT("/api/v1/tenants/{tenant}/agents/{agent}/labels", { params: { path: { tenant: slug, agent: unit.id } }, body }))
+        : take(api.PUT("/api/v1/tenants/{tenant}/relays/{relay}/labels", { params: { path: { tenant: slug, relay: unit.id } }, body })),
+    );
+    if (done) onClose();
+  };
+  return (
+    <Dialog title={`Labels of ${unit.name}`} onClose={onClose} onSubmit={() => void save()}>
+      {failure}
+      <TextField
+        label="Labels"
+        help="Names and values between commas, such as site=berlin, env=prod. What is not here is taken away."
+        autoComplete="off"
+        value={text}
+        onChange={(event) => setText(event.target.value)}
+      />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Save
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

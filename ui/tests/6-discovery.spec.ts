@@ -1,0 +1,196 @@
+// Discovery from near: validating a credential, a job's scopes and log, the coverage ledger, schedules; relays with their tasks and logs.
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { call, expect, look, signIn, test, URL_OF_SERVER } from "./world";
+
+test.describe.configure({ mode: "serial" });
+
+test("what a job would begin with is tried before it is run, and a credential says what it may not do", async ({ page }) => {
+  const secret = "planted-community-of-the-browser-tests";
+  let answers = "";
+  page.on("response", async (response) => {
+    if (response.url().includes("/validations")) answers += await response.text().catch(() => "");
+  });
+  await signIn(page);
+  await page.getByRole("link", { name: "Jobs", exact: true }).click();
+  await page.getByRole("button", { name: "Run a job" }).first().click();
+  await page.getByLabel("Plugin").selectOption("host");
+  await page.getByRole("button", { name: "Validate" }).click();
+  await expect(page.getByText("Everything that was tried is answered: 1 of 1.")).toBeVisible();
+  await page.getByRole("button", { name: "Cancel" }).click();
+
+  await page.getByRole("link", { name: "Credentials", exact: true }).click();
+  await page.getByRole("button", { name: "Add a credential" }).first().click();
+  await page.getByLabel("Plugin").selectOption("snmp");
+  await page.getByLabel("Type").selectOption("snmp-community");
+  await page.getByLabel("Name").fill("core");
+  await page.getByLabel("community", { exact: true }).fill(secret);
+  await page.getByRole("button", { name: "Add and validate" }).click();
+  const dialog = page.getByRole("dialog", { name: "Validate core" });
+  // The server's own machine is no target, whatever the credential.
+  await dialog.getByLabel("targets").fill("127.0.0.1");
+  await dialog.getByRole("button", { name: "Validate" }).click();
+  await expect(dialog.getByText("Nothing that was tried is answered: a job would fail.")).toBeVisible();
+  await expect(dialog.getByRole("table", { name: "What was tried" })).toContainText("127.0.0.1:161");
+  await look(page, "validate-a-credential");
+  await dialog.getByRole("button", { name: "Close" }).click();
+  await expect(page.getByRole("table", { name: "Credentials" })).toContainText("failed");
+  expect(answers).toContain("127.0.0.1:161");
+  expect(answers).not.toContain(secret);
+  await page.getByRole("button", { name: "Delete core" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await expect(page.getByRole("heading", { name: "No credentials" })).toBeVisible();
+});
+
+test("a job shows its scopes and its log, whose filters are in the address", async ({ page }, info) => {
+  await signIn(page);
+  await page.getByRole("link", { name: "Jobs", exact: true }).click();
+  await page.getByRole("button", { name: "Run a job" }).first().click();
+  await page.getByRole("button", { name: "Run", exact: true }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "Job of host" })).toBeVisible();
+  await expect(page.locator(".head .badge")).toHaveText(/completed|partial/, { timeout: 60_000 });
+  const scopes = page.getByRole("table", { name: "Scopes" });
+  await expect(scopes).toContainText(":accounts");
+  const kinds = page.getByRole("table", { name: "By kind" });
+  await kinds.getByRole("link", { name: "accounts" }).click();
+  await expect(page).toHaveURL(/kind=accounts/);
+  await expect(scopes.getByRole("row")).toHaveCount(2);
+  await page.reload();
+  await expect(scopes.getByRole("row")).toHaveCount(2);
+  await look(page, "job-scopes");
+
+  await page.getByRole("link", { name: "Log", exact: true }).click();
+  const log = page.getByRole("table", { name: "Log" });
+  await expect(log).toContainText("the job begins");
+  await page.getByLabel("Level").selectOption("info");
+  await expect(page).toHaveURL(/level=info/);
+  await page.getByLabel("Scope begins with").fill("host:");
+  await page.getByLabel("Scope begins with").press("Enter");
+  await expect(page).toHaveURL(/scope=host/);
+  await expect(log).not.toContainText("the job begins");
+  await expect(log).toContainText("nodes");
+  const saving = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Export CSV" }).click();
+  const file = info.outputPath("log.csv");
+  await (await saving).saveAs(file);
+  expect(readFileSync(file, "utf8").split("\r\n")[0]).toBe("at,level,task,scope,text");
+  await look(page, "job-log");
+});
+
+test("the coverage ledger says what was read and leads to the job that read it", async ({ page }) => {
+  await signIn(page);
+  await page.getByRole("link", { name: "Coverage", exact: true }).click();
+  const ledger = page.getByRole("table", { name: "Coverage" });
+  await ledger.getByRole("link", { name: "accounts", exact: true }).first().click();
+  await expect(page).toHaveURL(/kind=accounts/);
+  await expect(page.getByLabel("Kind")).toHaveValue("accounts");
+  await expect(ledger.getByRole("row")).toHaveCount(2);
+  await page.getByLabel("Verdict").selectOption("not_tried");
+  await expect(page.getByRole("heading", { name: "Nothing here" })).toBeVisible();
+  await page.getByLabel("Verdict").selectOption("");
+  await ledger.getByRole("link", { name: /^Job that read/ }).first().click();
+  await expect(page.getByRole("heading", { level: 1, name: "Job of host" })).toBeVisible();
+});
+
+test("a schedule is paused, resumed, changed and deleted", async ({ page }) => {
+  await signIn(page);
+  await page.getByRole("link", { name: "Jobs", exact: true }).click();
+  await page.getByRole("button", { name: "Run a job" }).first().click();
+  await page.getByLabel("How often").selectOption("86400");
+  await page.getByRole("button", { name: "Schedule", exact: true }).click();
+  const schedules = page.getByRole("table", { name: "Schedules" });
+  await expect(schedules).toContainText("every day");
+  await page.getByRole("button", { name: "Pause the schedule of host" }).click();
+  await expect(schedules).toContainText("paused");
+  await look(page, "schedules");
+  await page.getByRole("button", { name: "Resume the schedule of host" }).click();
+  await expect(schedules).not.toContainText("paused");
+  await page.getByRole("button", { name: "Change the schedule of host" }).click();
+  await page.getByLabel("How often").selectOption("3600");
+  await page.getByLabel("site", { exact: true }).fill("fra1");
+  await look(page, "change-a-schedule");
+  await page.getByRole("button", { name: "Save" }).click();
+  await expect(schedules).toContainText("every hour");
+  await expect(schedules).toContainText("site=fra1");
+  await page.getByRole("button", { name: "Delete the schedule of host" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await expect(page.getByRole("heading", { name: "Nothing repeats" })).toBeVisible();
+});
+
+test.describe("a relay", () => {
+  let folder: string;
+  let program: ChildProcess | undefined;
+
+  test.beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "cairn-relay-"));
+  });
+
+  test.afterAll(() => {
+    program?.kill();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test("is enrolled, labelled and filtered, does a job, and its log is followed", async ({ page }) => {
+    await signIn(page);
+    await page.getByRole("link", { name: "Relays", exact: true }).click();
+    await page.getByRole("button", { name: "Enroll a relay" }).first().click();
+    await page.getByRole("button", { name: "Make a token" }).click();
+    const commands = page.getByLabel("Commands");
+    await page.getByLabel("How it runs").selectOption("helm");
+    await expect(commands).toContainText("helm install cairn-relay");
+    await look(page, "enroll-a-relay");
+    const token = /\bet_[0-9A-Za-z]{50}\b/.exec((await commands.textContent()) ?? "")?.[0] ?? "";
+    await page.getByRole("button", { name: "Done" }).click();
+    const file = join(folder, "token");
+    writeFileSync(file, token, { mode: 0o600 });
+    const env = {
+      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+      RELAY_SERVER: URL_OF_SERVER,
+      RELAY_TOKEN: `file:${file}`,
+      RELAY_NAME: "berlin",
+      RELAY_DATA_DIR: join(folder, "identity"),
+      RELAY_CA_CERT: process.env["NODE_EXTRA_CA_CERTS"] ?? "",
+    };
+    program = spawn(process.env["CAIRN_TEST_RELAY"] ?? "", { env, stdio: "ignore" });
+    const relays = page.getByRole("table", { name: "Relays" });
+    await expect(relays).toContainText("online", { timeout: 60_000 });
+    await expect(relays).not.toContainText("older version");
+
+    await page.getByRole("button", { name: "Labels of berlin" }).click();
+    await page.getByLabel("Labels", { exact: true }).fill("site=berlin, env=prod");
+    await page.getByRole("button", { name: "Save" }).click();
+    await relays.getByRole("link", { name: "site=berlin" }).click();
+    await expect(page).toHaveURL(/label=site/);
+    await expect(relays.getByRole("row")).toHaveCount(2);
+    await look(page, "relays-by-label");
+
+    await relays.getByRole("link", { name: "berlin", exact: true }).click();
+    await expect(page.getByRole("heading", { level: 1, name: "berlin" })).toBeVisible();
+    await page.getByRole("button", { name: "Follow", exact: true }).click();
+    const log = page.getByRole("table", { name: "Log" });
+    await expect(log).toContainText("connected");
+    const relay = page.url().split("/").pop() ?? "";
+    await call(page, "POST", "/api/v1/tenants/default/jobs", { plugin: "host", relay });
+    // What comes is shown as it comes.
+    await expect(log).toContainText("a task begins", { timeout: 60_000 });
+    await expect(log).toContainText("a task ended", { timeout: 60_000 });
+    await look(page, "relay");
+    await page.getByLabel("Text").fill("a task ended");
+    await expect(page).toHaveURL(/text=a\+task\+ended/);
+    await expect(log).not.toContainText("a task begins");
+    await page.getByRole("button", { name: "Stop following" }).click();
+    await expect(page.getByText("Not followed.")).toBeVisible();
+
+    // A relay that goes ends the stream, and the page says so.
+    await page.getByLabel("Text").fill("");
+    await page.getByRole("button", { name: "Follow", exact: true }).click();
+    await expect(page.getByText(/^Following/)).toBeVisible();
+    program.kill("SIGKILL");
+    await page.getByRole("button", { name: "Stop following" }).click();
+    await call(page, "DELETE", `/api/v1/tenants/default/relays/${relay}`);
+    await page.getByRole("link", { name: "Relays", exact: true }).first().click();
+    await expect(relays).toContainText("revoked");
+  });
+});
