@@ -19,6 +19,7 @@ mod evaluate;
 mod finding;
 mod framework;
 mod pack;
+mod patch;
 mod rule;
 mod ruleset;
 mod schema;
@@ -34,6 +35,7 @@ pub use evaluate::{
 };
 pub use finding::{Cause, CurrentFinding, Facts, FindingChange, Resolution, diff_findings};
 pub use framework::{Control, Framework, Frameworks};
+pub use patch::{About, Form, Patch};
 pub use rule::{Pack, Rule};
 pub use ruleset::{Catalog, PackError, Ruleset, load};
 pub use schema::{Reading, Schema, Shape};

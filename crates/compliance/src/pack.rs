@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use domain::Severity;
 
 use crate::cel::{CelError, Program, Scope};
+use crate::patch::{Form, Patch};
 use crate::rule::{Pack, Rule, default_risk};
 use crate::ruleset::{Catalog, PackError};
 use crate::schema::{did_you_mean, suggestion};
@@ -18,7 +19,8 @@ const FILE_BYTES: usize = 1_024 * 1_024;
 const RULES: usize = 5_000;
 
 const PACK_KEYS: [&str; 5] = ["id", "version", "title", "source", "description"];
-const RULE_KEYS: [&str; 13] = [
+const PATCH_KEYS: [&str; 3] = ["form", "where", "text"];
+const RULE_KEYS: [&str; 14] = [
     "id",
     "title",
     "severity",
@@ -28,6 +30,7 @@ const RULE_KEYS: [&str; 13] = [
     "message",
     "values",
     "remediation",
+    "patch",
     "rationale",
     "controls",
     "references",
@@ -210,6 +213,10 @@ impl Reader<'_> {
         });
         let values = entries.get("values").map_or_else(|| Some(Vec::new()), |values| self.values(values, scope));
         let remediation = self.required_words(tree, &entries, "the rule", "remediation").map(str::to_owned);
+        let names: Vec<&str> = values.iter().flatten().map(|(name, _)| name.as_str()).collect();
+        // Where the values are wrong, what a patch may name is not known.
+        let checked = entries.get("patch").filter(|_| values.is_some());
+        let patches = checked.map_or_else(|| Some(Vec::new()), |patch| self.patches(patch, &names));
         let rationale = self.optional_words(&entries, "rationale");
         let controls = self.required(tree, &entries, "the rule", "controls").map(|controls| self.controls(controls));
         let references = entries.get("references").map(|list| self.list(list, "references")).unwrap_or_default();
@@ -234,6 +241,7 @@ impl Reader<'_> {
             title: title?,
             severity: severity?,
             remediation: remediation?,
+            patches: patches?,
             rationale,
             controls: controls?,
             references,
@@ -247,6 +255,31 @@ impl Reader<'_> {
             values: values?,
         };
         Some((rule, id_place))
+    }
+
+    /// One patch or a list of them.
+    fn patches(&mut self, tree: &Tree, values: &[&str]) -> Option<Vec<Patch>> {
+        let items: &[Tree] = match &tree.kind {
+            Kind::List(items) => items,
+            _ => std::slice::from_ref(tree),
+        };
+        let patches: Vec<Option<Patch>> = items.iter().map(|item| self.patch(item, values)).collect();
+        patches.into_iter().collect()
+    }
+
+    fn patch(&mut self, tree: &Tree, values: &[&str]) -> Option<Patch> {
+        let entries = self.entries(tree, "a patch", &PATCH_KEYS)?;
+        let form = self.required(tree, &entries, "the patch", "form").and_then(|form| {
+            let words = self.words(form, "form")?;
+            Form::parse(words).map_err(|message| self.error(form.place, message)).ok()
+        });
+        let place = self.required_words(tree, &entries, "the patch", "where");
+        let text_tree = self.required(tree, &entries, "the patch", "text")?;
+        let text = self.words(text_tree, "text")?;
+        let (form, place) = (form?, place?);
+        Patch::compile(form, place, text, values)
+            .map_err(|(at, message)| self.cel_error(text_tree, text, &CelError { at, message }))
+            .ok()
     }
 
     fn severity(&mut self, of: &Tree, entries: &Entries<'_>) -> Option<Severity> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::Severity;
 
 use crate::cel::Program;
+use crate::patch::Patch;
 use crate::template::Template;
 use crate::unread::Needs;
 
@@ -38,6 +39,8 @@ pub struct Rule {
     pub node_types: Vec<String>,
     /// What to do about a violation.
     pub remediation: String,
+    /// What can be run or applied against a violation; none where nothing fits every one.
+    pub patches: Vec<Patch>,
     /// Why it matters.
     pub rationale: String,
     /// Framework id -> control ids.
