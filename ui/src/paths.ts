@@ -6,6 +6,19 @@ function query(of: Record<string, string | undefined>): string {
   return set.length === 0 ? "" : `?${new URLSearchParams(set)}`;
 }
 
+/** What findings are shown by; `group`: not one by one. */
+export interface FindingsOf {
+  status?: string;
+  severity?: string;
+  rule?: string;
+  node?: string;
+  type?: string;
+  text?: string;
+  framework?: string;
+  control?: string;
+  group?: string;
+}
+
 const tenant = (slug: string, rest = "") => `/t/${part(slug)}${rest}`;
 
 export const to = {
@@ -15,8 +28,7 @@ export const to = {
   account: () => "/account",
   provider: (name: string, next: string) => `/api/v1/login/${part(name)}${query({ next })}`,
   home: (slug: string) => tenant(slug),
-  findings: (slug: string, of: { status?: string; severity?: string; rule?: string; node?: string; text?: string } = {}) =>
-    tenant(slug, `/findings${query(of)}`),
+  findings: (slug: string, of: FindingsOf = {}) => tenant(slug, `/findings${query({ ...of })}`),
   finding: (slug: string, id: string) => tenant(slug, `/findings/${part(id)}`),
   controls: (slug: string, of: { framework?: string; result?: string } = {}) => tenant(slug, `/controls${query(of)}`),
   evidence: (slug: string, of: { kind?: string } = {}) => tenant(slug, `/evidence${query(of)}`),

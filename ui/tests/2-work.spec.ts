@@ -160,9 +160,10 @@ test("findings are accepted with a reason and an end, many at once, and opened a
   await boxes.nth(0).check();
   await boxes.nth(1).check();
   await page.getByRole("button", { name: "Accept…" }).click();
+  await expect(page.getByRole("dialog", { name: "Accept: 2 findings" })).toBeVisible();
   await page.getByLabel("Reason").fill("a machine for tests");
   await look(page, "accept-findings");
-  await page.getByRole("button", { name: "Accept", exact: true }).click();
+  await page.getByRole("button", { name: "Accept 2 findings" }).click();
   await expect(page.getByRole("dialog")).toHaveCount(0);
   await page.getByLabel("Status").selectOption("accepted");
   await expect(page.getByRole("table", { name: "Findings" }).getByRole("row")).toHaveCount(3);

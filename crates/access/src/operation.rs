@@ -225,6 +225,7 @@ operations! {
     FindingAccept "finding_accept" tenant Write FindingsWrite;
     FindingReopen "finding_reopen" tenant Write FindingsWrite;
     FindingResolve "finding_resolve" tenant Write FindingsWrite;
+    FindingChange "finding_change" tenant Write FindingsWrite;
     ControlList "control_list" tenant Read FindingsRead;
 
     EvaluationRun "evaluation_run" tenant Write AuditRun;

@@ -51,6 +51,10 @@ impl Catalog for Nothing {
     fn check(&self, _: &str, _: &Map<String, Value>) -> domain::Result<()> {
         Ok(())
     }
+    fn framework_title(&self, _: &str) -> String {
+        String::new()
+    }
+
     fn control_title(&self, _: &str, _: &str) -> String {
         String::new()
     }

@@ -7,7 +7,7 @@ use compliance::Rule as Installed;
 use serde::Deserialize;
 use store::{ControlFilter, ControlRow};
 use wire::List;
-use wire::control::{Control, Rule};
+use wire::control::{Control, Rule, RulePatch};
 
 use crate::caller::Caller;
 use crate::page::{self, Path, Query};
@@ -19,12 +19,14 @@ pub(crate) fn controls(rule: &Installed) -> Vec<String> {
     rule.controls.iter().flat_map(|(framework, ids)| ids.iter().map(move |id| format!("{framework}:{id}"))).collect()
 }
 
-/// The rules that are in force.
-#[utoipa::path(get, path = "/api/v1/rules", tag = "controls", responses((status = 200, description = "rules", body = List<Rule>)))]
-pub(crate) async fn rule_list(State(state): State<ApiState>, caller: Caller) -> Answer<Json<List<Rule>>> {
-    caller.may_work()?;
-    let rules = state.catalog.ruleset();
-    let rules = rules.rules().iter().map(|rule| Rule {
+fn document(ruleset: &compliance::Ruleset, rule: &Installed) -> Rule {
+    let patches = rule.patches.iter().map(|patch| RulePatch {
+        form: patch.form.as_str().to_owned(),
+        place: patch.place.clone(),
+        text: patch.text.clone(),
+    });
+    let pack = ruleset.packs().iter().find(|pack| pack.id == rule.pack);
+    Rule {
         id: rule.id.clone(),
         pack: rule.pack.clone(),
         title: rule.title.clone(),
@@ -32,8 +34,20 @@ pub(crate) async fn rule_list(State(state): State<ApiState>, caller: Caller) -> 
         node_types: rule.node_types.clone(),
         condition: rule.condition_text.clone(),
         remediation: rule.remediation.clone(),
+        rationale: rule.rationale.clone(),
+        patches: patches.collect(),
+        references: rule.references.clone(),
+        source: pack.map(|pack| pack.source.clone()).unwrap_or_default(),
         controls: controls(rule),
-    });
+    }
+}
+
+/// The rules that are in force.
+#[utoipa::path(get, path = "/api/v1/rules", tag = "controls", responses((status = 200, description = "rules", body = List<Rule>)))]
+pub(crate) async fn rule_list(State(state): State<ApiState>, caller: Caller) -> Answer<Json<List<Rule>>> {
+    caller.may_work()?;
+    let ruleset = state.catalog.ruleset();
+    let rules = ruleset.rules().iter().map(|rule| document(&ruleset, rule));
     Ok(page::whole(rules.collect()))
 }
 

@@ -3,11 +3,11 @@
 use access::ops;
 use axum::Json;
 use axum::extract::State;
-use domain::{Error, FindingId, Timestamp};
+use domain::{Error, FindingId, FindingStatus, Severity, Timestamp};
 use serde::Deserialize;
 use store::{FindingFilter, FindingRow};
 use wire::List;
-use wire::finding::{Acceptance, Evaluation, Finding, FindingAccept, FindingCount};
+use wire::finding::{Acceptance, Evaluation, Finding, FindingAccept, FindingCount, FindingFilter as Asked, Patch};
 
 use crate::caller::Caller;
 use crate::page::{self, Body, Path, Query};
@@ -26,6 +26,7 @@ pub fn finding_document(ruleset: &compliance::Ruleset, row: FindingRow) -> Resul
         id: row.id,
         title: rule.map_or_else(|| "the rule is no longer installed".to_owned(), |rule| rule.title.clone()),
         remediation: rule.map(|rule| rule.remediation.clone()).unwrap_or_default(),
+        patches: Vec::new(),
         rule: row.rule_id,
         node: row.node_id.parse()?,
         node_name: row.node_name,
@@ -40,6 +41,19 @@ pub fn finding_document(ruleset: &compliance::Ruleset, row: FindingRow) -> Resul
         resolved_at: row.resolved_at,
         acceptance,
     })
+}
+
+/// What can be run or applied against a finding, by its rule.
+fn patches(rule: &compliance::Rule, finding: &Finding) -> Vec<Patch> {
+    let about = compliance::About { node: &finding.node, node_name: &finding.node_name, values: &finding.values };
+    let one = |patch: &compliance::Patch| {
+        let (text, missing) = match patch.render(about) {
+            Ok(text) => (Some(text), None),
+            Err(why) => (None, Some(why)),
+        };
+        Patch { form: patch.form.as_str().to_owned(), place: patch.place.clone(), text, missing }
+    };
+    rule.patches.iter().map(one).collect()
 }
 
 /// Which findings.
@@ -58,12 +72,42 @@ pub(crate) struct FindingQuery {
     /// A node type.
     #[serde(rename = "type")]
     node_type: Option<String>,
-    /// A part of the message.
+    /// A part of the message, the rule's id, or the node's name or id.
     text: Option<String>,
+    /// A framework that the rule supports, e.g. `nist-800-53-r5`.
+    framework: Option<String>,
+    /// A control of that framework.
+    control: Option<String>,
     /// 1 to 500; default 100.
     limit: Option<String>,
     /// `next_page` of the page before.
     page: Option<String>,
+}
+
+/// A filter of the store's, from words. What is in a framework or a control, the rules that are in force say.
+pub(crate) fn filter(ruleset: &compliance::Ruleset, asked: Asked) -> Result<FindingFilter, Error> {
+    let rules = match (&asked.framework, &asked.control) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            return Err(Error::invalid("control", "a control is one of a framework: name the `framework` too"));
+        }
+        (Some(framework), control) => {
+            let is_in = |rule: &&compliance::Rule| {
+                let ids = rule.controls.get(framework);
+                ids.is_some_and(|ids| control.as_ref().is_none_or(|control| ids.contains(control)))
+            };
+            Some(ruleset.rules().iter().filter(is_in).map(|rule| rule.id.clone()).collect())
+        }
+    };
+    Ok(FindingFilter {
+        status: page::word("status", asked.status.as_deref())?,
+        severity: page::word("severity", asked.severity.as_deref())?,
+        rule: asked.rule,
+        rules,
+        node: page::word("node", asked.node.as_deref())?,
+        node_type: asked.node_type,
+        text: asked.text,
+    })
 }
 
 /// Where a page of findings begins: behind this risk and id.
@@ -94,19 +138,23 @@ pub(crate) async fn finding_list(
     Query(query): Query<FindingQuery>,
 ) -> Answer<Json<List<Finding>>> {
     let permit = caller.permit::<ops::FindingList>(&tenant).await?;
-    let filter = FindingFilter {
-        status: page::word("status", query.status.as_deref())?,
-        severity: page::word("severity", query.severity.as_deref())?,
-        rule: query.rule,
-        node: page::word("node", query.node.as_deref())?,
-        node_type: query.node_type,
-        text: query.text,
-    };
-    let (after, limit) = (page::after::<Key>(query.page.as_deref())?, page::limit(query.limit.as_deref())?);
-    let rows = state.store.read(permit).await?.finding_list(&filter, after.map(|key| key.0), limit).await?;
     let ruleset = state.catalog.ruleset();
+    let FindingQuery { status, severity, rule, node, node_type, text, framework, control, limit, page } = query;
+    let filter = filter(&ruleset, Asked { status, severity, rule, node, node_type, text, framework, control })?;
+    let (after, limit) = (page::after::<Key>(page.as_deref())?, page::limit(limit.as_deref())?);
+    let rows = state.store.read(permit).await?.finding_list(&filter, after.map(|key| key.0), limit).await?;
     let items = rows.items.into_iter().map(|row| finding_document(&ruleset, row)).collect::<Result<_, _>>()?;
     Ok(Json(List { items, next_page: page::next(rows.next.map(Key)) }))
+}
+
+/// Counts for the wire.
+pub(crate) fn counted(counts: Vec<(FindingStatus, Severity, u64)>) -> Vec<FindingCount> {
+    let one = |(status, severity, count): (FindingStatus, Severity, u64)| FindingCount {
+        status: status.to_string(),
+        severity: severity.to_string(),
+        count,
+    };
+    counts.into_iter().map(one).collect()
 }
 
 /// How many findings stand where.
@@ -119,12 +167,7 @@ pub(crate) async fn finding_counts(
 ) -> Answer<Json<List<FindingCount>>> {
     let permit = caller.permit::<ops::FindingList>(&tenant).await?;
     let summary = state.store.read(permit).await?.finding_summary().await?;
-    let counts = summary.counts.into_iter().map(|(status, severity, count)| FindingCount {
-        status: status.to_string(),
-        severity: severity.to_string(),
-        count,
-    });
-    Ok(page::whole(counts.collect()))
+    Ok(page::whole(counted(summary.counts)))
 }
 
 /// One finding.
@@ -138,7 +181,13 @@ pub(crate) async fn finding_show(
 ) -> Answer<Json<Finding>> {
     let permit = caller.permit::<ops::FindingList>(&tenant).await?;
     let row = state.store.read(permit).await?.finding_show(page::id(&id, "finding")?).await?;
-    Ok(Json(finding_document(&state.catalog.ruleset(), row)?))
+    let ruleset = state.catalog.ruleset();
+    let is_over = row.status == FindingStatus::Resolved;
+    let mut finding = finding_document(&ruleset, row)?;
+    if let Some(rule) = ruleset.rule(&finding.rule).filter(|_| !is_over) {
+        finding.patches = patches(rule, &finding);
+    }
+    Ok(Json(finding))
 }
 
 /// Accepts the risk of a finding, with a reason and an end.

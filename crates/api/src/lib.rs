@@ -31,6 +31,8 @@ mod enrollment;
 mod evidence;
 mod factor;
 mod finding;
+mod finding_change;
+mod finding_group;
 mod fleet;
 mod fleet_caller;
 mod fleet_memory;
@@ -221,6 +223,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(coverage::coverage_list))
         .routes(routes!(finding::finding_list))
         .routes(routes!(finding::finding_counts))
+        .routes(routes!(finding_group::finding_groups))
+        .routes(routes!(finding_change::finding_selection))
+        .routes(routes!(finding_change::finding_change))
         .routes(routes!(finding::finding_show))
         .routes(routes!(finding::finding_accept))
         .routes(routes!(finding::finding_reopen))

@@ -19,6 +19,8 @@ pub trait Catalog: Send + Sync {
     fn check(&self, plugin: &str, config: &Map<String, Value>) -> Result<()>;
     /// The title of a control, where the framework's text may be shown.
     fn control_title(&self, framework: &str, control: &str) -> String;
+    /// The name of a framework for people; its id where there is none.
+    fn framework_title(&self, framework: &str) -> String;
     /// The rules that are in force.
     fn ruleset(&self) -> Arc<Ruleset>;
 }

@@ -31,6 +31,8 @@ mod console;
 mod cookie;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/finding.rs"]
+mod finding;
 #[path = "api/fleet.rs"]
 mod fleet;
 #[path = "api/graph.rs"]

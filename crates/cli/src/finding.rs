@@ -1,33 +1,80 @@
 //! Findings, and the rules and controls that they are about.
 
-use clap::Subcommand;
+use std::borrow::Cow;
+
+use clap::{Args, Subcommand};
 use domain::{Clock, Timestamp};
 use wire::control::{Control, Rule};
-use wire::finding::{Finding, FindingAccept, FindingCount};
+use wire::finding::{Finding, FindingAccept, FindingCount, FindingGroup};
 
 use crate::api::{Context, Paging};
-use crate::failure::Result;
+use crate::clean::clean;
+use crate::doc::Doc;
+use crate::failure::{Failure, Result};
+use crate::finding_change::Change;
+use crate::output::{self, Format, Output};
 use crate::table::Table;
+
+/// Which findings: those that are all of what is named.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Filter {
+    /// Only with this status
+    #[arg(long, value_parser = ["open", "resolved", "accepted"])]
+    status: Option<String>,
+    /// Only of this severity
+    #[arg(long, value_parser = ["info", "low", "medium", "high", "critical"])]
+    severity: Option<String>,
+    /// Only of this rule
+    #[arg(long)]
+    rule: Option<String>,
+    /// Only of this node
+    #[arg(long)]
+    node: Option<String>,
+    /// Only of nodes of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Only with this in the message, the rule's id, or the node's name or id
+    #[arg(long)]
+    text: Option<String>,
+    /// Only of rules that support this framework, e.g. nist-800-53-r5
+    #[arg(long)]
+    framework: Option<String>,
+    /// Only of rules that support this control of the framework
+    #[arg(long, requires = "framework")]
+    control: Option<String>,
+}
+
+impl Filter {
+    pub(crate) fn query(&self) -> [(&'static str, Option<&str>); 8] {
+        [
+            ("status", self.status.as_deref()),
+            ("severity", self.severity.as_deref()),
+            ("rule", self.rule.as_deref()),
+            ("node", self.node.as_deref()),
+            ("type", self.kind.as_deref()),
+            ("text", self.text.as_deref()),
+            ("framework", self.framework.as_deref()),
+            ("control", self.control.as_deref()),
+        ]
+    }
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// List findings, the greatest risk first
     List {
-        /// Only with this status
-        #[arg(long, value_parser = ["open", "resolved", "accepted"])]
-        status: Option<String>,
-        /// Only of this severity
-        #[arg(long, value_parser = ["info", "low", "medium", "high", "critical"])]
-        severity: Option<String>,
-        /// Only of this rule
-        #[arg(long)]
-        rule: Option<String>,
-        /// Only of this node
-        #[arg(long)]
-        node: Option<String>,
-        /// Only of nodes of this type
-        #[arg(long = "type", value_name = "TYPE")]
-        kind: Option<String>,
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        paging: Paging,
+    },
+    /// Count findings in groups, the greatest risk first: by rule, node, framework or control
+    Groups {
+        /// What they are grouped by
+        #[arg(long, value_parser = ["rule", "node", "framework", "control"], default_value = "rule")]
+        by: String,
+        #[command(flatten)]
+        filter: Filter,
         #[command(flatten)]
         paging: Paging,
     },
@@ -35,6 +82,14 @@ pub(crate) enum Command {
     Show {
         /// Its id
         finding: String,
+    },
+    /// Print what can be run or applied against a finding: nothing but the text
+    Patch {
+        /// Its id
+        finding: String,
+        /// In which form, where there are several
+        #[arg(long, value_parser = ["shell", "terraform"])]
+        form: Option<String>,
     },
     /// Accept a finding's risk for a while
     Accept {
@@ -57,6 +112,8 @@ pub(crate) enum Command {
         /// Its id
         finding: String,
     },
+    /// Accept, resolve or reopen many findings at once, all of them or none: says first how many of which
+    Change(Change),
     /// Count the findings of each status and severity
     Counts,
 }
@@ -101,6 +158,17 @@ impl Table for Finding {
     ];
 }
 
+impl Table for FindingGroup {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("RISK", "risk"),
+        ("OPEN", "open"),
+        ("ACCEPTED", "accepted"),
+        ("RESOLVED", "resolved"),
+        ("KEY", "key"),
+        ("LABEL", "label"),
+    ];
+}
+
 impl Table for FindingCount {
     const COLUMNS: &'static [(&'static str, &'static str)] =
         &[("STATUS", "status"), ("SEVERITY", "severity"), ("COUNT", "count")];
@@ -123,7 +191,7 @@ impl Table for Control {
     ];
 }
 
-fn until(text: &str, clock: &dyn Clock) -> Result<Timestamp, String> {
+pub(crate) fn until(text: &str, clock: &dyn Clock) -> Result<Timestamp, String> {
     const DAY_MILLIS: i64 = 86_400_000;
     if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u16>().ok()) {
         return Ok(clock.now().plus_millis(i64::from(days) * DAY_MILLIS));
@@ -132,27 +200,63 @@ fn until(text: &str, clock: &dyn Clock) -> Result<Timestamp, String> {
     moment.parse().map_err(|_| "use 2027-01-31, 2027-01-31T12:00:00Z or 90d".to_owned())
 }
 
+/// A text of several lines, each fit for a terminal.
+fn lines(text: &str) -> String {
+    text.lines().flat_map(|line| [clean(line), Cow::Borrowed("\n")]).collect()
+}
+
+/// A finding for people: its patches stand below it as they are run, line by line.
+fn show(out: Output, shown: Doc) -> Result {
+    let Doc::Map(fields) = shown else { return out.one(&shown) };
+    if out.format != Format::Table {
+        return out.one(&Doc::Map(fields));
+    }
+    let (patches, plain): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == "patches");
+    out.one(&Doc::Map(plain))?;
+    let patches = Doc::Map(patches);
+    for patch in patches.items("patches") {
+        let about = format!("{} ({})", clean(patch.text("form")), clean(patch.text("where")));
+        let text = match patch.field("text") {
+            Some(Doc::Text(text)) => format!("\n{about}:\n{}", lines(text)),
+            _ => format!("\n{about}: none, {}\n", clean(patch.text("missing"))),
+        };
+        output::data(text.as_bytes())?;
+    }
+    Ok(())
+}
+
 impl Command {
     pub(crate) async fn run(self, cx: &Context) -> Result {
         let api = cx.tenant()?;
         match self {
-            Self::List { status, severity, rule, node, kind, paging } => {
-                let query = [
-                    ("status", status.as_deref()),
-                    ("severity", severity.as_deref()),
-                    ("rule", rule.as_deref()),
-                    ("node", node.as_deref()),
-                    ("type", kind.as_deref()),
-                ];
-                api.show_list::<Finding>(&["findings"], &query, paging).await
+            Self::List { filter, paging } => api.show_list::<Finding>(&["findings"], &filter.query(), paging).await,
+            Self::Groups { by, filter, paging } => {
+                let query = [&filter.query()[..], &[("by", Some(by.as_str()))]].concat();
+                api.show_list::<FindingGroup>(&["finding-groups"], &query, paging).await
             }
-            Self::Show { finding } => api.out.one(&api.get(&["findings", &finding]).await?),
+            Self::Show { finding } => {
+                let shown = api.get(&["findings", &finding]).await?;
+                show(api.out, shown)
+            }
+            Self::Patch { finding, form } => {
+                let shown = api.get(&["findings", &finding]).await?;
+                let fits = |patch: &&Doc| form.as_deref().is_none_or(|form| patch.text("form") == form);
+                let Some(patch) = shown.items("patches").iter().find(fits) else {
+                    return Err(Failure::new("the rule has no such patch for this finding")
+                        .hint(format!("cairn findings show {finding} says what to do")));
+                };
+                match patch.field("text") {
+                    Some(Doc::Text(text)) => output::data(lines(text).as_bytes()),
+                    _ => Err(Failure::new(format!("there is no patch: {}", patch.text("missing")))),
+                }
+            }
             Self::Accept { finding, reason, until } => {
                 let body = FindingAccept { reason, until: until.to_string() };
                 api.out.row::<Finding>(api.post(&["findings", &finding, "accept"], &body).await?)
             }
             Self::Resolve { finding } => api.out.row::<Finding>(api.act(&["findings", &finding, "resolve"]).await?),
             Self::Reopen { finding } => api.out.row::<Finding>(api.act(&["findings", &finding, "reopen"]).await?),
+            Self::Change(change) => change.run(&api).await,
             Self::Counts => api.show_list::<FindingCount>(&["finding-counts"], &[], Paging::ALL).await,
         }
     }

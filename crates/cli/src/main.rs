@@ -28,6 +28,7 @@ mod exec_token;
 mod factor;
 mod failure;
 mod finding;
+mod finding_change;
 mod fleet;
 mod grant;
 mod graph;

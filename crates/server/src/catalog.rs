@@ -165,6 +165,10 @@ impl api::ports::Catalog for Installed {
         self.catalog.frameworks.control(framework, control).map(|control| control.title.clone()).unwrap_or_default()
     }
 
+    fn framework_title(&self, framework: &str) -> String {
+        self.catalog.frameworks.find(framework).map_or_else(|| framework.to_owned(), |found| found.title.clone())
+    }
+
     fn ruleset(&self) -> Arc<Ruleset> {
         Arc::clone(&self.ruleset.read().unwrap_or_else(PoisonError::into_inner))
     }

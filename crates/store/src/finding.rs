@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::audit::{Category, Change};
-use crate::db::{Engine, Row, Tx, args};
+use crate::db::{Engine, Row, Tx, Value as DbValue, args};
 use crate::job::count;
 use crate::unit::{Read, Write};
 use crate::{Page, graph_map};
@@ -69,6 +69,8 @@ pub struct FindingFilter {
     pub severity: Option<Severity>,
     /// Only of this rule.
     pub rule: Option<String>,
+    /// Only of these rules: those of a framework or a control, which the packs say and no table.
+    pub rules: Option<Vec<String>>,
     /// Only of this node.
     pub node: Option<NodeId>,
     /// Only of nodes of this type.
@@ -100,15 +102,89 @@ impl FindingSummary {
     }
 }
 
-macro_rules! finding_sql {
-    ($rest:literal) => {
-        concat!(
-            "SELECT f.id, f.rule_id, n.id, n.type, n.name, f.status, f.severity, f.risk, f.message, f.facts, f.first_seen, f.changed_at, \
-             f.resolved_at, f.resolution, f.accepted_by, f.accepted_reason, f.accepted_until \
-             FROM finding f JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key WHERE f.tenant_id = $1 ",
-            $rest
-        )
+macro_rules! finding_columns {
+    () => {
+        "f.id, f.rule_id, n.id, n.type, n.name, f.status, f.severity, f.risk, f.message, f.facts, f.first_seen, f.changed_at, \
+         f.resolved_at, f.resolution, f.accepted_by, f.accepted_reason, f.accepted_until"
     };
+}
+
+/// The findings of a tenant that a filter names, as what stands behind `FROM`. Only what is asked for stands in it, so that the engine can tell
+/// what it needs: the node's row `n` only where something is asked about the node.
+pub(crate) struct Matching {
+    conditions: String,
+    values: Vec<DbValue>,
+    joins_node: bool,
+}
+
+impl Matching {
+    pub(crate) fn new(tenant: TenantId, filter: &FindingFilter) -> Self {
+        let mut this = Self { conditions: String::new(), values: vec![tenant.into()], joins_node: false };
+        // The list goes by risk, the groups by rule or node: an index of few columns in that order is read, whatever is asked for. An index by
+        // status, severity or rule would be taken for a filter that leaves nearly everything, and all that would have to be sorted: `|| ''`
+        // keeps it out of the choice. A node has few findings, so its index is good.
+        if let Some(status) = filter.status {
+            let value = this.bind(status.as_str());
+            this.and(&format!("f.status || '' = {value}"));
+        }
+        if let Some(severity) = filter.severity {
+            let value = this.bind(severity.as_str());
+            this.and(&format!("f.severity || '' = {value}"));
+        }
+        if let Some(rule) = &filter.rule {
+            let value = this.bind(rule.as_str());
+            this.and(&format!("f.rule_id || '' = {value}"));
+        }
+        if let Some(rules) = &filter.rules {
+            let values: Vec<String> = rules.iter().map(|rule| this.bind(rule.as_str())).collect();
+            let any = if values.is_empty() {
+                "1 = 0".to_owned()
+            } else {
+                format!("f.rule_id || '' IN ({})", values.join(", "))
+            };
+            this.and(&any);
+        }
+        if let Some(node) = &filter.node {
+            let value = this.bind(node_key(node));
+            this.and(&format!("f.node_key = {value}"));
+        }
+        if let Some(node_type) = &filter.node_type {
+            let value = this.bind(node_type.as_str());
+            this.and(&format!("n.type || '' = {value}"));
+            this.joins_node = true;
+        }
+        if let Some(text) = filter.text.as_deref().filter(|text| !text.is_empty()) {
+            let value = this.bind(containing(Some(text)));
+            let has = |column: &str| format!("LOWER({column}) LIKE {value} ESCAPE '\\'");
+            let any = ["f.message", "f.rule_id", "n.name", "n.id"].map(has).join(" OR ");
+            this.and(&format!("({any})"));
+            this.joins_node = true;
+        }
+        this
+    }
+
+    /// Binds a value; how the statement names it.
+    pub(crate) fn bind(&mut self, value: impl Into<DbValue>) -> String {
+        self.values.push(value.into());
+        format!("${}", self.values.len())
+    }
+
+    /// Takes a condition of constants and bound values.
+    pub(crate) fn and(&mut self, condition: &str) {
+        self.conditions.push_str(" AND ");
+        self.conditions.push_str(condition);
+    }
+
+    /// What stands behind `FROM`: the finding is `f`.
+    pub(crate) fn rows(&self) -> String {
+        let node =
+            if self.joins_node { "JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key " } else { "" };
+        format!("finding f {node}WHERE f.tenant_id = $1{}", self.conditions)
+    }
+
+    pub(crate) fn values(&self) -> &[DbValue] {
+        &self.values
+    }
 }
 
 fn finding_row(row: &Row) -> Result<FindingRow> {
@@ -138,8 +214,12 @@ pub(crate) fn node_key(id: &NodeId) -> Uuid {
 }
 
 async fn find(tx: &mut Tx, tenant: TenantId, id: FindingId) -> Result<FindingRow> {
-    let row =
-        tx.row(finding_sql!("AND f.id = $2"), args![tenant, id]).await?.ok_or(Error::NotFound { what: "finding" })?;
+    let sql = concat!(
+        "SELECT ",
+        finding_columns!(),
+        " FROM finding f JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key WHERE f.tenant_id = $1 AND f.id = $2"
+    );
+    let row = tx.row(sql, args![tenant, id]).await?.ok_or(Error::NotFound { what: "finding" })?;
     finding_row(&row)
 }
 
@@ -173,31 +253,21 @@ impl Read<ops::FindingList> {
         limit: u32,
     ) -> Result<Page<FindingRow, FindingKey>> {
         let tenant = self.tenant();
-        let after = after.unwrap_or(FindingKey { risk: i64::MAX, id: FindingId::from_uuid(Uuid::nil()) });
-        let rows = self
-            .tx
-            .rows(
-                finding_sql!(
-                    "AND (f.risk < $2 OR (f.risk = $2 AND f.id > $3)) AND ($4 = '' OR f.status = $4) AND ($5 = '' OR f.severity = $5) \
-                     AND ($6 = '' OR f.rule_id = $6) AND ($7 IS NULL OR f.node_key = $7) AND ($8 = '' OR n.type = $8) \
-                     AND ($9 = '%%' OR LOWER(f.message) LIKE $9 ESCAPE '\\' OR LOWER(f.rule_id) LIKE $9 ESCAPE '\\' \
-                          OR LOWER(n.name) LIKE $9 ESCAPE '\\' OR LOWER(n.id) LIKE $9 ESCAPE '\\') \
-                     ORDER BY f.risk DESC, f.id LIMIT $10"
-                ),
-                args![
-                    tenant,
-                    after.risk,
-                    after.id,
-                    filter.status.map_or("", FindingStatus::as_str),
-                    filter.severity.map_or("", Severity::as_str),
-                    filter.rule.clone().unwrap_or_default(),
-                    filter.node.as_ref().map(node_key),
-                    filter.node_type.clone().unwrap_or_default(),
-                    containing(filter.text.as_deref()),
-                    i64::from(limit) + 1
-                ],
-            )
-            .await?;
+        let mut matching = Matching::new(tenant, filter);
+        if let Some(after) = after {
+            let (risk, id) = (matching.bind(after.risk), matching.bind(after.id));
+            matching.and(&format!("f.risk <= {risk} AND (f.risk < {risk} OR f.id > {id})"));
+        }
+        let limited = matching.bind(i64::from(limit) + 1);
+        // The page first, by the narrow index alone; then what is shown of it.
+        let sql = format!(
+            "WITH page AS (SELECT f.id AS id FROM {} ORDER BY f.risk DESC, f.id LIMIT {limited}) SELECT {} FROM page \
+             JOIN finding f ON f.tenant_id = $1 AND f.id = page.id \
+             JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key ORDER BY f.risk DESC, f.id",
+            matching.rows(),
+            finding_columns!()
+        );
+        let rows = self.tx.rows_built(sql, matching.values()).await?;
         let items = rows.iter().map(finding_row).collect::<Result<_>>()?;
         Ok(Page::cut(items, limit, |row: &FindingRow| FindingKey { risk: row.risk, id: row.id }))
     }
@@ -245,27 +315,41 @@ async fn change_from(
 }
 
 fn changed(before: &FindingRow, after: FindingStatus, more: Value) -> Change {
-    let mut detail = json!({"rule": before.rule_id, "node": before.node_id, "before": before.status, "after": after});
+    record(before.id, (&before.rule_id, &before.node_id), (before.status, after), more)
+}
+
+/// What is recorded of a change to a finding, by itself or with others.
+pub(crate) fn record(
+    id: FindingId,
+    (rule, node): (&str, &str),
+    (before, after): (FindingStatus, FindingStatus),
+    more: Value,
+) -> Change {
+    let mut detail = json!({"rule": rule, "node": node, "before": before, "after": after});
     if let (Some(detail), Value::Object(more)) = (detail.as_object_mut(), more) {
         detail.extend(more);
     }
-    Change::to(Category::Evidence, "finding", before.id).detail(detail)
+    Change::to(Category::Evidence, "finding", id).detail(detail)
+}
+
+/// The reason of an acceptance, checked, and its end.
+pub(crate) fn acceptance(reason: &str, until: Timestamp, now: Timestamp) -> Result<&str> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > REASON_CHARS || reason.chars().any(|c| c.is_control() && c != '\n')
+    {
+        return Err(Error::invalid("reason", "say why the risk is accepted, in 1 to 1,000 characters"));
+    }
+    if until <= now || until.millis_since(now) > ACCEPTED_MS_MAX {
+        return Err(Error::invalid("until", "use a time in the future, at most one year from now"));
+    }
+    Ok(reason)
 }
 
 impl Write<ops::FindingAccept> {
     /// Accepts the risk of an open finding until a time: then the next evaluation opens it again. The reason is required.
     pub async fn finding_accept(mut self, id: FindingId, reason: &str, until: Timestamp) -> Result<FindingRow> {
         let (tenant, now) = (self.tenant(), self.store.clock().now());
-        let reason = reason.trim();
-        if reason.is_empty()
-            || reason.chars().count() > REASON_CHARS
-            || reason.chars().any(|c| c.is_control() && c != '\n')
-        {
-            return Err(Error::invalid("reason", "say why the risk is accepted, in 1 to 1,000 characters"));
-        }
-        if until <= now || until.millis_since(now) > ACCEPTED_MS_MAX {
-            return Err(Error::invalid("until", "use a time in the future, at most one year from now"));
-        }
+        let reason = acceptance(reason, until, now)?;
         let before =
             change_from(&mut self.tx, tenant, id, &[FindingStatus::Open], "reopen it before you accept its risk")
                 .await?;

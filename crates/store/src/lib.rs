@@ -35,6 +35,8 @@ mod evaluation;
 mod factor;
 mod federation;
 mod finding;
+mod finding_change;
+mod finding_group;
 mod fleet;
 mod fleet_credential;
 mod fleet_memory;
@@ -120,6 +122,8 @@ pub use enrollment::{
 pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, NewAssessment, ScopeStatement};
 pub use factor::{FactorRow, NewPasskey};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
+pub use finding_change::{FINDINGS_MATCHED, FINDINGS_NAMED, FindingChanging, FindingSelection, FindingVerb, Selected};
+pub use finding_group::{FindingGroup, FindingGroupKey, GroupBy, GroupNode};
 pub use fleet::{FleetEndings, UnitRow, UnitState};
 pub use fleet_credential::{CloneSign, FoundUnit, LiveUnit, Seen};
 pub use forward::ForwardClaim;

@@ -109,6 +109,20 @@ impl<O: Operation> Write<O> {
     }
 }
 
+impl<O: WriteOperation> Write<O> {
+    /// Keeps changes of many things of one kind together with a record of each, under the verb of the operation that does the same to one of
+    /// them: whoever looks for what was done to a thing finds it, however it was done.
+    pub(crate) async fn commit_each(mut self, verb: &'static str, changes: Vec<Change>) -> Result<()> {
+        let tenant = self.permit.tenant();
+        let ctx = self.permit.ctx();
+        let changes: Vec<_> = changes.into_iter().map(|change| (ctx.clone(), change)).collect();
+        audit::append_many(&mut self.tx, tenant, verb, &changes).await?;
+        self.tx.commit().await?;
+        self.store.say_log_grew(tenant);
+        Ok(())
+    }
+}
+
 impl<O: Operation> PlatformWrite<O> {
     /// Keeps the change together with its record in the platform's own log.
     pub async fn commit(mut self, change: Change) -> Result<AuditId> {

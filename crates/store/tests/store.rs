@@ -23,6 +23,10 @@ mod evidence;
 mod factor;
 #[path = "store/finding.rs"]
 mod finding;
+#[path = "store/finding_change.rs"]
+mod finding_change;
+#[path = "store/finding_group.rs"]
+mod finding_group;
 #[path = "store/graph.rs"]
 mod graph;
 #[path = "store/graph_map.rs"]

@@ -45,6 +45,26 @@ pub struct Rule {
     pub condition: String,
     /// What to do.
     pub remediation: String,
+    /// Why it matters.
+    pub rationale: String,
+    /// The patches that it can make, each with placeholders for values of a finding.
+    pub patches: Vec<RulePatch>,
+    /// Further reading: addresses.
+    pub references: Vec<String>,
+    /// Where its pack's requirements come from.
+    pub source: String,
     /// The controls, as `framework:control`.
     pub controls: Vec<String>,
+}
+
+/// A patch of a rule, before it is about a finding.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct RulePatch {
+    /// `shell` or `terraform`.
+    pub form: String,
+    /// Where, as whom and when it is run.
+    #[serde(rename = "where")]
+    pub place: String,
+    /// The text, with `{{ node.… }}` and `{{ values.… }}` in it.
+    pub text: String,
 }

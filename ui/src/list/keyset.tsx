@@ -36,7 +36,8 @@ interface ListingProps<Row> {
   /** What the answer depends on besides the page: begins with `"tenant", slug` for a tenant's data. */
   queryKey: unknown[];
   load: Load<Row>;
-  columns: Column<Row>[];
+  /** They may depend on what else is on the page. */
+  columns: Column<Row>[] | ((page: Row[]) => Column<Row>[]);
   rowKey: (row: Row) => string;
   empty: ReactNode;
   /** Asks again every so many milliseconds. */
@@ -68,7 +69,7 @@ export function Listing<Row>(props: ListingProps<Row>) {
   return (
     <>
       {actions?.(items)}
-      <Table name={name} columns={columns} rows={items} rowKey={rowKey} />
+      <Table name={name} columns={typeof columns === "function" ? columns(items) : columns} rows={items} rowKey={rowKey} />
       <nav className="pager" aria-label={`Pages of ${name}`}>
         <span>{items.length === 1 ? "1 row" : `${items.length} rows`}</span>
         <span className="row">

@@ -74,7 +74,7 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 43] = [
+const VIEWS: [(&str, &str); 45] = [
     ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
@@ -82,6 +82,8 @@ const VIEWS: [(&str, &str); 43] = [
     ("destination_show", "destination_list"),
     ("evidence_show", "evidence_list"),
     ("finding_counts", "finding_list"),
+    ("finding_groups", "finding_list"),
+    ("finding_selection", "finding_list"),
     ("finding_show", "finding_list"),
     ("grant_show", "grant_list"),
     ("graph_members", "graph_overview"),
@@ -373,6 +375,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "access_record" => {
             json!({"destination": format!("dst_{}", "0".repeat(26)), "run": "0".repeat(32), "number": 1, "calls": []})
         }
+        "finding_change" => json!({"change": "resolve", "findings": [world.finding(world.a).await]}),
         "finding_accept" => json!({"reason": "it is behind a wall", "until": "2026-06-01T00:00:00Z"}),
         _ => return None,
     })
@@ -640,6 +643,8 @@ fn check_audit(audit: &BTreeMap<String, BTreeMap<&str, BTreeSet<String>>>) {
                 "done" | "done by key" if operation == "data_key_rotate" => {
                     format!("tenant:{operation}:success platform:{operation}:success")
                 }
+                // Each finding's record says what was done to it, by the word for one of them.
+                "done" | "done by key" if operation == "finding_change" => format!("{log}:finding_resolve:success"),
                 // What it ends in is signed, and kept as evidence.
                 "done" | "done by key" if operation == "access_review_close" => {
                     let signed =

@@ -73,6 +73,10 @@ impl Catalog for Installed {
         self.catalog.frameworks.control(framework, control).map(|control| control.title.clone()).unwrap_or_default()
     }
 
+    fn framework_title(&self, framework: &str) -> String {
+        self.catalog.frameworks.find(framework).map_or_else(|| framework.to_owned(), |found| found.title.clone())
+    }
+
     fn ruleset(&self) -> Arc<Ruleset> {
         Arc::clone(&self.ruleset)
     }

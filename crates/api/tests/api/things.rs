@@ -135,17 +135,26 @@ impl World {
     /// An open finding on [`NODE`], which has to be there.
     pub(crate) async fn finding(&self, tenant: TenantId) -> String {
         let rule = format!("rule-{}", self.fresh());
+        self.finding_of(tenant, &rule, NODE, Severity::High).await
+    }
+
+    /// An open finding of a rule on a node.
+    pub(crate) async fn finding_of(&self, tenant: TenantId, rule: &str, node: &str, severity: Severity) -> String {
         let facts = compliance::Facts {
-            severity: Severity::High,
-            risk_score: 70,
+            severity,
+            risk_score: if severity == Severity::High { 70 } else { 30 },
             message: "it is open".to_owned(),
-            values: json!({"public": true}),
+            values: json!({"public": true, "id": "db'; reboot #"}),
         };
-        let change = FindingChange::Open { rule_id: rule.clone(), node_id: NODE.to_owned(), facts };
+        let change = FindingChange::Open { rule_id: rule.to_owned(), node_id: node.to_owned(), facts };
         let mut unit = self.store.write(self.permit::<ops::EvaluationRun>(tenant)).await.unwrap();
         let counts = unit.findings_apply(&[change]).await.unwrap();
         unit.evaluation_finish(&evaluation(self.clock.now()), counts).await.unwrap();
-        let filter = FindingFilter { rule: Some(rule), ..FindingFilter::default() };
+        let filter = FindingFilter {
+            rule: Some(rule.to_owned()),
+            node: Some(node.parse().unwrap()),
+            ..FindingFilter::default()
+        };
         let mut read = self.store.read(self.permit::<ops::FindingList>(tenant)).await.unwrap();
         read.finding_list(&filter, None, 2).await.unwrap().items[0].id.to_string()
     }

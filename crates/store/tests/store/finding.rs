@@ -42,7 +42,7 @@ impl Pair<'_> {
         ids.iter().map(|id| (*id).to_owned()).collect()
     }
 
-    async fn apply(&self, tenant: TenantId, changes: &[FindingChange]) -> FindingCounts {
+    pub(crate) async fn apply(&self, tenant: TenantId, changes: &[FindingChange]) -> FindingCounts {
         let mut unit = self.write::<ops::EvaluationRun>(tenant).await;
         let counts = unit.findings_apply(changes).await.unwrap();
         let evaluation = EvaluationRow {
@@ -89,7 +89,7 @@ impl Pair<'_> {
     }
 
     /// Evaluates rule `r1`, which fails on these nodes of these, all the way through `compliance`'s diff.
-    async fn evaluate(&self, failing: &[&str], nodes: &[&str], risk: u8) -> FindingCounts {
+    pub(crate) async fn evaluate(&self, failing: &[&str], nodes: &[&str], risk: u8) -> FindingCounts {
         let now = self.clock.now();
         let mut snapshot = SnapshotBuilder::new();
         for node in nodes {

@@ -17,8 +17,9 @@ use domain::{
 };
 use serde_json::json;
 use store::{
-    AuditFilter, ControlFilter, EdgeFilter, EvidenceFilter, FindingFilter, JobFilter, LineFilter, MaterialOf, NewJob,
-    NewSchedule, NewUser, NewValidation, NodeFilter, ScheduleChange, ScopeFilter, SessionStart, TaskOutcome,
+    AuditFilter, ControlFilter, EdgeFilter, EvidenceFilter, FindingChanging, FindingFilter, FindingVerb, GroupBy,
+    JobFilter, LineFilter, MaterialOf, NewJob, NewSchedule, NewUser, NewValidation, NodeFilter, ScheduleChange,
+    ScopeFilter, Selected, SessionStart, TaskOutcome,
 };
 use testkit::Postgres;
 
@@ -137,6 +138,8 @@ async fn reads(pair: &Pair<'_>, tenant: TenantId, of: &Things) -> BTreeMap<&'sta
         "finding_list": FindingList => |unit| unit.finding_list(&FindingFilter::default(), None, 500);
         "finding_show": FindingList => |unit| unit.finding_show(of.finding);
         "finding_summary": FindingList => |unit| unit.finding_summary();
+        "finding_selection": FindingList => |unit| unit.finding_selection(&FindingFilter::default(), FindingVerb::Resolve);
+        "finding_groups": FindingList => |unit| unit.finding_groups(GroupBy::Rule, &FindingFilter::default(), None, 500);
         "control_list": ControlList => |unit| unit.control_list(&ControlFilter::default(), None, 500);
         "evaluation_last": ControlList => |unit| unit.evaluation_last();
         "evidence_list": EvidenceList => |unit| unit.evidence_list(&EvidenceFilter::default(), None, 500);
@@ -169,6 +172,7 @@ async fn writes(pair: &Pair<'_>, tenant: TenantId, of: &Things) -> BTreeMap<&'st
         "schedule_delete": ScheduleDelete => |unit| unit.schedule_delete(of.schedule);
         "finding_accept": FindingAccept => |unit| unit.finding_accept(of.finding, "because", until);
         "finding_resolve": FindingResolve => |unit| unit.finding_resolve(of.finding);
+        "finding_change": FindingChange => |unit| unit.finding_change(Selected::Named(&[of.finding]), &FindingChanging::Reopen);
         "member_delete": MemberDelete => |unit| unit.member_delete(of.member);
         "evidence_material": EvidenceExport => |unit| unit.evidence_material(&MaterialOf::Finding(of.finding, vec![]));
     }

@@ -15,7 +15,7 @@ import { useTenant } from "../../session/me";
 import { useWithProof } from "../../session/proof";
 import { useTitle } from "../../shell/title";
 import { Bundle } from "../evidence/bundle";
-import { AcceptDialog } from "./accept";
+import { ChangeDialog } from "./change";
 
 export default function FindingPage() {
   const { finding: id = "" } = useParams();
@@ -118,7 +118,7 @@ export default function FindingPage() {
           />
         </Panel>
       </div>
-      {accepting && <AcceptDialog ids={[it.id]} onClose={() => setAccepting(false)} />}
+      {accepting && <ChangeDialog verb="accept" subject={{ rows: [it] }} onClose={() => setAccepting(false)} />}
     </>
   );
 }
