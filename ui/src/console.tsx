@@ -17,6 +17,9 @@ const HomePage = lazy(() => import("./pages/home/home"));
 const FindingsPage = lazy(() => import("./pages/finding/list"));
 const FindingPage = lazy(() => import("./pages/finding/show"));
 const ControlsPage = lazy(() => import("./pages/control/list"));
+const ControlPage = lazy(() => import("./pages/control/show"));
+const RulesPage = lazy(() => import("./pages/rule/list"));
+const RulePage = lazy(() => import("./pages/rule/show"));
 const EvidencePage = lazy(() => import("./pages/evidence/list"));
 const VerifyPage = lazy(() => import("./pages/evidence/verify"));
 const NodesPage = lazy(() => import("./pages/node/list"));
@@ -93,6 +96,9 @@ export function Console() {
                 <Route path="findings" element={<Allowed needs="findings:read" page={<FindingsPage />} />} />
                 <Route path="findings/:finding" element={<Allowed needs="findings:read" page={<FindingPage />} />} />
                 <Route path="controls" element={<Allowed needs="findings:read" page={<ControlsPage />} />} />
+                <Route path="controls/:control" element={<Allowed needs="findings:read" page={<ControlPage />} />} />
+                <Route path="rules" element={<Allowed needs="findings:read" page={<RulesPage />} />} />
+                <Route path="rules/:rule" element={<Allowed needs="findings:read" page={<RulePage />} />} />
                 <Route path="evidence" element={<Allowed needs="evidence:read" page={<EvidencePage />} />} />
                 <Route path="evidence/verify" element={<VerifyPage />} />
                 <Route path="nodes" element={<Allowed needs="nodes:read" page={<NodesPage />} />} />

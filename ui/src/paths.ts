@@ -31,6 +31,10 @@ export const to = {
   findings: (slug: string, of: FindingsOf = {}) => tenant(slug, `/findings${query({ ...of })}`),
   finding: (slug: string, id: string) => tenant(slug, `/findings/${part(id)}`),
   controls: (slug: string, of: { framework?: string; result?: string } = {}) => tenant(slug, `/controls${query(of)}`),
+  /** `id`: framework:control. */
+  control: (slug: string, id: string) => tenant(slug, `/controls/${part(id)}`),
+  rules: (slug: string, of: { pack?: string } = {}) => tenant(slug, `/rules${query(of)}`),
+  rule: (slug: string, id: string) => tenant(slug, `/rules/${part(id)}`),
   evidence: (slug: string, of: { kind?: string } = {}) => tenant(slug, `/evidence${query(of)}`),
   verify: (slug: string) => tenant(slug, "/evidence/verify"),
   nodes: (slug: string, of: { type?: string; name?: string } = {}) => tenant(slug, `/nodes${query(of)}`),

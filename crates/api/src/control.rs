@@ -4,10 +4,13 @@ use access::ops;
 use axum::Json;
 use axum::extract::State;
 use compliance::Rule as Installed;
+use domain::Error;
+use evidence::dsse;
+use evidence::statement::{AssessmentStatement, Statement};
 use serde::Deserialize;
-use store::{ControlFilter, ControlRow};
+use store::{ControlFilter, ControlJudgement, ControlRow};
 use wire::List;
-use wire::control::{Control, Rule, RulePatch};
+use wire::control::{Control, ControlDetail, ControlRule, Judgement, JudgementBasis, Rule, RulePatch};
 
 use crate::caller::Caller;
 use crate::page::{self, Path, Query};
@@ -98,8 +101,11 @@ pub(crate) async fn control_list(
     let (after, limit) = (page::after::<Key>(query.page.as_deref())?, page::limit(query.limit.as_deref())?);
     let rows = state.store.read(permit).await?.control_list(&filter, after.map(|key| key.0), limit).await?;
     let rows = store::Page { items: rows.items, next: rows.next.map(Key) };
-    let catalog = &state.catalog;
-    Ok(page::list(rows, |row: ControlRow| Control {
+    Ok(page::list(rows, |row: ControlRow| control(&*state.catalog, row)))
+}
+
+fn control(catalog: &dyn crate::ports::Catalog, row: ControlRow) -> Control {
+    Control {
         title: catalog.control_title(&row.framework, &row.control),
         framework: row.framework,
         control: row.control,
@@ -109,5 +115,79 @@ pub(crate) async fn control_list(
         errors: row.errors,
         evaluated_at: Some(row.evaluated_at),
         evidence: row.evidence.map(|id| id.to_string()),
-    }))
+    }
+}
+
+/// What the judgement says, where this server's key signed it.
+fn assessment(state: &ApiState, judgement: &ControlJudgement) -> Option<AssessmentStatement> {
+    match dsse::verify(&judgement.pae, &judgement.signature, &state.evidence_key).ok()? {
+        Statement::Assessment(assessment) => Some(*assessment),
+        _ => None,
+    }
+}
+
+/// A control's rules by the packs in force, and those that the judgement still knows.
+fn rules_of(
+    ruleset: &compliance::Ruleset,
+    (framework, control): (&str, &str),
+    said: Option<&AssessmentStatement>,
+) -> Vec<ControlRule> {
+    let judged = |id: &str| said.and_then(|said| said.rules.iter().find(|rule| rule.rule == id));
+    let supports =
+        |rule: &&Installed| rule.controls.get(framework).is_some_and(|ids| ids.iter().any(|id| id == control));
+    let installed = ruleset.rules().iter().filter(supports).map(|rule| {
+        let counts = judged(&rule.id);
+        ControlRule {
+            rule: rule.id.clone(),
+            title: rule.title.clone(),
+            severity: rule.severity.to_string(),
+            node_types: rule.node_types.clone(),
+            passed: counts.map(|counts| counts.passed),
+            failed: counts.map(|counts| counts.failed),
+            unknown: counts.map(|counts| counts.not_assessed),
+        }
+    });
+    let mut rules: Vec<ControlRule> = installed.collect();
+    let gone = said.iter().flat_map(|said| &said.rules).filter(|count| ruleset.rule(&count.rule).is_none());
+    rules.extend(gone.map(|count| ControlRule {
+        rule: count.rule.clone(),
+        title: "the rule is no longer installed".to_owned(),
+        severity: String::new(),
+        node_types: Vec::new(),
+        passed: Some(count.passed),
+        failed: Some(count.failed),
+        unknown: Some(count.not_assessed),
+    }));
+    rules
+}
+
+/// One control: its rules and how they judged, who says so, and on what.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/controls/{control}", tag = "controls",
+    params(("tenant" = String, Path, description = "id or slug"), ("control" = String, Path, description = "`framework:control`, e.g. `nist-800-53-r5:AC-6`")),
+    responses((status = 200, description = "control", body = ControlDetail)))]
+pub(crate) async fn control_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Answer<Json<ControlDetail>> {
+    let permit = caller.permit::<ops::ControlList>(&tenant).await?;
+    let (framework, name) = id.split_once(':').ok_or(Error::NotFound { what: "control" })?;
+    let (row, judgement) = state.store.read(permit).await?.control_show(framework, name).await?;
+    let said = judgement.as_ref().and_then(|judgement| assessment(&state, judgement));
+    let rules = rules_of(&state.catalog.ruleset(), (framework, name), said.as_ref());
+    let judgement = judgement.map(|judgement| Judgement {
+        evidence: judgement.evidence,
+        key: judgement.key_id,
+        verified: said.is_some(),
+        signed_at: judgement.created_at,
+        rules_sha256: said.as_ref().map(|said| said.pack_sha256.to_hex()),
+        basis_total: judgement.basis_total,
+        basis: judgement
+            .basis
+            .into_iter()
+            .map(|(evidence, scope, kind, signed_at)| JudgementBasis { evidence, scope, kind, signed_at })
+            .collect(),
+    });
+    let framework_title = state.catalog.framework_title(framework);
+    Ok(Json(ControlDetail { control: control(&*state.catalog, row), framework_title, rules, judgement }))
 }

@@ -231,6 +231,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(finding::finding_reopen))
         .routes(routes!(finding::finding_resolve))
         .routes(routes!(control::control_list))
+        .routes(routes!(control::control_show))
         .routes(routes!(finding::evaluation_run))
         .routes(routes!(evidence::evidence_list))
         .routes(routes!(evidence::evidence_show))

@@ -142,6 +142,11 @@ pub(crate) enum ControlCommand {
         #[command(flatten)]
         paging: Paging,
     },
+    /// Show a control: its rules and how they judged, who says so, and on what
+    Show {
+        /// FRAMEWORK:CONTROL, e.g. nist-800-53-r5:AC-6
+        control: String,
+    },
     /// Judge all nodes by all rules now
     Evaluate,
 }
@@ -279,6 +284,7 @@ impl ControlCommand {
             Self::List { framework, paging } => {
                 api.show_list::<Control>(&["controls"], &[("framework", framework.as_deref())], paging).await
             }
+            Self::Show { control } => api.out.one(&api.get(&["controls", &control]).await?),
             Self::Evaluate => api.out.one(&api.act(&["evaluations"]).await?),
         }
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::audit::{Category, Change};
 use crate::bulk::Batch;
 use crate::collection::{About, NewStatement, statement_insert};
-use crate::db::args;
+use crate::db::{Row, args};
 use crate::finding::{lock_findings, node_key};
 use crate::job::{count, stored};
 use crate::packed::unpack;
@@ -97,6 +97,28 @@ pub struct ControlRow {
     /// The signed judgement.
     pub evidence: Option<EvidenceId>,
 }
+
+/// The signed judgement of a control, and what it rests on.
+#[derive(Debug, Clone)]
+pub struct ControlJudgement {
+    /// Its id.
+    pub evidence: EvidenceId,
+    /// The exact bytes that were signed.
+    pub pae: Vec<u8>,
+    /// Ed25519 over `pae`.
+    pub signature: Vec<u8>,
+    /// SHA-256 of the signing key's SPKI, in hex.
+    pub key_id: String,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// The collections' statements that it rests on: id, scope, kind and time, by scope; at most [`CONTROL_BASIS`].
+    pub basis: Vec<(EvidenceId, Option<String>, String, Timestamp)>,
+    /// How many those are.
+    pub basis_total: u64,
+}
+
+/// Most collections that are listed of a control's judgement.
+pub const CONTROL_BASIS: u32 = 100;
 
 /// Which controls to list.
 #[derive(Debug, Clone, Default)]
@@ -386,6 +408,19 @@ impl Write<ops::EvaluationRun> {
     }
 }
 
+fn control_row(row: &Row) -> Result<ControlRow> {
+    Ok(ControlRow {
+        framework: row.text(0)?,
+        control: row.text(1)?,
+        result: row.text(2)?,
+        passed: count(row, 3)?,
+        failed: count(row, 4)?,
+        errors: count(row, 5)?,
+        evaluated_at: row.time(6)?,
+        evidence: row.opt_uuid(7)?.map(EvidenceId::from_uuid),
+    })
+}
+
 impl Read<ops::ControlList> {
     /// Control results by framework and control.
     pub async fn control_list(
@@ -412,20 +447,66 @@ impl Read<ops::ControlList> {
                 ],
             )
             .await?;
-        let mut items = Vec::with_capacity(rows.len());
-        for row in rows {
-            items.push(ControlRow {
-                framework: row.text(0)?,
-                control: row.text(1)?,
-                result: row.text(2)?,
-                passed: count(&row, 3)?,
-                failed: count(&row, 4)?,
-                errors: count(&row, 5)?,
-                evaluated_at: row.time(6)?,
-                evidence: row.opt_uuid(7)?.map(EvidenceId::from_uuid),
-            });
-        }
+        let items = rows.iter().map(control_row).collect::<Result<_>>()?;
         Ok(Page::cut(items, limit, |row: &ControlRow| (row.framework.clone(), row.control.clone())))
+    }
+
+    /// One control, with its signed judgement where there is one.
+    pub async fn control_show(
+        &mut self,
+        framework: &str,
+        control: &str,
+    ) -> Result<(ControlRow, Option<ControlJudgement>)> {
+        let tenant = self.tenant();
+        let row = self
+            .tx
+            .row(
+                "SELECT framework, control, result, passed, failed, errors, evaluated_at, evidence_id FROM control_result \
+                 WHERE tenant_id = $1 AND framework = $2 AND control = $3",
+                args![tenant, framework, control],
+            )
+            .await?
+            .ok_or(Error::NotFound { what: "control" })?;
+        let row = control_row(&row)?;
+        let Some(evidence) = row.evidence else { return Ok((row, None)) };
+        let statement = self
+            .tx
+            .row(
+                "SELECT pae, signature, key_id, created_at FROM evidence WHERE tenant_id = $1 AND id = $2",
+                args![tenant, evidence],
+            )
+            .await?;
+        let Some(statement) = statement else { return Ok((row, None)) };
+        let total = self
+            .tx
+            .row(
+                "SELECT COUNT(*) FROM evidence_basis WHERE tenant_id = $1 AND evidence_id = $2",
+                args![tenant, evidence],
+            )
+            .await?;
+        let basis = self
+            .tx
+            .rows(
+                "SELECT e.id, e.scope, e.kind, e.created_at FROM evidence_basis b \
+                 JOIN evidence e ON e.tenant_id = b.tenant_id AND e.id = b.basis_id \
+                 WHERE b.tenant_id = $1 AND b.evidence_id = $2 ORDER BY e.scope, e.id LIMIT $3",
+                args![tenant, evidence, i64::from(CONTROL_BASIS)],
+            )
+            .await?;
+        let basis = basis
+            .iter()
+            .map(|row| Ok((EvidenceId::from_uuid(row.uuid(0)?), row.opt_text(1)?, row.text(2)?, row.time(3)?)))
+            .collect::<Result<_>>()?;
+        let judgement = ControlJudgement {
+            evidence,
+            pae: unpack(statement.bytes(0)?)?,
+            signature: statement.bytes(1)?,
+            key_id: statement.text(2)?,
+            created_at: statement.time(3)?,
+            basis,
+            basis_total: total.map(|row| count(&row, 0)).transpose()?.unwrap_or_default(),
+        };
+        Ok((row, Some(judgement)))
     }
 
     /// The last evaluation in numbers.

@@ -119,7 +119,10 @@ pub use enrollment::{
     Enrollment, EnrollmentTokenRow, EnrollmentTokenState, FoundEnrollmentToken, NewEnrollmentToken, NewFleetCredential,
     NewUnit,
 };
-pub use evaluation::{ControlFilter, ControlRow, EvaluationRow, FindingCounts, NewAssessment, ScopeStatement};
+pub use evaluation::{
+    CONTROL_BASIS, ControlFilter, ControlJudgement, ControlRow, EvaluationRow, FindingCounts, NewAssessment,
+    ScopeStatement,
+};
 pub use factor::{FactorRow, NewPasskey};
 pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
 pub use finding_change::{FINDINGS_MATCHED, FINDINGS_NAMED, FindingChanging, FindingSelection, FindingVerb, Selected};

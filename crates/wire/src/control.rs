@@ -1,6 +1,6 @@
 //! Rules, frameworks and controls.
 
-use domain::Timestamp;
+use domain::{EvidenceId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -26,6 +26,75 @@ pub struct Control {
     pub evaluated_at: Option<Timestamp>,
     /// The signed statement of the judgement.
     pub evidence: Option<String>,
+}
+
+/// A control with what is behind its result.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct ControlDetail {
+    /// The control.
+    #[serde(flatten)]
+    pub control: Control,
+    /// The framework's name for people.
+    pub framework_title: String,
+    /// The rules that support it, and how they judged.
+    pub rules: Vec<ControlRule>,
+    /// The signed judgement; none before the first one.
+    pub judgement: Option<Judgement>,
+}
+
+/// A rule of a control.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct ControlRule {
+    /// Its id.
+    pub rule: String,
+    /// Its title.
+    pub title: String,
+    /// How bad a violation is.
+    pub severity: String,
+    /// The node types that it judges.
+    pub node_types: Vec<String>,
+    /// Nodes that passed, by the signed judgement; none where that says nothing of the rule.
+    pub passed: Option<u64>,
+    /// Nodes that failed.
+    pub failed: Option<u64>,
+    /// Nodes that could not be judged: something was not read.
+    pub unknown: Option<u64>,
+}
+
+/// Who says how a control stands, when, and on what.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Judgement {
+    /// The signed statement.
+    #[schema(value_type = String)]
+    pub evidence: EvidenceId,
+    /// SHA-256 of the public key (SPKI) that signed it.
+    pub key: String,
+    /// Whether the signature is by this server's key in use and holds. The bundle proves it to everybody else.
+    pub verified: bool,
+    /// When it was signed.
+    #[schema(value_type = String)]
+    pub signed_at: Timestamp,
+    /// SHA-256 of the rules that judged.
+    pub rules_sha256: Option<String>,
+    /// The collections that it rests on: the first 100 by scope.
+    pub basis: Vec<JudgementBasis>,
+    /// How many those are.
+    pub basis_total: u64,
+}
+
+/// A collection that a judgement rests on.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct JudgementBasis {
+    /// Its signed statement.
+    #[schema(value_type = String)]
+    pub evidence: EvidenceId,
+    /// What was read.
+    pub scope: Option<String>,
+    /// `api-response`, `config`, `scan`, `null-result` or `attestation`.
+    pub kind: String,
+    /// When it was signed.
+    #[schema(value_type = String)]
+    pub signed_at: Timestamp,
 }
 
 /// A rule.

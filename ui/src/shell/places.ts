@@ -30,6 +30,13 @@ export const PLACES: Place[] = [
   },
   {
     section: "Compliance",
+    name: "Rules",
+    path: (slug) => to.rules(slug),
+    needs: ["findings:read"],
+    icon: "M5 5h14M5 12h14M5 19h9M17 17l2 2 3-4",
+  },
+  {
+    section: "Compliance",
     name: "Evidence",
     path: (slug) => to.evidence(slug),
     needs: ["evidence:read"],

@@ -74,13 +74,14 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 45] = [
+const VIEWS: [(&str, &str); 46] = [
     ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
     ("credential_show", "credential_list"),
     ("destination_show", "destination_list"),
     ("evidence_show", "evidence_list"),
+    ("control_show", "control_list"),
     ("finding_counts", "finding_list"),
     ("finding_groups", "finding_list"),
     ("finding_selection", "finding_list"),
@@ -261,6 +262,7 @@ pub(crate) async fn object(
         "evidence" => standing.evidence.clone(),
         "recording" => standing.recording.clone(),
         "number" => "1".to_owned(),
+        "control" => world.control(tenant).await,
         "finding" => {
             let id = world.finding(tenant).await;
             if operation == "finding_reopen" {

@@ -162,3 +162,26 @@ fn many_findings_are_changed_by_name_or_as_they_were_seen() {
         world.call("POST", &path, Some(&auditor), Some(body)).await.is(403).says("findings:write");
     });
 }
+
+#[test]
+fn a_control_shows_its_rules_and_what_is_not_judged_has_no_numbers() {
+    each_engine(|world| async move {
+        let id = world.control(world.a).await;
+        let token = world.sign_in(&holder(Role::Auditor, 'a')).await;
+        let shown = world.call("GET", &format!("{TENANT}/controls/{id}"), Some(&token), None).await.is(200).json;
+        assert_eq!((shown["result"].as_str(), shown["failed"].as_u64()), (Some("fail"), Some(2)));
+        assert_eq!(shown["judgement"], Value::Null);
+        let rules = shown["rules"].as_array().unwrap();
+        assert!(rules.iter().any(|rule| rule["rule"] == "aws-root-no-access-keys"), "{shown}");
+        assert!(rules.iter().all(|rule| rule["failed"].is_null() && rule["title"] != ""), "{shown}");
+        for none in ["nist-800-53-r5:AC-7", "nist-800-53-r5", "AC-6", ":", "no:AC-6"] {
+            world.call("GET", &format!("{TENANT}/controls/{none}"), Some(&token), None).await.is(404);
+        }
+        let read_only = world.sign_in(&holder(Role::ReadOnly, 'a')).await;
+        world
+            .call("GET", &format!("{TENANT}/controls/{id}"), Some(&read_only), None)
+            .await
+            .is(403)
+            .says("findings:read");
+    });
+}

@@ -159,6 +159,24 @@ impl World {
         read.finding_list(&filter, None, 2).await.unwrap().items[0].id.to_string()
     }
 
+    /// A control that was judged, without anything signed.
+    pub(crate) async fn control(&self, tenant: TenantId) -> String {
+        let outcome = compliance::ControlOutcome {
+            framework: "nist-800-53-r5".to_owned(),
+            control: "AC-6".to_owned(),
+            result: compliance::ControlResult::Fail,
+            rules: vec!["aws-root-no-access-keys".to_owned()],
+            passed: 1,
+            failed: 2,
+            errors: 3,
+        };
+        let at = self.clock.now();
+        let mut unit = self.store.write(self.permit::<ops::EvaluationRun>(tenant)).await.unwrap();
+        unit.control_results_put(at, &[(outcome, None)]).await.unwrap();
+        unit.evaluation_finish(&evaluation(at), store::FindingCounts::default()).await.unwrap();
+        "nist-800-53-r5:AC-6".to_owned()
+    }
+
     /// A collection with an artifact, made by a job that runs.
     pub(crate) async fn evidence(&self, tenant: TenantId) -> String {
         let job = self.job(tenant).await;
@@ -248,6 +266,7 @@ pub(crate) fn nobodys(world: &World, kind: &str) -> String {
         "validation" => domain::ValidationId::generate(clock, rng).to_string(),
         "factor" => domain::FactorId::generate(clock, rng).to_string(),
         "session" => SessionId::generate(clock, rng).to_string(),
+        "control" => "nist-800-53-r5:AC-7".to_owned(),
         "finding" => FindingId::generate(clock, rng).to_string(),
         "recording" => domain::RecordingId::generate(clock, rng).to_string(),
         "evidence" => EvidenceId::generate(clock, rng).to_string(),

@@ -141,6 +141,7 @@ async fn reads(pair: &Pair<'_>, tenant: TenantId, of: &Things) -> BTreeMap<&'sta
         "finding_selection": FindingList => |unit| unit.finding_selection(&FindingFilter::default(), FindingVerb::Resolve);
         "finding_groups": FindingList => |unit| unit.finding_groups(GroupBy::Rule, &FindingFilter::default(), None, 500);
         "control_list": ControlList => |unit| unit.control_list(&ControlFilter::default(), None, 500);
+        "control_show": ControlList => |unit| unit.control_show("nist-800-53-r5", "AC-6");
         "evaluation_last": ControlList => |unit| unit.evaluation_last();
         "evidence_list": EvidenceList => |unit| unit.evidence_list(&EvidenceFilter::default(), None, 500);
         "evidence_show": EvidenceList => |unit| unit.evidence_show(of.evidence);

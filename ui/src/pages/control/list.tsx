@@ -1,6 +1,7 @@
 // How the controls of the frameworks stand.
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
+import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
@@ -11,6 +12,7 @@ import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Listing, useFilter } from "../../list/keyset";
+import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { Bundle } from "../evidence/bundle";
@@ -38,7 +40,9 @@ export default function ControlsPage() {
       kind: "main",
       cell: (it) => (
         <>
-          <strong>{it.control}</strong> {it.title}
+          <Link to={to.control(slug, `${it.framework}:${it.control}`)}>
+            <strong>{it.control}</strong> {it.title}
+          </Link>
           <div className="under">{it.framework}</div>
         </>
       ),

@@ -8,6 +8,7 @@ import { Button } from "../../design/button";
 import { Facts, Json } from "../../design/facts";
 import { Head, Panel } from "../../design/panel";
 import { Prose } from "../../design/prose";
+import { Copyable } from "../../design/secret";
 import { Failed, Loading, Notice } from "../../design/state";
 import { When } from "../../design/time";
 import { to } from "../../paths";
@@ -15,6 +16,7 @@ import { useTenant } from "../../session/me";
 import { useWithProof } from "../../session/proof";
 import { useTitle } from "../../shell/title";
 import { Bundle } from "../evidence/bundle";
+import { ControlLink } from "../rule/control";
 import { ChangeDialog } from "./change";
 
 export default function FindingPage() {
@@ -80,9 +82,25 @@ export default function FindingPage() {
             <Json name="Values that made it fail" value={it.values} />
           </Panel>
           <Panel title="What to do">
-            <p>
-              <Prose text={it.remediation || "The rule says nothing about this."} />
-            </p>
+            <div className="stack">
+              <p>
+                <Prose text={it.remediation || "The rule says nothing about this."} />
+              </p>
+              {it.patches?.map((patch) => (
+                <div key={patch.form}>
+                  <p className="muted">
+                    <Prose text={`${patch.form}, ${patch.where}`} />
+                  </p>
+                  {patch.text ? (
+                    <Copyable name={`Patch, ${patch.form}`} text={patch.text} />
+                  ) : (
+                    <Notice kind="care">
+                      <Prose text={`There is no patch for this node: ${patch.missing ?? ""}.`} />
+                    </Notice>
+                  )}
+                </div>
+              ))}
+            </div>
           </Panel>
           <Panel title="Evidence">
             <Bundle about={{ finding: it.id }} name={`${it.id}.zip`} />
@@ -106,11 +124,11 @@ export default function FindingPage() {
               ],
               [
                 "Rule",
-                <Link key="rule" to={to.findings(slug, { rule: it.rule })}>
+                <Link key="rule" to={to.rule(slug, it.rule)}>
                   {it.rule}
                 </Link>,
               ],
-              ["Controls", it.controls.length > 0 ? it.controls.join(", ") : "none"],
+              ["Controls", it.controls.length > 0 ? it.controls.map((id) => <div key={id}><ControlLink id={id} /></div>) : "none"],
               ["First seen", <When key="first" at={it.first_seen} />],
               ["Last changed", <When key="changed" at={it.changed_at} />],
               ["Id", <code key="id">{it.id}</code>],
