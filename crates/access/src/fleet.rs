@@ -75,6 +75,8 @@ fleet_operations! {
     AccessCheck "access_check" Relay Read;
     AccessRecord "access_record" Relay Write;
     SshSessionBegin "ssh_session_begin" Relay Write;
+    SshSessionForward "ssh_session_forward" Relay Write;
+    SshSessionHold "ssh_session_hold" Relay Write;
     SshSessionEnd "ssh_session_end" Relay Write;
     RecordingBegin "recording_begin" Relay Write;
     RecordingAppend "recording_append" Relay Write;

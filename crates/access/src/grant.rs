@@ -10,6 +10,8 @@ use domain::{
     Timestamp, UserId,
 };
 
+use crate::ssh::SshGiven;
+
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
 pub struct Asker<'a> {
@@ -41,6 +43,8 @@ pub struct Held {
     pub until: Option<Timestamp>,
     /// As whom else they may act there, and in which namespaces.
     pub lent: BTreeSet<Lent>,
+    /// At a host: each grant with how it is reached by that. In a cluster: nothing.
+    pub ssh: Vec<SshGiven>,
     /// The grants that it comes from.
     pub grants: BTreeSet<GrantId>,
 }
@@ -88,13 +92,22 @@ pub fn decide(asker: Asker<'_>, place: Place<'_>, grants: &[Grant], now: Timesta
     // By role and namespace (none: everywhere): until when, and from which grants.
     let mut given: BTreeMap<(&DestinationRole, Option<&Slug>), Given> = BTreeMap::new();
     let mut lent: BTreeMap<(&DestinationRole, Lent), Given> = BTreeMap::new();
+    let mut ssh: BTreeMap<&DestinationRole, Vec<SshGiven>> = BTreeMap::new();
     for grant in grants {
-        // A host has no namespaces: a grant for one gives nothing there.
-        let fits = place.kind == DestinationKind::Kubernetes || grant.namespace.is_none();
+        // A host has no namespaces: a grant for one gives nothing there. In a cluster nothing keeps what a grant says of hosts: one that does gives nothing.
+        let fits = match place.kind {
+            DestinationKind::Kubernetes => grant.ssh.is_empty(),
+            DestinationKind::Ssh => grant.namespace.is_none(),
+        };
         if !asker.is_member || !fits || !is_for(grant, asker) || !covers(&grant.target, place) {
             continue;
         }
         let Some(until) = holds(grant, now) else { continue };
+        if place.kind == DestinationKind::Ssh {
+            let until = (until != FOR_GOOD).then_some(until);
+            let one = SshGiven { grant: grant.id, terms: grant.ssh.clone(), until };
+            ssh.entry(&grant.role).or_default().push(one);
+        }
         add(&mut given, (&grant.role, grant.namespace.as_ref()), until, grant.id);
         // Names are lent in clusters only.
         if place.kind == DestinationKind::Kubernetes && !grant.act_as.is_empty() {
@@ -108,7 +121,10 @@ pub fn decide(asker: Asker<'_>, place: Place<'_>, grants: &[Grant], now: Timesta
         let namespaces = namespace.map(|name| BTreeSet::from([name.clone()]));
         let until = (until != FOR_GOOD).then_some(until);
         match held.get_mut(role) {
-            None => drop(held.insert(role.clone(), Held { namespaces, until, lent: BTreeSet::new(), grants: ids })),
+            None => {
+                let ssh = ssh.remove(role).unwrap_or_default();
+                held.insert(role.clone(), Held { namespaces, until, lent: BTreeSet::new(), ssh, grants: ids });
+            }
             Some(Held { namespaces: None, .. }) => {}
             Some(Held { namespaces: Some(known), until: end, grants, .. }) => {
                 known.extend(namespace.cloned());

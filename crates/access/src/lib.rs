@@ -24,6 +24,7 @@ mod matrix;
 mod member;
 mod operation;
 mod permit;
+pub mod ssh;
 
 pub use account::{OwnOperation, OwnOperationInfo, own, own_operations};
 pub use context::{Actor, Freshness, Grants, OpCtx};

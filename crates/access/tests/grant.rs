@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use access::grant::{Asker, Held, Place, decide};
 use domain::{
     ActAs, DestinationId, DestinationKind, DestinationRole, Grant, GrantId, GroupId, Hours, Labels, Lent, Slug,
-    Subject, Target, Timestamp, UserId,
+    SshExtension, SshTerms, Subject, Target, Timestamp, UserId,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -34,7 +34,8 @@ fn labels(pairs: &[(&str, &str)]) -> Labels {
 fn grant(id: u128, subject: Subject, target: Target) -> Grant {
     let id = GrantId::from_uuid(Uuid::from_u128(id));
     let role = "view".parse().unwrap();
-    Grant { id, subject, role, target, namespace: None, hours: None, expires_at: None, act_as: ActAs::default() }
+    let (act_as, ssh) = (ActAs::default(), SshTerms::default());
+    Grant { id, subject, role, target, namespace: None, hours: None, expires_at: None, act_as, ssh }
 }
 
 /// Everything that a test decides about.
@@ -86,7 +87,9 @@ impl Case {
             };
             let alive = grant.expires_at.is_none_or(|end| now < end);
             let open = grant.hours.as_ref().is_none_or(|hours| hours.until(now).is_some());
-            if mine && here && there && alive && open && grant.role == *role {
+            // What says how hosts are reached gives nothing in a cluster, where nothing would keep it.
+            let kept = self.kind == DestinationKind::Ssh || grant.ssh.is_empty();
+            if mine && here && there && alive && open && kept && grant.role == *role {
                 return true;
             }
         }
@@ -118,8 +121,9 @@ fn any_grant() -> impl Strategy<Value = Grant> {
     let role = prop_oneof![Just("view"), Just("edit")];
     let namespace = proptest::option::of(prop_oneof![Just("shop"), Just("pay")]);
     let lent = proptest::option::weighted(0.3, prop_oneof![Just("bob"), Just("eve")]);
-    (subject, target, role, namespace, hours, proptest::option::of(-3i64..60), lent, any::<u128>()).prop_map(
-        |(subject, target, role, namespace, hours, expires, lent, id)| Grant {
+    let terms = proptest::option::weighted(0.2, Just([SshExtension::Pty].into()));
+    (subject, target, role, namespace, hours, proptest::option::of(-3i64..60), lent, any::<u128>(), terms).prop_map(
+        |(subject, target, role, namespace, hours, expires, lent, id, terms)| Grant {
             id: GrantId::from_uuid(Uuid::from_u128(id)),
             subject,
             role: role.parse().unwrap(),
@@ -128,6 +132,7 @@ fn any_grant() -> impl Strategy<Value = Grant> {
             hours: hours.map(|text| text.parse::<Hours>().unwrap()),
             expires_at: expires.map(|hours| Timestamp::from_millis(START + hours * HOUR)),
             act_as: ActAs { users: lent.into_iter().map(|name| name.parse().unwrap()).collect(), ..ActAs::default() },
+            ssh: SshTerms { extensions: terms, ..SshTerms::default() },
         },
     )
 }
@@ -190,6 +195,12 @@ proptest! {
             }
         }
         prop_assert!(held.iter().all(|(role, held)| held.lent.iter().all(|lent| case.lends(role, lent, now))));
+        // At a host each of its grants is there with how the host is reached by it.
+        for held in held.values() {
+            let named: BTreeSet<_> = held.ssh.iter().map(|given| given.grant).collect();
+            let expect = if case.kind == DestinationKind::Ssh { held.grants.clone() } else { BTreeSet::new() };
+            prop_assert_eq!(named, expect);
+        }
         // The grants that it names are enough for it, and each of them is for this user.
         for (role, held) in &held {
             let named: Vec<_> = case.grants.iter().filter(|grant| held.grants.contains(&grant.id)).cloned().collect();

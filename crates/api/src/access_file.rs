@@ -139,9 +139,24 @@ fn exported(grant: NewGrant) -> GrantCreate {
         TargetName::Destination(name) => (Some(name), None),
         TargetName::Labels(labels) => (None, Some(labels.as_map().clone())),
     };
-    let NewGrant { role, namespace, hours, expires_at, act_as, reason, .. } = grant;
+    let NewGrant { role, namespace, hours, expires_at, act_as, ssh, reason, .. } = grant;
     let (as_users, as_groups) = (act_as.users.into_iter().collect(), act_as.groups.into_iter().collect());
-    GrantCreate { user, group, role, destination, labels, namespace, hours, expires_at, as_users, as_groups, reason }
+    GrantCreate {
+        user,
+        group,
+        role,
+        destination,
+        labels,
+        namespace,
+        hours,
+        expires_at,
+        as_users,
+        as_groups,
+        networks: ssh.networks.into_iter().collect(),
+        extensions: ssh.extensions.map(|some| some.into_iter().collect()),
+        force_command: ssh.command,
+        reason,
+    }
 }
 
 /// What is there, as a file says it.

@@ -47,6 +47,18 @@ fn review(row: ReviewRow) -> AccessReview {
     }
 }
 
+/// How hosts are reached by a grant, in a few words.
+fn terms(said: &Value) -> String {
+    let list = |name: &str| {
+        let all = said.get(name)?.as_array()?.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+        Some(if all.is_empty() { "nothing else".to_owned() } else { all })
+    };
+    let from = list("networks").map(|networks| format!(" from {networks}"));
+    let with = list("extensions").map(|extensions| format!(" with {extensions}"));
+    let only = said.get("command").and_then(Value::as_str).map(|command| format!(" only to run `{command}`"));
+    [from, with, only].into_iter().flatten().collect()
+}
+
 /// An item in one line.
 fn about(kind: &str, shown: &Value) -> String {
     let text = |name: &str| shown.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -65,7 +77,8 @@ fn about(kind: &str, shown: &Value) -> String {
     let place = text("destination").or(labels).unwrap_or_default();
     let namespace = text("namespace").map(|name| format!(".{name}")).unwrap_or_default();
     let (subject, role) = (user.or(group).unwrap_or_default(), text("role").unwrap_or_default());
-    format!("{subject} as {role} at {place}{namespace}")
+    let terms = shown.get("ssh").map(terms).unwrap_or_default();
+    format!("{subject} as {role} at {place}{namespace}{terms}")
 }
 
 fn item(row: ReviewItemRow) -> AccessReviewItem {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use access::grant::Held;
+use access::ssh::{SshTaken, SshUse};
 use access::{fleet_ops, member_ops, ops};
 use axum::Json;
 use axum::extract::State;
@@ -13,7 +14,7 @@ use store::{DestinationChange, DestinationRow, GrantRow, NewDestination, Reached
 use wire::List;
 use wire::destination::{
     AccessCheck, AccessChecked, Destination, DestinationRegister, DestinationRegistered, DestinationTokenCreate,
-    DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted, Why,
+    DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted, SshStanding, Why,
 };
 use wire::destination_token::DestinationClaims;
 use wire::recording::RecordingTerms;
@@ -71,6 +72,9 @@ fn why(row: &GrantRow) -> Why {
         namespace: row.grant.namespace.as_ref().map(ToString::to_string),
         hours: row.grant.hours.as_ref().map(ToString::to_string),
         expires_at: row.grant.expires_at,
+        networks: row.grant.ssh.networks.iter().copied().collect(),
+        extensions: row.grant.ssh.extensions.as_ref().map(|some| some.iter().copied().collect()),
+        force_command: row.grant.ssh.command.clone(),
         origin: row.origin.as_str().to_owned(),
         by: row.created_by.clone(),
         reason: row.reason.clone(),
@@ -329,6 +333,11 @@ pub(crate) async fn destination_register(
     }))
 }
 
+fn ssh_use(one: SshStanding) -> SshUse {
+    let taken = SshTaken { extensions: one.extensions.into_iter().collect(), command: one.force_command };
+    SshUse { from: one.from.map(|from| from.to_canonical()), takes: Some(taken) }
+}
+
 /// Says which of the connections that are open at the relay may stay open. Only the relay itself, about destinations that hang on it.
 #[utoipa::path(post, path = "/api/v1/relays/{relay}/access-check", tag = "destinations", security(("fleet" = [])),
     params(("relay" = String, Path, description = "the relay's id")), request_body = AccessCheck,
@@ -355,6 +364,7 @@ pub(crate) async fn access_check(
             role: one.role,
             namespaces: one.namespaces,
             act_as: one.act_as,
+            ssh: one.ssh.map_or_else(SshUse::default, ssh_use),
         })
         .collect();
     Ok(Json(AccessChecked { until: state.store.access_check(permit, &standings).await? }))

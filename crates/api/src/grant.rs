@@ -4,7 +4,7 @@ use access::ops;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::{ActAs, Error, Labels, Subject, Target, Timestamp};
+use domain::{ActAs, Error, Labels, SshTerms, Subject, Target, Timestamp};
 use serde::Deserialize;
 use store::{GrantFilter, GrantRow, NewGrant, SubjectName, TargetName};
 use wire::List;
@@ -39,6 +39,9 @@ pub(crate) fn grant(row: GrantRow) -> Grant {
         expires_at: row.grant.expires_at,
         as_users: row.grant.act_as.users.iter().map(ToString::to_string).collect(),
         as_groups: row.grant.act_as.groups.iter().map(ToString::to_string).collect(),
+        networks: row.grant.ssh.networks.into_iter().collect(),
+        extensions: row.grant.ssh.extensions.map(|some| some.into_iter().collect()),
+        force_command: row.grant.ssh.command,
         reason: row.reason,
         origin: row.origin.as_str().to_owned(),
         created_at: row.created_at,
@@ -74,8 +77,15 @@ pub(crate) fn new_grant(body: GrantCreate, now: Timestamp) -> Result<NewGrant, E
     }
     let reason = reason(&body.reason, false)?;
     let act_as = ActAs::new(body.as_users.into_iter().collect(), body.as_groups.into_iter().collect())?;
+    let extensions = body.extensions.map(|some| some.into_iter().collect());
+    let ssh = SshTerms::new(body.networks.into_iter().collect(), extensions, body.force_command)?;
     let (role, namespace, hours, expires_at) = (body.role, body.namespace, body.hours, body.expires_at);
-    Ok(NewGrant { subject, role, target, namespace, hours, expires_at, act_as, reason })
+    if !ssh.is_empty() && (namespace.is_some() || !act_as.is_empty()) {
+        let why =
+            "networks, extensions and a command are said of hosts, a namespace and names of clusters: make two grants";
+        return Err(Error::invalid("networks", why));
+    }
+    Ok(NewGrant { subject, role, target, namespace, hours, expires_at, act_as, ssh, reason })
 }
 
 /// Which grants to list.

@@ -278,6 +278,8 @@ fn access_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(access_record::access_record))
         .routes(routes!(ssh_session::ssh_session_begin))
         .routes(routes!(ssh_session::ssh_session_end))
+        .routes(routes!(ssh_session::ssh_session_forward))
+        .routes(routes!(ssh_session::ssh_session_hold))
         .routes(routes!(recording::recording_begin))
         .routes(routes!(recording::recording_append))
         .routes(routes!(recording::recording_end))

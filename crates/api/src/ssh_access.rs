@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use crypto::ssh::PublicKey;
-use domain::{Error, HostPort, Labels, Network};
-use store::{NewSshHost, SSH_EXTENSIONS, SshHostRow, Way};
+use domain::{Error, HostPort, Labels, Network, SshExtension};
+use store::{NewSshHost, SshHostRow, Way};
 use wire::ssh_access::{SshCertificate, SshCertificateCreate, SshHost, SshHostCertificate, SshHostPut};
 
 use crate::caller::Caller;
@@ -34,7 +34,7 @@ fn ssh_host(row: SshHostRow, authorities: Vec<String>) -> SshHost {
         roles: destination.roles.iter().map(ToString::to_string).collect(),
         labels: destination.labels.as_map().clone(),
         source_networks: row.source_networks.iter().map(ToString::to_string).collect(),
-        extensions: row.extensions,
+        extensions: row.extensions.iter().map(ToString::to_string).collect(),
         relay: destination.relay,
         relay_name: destination.relay_name,
         authorities,
@@ -70,15 +70,8 @@ fn checked(body: SshHostPut, way: Way) -> Result<NewSshHost, Error> {
     }
     source_networks.sort_unstable();
     source_networks.dedup();
-    let asked = body.extensions.unwrap_or_else(|| vec!["permit-pty".to_owned()]);
-    let mut extensions = BTreeSet::new();
-    for name in asked {
-        let known = SSH_EXTENSIONS.into_iter().find(|known| *known == name);
-        extensions.insert(known.ok_or_else(|| {
-            let known = SSH_EXTENSIONS.join(", ");
-            Error::invalid("extensions", format!("`{}` is none of {known}", name.escape_debug()))
-        })?);
-    }
+    let asked = body.extensions.unwrap_or_else(|| vec![SshExtension::Pty.to_string()]);
+    let extensions = asked.iter().map(|name| name.parse()).collect::<Result<BTreeSet<SshExtension>, _>>()?;
     let mut roles = body.roles;
     roles.sort_unstable();
     roles.dedup();

@@ -8,6 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use access::ssh::SshUse;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request, State};
@@ -98,9 +99,10 @@ async fn pass(
     let unknown = || Error::NotFound { what: "destination" };
     let destination = destination.parse().map_err(|_| unknown())?;
     let said = verify(&state, destination, &token).await?;
-    let found = state.store.tunnel_find(&standing(&said), DestinationKind::Ssh, &tenant).await?;
     let from: Option<IpAddr> =
         request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical());
+    let standing = store::Standing { ssh: SshUse { from, takes: None }, ..standing(&said) };
+    let found = state.store.tunnel_find(&standing, DestinationKind::Ssh, &tenant).await?;
     let connect = Connect { destination, from };
     let stream = reach(&state, found.ok_or_else(unknown)?, &connect).await.map_err(refused)?;
     let answered = tokio::time::timeout(ANSWER, exchange(stream, asked(&token)?)).await;

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use access::ssh::SshUse;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -106,6 +107,7 @@ pub(crate) fn standing(said: &Admission) -> store::Standing {
         role: said.role.clone(),
         namespaces: said.namespaces.clone(),
         act_as: said.act_as.clone(),
+        ssh: SshUse::default(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! The session that is held with the host.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crypto::ed25519::SigningKey;
-use russh::client::{self, AuthResult, Handle};
+use russh::client::{self, AuthResult, ChannelOpenHandle, Handle, Msg, Session};
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
+use russh::{Channel, ChannelOpenFailure};
 
+use crate::forward::{Back, take_up};
 use crate::stream::{self, Paced};
 use crate::user::Shared;
 use crate::{Admitted, Unreadable, algorithms, certificate, private, public};
@@ -29,6 +31,8 @@ pub(crate) struct Gate {
     now_s: u64,
     /// Why it is not the host.
     refused: Arc<Mutex<Option<String>>>,
+    /// For whom it is.
+    shared: Weak<Shared>,
 }
 
 impl Gate {
@@ -69,6 +73,90 @@ impl client::Handler for Gate {
             }
         }
     }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        address: &str,
+        port: u32,
+        from: &str,
+        from_port: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        let back = Back::Port { address: address.to_owned(), port, from: from.to_owned(), from_port };
+        take_up(&self.shared, channel, back, reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        take_up(&self.shared, channel, Back::Socket(path.to_owned()), reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        take_up(&self.shared, channel, Back::Agent, reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        channel: Channel<Msg>,
+        from: &str,
+        from_port: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        take_up(&self.shared, channel, Back::Screen { from: from.to_owned(), from_port }, reply);
+        Ok(())
+    }
+
+    // The library takes these where nobody says otherwise. A host has nothing to open here.
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
 }
 
 /// What the way to the host needs.
@@ -94,14 +182,14 @@ impl Way {
     }
 
     /// Connects and signs in; why not, in words for the user.
-    pub(crate) async fn go(&self, shared: &Shared) -> Result<Handle<Gate>, String> {
+    pub(crate) async fn go(&self, shared: &Arc<Shared>) -> Result<Handle<Gate>, String> {
         let stream = shared.around.dial.dial().await?;
         let _ = stream.set_nodelay(true);
         let signed_in = tokio::time::timeout(HANDSHAKE, self.sign_in(shared, stream)).await;
         signed_in.unwrap_or_else(|_| Err("the host does not answer in time".to_owned()))
     }
 
-    async fn sign_in(&self, shared: &Shared, stream: tokio::net::TcpStream) -> Result<Handle<Gate>, String> {
+    async fn sign_in(&self, shared: &Arc<Shared>, stream: tokio::net::TcpStream) -> Result<Handle<Gate>, String> {
         let (admitted, refused) = (&shared.admitted, Arc::new(Mutex::new(None)));
         let gate = Gate {
             alias: admitted.host_alias.clone(),
@@ -109,6 +197,7 @@ impl Way {
             authorities: self.authorities.clone(),
             now_s: shared.now_s(),
             refused: Arc::clone(&refused),
+            shared: Arc::downgrade(shared),
         };
         let config = client::Config {
             client_id: russh::SshId::Standard("SSH-2.0-Cairn".into()),

@@ -15,6 +15,7 @@
 //! - a connection that is cut passes nothing on any more, and its user is told why.
 
 mod algorithms;
+mod forward;
 mod host;
 mod pair;
 mod queue;
@@ -78,6 +79,8 @@ pub struct Admitted {
     pub host_key: PublicKey,
     /// What is allowed besides running a command, as certificates name it.
     pub extensions: Vec<String>,
+    /// What the host runs whatever is asked for, by the certificate that it sees.
+    pub force_command: Option<String>,
     /// The certificate of [`Keys::towards_user`].
     pub host_certificate: String,
     /// The certificate of [`Keys::towards_host`].
@@ -103,6 +106,53 @@ pub struct Keys {
 pub trait Dial: Send + Sync {
     /// A socket, or why there is none, in words for the user.
     async fn dial(&self) -> Result<TcpStream, String>;
+}
+
+/// What is forwarded beside a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ForwardKind {
+    /// The user's agent.
+    Agent,
+    /// The user's screen.
+    X11,
+    /// Connections to a place that the host reaches (`-L`, `-W`, `-D`).
+    Local,
+    /// The same to a socket in the host's file system.
+    LocalSocket,
+    /// Connections from a port of the host to the user (`-R`).
+    Remote,
+    /// The same from a socket in the host's file system.
+    RemoteSocket,
+}
+
+impl ForwardKind {
+    /// The one spelling.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::X11 => "x11",
+            Self::Local => "local",
+            Self::LocalSocket => "local-socket",
+            Self::Remote => "remote",
+            Self::RemoteSocket => "remote-socket",
+        }
+    }
+}
+
+/// Something that is forwarded. What passes there is not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Forwarded {
+    /// What.
+    pub kind: ForwardKind,
+    /// Where to, or where it is listened: `HOST:PORT` or a path, as the user said it. Of an agent and a screen: nothing.
+    pub place: String,
+}
+
+/// Keeps the record of what is forwarded.
+#[async_trait]
+pub trait Witness: Send + Sync {
+    /// Something is to be forwarded for the first time on a connection. An error, in words for a log, says that it must not be.
+    async fn forwards(&self, what: &Forwarded) -> Result<(), String>;
 }
 
 /// Cuts a connection.
@@ -149,6 +199,8 @@ pub struct Around {
     pub dial: Box<dyn Dial>,
     /// Where sessions are recorded.
     pub recorder: Arc<dyn Recorder>,
+    /// Hears what is forwarded.
+    pub witness: Arc<dyn Witness>,
     /// Cuts it.
     pub cut: Arc<Cut>,
     /// The clock.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gateway::recording::{Recording, Unrecorded};
 use russh::{ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client, server};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::queue::{Item, Queue};
 use crate::user::Shared;
@@ -31,6 +31,18 @@ pub(crate) struct Pair {
     shows: std::sync::atomic::AtomicBool,
     /// Whether it is a session, and not a connection that is forwarded.
     pub(crate) is_session: bool,
+    /// What counts it among those that are forwarded.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// What a channel is of.
+pub(crate) enum Of {
+    /// A session.
+    Session,
+    /// A connection that the user opened.
+    Forward(OwnedSemaphorePermit),
+    /// One that the host opened.
+    Back(OwnedSemaphorePermit),
 }
 
 impl Pair {
@@ -39,11 +51,13 @@ impl Pair {
         user: russh::Channel<server::Msg>,
         host: russh::Channel<client::Msg>,
         handle: server::Handle,
-        is_session: bool,
+        of: Of,
     ) -> Arc<Self> {
         let id = user.id();
-        // What the user sends comes by the handler.
-        let (_, to_user) = user.split();
+        let (from_user, to_user) = user.split();
+        // What the user sends comes by the handler, and on a channel that they did not open maybe before anybody has it.
+        let from_user = matches!(of, Of::Back(_)).then_some(from_user);
+        let is_session = matches!(of, Of::Session);
         let (from_host, to_host) = host.split();
         let pair = Arc::new(Self {
             id,
@@ -56,9 +70,17 @@ impl Pair {
             size: Mutex::new(None),
             shows: std::sync::atomic::AtomicBool::new(true),
             is_session,
+            _place: match of {
+                Of::Session => None,
+                Of::Forward(place) | Of::Back(place) => Some(place),
+            },
         });
         let (taking, upward, downward) = (Arc::clone(&pair), Arc::clone(&pair), Arc::clone(&pair));
         tokio::spawn(async move { taking.take(from_host).await });
+        if let Some(from_user) = from_user {
+            let hearing = Arc::clone(&pair);
+            tokio::spawn(async move { hearing.hear(from_user).await });
+        }
         let (over, stops) = (shared.host_end.clone(), Arc::clone(shared));
         tokio::spawn(async move {
             tokio::select! {
@@ -106,6 +128,19 @@ impl Pair {
         // Whoever still waits for an answer gets none.
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.down.push(Item::Close);
+    }
+
+    /// Queues what the user sends; never waits for the host.
+    async fn hear(&self, mut from_user: ChannelReadHalf) {
+        while let Some(message) = from_user.wait().await {
+            match message {
+                ChannelMsg::Data { data } => self.up.push(Item::Data(None, data)),
+                ChannelMsg::Eof => self.up.push(Item::Eof),
+                ChannelMsg::Close => break,
+                _ => {}
+            }
+        }
+        self.up.push(Item::Close);
     }
 
     fn answer(&self, well: bool) {

@@ -23,8 +23,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 pub(crate) const WINDOW_BYTES: u32 = 512 * 1_024;
 /// From here on nobody is asked for more.
 const FULL_BYTES: usize = 1024 * 1_024;
-/// Who is beyond this does not keep to the windows: those of ten channels that filled up at once, and a little.
-const OVERFULL_BYTES: usize = 8 * 1024 * 1_024;
+/// Who is beyond this does not keep to the windows: those of all channels that filled up at once (10 sessions, 22 that are forwarded), and a little.
+const OVERFULL_BYTES: usize = 18 * 1024 * 1_024;
 /// How long a reader of the user's side waits each time where nothing is taken.
 const PAUSE: Duration = Duration::from_millis(20);
 

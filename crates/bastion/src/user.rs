@@ -16,14 +16,15 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use wire::recording::RecordingTarget;
 
+use crate::forward::{Forwards, There};
 use crate::host::{Gate, Way};
-use crate::pair::Pair;
+use crate::pair::{Of, Pair};
 use crate::queue::Item;
 use crate::stream::Meters;
 use crate::{Admitted, Around, Cut, Unreadable};
 
-/// Channels of one connection at a time: as many as OpenSSH's server lets sessions be.
-const CHANNELS_MAX: usize = 10;
+/// Sessions of one connection at a time: as many as OpenSSH's server lets be.
+const SESSIONS_MAX: usize = 10;
 /// Longest command, in bytes.
 const COMMAND_BYTES: usize = 64 * 1_024;
 /// How long a word may take to be taken.
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     /// Channels that say why the host cannot be reached.
     broken: Mutex<HashMap<ChannelId, String>>,
     is_in: AtomicBool,
+    pub(crate) forwards: Forwards,
     /// Ends the user's socket.
     pub(crate) user_end: CancellationToken,
     /// Ends the host's.
@@ -67,6 +69,7 @@ impl Shared {
             pairs: Mutex::default(),
             broken: Mutex::default(),
             is_in: AtomicBool::new(false),
+            forwards: Forwards::default(),
             user_end: CancellationToken::new(),
             host_end: CancellationToken::new(),
             why: OnceLock::new(),
@@ -117,6 +120,11 @@ impl Shared {
         self.pairs().get(&id).cloned()
     }
 
+    /// A channel that the user opened begins.
+    pub(crate) fn keep(&self, pair: Arc<Pair>) {
+        self.pairs().insert(pair.id, pair);
+    }
+
     /// A channel is over.
     pub(crate) fn forget(&self, id: ChannelId) {
         self.pairs().remove(&id);
@@ -142,7 +150,7 @@ impl Shared {
     }
 
     /// The session with the host, which begins when it is first asked for.
-    async fn host(&self) -> Result<&Handle<Gate>, String> {
+    pub(crate) async fn host(self: &Arc<Self>) -> Result<&Handle<Gate>, String> {
         let host = self.host.get_or_init(|| async {
             let went = self.way.go(self).await;
             if let Err(why) = &went {
@@ -181,6 +189,23 @@ impl User {
         if certificate.critical_options().is_empty() { Ok(()) } else { Err("it has options that are not known here") }
     }
 
+    /// A session on which nothing runs yet.
+    fn waiting(&self, id: ChannelId) -> Option<Arc<Pair>> {
+        self.shared.pair(id).filter(|pair| pair.is_session && !pair.is_recorded())
+    }
+
+    /// Connects a channel that the user opened, beside the connection: it asks the host, and whoever keeps the record.
+    fn forward(&self, channel: Channel<Msg>, there: There, reply: ChannelOpenHandle, session: &Session) {
+        let (shared, handle, over) = (Arc::clone(&self.shared), session.handle(), self.shared.user_end.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = over.cancelled() => {}
+                () = shared.forward(channel, there, reply, handle) => {}
+            }
+        });
+    }
+
     /// Says on a channel why the host is not reached, in place of what was to run there.
     fn excuse(&self, id: ChannelId, session: &mut Session) -> Result<bool, russh::Error> {
         let why = self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -200,11 +225,17 @@ impl User {
         if self.excuse(id, session)? {
             return Ok(None);
         }
-        let Some(pair) = self.shared.pair(id).filter(|pair| pair.is_session && !pair.is_recorded()) else {
+        let Some(pair) = self.waiting(id) else {
             session.channel_failure(id)?;
             return Ok(None);
         };
         let admitted = &self.shared.admitted;
+        // What runs is recorded, and not what was asked for.
+        let command = match (&admitted.force_command, command) {
+            (None, asked) => asked.to_owned(),
+            (Some(forced), "") => forced.clone(),
+            (Some(forced), asked) => format!("{forced} (asked for: {asked})"),
+        };
         let about = About {
             destination: admitted.destination,
             user: admitted.user.clone(),
@@ -214,11 +245,7 @@ impl User {
             role: admitted.account.clone(),
             from: admitted.from,
             call: admitted.connection.clone(),
-            target: RecordingTarget::Ssh {
-                account: admitted.account.clone(),
-                command: command.to_owned(),
-                tty: pair.terminal().is_some(),
-            },
+            target: RecordingTarget::Ssh { account: admitted.account.clone(), command, tty: pair.terminal().is_some() },
         };
         let recorded = match self.shared.around.recorder.begin(about).await {
             Ok(recording) => pair.record(recording, shows).await,
@@ -281,7 +308,8 @@ impl server::Handler for User {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         let broken = self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner).len();
-        if self.shared.pairs().len() + broken >= CHANNELS_MAX {
+        let sessions = self.shared.pairs().values().filter(|pair| pair.is_session).count();
+        if sessions + broken >= SESSIONS_MAX {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -293,9 +321,8 @@ impl server::Handler for User {
         };
         match opened {
             Ok(host) => {
-                let id = channel.id();
-                let pair = Pair::begin(&self.shared, channel, host, session.handle(), true);
-                self.shared.pairs().insert(id, pair);
+                let pair = Pair::begin(&self.shared, channel, host, session.handle(), Of::Session);
+                self.shared.keep(pair);
             }
             Err(why) => {
                 self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(channel.id(), why);
@@ -315,30 +342,48 @@ impl server::Handler for User {
         reply: ChannelOpenHandle,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        if !self.shared.admitted.allows("permit-port-forwarding") {
-            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-            return Ok(());
-        }
-        if self.shared.pairs().len() >= CHANNELS_MAX {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            return Ok(());
-        }
-        let opened = match self.shared.host().await {
-            Ok(host) => {
-                let (to, from) = (host_to_connect.to_owned(), originator_address.to_owned());
-                host.channel_open_direct_tcpip(to, port_to_connect, from, originator_port).await.ok()
-            }
-            Err(_) => None,
+        let there = There::Port {
+            host: host_to_connect.to_owned(),
+            port: port_to_connect,
+            from: originator_address.to_owned(),
+            from_port: originator_port,
         };
-        let Some(host) = opened else {
-            reply.reject(ChannelOpenFailure::ConnectFailed).await;
-            return Ok(());
-        };
-        let id = channel.id();
-        let pair = Pair::begin(&self.shared, channel, host, session.handle(), false);
-        self.shared.pairs().insert(id, pair);
-        reply.accept().await;
+        self.forward(channel, there, reply, session);
         Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        socket_path: &str,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.forward(channel, There::Socket(socket_path.to_owned()), reply, session);
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, russh::Error> {
+        let given = self.shared.listen_port(address, *port, session.handle()).await;
+        *port = given.unwrap_or(*port);
+        Ok(given.is_some())
+    }
+
+    async fn cancel_tcpip_forward(&mut self, address: &str, port: u32, _: &mut Session) -> Result<bool, russh::Error> {
+        Ok(self.shared.leave_port(address, port).await)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, russh::Error> {
+        Ok(self.shared.listen_socket(path, session.handle()).await)
+    }
+
+    async fn cancel_streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, russh::Error> {
+        Ok(self.shared.leave_socket(path).await)
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
@@ -383,8 +428,7 @@ impl server::Handler for User {
         if self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
             return session.channel_success(id);
         }
-        let pair = self.shared.pair(id).filter(|pair| pair.is_session && !pair.is_recorded());
-        let Some(pair) = pair.filter(|_| self.shared.admitted.allows("permit-pty")) else {
+        let Some(pair) = self.waiting(id).filter(|_| self.shared.admitted.allows("permit-pty")) else {
             return session.channel_failure(id);
         };
         let well = pair.ask(pair.to_host.request_pty(true, term, columns, rows, width, height, modes)).await;
@@ -401,7 +445,7 @@ impl server::Handler for User {
         value: &str,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        let pair = self.shared.pair(id).filter(|pair| pair.is_session && !pair.is_recorded() && is_harmless(name));
+        let pair = self.waiting(id).filter(|_| is_harmless(name));
         let Some(pair) = pair else { return session.channel_failure(id) };
         let well = pair.ask(pair.to_host.set_env(true, name, value)).await;
         answered(id, well, session)
@@ -438,7 +482,10 @@ impl server::Handler for User {
         if name != SFTP {
             return session.channel_failure(id);
         }
-        let Some(pair) = self.begin(id, "sftp (files; their bytes are not recorded)", false, session).await? else {
+        // Where a command is forced, that runs and no transfer of files.
+        let is_forced = self.shared.admitted.force_command.is_some();
+        let command = if is_forced { SFTP } else { "sftp (files; their bytes are not recorded)" };
+        let Some(pair) = self.begin(id, command, is_forced, session).await? else {
             return Ok(());
         };
         let well = pair.ask(pair.to_host.request_subsystem(true, SFTP)).await;
@@ -472,15 +519,24 @@ impl server::Handler for User {
         }
     }
 
+    async fn agent_request(&mut self, id: ChannelId, session: &mut Session) -> Result<bool, russh::Error> {
+        let Some(pair) = self.waiting(id) else { return Ok(false) };
+        Ok(self.shared.ask_agent(&pair, session.handle()).await)
+    }
+
     async fn x11_request(
         &mut self,
         id: ChannelId,
-        _: bool,
-        _: &str,
-        _: &str,
-        _: u32,
+        single: bool,
+        protocol: &str,
+        cookie: &str,
+        screen: u32,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        session.channel_failure(id)
+        let well = match self.waiting(id) {
+            Some(pair) => self.shared.ask_screen(&pair, (single, protocol, cookie, screen), session.handle()).await,
+            None => false,
+        };
+        answered(id, well, session)
     }
 }

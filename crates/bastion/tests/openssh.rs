@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bastion::{Admitted, Around, Cut, Dial, Ended, Keys};
+use bastion::{Admitted, Around, Cut, Dial, Ended, Forwarded, Keys, Witness};
 use crypto::ed25519::SigningKey;
 use crypto::ssh::{Certificate, CertificateKind, PublicKey};
 use crypto::system::{SystemClock, SystemRng};
@@ -72,6 +72,21 @@ impl Recorder for Kept {
     }
 }
 
+/// Hears what is forwarded.
+#[derive(Default)]
+struct Heard {
+    refuses: bool,
+    all: Mutex<Vec<(&'static str, String)>>,
+}
+
+#[async_trait]
+impl Witness for Heard {
+    async fn forwards(&self, what: &Forwarded) -> Result<(), String> {
+        self.all.lock().unwrap().push((what.kind.as_str(), what.place.clone()));
+        if self.refuses { Err("nobody can be told".to_owned()) } else { Ok(()) }
+    }
+}
+
 fn line(key: &SigningKey) -> PublicKey {
     PublicKey::of_ed25519(&key.public())
 }
@@ -90,7 +105,9 @@ struct Setup {
     dir: tempfile::TempDir,
     extensions: Vec<String>,
     host_key: PublicKey,
+    host_port: u16,
     recorder: Arc<Kept>,
+    witness: Arc<Heard>,
     cut: Arc<Cut>,
     dialed: Arc<AtomicUsize>,
     ended: Arc<Mutex<Vec<Ended>>>,
@@ -103,22 +120,31 @@ impl Setup {
         let (authority, dir) = (key(), tempfile::tempdir().unwrap());
         std::fs::write(dir.path().join("ca.pub"), line(&authority).to_string()).unwrap();
         std::fs::write(dir.path().join("principals"), "cairn/dst/deploy\n").unwrap();
+        // What the host's sshd keeps the cookie of a screen with, and the user's ssh finds none of.
+        let xauth = dir.path().join("xauth");
+        std::fs::write(&xauth, format!("#!/bin/sh\n[ \"$1\" = -q ] && cat >{}.kept\nexit 0\n", xauth.display()))
+            .unwrap();
+        std::fs::set_permissions(&xauth, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         let lines = format!(
-            "TrustedUserCAKeys {}\nAuthorizedPrincipalsFile {}\nAuthorizedKeysFile none\nAcceptEnv LANG LC_* FOO\nAllowTcpForwarding yes",
+            "TrustedUserCAKeys {}\nAuthorizedPrincipalsFile {}\nAuthorizedKeysFile none\nAcceptEnv LANG LC_* FOO\nAllowTcpForwarding yes\n\
+             X11Forwarding yes\nX11UseLocalhost yes\nXAuthLocation {}",
             at("ca.pub"),
-            at("principals")
+            at("principals"),
+            at("xauth")
         );
         let sshd = Sshd::start_with(&lines);
         let host_key = sshd.read("host.pub").parse().unwrap();
-        let account = sshd.user();
+        let (account, host_port) = (sshd.user(), sshd.port);
         Self {
             authority,
             sshd,
             dir,
             extensions: vec!["permit-pty".to_owned()],
             host_key,
+            host_port,
             recorder: Arc::default(),
+            witness: Arc::default(),
             cut: Arc::default(),
             dialed: Arc::default(),
             ended: Arc::default(),
@@ -151,7 +177,7 @@ impl Setup {
     async fn serve(&self) -> u16 {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let host = SocketAddr::from(([127, 0, 0, 1], self.sshd.port));
+        let host = SocketAddr::from(([127, 0, 0, 1], self.host_port));
         // A server signs for the keys of one connection: those are made before it.
         let ready: Vec<_> = (0..8)
             .map(|_| {
@@ -171,6 +197,7 @@ impl Setup {
                     host_alias: self.alias.clone(),
                     host_key: self.host_key.clone(),
                     extensions: self.extensions.clone(),
+                    force_command: None,
                     host_certificate: self.sign(
                         CertificateKind::Host,
                         &line(&keys.towards_user),
@@ -189,6 +216,7 @@ impl Setup {
                 (admitted, keys)
             })
             .collect();
+        let witness = Arc::clone(&self.witness);
         let (recorder, cut, dialed, ended) =
             (Arc::clone(&self.recorder), Arc::clone(&self.cut), Arc::clone(&self.dialed), Arc::clone(&self.ended));
         tokio::spawn(async move {
@@ -197,6 +225,7 @@ impl Setup {
                 let around = Around {
                     dial: Box::new(To(host, Arc::clone(&dialed))),
                     recorder: Arc::clone(&recorder) as Arc<dyn Recorder>,
+                    witness: Arc::clone(&witness) as Arc<dyn Witness>,
                     cut: Arc::clone(&cut),
                     clock: Arc::new(SystemClock),
                     rng: Arc::new(SystemRng),
@@ -234,7 +263,7 @@ impl Setup {
         let text = format!(
             "Host web1\n  HostName 127.0.0.1\n  Port {port}\n  User {}\n  HostKeyAlias dst.relay\n  UserKnownHostsFile {}\n  \
              GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  IdentityFile {}\n  CertificateFile {}\n  IdentitiesOnly yes\n  \
-             IdentityAgent none\n  PreferredAuthentications publickey\n  UpdateHostKeys no\n  SendEnv FOO LC_TEST\n",
+             PreferredAuthentications publickey\n  UpdateHostKeys no\n  SendEnv FOO LC_TEST\n",
             self.account, files[2], files[0], files[1]
         );
         PathBuf::from(write("config", text.as_bytes()))
@@ -399,6 +428,9 @@ async fn attack_ssh_what_is_not_allowed_does_not_pass_and_forwarding_only_where_
     let ran = setup.ssh(&config, &["-tt", "web1", "tty"]).await;
     assert!(!text(&ran).0.contains("/dev/"), "{ran:?}");
 }
+
+#[path = "openssh/forward.rs"]
+mod forward;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_ssh_a_session_that_is_cut_ends_at_once_at_both_ends_with_a_word() {

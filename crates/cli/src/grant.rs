@@ -1,11 +1,11 @@
 //! Grants: who may reach what.
 
 use clap::{Args, Subcommand};
-use domain::{ActName, DestinationRole, Hours, Slug, Timestamp};
+use domain::{ActName, DestinationRole, Hours, Network, Slug, SshExtension, Timestamp};
 use wire::grant::{Grant, GrantCreate};
 
 use crate::api::{Context, Paging};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::fleet::label;
 use crate::table::Table;
 
@@ -31,7 +31,7 @@ pub(crate) enum Command {
         id: String,
     },
     /// Let a member or a group reach a destination, or every one with some labels
-    Create(Create),
+    Create(Box<Create>),
     /// Take a grant: open connections that rest on it end
     Delete {
         /// Its id
@@ -70,9 +70,29 @@ pub(crate) struct Create {
     /// Together with that, in this group of the tenant (kubectl --as-group); may be given more than once
     #[arg(long = "as-group", value_name = "NAME", requires = "as_users")]
     as_groups: Vec<Slug>,
+    /// At hosts: only from this network, such as 10.0.0.0/8; may be given more than once [default: from everywhere]
+    #[arg(long = "network", value_name = "CIDR", conflicts_with_all = ["namespace", "as_users"])]
+    networks: Vec<Network>,
+    /// At hosts: lend this of what the host allows, such as permit-pty; may be given more than once, `none` lends nothing [default: all of it]
+    #[arg(long = "extension", value_name = "NAME", conflicts_with_all = ["namespace", "as_users"])]
+    extensions: Vec<String>,
+    /// At hosts: what is run, whatever is asked for
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["namespace", "as_users"])]
+    force_command: Option<String>,
     /// Why
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+}
+
+/// What is lent of what hosts allow; none: all of it.
+fn extensions(named: &[String]) -> Result<Option<Vec<SshExtension>>> {
+    if named.iter().any(|name| name == "none") {
+        let alone = "`--extension none` lends nothing: leave the others out";
+        return if named.len() == 1 { Ok(Some(Vec::new())) } else { Err(Failure::usage(alone)) };
+    }
+    let parsed = named.iter().map(|name| name.parse().map_err(|why: domain::Error| Failure::usage(why.to_string())));
+    let parsed = parsed.collect::<Result<Vec<_>>>()?;
+    Ok((!parsed.is_empty()).then_some(parsed))
 }
 
 impl Table for Grant {
@@ -85,6 +105,9 @@ impl Table for Grant {
         ("NAMESPACE", "namespace"),
         ("HOURS", "hours"),
         ("AS", "as_users"),
+        ("NETWORKS", "networks"),
+        ("EXTENSIONS", "extensions"),
+        ("COMMAND", "force_command"),
         ("EXPIRES", "expires_at"),
         ("FROM", "origin"),
         ("ID", "id"),
@@ -102,6 +125,7 @@ impl Command {
             }
             Self::Show { id } => api.out.one(&api.get(&["grants", &id]).await?),
             Self::Create(new) => {
+                let new = *new;
                 let labels = (!new.labels.is_empty()).then(|| new.labels.into_iter().collect());
                 let body = GrantCreate {
                     user: new.user,
@@ -114,6 +138,9 @@ impl Command {
                     expires_at: new.expires_at,
                     as_users: new.as_users,
                     as_groups: new.as_groups,
+                    networks: new.networks,
+                    extensions: extensions(&new.extensions)?,
+                    force_command: new.force_command,
                     reason: new.reason,
                 };
                 api.out.row::<Grant>(api.post(&["grants"], &body).await?)

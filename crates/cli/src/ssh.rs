@@ -127,7 +127,7 @@ fn quoted(path: &Path) -> Result<String> {
 }
 
 impl Certified {
-    /// What makes `ssh` use what lies in a folder, and nothing else.
+    /// What makes `ssh` use what lies in a folder, and nothing else. An agent signs nothing here (`IdentitiesOnly`), and is there to be forwarded.
     /// `again`: how this program is called again, for the host.
     fn settings(&self, folder: &Path, again: &str) -> Result<String> {
         let at = |name: &str| quoted(&folder.join(name));
@@ -140,7 +140,7 @@ impl Certified {
         Ok(format!(
             "{way}  HostName {}\n  Port {}\n  User {}\n  HostKeyAlias {}\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile none\n  \
          StrictHostKeyChecking yes\n  UpdateHostKeys no\n  CheckHostIP no\n  IdentityFile {}\n  CertificateFile {}\n  IdentitiesOnly yes\n  \
-         IdentityAgent none\n  PreferredAuthentications publickey\n",
+         PreferredAuthentications publickey\n",
             self.address.host(),
             self.address.port(),
             self.account,

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{ActAs, DestinationId, DestinationRole, Error, GrantId, GroupId, Labels, Slug, Timestamp, UserId};
+use crate::{
+    ActAs, DestinationId, DestinationRole, Error, GrantId, GroupId, Labels, Slug, SshTerms, Timestamp, UserId,
+};
 
 /// Whom a grant is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +59,8 @@ pub struct Grant {
     pub expires_at: Option<Timestamp>,
     /// As whom else its holder may act in a cluster.
     pub act_as: ActAs,
+    /// How hosts are reached by it. Where it says something, it gives nothing in a cluster.
+    pub ssh: SshTerms,
 }
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];

@@ -24,6 +24,7 @@ mod observation;
 pub mod recording;
 mod secret;
 mod sign_in;
+mod ssh_terms;
 mod state;
 mod time;
 mod validation;
@@ -50,6 +51,7 @@ pub use observation::{Coverage, EdgeObservation, NodeObservation, Page, Properti
 pub use recording::RecordingMode;
 pub use secret::Secret;
 pub use sign_in::{AuthMethod, FactorKind};
+pub use ssh_terms::{NETWORKS_MAX, SshExtension, SshTerms};
 pub use state::{CheckOutcome, FindingStatus, JobStatus, LineLevel, Severity, TaskStatus, ValidationStatus};
 pub use time::{Clock, Timestamp, TimestampParseError};
 pub use validation::{Check, one_line};

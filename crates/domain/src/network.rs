@@ -52,6 +52,12 @@ impl Network {
         own_bits == other_bits && (own ^ other) & mask(self.prefix) == 0
     }
 
+    /// What lies in both: of two networks one contains the other, or they have nothing in common.
+    pub fn within(&self, other: &Self) -> Option<Self> {
+        let (wide, narrow) = if self.prefix <= other.prefix { (self, other) } else { (other, self) };
+        wide.contains(narrow.address).then_some(*narrow)
+    }
+
     /// Whether it is one address.
     pub fn is_one_address(&self) -> bool {
         self.prefix == bits(self.address).1
@@ -183,6 +189,23 @@ mod tests {
             let same = (0..prefix).all(|bit| (a >> (31 - bit)) & 1 == (b >> (31 - bit)) & 1);
             prop_assert_eq!(network.contains(Ipv4Addr::from_bits(b).into()), same);
             prop_assert_eq!(network.to_string().parse::<Network>().unwrap(), network);
+        }
+
+        #[test]
+        fn what_lies_in_both_is_what_each_contains(a: u32, b: u32, c: u32, p in 0u8..=32, q in 0u8..=32) {
+            let of = |address: u32, prefix: u8| {
+                let kept = if prefix == 0 { 0 } else { address >> (32 - prefix) << (32 - prefix) };
+                format!("{}/{prefix}", Ipv4Addr::from_bits(kept)).parse::<Network>().unwrap()
+            };
+            // The second is near the first, so that they meet often.
+            let (one, other) = (of(a, p), of(a ^ (b >> (p / 2)), q));
+            for address in [a, b, c, a ^ (b >> (p / 2))] {
+                let address = Ipv4Addr::from_bits(address).into();
+                let both = one.within(&other).is_some_and(|both| both.contains(address));
+                prop_assert_eq!(both, one.contains(address) && other.contains(address));
+            }
+            prop_assert_eq!(one.within(&other), other.within(&one));
+            prop_assert_eq!(one.within(&"::/0".parse().unwrap()), None);
         }
 
         #[test]

@@ -7,7 +7,7 @@
 //! - it is asked every second about what is open; what it says no to is cut at once, and what it said an end of ends then, also while it is away;
 //! - every connection that began has its end told, as long as the relay lives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use bastion::{Admitted, Around, Cut, Dial, Ended, Keys};
+use bastion::{Admitted, Around, Cut, Dial, Ended, Forwarded, Keys, Witness};
 use bytes::Bytes;
 use crypto::ed25519::SigningKey;
 use crypto::ssh::PublicKey;
@@ -38,9 +38,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use transport::Guard;
-use wire::destination::{AccessCheck, AccessChecked, Standing};
+use wire::destination::{AccessCheck, AccessChecked, SshStanding, Standing};
+use wire::recording::RecordingMode;
 use wire::relay::Connect;
-use wire::ssh_access::{SshSessionBegin, SshSessionBegun, SshSessionEnd, UPGRADE};
+use wire::ssh_access::{SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHold, UPGRADE};
 
 use crate::config::Settings;
 use crate::recording::Recordings;
@@ -55,6 +56,8 @@ const ANSWER: Duration = Duration::from_secs(8);
 const CHECKED: Duration = Duration::from_secs(3);
 /// How often it is asked.
 const CHECK: Duration = Duration::from_secs(1);
+/// How often it is told what is open.
+const HOLD: Duration = Duration::from_secs(15);
 /// After so long without an answer, what is open ends with its token.
 const ALONE: Duration = Duration::from_mins(1);
 /// How many are asked about at a time.
@@ -84,6 +87,8 @@ struct Inner {
     places: Arc<Semaphore>,
     open: Mutex<HashMap<SshSessionId, Arc<Open>>>,
     telling: TaskTracker,
+    /// Connections that ended, of which the server does not know yet.
+    untold: Mutex<HashSet<SshSessionId>>,
     heard: Mutex<Instant>,
     stop: CancellationToken,
     clock: Arc<dyn Clock>,
@@ -109,6 +114,7 @@ struct Begun {
     admitted: Admitted,
     keys: Keys,
     dial: Box<dyn Dial>,
+    required: bool,
     open: Arc<Open>,
     _place: OwnedSemaphorePermit,
 }
@@ -131,6 +137,36 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(UPGRADE.as_bytes()))
 }
 
+/// Tells the server what is forwarded on a connection.
+struct Told {
+    hosts: Hosts,
+    id: SshSessionId,
+    /// Whether nothing may happen there that is not on the record.
+    required: bool,
+}
+
+#[async_trait]
+impl Witness for Told {
+    async fn forwards(&self, what: &Forwarded) -> Result<(), String> {
+        let path = format!("ssh-sessions/{}/forwards", self.id);
+        let body = SshSessionForward {
+            at: self.hosts.0.clock.now(),
+            kind: what.kind.as_str().to_owned(),
+            place: what.place.clone(),
+        };
+        match self.hosts.send(&path, &body, ANSWER).await {
+            Ok(_) => Ok(()),
+            Err(error) if self.required || is_no(&error) => Err(format!("{error:#}")),
+            // As with recordings, what need not be on the record is told when the server is back.
+            Err(error) => {
+                tracing::warn!(connection = %self.id, error = format!("{error:#}"), "what is forwarded is not told yet");
+                self.hosts.tell(self.id, path, body);
+                Ok(())
+            }
+        }
+    }
+}
+
 impl Hosts {
     pub(crate) fn new(
         client: Client,
@@ -147,6 +183,7 @@ impl Hosts {
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             open: Mutex::default(),
             telling: TaskTracker::new(),
+            untold: Mutex::default(),
             heard: Mutex::new(Instant::now()),
             stop: stop.clone(),
             clock: Arc::clone(clock),
@@ -156,6 +193,10 @@ impl Hosts {
 
     fn open(&self) -> MutexGuard<'_, HashMap<SshSessionId, Arc<Open>>> {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn untold(&self) -> MutexGuard<'_, HashSet<SshSessionId>> {
+        self.0.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves what comes over a stream of the server's channel.
@@ -221,6 +262,8 @@ impl Hosts {
             Err(error) => return Err(refused(&error)),
         };
         let id = told.id;
+        // One that is not known here is not lent here.
+        let extensions = told.extensions.iter().filter_map(|name| name.parse().ok()).collect();
         let open = Arc::new(Open {
             standing: Standing {
                 user: told.user,
@@ -229,15 +272,20 @@ impl Hosts {
                 role: told.account.clone(),
                 namespaces: None,
                 act_as: Vec::new(),
+                ssh: Some(SshStanding { from: connect.from, extensions, force_command: told.force_command.clone() }),
             },
             cut: Arc::default(),
             until: AtomicI64::new(told.until.as_millis()),
             token_expires: told.token_expires_at,
         });
+        if let Some(terms) = told.recording {
+            self.0.recordings.note(connect.destination, terms);
+        }
+        let required = told.recording.is_some_and(|terms| terms.mode == RecordingMode::Required);
         match self.admitted(told, connect) {
             Ok((admitted, dial)) => {
                 self.open().insert(id, Arc::clone(&open));
-                Ok(Begun { id, admitted, keys, dial, open, _place: place })
+                Ok(Begun { id, admitted, keys, dial, required, open, _place: place })
             }
             Err(refused) => {
                 let ended = Ended { reason: refused.1.clone(), reached: false, received_bytes: 0, sent_bytes: 0 };
@@ -273,6 +321,7 @@ impl Hosts {
             host_alias: told.host_alias,
             host_key: told.host_key.parse().map_err(odd)?,
             extensions: told.extensions,
+            force_command: told.force_command,
             host_certificate: told.host_certificate,
             client_certificate: told.client_certificate,
         };
@@ -280,7 +329,7 @@ impl Hosts {
     }
 
     async fn run(&self, switched: hyper::upgrade::OnUpgrade, begun: Begun) {
-        let Begun { id, admitted, keys, dial, open, _place } = begun;
+        let Begun { id, admitted, keys, dial, required, open, _place } = begun;
         let cut = Arc::clone(&open.cut);
         let ended = match switched.await {
             Ok(stream) => {
@@ -288,6 +337,7 @@ impl Hosts {
                 let around = Around {
                     dial,
                     recorder: Arc::new(self.0.recordings.clone()),
+                    witness: Arc::new(Told { hosts: self.clone(), id, required }),
                     cut: Arc::clone(&cut),
                     clock: Arc::clone(&self.0.clock),
                     rng: Arc::clone(&self.0.rng),
@@ -303,6 +353,7 @@ impl Hosts {
             }
             Err(error) => Ended { reason: error.to_string(), reached: false, received_bytes: 0, sent_bytes: 0 },
         };
+        self.untold().insert(id);
         self.open().remove(&id);
         tracing::info!(connection = %id, reason = ended.reason, "a connection to a host ended");
         self.tell_end(id, ended);
@@ -310,30 +361,52 @@ impl Hosts {
 
     /// Tells that a connection ended, until the server knows.
     fn tell_end(&self, id: SshSessionId, ended: Ended) {
-        let (hosts, at) = (self.clone(), self.0.clock.now());
         let end = SshSessionEnd {
-            at,
+            at: self.0.clock.now(),
             reason: ended.reason,
             reached: ended.reached,
             received_bytes: ended.received_bytes,
             sent_bytes: ended.sent_bytes,
         };
+        self.untold().insert(id);
+        self.tell(id, format!("ssh-sessions/{id}/end"), end);
+    }
+
+    /// Says what is held here: whatever this relay began besides is over, as when it was killed.
+    async fn hold(&self) {
+        let mut connections: Vec<_> = self.open().keys().copied().collect();
+        connections.extend(self.untold().iter());
+        if let Err(error) = self.send("ssh-sessions/held", &SshSessionHold { connections }, CHECKED).await {
+            tracing::debug!(error = format!("{error:#}"), "the server does not hear what is held here");
+        }
+    }
+
+    /// Tells something of a connection, until the server knows.
+    fn tell(&self, id: SshSessionId, path: String, body: impl Serialize + Send + Sync + 'static) {
+        let hosts = self.clone();
         self.0.telling.spawn(async move {
-            let path = format!("ssh-sessions/{id}/end");
-            for _ in 0..TELLINGS {
-                match hosts.send(&path, &end, ANSWER).await {
-                    Ok(_) => return,
-                    Err(error) if is_no(&error) => {
-                        tracing::error!(connection = %id, error = format!("{error:#}"), "the server does not take the end of a connection");
-                        return;
-                    }
-                    Err(error) => {
-                        tracing::warn!(connection = %id, error = format!("{error:#}"), "the end of a connection is not told yet");
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                }
+            hosts.insist(id, &path, &body).await;
+            // Anything else that is told of it does not keep it.
+            if path.ends_with("/end") {
+                hosts.untold().remove(&id);
             }
         });
+    }
+
+    async fn insist(&self, id: SshSessionId, path: &str, body: &impl Serialize) {
+        for _ in 0..TELLINGS {
+            match self.send(path, body, ANSWER).await {
+                Ok(_) => return,
+                Err(error) if is_no(&error) => {
+                    tracing::error!(connection = %id, path, error = format!("{error:#}"), "the server does not take what is told of a connection");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(connection = %id, path, error = format!("{error:#}"), "what is told of a connection waits for the server");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
     }
 
     /// Waits until the server knows what ended, for as long as a relay that stops may take.
@@ -359,8 +432,13 @@ impl Hosts {
     pub(crate) async fn look_after(self) {
         let mut ticks = tokio::time::interval(CHECK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut said = None;
         loop {
             ticks.tick().await;
+            if said.is_none_or(|at: Instant| at.elapsed() >= HOLD) {
+                said = Some(Instant::now());
+                self.hold().await;
+            }
             self.look().await;
         }
     }

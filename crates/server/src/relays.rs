@@ -12,10 +12,13 @@ use wire::frame::Reason;
 /// How often it is written down who is alive.
 const SEEN: Duration = Duration::from_secs(20);
 
+/// How often is looked for connections to hosts whose relay was lost.
+const SWEEP: Duration = Duration::from_mins(1);
+
 /// Looks after them until `stop`, and lets them go then, so that they come back to another server at once.
 pub(crate) async fn keep(store: Store, relays: Arc<Relays>, stop: CancellationToken) {
     let (mut endings, mut questions) = (store.fleet_endings(), store.relay_questions());
-    let mut looks = tokio::time::interval(SEEN);
+    let (mut looks, mut sweeps) = (tokio::time::interval(SEEN), tokio::time::interval(SWEEP));
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -29,6 +32,13 @@ pub(crate) async fn keep(store: Store, relays: Arc<Relays>, stop: CancellationTo
             question = questions.recv() => {
                 if let Ok(relay) = question {
                     tokio::spawn(answer(store.clone(), Arc::clone(&relays), relay));
+                }
+            }
+            _ = sweeps.tick() => {
+                match store.ssh_sessions_lost().await {
+                    Ok(0) => {}
+                    Ok(ended) => tracing::info!(ended, "connections to hosts are over whose relays were lost"),
+                    Err(error) => tracing::warn!(%error, "connections of lost relays cannot be ended now"),
                 }
             }
             _ = looks.tick() => {

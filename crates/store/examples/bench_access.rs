@@ -123,6 +123,7 @@ impl World {
             hours: None,
             expires_at: None,
             act_as: domain::ActAs::default(),
+            ssh: domain::SshTerms::default(),
             reason: String::new(),
         };
         let permit = self.ctx.authorize::<ops::GrantCreate>(self.tenant).unwrap();

@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use access::{OpCtx, Role, ops};
-use domain::{ActAs, Digest, Email, Error, Labels, Result, Slug, Subject, Target, TenantId, Timestamp, UserId};
+use domain::{
+    ActAs, Digest, Email, Error, Labels, Result, Slug, SshTerms, Subject, Target, TenantId, Timestamp, UserId,
+};
 use serde_json::{Value, json};
 
 use crate::access_file_apply::execute;
@@ -363,6 +365,15 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Refuses what is said of hosts where it is said of a cluster, before anything is shown as a difference.
+    async fn of_a_host(&mut self, at: usize, new: &NewGrant, name: &str) -> Result<()> {
+        if new.ssh.is_empty() {
+            return Ok(());
+        }
+        let row = destination::find(self.tx, self.tenant, name).await?;
+        grant::check_terms(&row, &new.ssh).map_err(|why| within("grants", at, why))
+    }
+
     fn no_destination(&mut self, at: &str, index: usize, name: &str) -> Result<()> {
         if !self.options.missing_waits {
             return Err(refused(at, index, format!("there is no destination `{}` here", name.escape_debug())));
@@ -382,7 +393,7 @@ impl Planner<'_> {
             TargetName::Labels(labels) => Target::labels(labels.clone()).ok()?,
         };
         let when = (new.namespace.as_ref(), new.hours.as_ref());
-        Some(grant::spelled(subject, &target, &new.role, when, &new.act_as))
+        Some(grant::spelled(subject, &target, &new.role, when, (&new.act_as, &new.ssh)))
     }
 
     async fn grants(&mut self) -> Result<()> {
@@ -410,7 +421,7 @@ impl Planner<'_> {
                 TargetName::Labels(labels) => {
                     Target::labels(labels.clone()).map_err(|why| within("grants", at, why))?;
                 }
-                TargetName::Destination(name) if names.contains_key(name) => {}
+                TargetName::Destination(name) if names.contains_key(name) => self.of_a_host(at, new, name).await?,
                 TargetName::Destination(name) => {
                     self.no_destination("grants", at, name)?;
                     continue;
@@ -497,7 +508,7 @@ fn words(new: &NewGrant) -> String {
     };
     let hours = new.hours.as_ref().map(ToString::to_string);
     said(&subject, new.role.as_str(), &target, new.namespace.as_ref().map(Slug::as_str), hours.as_deref())
-        + &lent(&new.act_as)
+        + &lent(&new.act_as, &new.ssh)
 }
 
 fn row_words(row: &GrantRow) -> String {
@@ -511,13 +522,19 @@ fn row_words(row: &GrantRow) -> String {
     };
     let hours = row.grant.hours.as_ref().map(ToString::to_string);
     let namespace = row.grant.namespace.as_ref().map(Slug::as_str);
-    said(&subject, row.grant.role.as_str(), &target, namespace, hours.as_deref()) + &lent(&row.grant.act_as)
+    said(&subject, row.grant.role.as_str(), &target, namespace, hours.as_deref())
+        + &lent(&row.grant.act_as, &row.grant.ssh)
 }
 
-/// The names that a grant lends.
-fn lent(names: &ActAs) -> String {
+/// The names that a grant lends, and how it lets hosts be reached.
+fn lent(names: &ActAs, ssh: &SshTerms) -> String {
     let users = names.users.iter().map(|name| format!(" --as {name}"));
-    users.chain(names.groups.iter().map(|name| format!(" --as-group {name}"))).collect()
+    let groups = names.groups.iter().map(|name| format!(" --as-group {name}"));
+    let networks = ssh.networks.iter().map(|network| format!(" --network {network}"));
+    let nothing = ssh.extensions.as_ref().filter(|some| some.is_empty()).map(|_| " --extension none".to_owned());
+    let extensions = ssh.extensions.iter().flatten().map(|name| format!(" --extension {name}"));
+    let command = ssh.command.iter().map(|text| format!(" --force-command {text:?}"));
+    users.chain(groups).chain(networks).chain(nothing).chain(extensions).chain(command).collect()
 }
 
 fn label_words(labels: &Labels) -> String {

@@ -137,8 +137,8 @@ fn new_grant(row: GrantRow) -> NewGrant {
         Target::Destination(_) => TargetName::Destination(row.destination_name.unwrap_or_default()),
         Target::Labels(labels) => TargetName::Labels(labels),
     };
-    let domain::Grant { role, namespace, hours, expires_at, act_as, .. } = row.grant;
-    NewGrant { subject, role, target, namespace, hours, expires_at, act_as, reason: row.reason }
+    let domain::Grant { role, namespace, hours, expires_at, act_as, ssh, .. } = row.grant;
+    NewGrant { subject, role, target, namespace, hours, expires_at, act_as, ssh, reason: row.reason }
 }
 
 impl Read<ops::AccessExport> {

@@ -318,6 +318,7 @@ impl Store {
             hours: None,
             expires_at: Some(now.plus_millis(new.duration_ms)),
             act_as: domain::ActAs::default(),
+            ssh: domain::SshTerms::default(),
             reason: new.reason.clone(),
         };
         // Beside any other grant, but not beside another broken glass for the same.
@@ -392,6 +393,7 @@ impl Write<ops::AccessRequestApprove> {
             hours: None,
             expires_at: Some(now.plus_millis(row.duration_ms)),
             act_as: domain::ActAs::default(),
+            ssh: domain::SshTerms::default(),
             reason: row.reason.clone(),
         };
         grant::room(&mut self.tx, &store, tenant, 1).await?;

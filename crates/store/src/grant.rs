@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use access::grant::{Place, covers};
 use access::ops;
 use domain::{
-    ActAs, ActName, DestinationId, DestinationRole, Error, Grant, GrantId, GroupId, Hours, Labels, Result, Slug,
-    Subject, Target, TenantId, Timestamp, UserId,
+    ActAs, ActName, DestinationId, DestinationKind, DestinationRole, Error, Grant, GrantId, GroupId, Hours, Labels,
+    Result, Slug, SshTerms, Subject, Target, TenantId, Timestamp, UserId,
 };
 use serde_json::json;
 
@@ -97,6 +97,8 @@ pub struct NewGrant {
     pub expires_at: Option<Timestamp>,
     /// As whom else its holder may act in a cluster.
     pub act_as: ActAs,
+    /// How hosts are reached by it.
+    pub ssh: SshTerms,
     /// Why.
     pub reason: String,
 }
@@ -120,7 +122,7 @@ pub enum TargetName {
 }
 
 const COLUMNS: &str = "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, \
-     u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by, a.act_as, a.last_used_at, a.managed_by FROM access_grant a \
+     u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by, a.act_as, a.last_used_at, a.managed_by, a.ssh_terms FROM access_grant a \
      LEFT JOIN app_user u ON u.id = a.user_id \
      LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = a.group_id \
      LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = a.destination_id";
@@ -149,6 +151,7 @@ fn grant_row(row: &Row) -> Result<GrantRow> {
             hours,
             expires_at: row.opt_time(8)?,
             act_as: if row.opt_text(16)?.is_some() { row.json(16)? } else { ActAs::default() },
+            ssh: if row.opt_text(19)?.is_some() { row.json(19)? } else { SshTerms::default() },
         },
         subject_name: row.opt_text(9)?.or(row.opt_text(10)?).ok_or_else(broken)?,
         destination_name: row.opt_text(11)?,
@@ -183,7 +186,7 @@ pub(crate) async fn alive(
     rows.iter().map(grant_row).collect()
 }
 
-/// The roles that the tenant's grants give at a destination to anybody, at whatever hours.
+/// The roles that the tenant's grants give in a cluster to anybody, at whatever hours.
 pub(crate) async fn roles_at(
     tx: &mut Tx,
     tenant: TenantId,
@@ -192,7 +195,7 @@ pub(crate) async fn roles_at(
 ) -> Result<BTreeSet<(DestinationRole, Option<Slug>)>> {
     let rows = tx
         .rows(
-            "SELECT DISTINCT role, namespace, destination_id, selector FROM access_grant WHERE tenant_id = $1 \
+            "SELECT DISTINCT role, namespace, destination_id, selector FROM access_grant WHERE tenant_id = $1 AND ssh_terms IS NULL \
              AND (expires_at IS NULL OR expires_at > $2) AND (destination_id = $3 OR destination_id IS NULL)",
             args![tenant, now, place.id],
         )
@@ -287,6 +290,15 @@ pub(crate) async fn forget_strangers(tx: &mut Tx, tenant: TenantId, grants: &mut
     Ok(())
 }
 
+/// What is said of hosts is said of a host: nothing would keep it in a cluster.
+pub(crate) fn check_terms(place: &DestinationRow, terms: &SshTerms) -> Result<()> {
+    if place.kind == DestinationKind::Ssh || terms.is_empty() {
+        return Ok(());
+    }
+    let message = format!("`{}` is a cluster: networks, extensions and a command are said of hosts", place.name);
+    Err(Error::invalid("networks", message))
+}
+
 /// What a new grant is about, found in this tenant.
 struct Found {
     subject: Subject,
@@ -309,7 +321,9 @@ async fn resolve(tx: &mut Tx, tenant: TenantId, new: &NewGrant) -> Result<Found>
     let target = match &new.target {
         TargetName::Destination(named) => {
             let found = destination::find(tx, tenant, named).await;
-            Target::Destination(found.map_err(gone("destination", named, "destination"))?.id)
+            let found = found.map_err(gone("destination", named, "destination"))?;
+            check_terms(&found, &new.ssh)?;
+            Target::Destination(found.id)
         }
         TargetName::Labels(labels) => Target::labels(labels.clone())?,
     };
@@ -330,7 +344,7 @@ pub(crate) fn spelled(
     target: &Target,
     role: &DestinationRole,
     (namespace, hours): (Option<&Slug>, Option<&Hours>),
-    act_as: &ActAs,
+    (act_as, ssh): (&ActAs, &SshTerms),
 ) -> String {
     let subject = match subject {
         Subject::User(user) => user.to_string(),
@@ -344,12 +358,16 @@ pub(crate) fn spelled(
     if !act_as.is_empty() {
         said += &json!(act_as).to_string();
     }
+    if !ssh.is_empty() {
+        said += &json!({ "ssh": ssh }).to_string();
+    }
     said
 }
 
 /// The same of one that is there.
 pub(crate) fn spelling(grant: &Grant) -> String {
-    spelled(grant.subject, &grant.target, &grant.role, (grant.namespace.as_ref(), grant.hours.as_ref()), &grant.act_as)
+    let when = (grant.namespace.as_ref(), grant.hours.as_ref());
+    spelled(grant.subject, &grant.target, &grant.role, when, (&grant.act_as, &grant.ssh))
 }
 
 /// Says which file keeps a grant, and what that says of its end and its reason.
@@ -382,7 +400,7 @@ pub(crate) async fn insert(
     let now = store.clock().now();
     let found = resolve(tx, tenant, new).await?;
     let within = (new.namespace.as_ref(), new.hours.as_ref());
-    let same = spelled(found.subject, &found.target, &new.role, within, &new.act_as);
+    let same = spelled(found.subject, &found.target, &new.role, within, (&new.act_as, &new.ssh));
     let same = same + &unique.unwrap_or_default();
     let id = GrantId::generate(&**store.clock(), &**store.rng());
     let (user, of_group) = match found.subject {
@@ -395,7 +413,7 @@ pub(crate) async fn insert(
     };
     tx.execute(
         "INSERT INTO access_grant (tenant_id, id, same, user_id, group_id, role, destination_id, selector, namespace, hours, reason, expires_at, \
-         origin, created_at, created_by, act_as) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+         origin, created_at, created_by, act_as, ssh_terms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         args![
             tenant,
             id,
@@ -412,7 +430,8 @@ pub(crate) async fn insert(
             origin.as_str(),
             now,
             by,
-            (!new.act_as.is_empty()).then(|| json!(new.act_as).to_string())
+            (!new.act_as.is_empty()).then(|| json!(new.act_as).to_string()),
+            (!new.ssh.is_empty()).then(|| json!(new.ssh).to_string())
         ],
     )
     .await
@@ -443,6 +462,7 @@ pub(crate) fn told(row: &GrantRow) -> serde_json::Value {
         kind: row.subject_name, "role": row.grant.role, "destination": row.destination_name, "labels": labels,
         "namespace": row.grant.namespace, "hours": row.grant.hours, "expires_at": row.grant.expires_at, "reason": row.reason,
         "origin": row.origin.as_str(), "act_as": (!row.grant.act_as.is_empty()).then_some(&row.grant.act_as),
+        "ssh": (!row.grant.ssh.is_empty()).then_some(&row.grant.ssh),
     })
 }
 

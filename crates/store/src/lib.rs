@@ -83,6 +83,7 @@ mod ssh_access;
 
 mod ssh_host_key;
 mod ssh_session;
+mod ssh_session_lost;
 mod statement;
 mod table;
 mod target_policy;
@@ -166,9 +167,9 @@ pub use scim::{NewScimGroup, NewScimUser, ScimFilter, ScimGroupRow, ScimPage, Sc
 pub use second_step::{Finished, PendingSignIn, SignInMethods};
 pub use server_peer::{PEER_LEASE_MS, PeerKey, ServerPeer};
 pub use session::{LiveSession, SessionRow, SessionStart};
-pub use ssh_access::{NewSshHost, SSH_EXTENSIONS, SshAuthority, SshCertificateRow, SshHostRow, Way};
+pub use ssh_access::{NewSshHost, SshAuthority, SshCertificateRow, SshHostRow, Way};
 pub use ssh_host_key::{HostKeyOrigin, SshHostKeyRow, SshTarget};
-pub use ssh_session::{NewSshSession, SshSessionEnding, SshSessionRow};
+pub use ssh_session::{NewSshSession, SshSessionBegun, SshSessionEnding, SshSessionRow};
 pub use statement::{ArtifactRow, EvidenceFilter, EvidenceRow, Material, MaterialOf, StatementDetail};
 pub use tenant::{MemberRow, Placed, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};

@@ -30,6 +30,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (22, include_str!("../migrations/0022_ssh_access.sql")),
     (23, include_str!("../migrations/0023_recording.sql")),
     (25, include_str!("../migrations/0025_ssh_session.sql")),
+    (26, include_str!("../migrations/0026_grant_terms.sql")),
     (27, include_str!("../migrations/0027_access_data.sql")),
     (28, include_str!("../migrations/0028_access_review.sql")),
     (29, include_str!("../migrations/0029_act_as.sql")),
@@ -37,6 +38,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (31, include_str!("../migrations/0031_graph_map.sql")),
     (33, include_str!("../migrations/0033_finding_group.sql")),
     (34, include_str!("../migrations/0034_discovery.sql")),
+    (35, include_str!("../migrations/0035_ssh_session_open.sql")),
     (37, include_str!("../migrations/0037_grant_expiry.sql")),
 ];
 

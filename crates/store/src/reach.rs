@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use access::grant::{Asker, Held, Place, decide};
+use access::ssh::{self, SshBounds, SshOffer, SshUse};
 use access::{FleetPermit, MemberOperation, MemberPermit, fleet_ops, member_ops};
 use domain::{
-    AuditId, DestinationId, DestinationRole, DestinationTokenId, Error, Grant, GroupId, Lent, Result, SessionId, Slug,
-    Subject, TenantId, Timestamp, UserId,
+    AuditId, DestinationId, DestinationKind, DestinationRole, DestinationTokenId, Error, Grant, GroupId, Lent, Result,
+    SessionId, Slug, Subject, TenantId, Timestamp, UserId,
 };
 use serde_json::json;
 
@@ -18,7 +19,7 @@ use crate::db::{Tx, args};
 use crate::destination::{self, DestinationRow};
 use crate::grant::{self, GrantRow};
 use crate::unit::{enter, platform_tenant};
-use crate::{Store, group};
+use crate::{Store, group, ssh_access};
 
 /// How long a destination token is good at most, in milliseconds.
 const TOKEN_MS: i64 = 5 * 60_000;
@@ -234,6 +235,8 @@ pub struct Standing {
     pub namespaces: Option<Vec<Slug>>,
     /// As whom else the user may act.
     pub act_as: Vec<Lent>,
+    /// At a host: what it is used for.
+    pub ssh: SshUse,
 }
 
 impl Standing {
@@ -246,6 +249,29 @@ impl Standing {
         };
         reaches && self.act_as.iter().all(|used| held.lent.iter().any(|lent| lent.covers(used)))
     }
+
+    /// Until when what is held covers it; the end of time: for good. None: it does not, or not any more.
+    fn lasts(&self, held: &Held, bounds: Option<&SshBounds>) -> Option<Timestamp> {
+        if !self.is_covered_by(held) {
+            return None;
+        }
+        match bounds {
+            None => Some(held.until.unwrap_or(Timestamp::from_millis(i64::MAX))),
+            Some(bounds) => ssh::stands(held, bounds, &self.ssh),
+        }
+    }
+}
+
+/// What grants give at a host to who comes from there in a role; none: nothing.
+pub(crate) async fn ssh_offer(
+    tx: &mut Tx,
+    of: &Standing,
+    place: &DestinationRow,
+    bounds: &SshBounds,
+    now: Timestamp,
+) -> Result<Option<SshOffer>> {
+    let mut roles = know(tx, of.tenant, of.user, now).await?.reach(place, now);
+    Ok(roles.remove(&of.role).and_then(|held| ssh::connection(&held, bounds, of.ssh.from)))
 }
 
 async fn session_ends(tx: &mut Tx, standing: &Standing, now: Timestamp) -> Result<Option<Timestamp>> {
@@ -262,6 +288,28 @@ async fn session_ends(tx: &mut Tx, standing: &Standing, now: Timestamp) -> Resul
 }
 
 impl Store {
+    /// Says no to who holds a role at a host, but not from where they come.
+    pub(crate) async fn ssh_from(&self, of: &Standing) -> Result<()> {
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, of.tenant).await?;
+        let place = match destination::show(&mut tx, of.tenant, of.destination).await {
+            Ok(place) if place.kind == DestinationKind::Ssh => place,
+            Ok(_) | Err(Error::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let bounds = ssh_access::bounds(&mut tx, of.tenant, place.id).await?;
+        let held = know(&mut tx, of.tenant, of.user, self.clock().now()).await?.reach(&place, self.clock().now());
+        let Some(held) = held.get(&of.role) else { return Ok(()) };
+        if ssh::connection(held, &bounds, of.ssh.from).is_some() {
+            return Ok(());
+        }
+        let from = of.ssh.from.map_or_else(|| "an unknown address".to_owned(), |from| from.to_string());
+        Err(Error::conflict(format!(
+            "you come from {from}, and reach `{}` as `{}` from other networks only: go there, or ask an administrator",
+            place.name, of.role
+        )))
+    }
+
     /// Until when each of these stands if nothing changes, not included; none: it does not stand, or not any more. One answer for each, in
     /// their order. Looking is not using: a connection that is open does not keep its session alive.
     pub async fn standing_until(&self, standings: &[Standing]) -> Result<Vec<Option<Timestamp>>> {
@@ -280,11 +328,15 @@ impl Store {
                 Ok(_) | Err(Error::NotFound { .. }) => None,
                 Err(error) => return Err(error),
             };
-            let held =
-                known.get(&key).zip(place).and_then(|(known, place)| known.reach(&place, now).remove(&standing.role));
+            let held = known.get(&key).zip(place.as_ref());
+            let held = held.and_then(|(known, place)| known.reach(place, now).remove(&standing.role));
+            let bounds = match place.filter(|place| place.kind == DestinationKind::Ssh) {
+                Some(place) => Some(ssh_access::bounds(&mut tx, standing.tenant, place.id).await?),
+                None => None,
+            };
             let session = session_ends(&mut tx, standing, now).await?;
-            let stands = held.filter(|held| standing.is_covered_by(held)).zip(session);
-            answers.push(stands.map(|(held, session)| held.until.map_or(session, |until| until.min(session))));
+            let lasts = held.and_then(|held| standing.lasts(&held, bounds.as_ref()));
+            answers.push(lasts.zip(session).map(|(lasts, session)| lasts.min(session)));
         }
         Ok(answers)
     }

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeSet;
 
+use access::ssh::{self, SshBounds, SshOffer};
 use access::{MemberPermit, member_ops, ops};
 use crypto::ssh::{Certificate, CertificateKind, PublicKey};
 use domain::{
     DestinationId, DestinationKind, DestinationRole, Error, HostPort, Labels, Network, RecordingMode, RelayId, Result,
-    SessionId, SshCertificateId, TenantId, Timestamp, UserId,
+    SessionId, SshCertificateId, SshExtension, TenantId, Timestamp, UserId,
 };
 use serde_json::json;
 
@@ -30,10 +31,6 @@ const HOST_MS: i64 = 90 * 24 * 3_600_000;
 /// How much earlier a certificate begins, in milliseconds: clocks differ.
 pub(crate) const EARLIER_MS: i64 = 60_000;
 
-/// What a certificate can let its holder do besides running a command (ssh-keygen(1)), in the order in which a certificate has them.
-pub const SSH_EXTENSIONS: [&str; 5] =
-    ["permit-X11-forwarding", "permit-agent-forwarding", "permit-port-forwarding", "permit-pty", "permit-user-rc"];
-
 /// What an administrator says of a host.
 #[derive(Debug, Clone)]
 pub struct NewSshHost {
@@ -47,8 +44,8 @@ pub struct NewSshHost {
     pub labels: Option<Labels>,
     /// From where certificates are good; none: from everywhere.
     pub source_networks: Vec<Network>,
-    /// What they allow, of [`SSH_EXTENSIONS`].
-    pub extensions: BTreeSet<&'static str>,
+    /// What they allow at most.
+    pub extensions: BTreeSet<SshExtension>,
     /// By which way it is reached.
     pub way: Way,
 }
@@ -76,14 +73,19 @@ pub struct SshHostRow {
     pub host_key: PublicKey,
     /// From where certificates are good; none: from everywhere.
     pub source_networks: Vec<Network>,
-    /// What they allow.
-    pub extensions: Vec<String>,
+    /// What they allow at most.
+    pub extensions: BTreeSet<SshExtension>,
 }
 
 impl SshHostRow {
     /// What its certificates call it, and `known_hosts`.
     pub fn alias(&self) -> String {
         host_name(self.destination.id)
+    }
+
+    /// What is said of it for everybody.
+    pub(crate) fn bounds(&self) -> SshBounds {
+        SshBounds { networks: self.source_networks.clone(), extensions: self.extensions.clone() }
     }
 
     /// What its users' `known_hosts` call what answers them: the relay in front of it has a name that no host's certificate has.
@@ -153,6 +155,33 @@ pub(crate) async fn host(tx: &mut Tx, tenant: TenantId, destination: Destination
     })
 }
 
+/// What is said of a host for everybody. Of one that nobody said anything of: that it allows nothing, and nobody comes there.
+pub(crate) async fn bounds(tx: &mut Tx, tenant: TenantId, id: DestinationId) -> Result<SshBounds> {
+    let sql = "SELECT source_networks, extensions FROM ssh_host WHERE tenant_id = $1 AND destination_id = $2";
+    match tx.row(sql, args![tenant, id]).await? {
+        Some(row) => Ok(SshBounds { networks: row.json(0)?, extensions: row.json(1)? }),
+        None => Ok(SshBounds::default()),
+    }
+}
+
+/// The names of these in a certificate.
+pub(crate) fn names(extensions: &BTreeSet<SshExtension>) -> Vec<&'static str> {
+    extensions.iter().map(|one| one.as_str()).collect()
+}
+
+/// What a certificate forces upon its holder (PROTOCOL.certkeys).
+pub(crate) fn forced(networks: &[Network], command: Option<&str>) -> Vec<(&'static str, String)> {
+    let mut options = Vec::new();
+    if let Some(command) = command {
+        options.push(("force-command", command.to_owned()));
+    }
+    if !networks.is_empty() {
+        let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        options.push(("source-address", networks.join(",")));
+    }
+    options
+}
+
 /// Seconds since 1970.
 pub(crate) fn seconds(at: Timestamp) -> Result<u64> {
     u64::try_from(at.as_seconds()).map_err(Error::internal)
@@ -180,7 +209,6 @@ impl Write<ops::SshHostPut> {
             check_relay(&mut self.tx, tenant, Some(relay)).await?;
         }
         let id = destination::put_host(&mut self.tx, &store, tenant, named, before.as_ref(), new).await?;
-        let extensions: Vec<&str> = SSH_EXTENSIONS.into_iter().filter(|name| new.extensions.contains(name)).collect();
         self.tx
             .execute(
                 "INSERT INTO ssh_host (tenant_id, destination_id, address, host_key, source_networks, extensions, changed_at) \
@@ -193,7 +221,7 @@ impl Write<ops::SshHostPut> {
                     new.address.to_string(),
                     new.host_key.to_string(),
                     json!(new.source_networks).to_string(),
-                    json!(extensions).to_string(),
+                    json!(new.extensions).to_string(),
                     store.clock().now()
                 ],
             )
@@ -284,23 +312,38 @@ impl Store {
                 host.destination.name
             )));
         }
-        let ends = [Some(now.plus_millis(USER_MS)), held.until, Some(session_ends)].into_iter().flatten().min();
+        // Through a relay it opens the relay only, which knows from where its holder comes: then it is decided what grants give there.
+        let through = host.destination.relay;
+        let offer = if through.is_some() {
+            SshOffer {
+                networks: Vec::new(),
+                extensions: host.extensions.clone(),
+                command: None,
+                until: held.until,
+                grants: held.grants.clone(),
+            }
+        } else {
+            let made = ssh::certificate(&held, &host.bounds(), unit.permit.ctx().ip());
+            made.ok_or_else(|| Error::Forbidden {
+                message: format!(
+                    "your grants hold from other networks than `{}` lets people come from: an administrator changes one of both",
+                    host.destination.name
+                ),
+            })?
+        };
+        let ends = [Some(now.plus_millis(USER_MS)), offer.until, Some(session_ends)].into_iter().flatten().min();
         let expires_at = Timestamp::from_millis(ends.unwrap_or(now).as_seconds().saturating_mul(1_000));
         if expires_at <= now {
             return Err(Error::conflict("this access ends within a second: ask for more"));
         }
         let id = SshCertificateId::generate(&**self.clock(), &**self.rng());
         let (session, name) = (unit.permit.session(), &host.destination.name);
-        let (destination, through) = (host.destination.id, host.destination.relay);
-        // Through a relay it opens the relay only. From where the user comes, the relay knows: the host sees the relay.
+        let destination = host.destination.id;
         let principals = match through {
             Some(_) => vec![relay_principal(destination, &role, user, session)],
             None => principals(destination, &role, user).to_vec(),
         };
-        let networks = if through.is_some() { &[] } else { host.source_networks.as_slice() };
-        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
-        let forced = [("source-address", networks.join(","))];
-        let extensions: Vec<&str> = host.extensions.iter().map(String::as_str).collect();
+        let (forced, extensions) = (forced(&offer.networks, offer.command.as_deref()), names(&offer.extensions));
         let certificate = Certificate {
             kind: CertificateKind::User,
             key,
@@ -312,14 +355,14 @@ impl Store {
             principals: &principals,
             valid_after_s: seconds(now.plus_millis(-EARLIER_MS))?,
             valid_before_s: seconds(expires_at)?,
-            critical_options: if networks.is_empty() { &[] } else { &forced },
+            critical_options: &forced,
             extensions: &extensions,
         };
         let certificate = certificate.sign(&authority, &**self.rng()).map_err(Error::internal)?;
         let detail = json!({
             "name": name, "role": role, "certificate": id, "serial": serial(id).to_string(), "session": session,
-            "fingerprint": key.fingerprint(), "source_networks": networks, "extensions": extensions, "expires_at": expires_at,
-            "grants": held.grants, "relay": through,
+            "fingerprint": key.fingerprint(), "source_networks": offer.networks, "extensions": extensions, "force_command": offer.command,
+            "expires_at": expires_at, "grants": offer.grants, "relay": through,
         });
         unit.commit(Change::to(Category::Access, "destination", host.destination.id).detail(detail)).await?;
         Ok(SshCertificateRow { id, certificate, host, role, principals, expires_at })

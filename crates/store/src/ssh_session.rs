@@ -8,22 +8,24 @@
 
 use std::net::IpAddr;
 
+use access::ssh::SshOffer;
 use access::{FleetPermit, Grants, OpCtx, fleet_ops};
 use crypto::ssh::{Certificate, CertificateKind, PublicKey};
 use domain::{
-    DestinationId, DestinationRole, DestinationTokenId, Error, Network, RelayId, RequestId, Result, SessionId,
-    SshCertificateId, SshSessionId, TenantId, Timestamp, UserId,
+    DestinationId, DestinationRole, DestinationTokenId, Error, Network, RecordingMode, RelayId, RequestId, Result,
+    SessionId, SshCertificateId, SshSessionId, TenantId, Timestamp, UserId,
 };
 use serde_json::{Value, json};
 
 use crate::access_record::who;
-use crate::audit::{self, Category, Change};
+use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Tx, args};
+use crate::reach::ssh_offer;
 use crate::ssh_access::{
-    EARLIER_MS, SshAuthority, SshHostRow, host, principals, relay_name, relay_principal, seconds, serial,
+    EARLIER_MS, SshAuthority, SshHostRow, forced, host, names, principals, relay_name, relay_principal, seconds, serial,
 };
 use crate::unit::enter;
-use crate::{Standing, Store, destination};
+use crate::{Standing, Store, destination, recording};
 
 /// How long the certificates of a connection are good at most, in milliseconds.
 const CERTIFICATE_MS: i64 = 2 * 60_000;
@@ -56,6 +58,10 @@ pub struct SshSessionRow {
     pub host: SshHostRow,
     /// Until when what it rests on stands if nothing changes.
     pub until: Timestamp,
+    /// What grants give to who comes from there.
+    pub offer: SshOffer,
+    /// What is to be recorded there: how, and whether what is typed is.
+    pub recording: (RecordingMode, bool),
     /// The name that the user's certificate has to be good for.
     pub principal: String,
     /// Special addresses that the tenant lets its relays reach.
@@ -64,6 +70,15 @@ pub struct SshSessionRow {
     pub host_certificate: String,
     /// The certificate of the key that the host sees.
     pub client_certificate: String,
+}
+
+/// What became of a connection that was to begin.
+#[derive(Debug)]
+pub enum SshSessionBegun {
+    /// It may begin.
+    New(Box<SshSessionRow>),
+    /// Its token was used before: it may not, which is written down as an alarm.
+    Again,
 }
 
 /// How a connection ended.
@@ -127,13 +142,14 @@ impl Store {
         permit: FleetPermit<fleet_ops::SshSessionBegin>,
         new: &NewSshSession,
         authority: &SshAuthority,
-    ) -> Result<SshSessionRow> {
+    ) -> Result<SshSessionBegun> {
         let (tenant, relay, now) = (permit.tenant(), RelayId::from_uuid(permit.id().as_uuid()), self.clock().now());
         let unknown = Error::NotFound { what: "destination" };
         let of = &new.standing;
         if of.tenant != tenant {
             return Err(unknown);
         }
+        self.ssh_from(of).await?;
         let until =
             self.standing_until(std::slice::from_ref(of)).await?.pop().flatten().ok_or_else(|| unknown.clone())?;
         let mut tx = self.db().write().await?;
@@ -143,6 +159,9 @@ impl Store {
             return Err(unknown);
         }
         let host = host(&mut tx, tenant, destination).await?;
+        let offer =
+            ssh_offer(&mut tx, of, &host.destination, &host.bounds(), now).await?.ok_or_else(|| unknown.clone())?;
+        let until = offer.until.map_or(until, |ends| ends.min(until));
         let id = SshSessionId::generate(&**self.clock(), &**self.rng());
         tx.execute(
             "DELETE FROM ssh_session WHERE tenant_id = $1 AND (began_at < $2 AND ended_at IS NOT NULL OR began_at < $3)",
@@ -167,7 +186,7 @@ impl Store {
             )
             .await?;
         if is_new == 0 {
-            return Err(Error::conflict("this token was used for a connection already: each needs a token of its own"));
+            return self.ssh_token_reused(tx, new, &host, permit.ctx()).await;
         }
         let ends =
             Timestamp::from_millis(until.min(now.plus_millis(CERTIFICATE_MS)).as_seconds().saturating_mul(1_000));
@@ -177,7 +196,7 @@ impl Store {
         let certificate = SshCertificateId::generate(&**self.clock(), &**self.rng());
         let (name, role) = (&host.destination.name, &of.role);
         let Some(email) = self.email_of(&mut tx, of.user).await? else { return Err(unknown) };
-        let extensions: Vec<&str> = host.extensions.iter().map(String::as_str).collect();
+        let (forced, extensions) = (forced(&[], offer.command.as_deref()), names(&offer.extensions));
         let to_host = Certificate {
             kind: CertificateKind::User,
             key: &new.client_key,
@@ -189,7 +208,7 @@ impl Store {
             principals: &principals(of.destination, role, of.user),
             valid_after_s: seconds(now.plus_millis(-EARLIER_MS))?,
             valid_before_s: seconds(ends)?,
-            critical_options: &[],
+            critical_options: &forced,
             extensions: &extensions,
         };
         let to_user = Certificate {
@@ -197,6 +216,7 @@ impl Store {
             key: &new.host_key,
             key_id: &format!("destination={name} relay={relay} connection={id}"),
             principals: &[relay_name(of.destination)],
+            critical_options: &[],
             extensions: &[],
             ..to_host.clone()
         };
@@ -204,30 +224,82 @@ impl Store {
         let host_certificate = to_user.sign(&authority.0, &**self.rng()).map_err(Error::internal)?;
         let row = tx.row("SELECT networks FROM target_policy WHERE tenant_id = $1", args![tenant]).await?;
         let special_networks = row.map_or_else(|| Ok(Vec::new()), |row| row.json(0))?;
+        let policy = recording::policy(&mut tx, tenant).await?;
+        let recording = (policy.ssh, policy.input);
         let ctx = self.ssh_session_ctx(&mut tx, tenant, (of.user, of.session), new.from, permit.ctx()).await?;
         let detail = json!({
             "destination": name, "role": role, "relay": relay, "connection": id, "token": new.token, "certificate": certificate,
             "serial": serial(certificate).to_string(), "fingerprint": new.client_key.fingerprint(), "address": host.address.to_string(),
-            "from": new.from,
+            "from": new.from, "extensions": extensions, "force_command": offer.command, "grants": offer.grants,
         });
         let change = Change::to(Category::Access, "destination", of.destination).detail(detail);
         audit::append(&mut tx, tenant, &ctx, "ssh_session_begin", &change).await?;
         tx.commit().await?;
         self.say_log_grew(tenant);
-        Ok(SshSessionRow {
+        Ok(SshSessionBegun::New(Box::new(SshSessionRow {
             id,
             principal: relay_principal(of.destination, role, of.user, of.session),
             host,
             until,
+            offer,
+            recording,
             special_networks,
             host_certificate,
             client_certificate,
-        })
+        })))
+    }
+
+    /// Writes down that a token was shown again: an alarm. Whoever shows it has it from its user, or from whoever carried it.
+    async fn ssh_token_reused(
+        &self,
+        mut tx: Tx,
+        new: &NewSshSession,
+        host: &SshHostRow,
+        relay: &OpCtx,
+    ) -> Result<SshSessionBegun> {
+        let of = &new.standing;
+        let sql = "SELECT id, relay_id, began_at FROM ssh_session WHERE tenant_id = $1 AND token_id = $2";
+        let first =
+            tx.row(sql, args![of.tenant, new.token]).await?.ok_or_else(|| Error::internal("a token's first use"))?;
+        let detail = json!({
+            "alarm": true, "reason": "the token was used for a connection before", "token": new.token, "destination": host.destination.name,
+            "role": of.role, "relay": relay.actor().to_string(), "from": new.from,
+            "first": {"connection": SshSessionId::from_uuid(first.uuid(0)?), "relay": RelayId::from_uuid(first.uuid(1)?), "at": first.time(2)?},
+        });
+        let ctx = self.ssh_session_ctx(&mut tx, of.tenant, (of.user, of.session), new.from, relay).await?;
+        let change = Change::to(Category::Access, "destination", of.destination).outcome(Outcome::Deny).detail(detail);
+        audit::append(&mut tx, of.tenant, &ctx, "ssh_session_begin", &change).await?;
+        tx.commit().await?;
+        self.say_log_grew(of.tenant);
+        Ok(SshSessionBegun::Again)
     }
 
     async fn email_of(&self, tx: &mut Tx, user: UserId) -> Result<Option<String>> {
         let row = tx.row("SELECT email FROM app_user WHERE id = $1", args![user]).await?;
         row.map(|row| row.text(0)).transpose()
+    }
+
+    /// Writes down that something is forwarded on a connection of the relay. It may be told after the end: a relay tells again what a server was away for.
+    pub async fn ssh_session_forward(
+        &self,
+        permit: FleetPermit<fleet_ops::SshSessionForward>,
+        id: SshSessionId,
+        what: &Value,
+    ) -> Result<()> {
+        let (tenant, relay) = (permit.tenant(), RelayId::from_uuid(permit.id().as_uuid()));
+        let mut tx = self.db().write().await?;
+        enter(&mut tx, tenant).await?;
+        let begun = find(&mut tx, tenant, relay, id).await?;
+        let ctx = self.ssh_session_ctx(&mut tx, tenant, (begun.user, begun.session), None, permit.ctx()).await?;
+        let mut detail = json!({"role": begun.role, "relay": relay, "connection": id, "token": begun.token});
+        if let (Value::Object(detail), Value::Object(more)) = (&mut detail, what) {
+            detail.extend(more.clone());
+        }
+        let change = Change::to(Category::Access, "destination", begun.destination).detail(detail);
+        audit::append(&mut tx, tenant, &ctx, "ssh_session_forward", &change).await?;
+        tx.commit().await?;
+        self.say_log_grew(tenant);
+        Ok(())
     }
 
     /// Writes down that a connection of the relay ended. Told twice, it ended once.

@@ -15,6 +15,9 @@ impl Store {
         kind: DestinationKind,
         tenant: &str,
     ) -> Result<Option<RelayId>> {
+        if kind == DestinationKind::Ssh {
+            self.ssh_from(standing).await?;
+        }
         let until = self.standing_until(std::slice::from_ref(standing)).await?;
         if until.first().copied().flatten().is_none() {
             return Ok(None);

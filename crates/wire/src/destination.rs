@@ -1,10 +1,11 @@
 //! Destinations, and what a relay says of them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use domain::{
-    DestinationId, DestinationRole, DestinationTokenId, GrantId, Lent, NodeId, RelayId, SessionId, Slug, Timestamp,
-    UserId,
+    DestinationId, DestinationRole, DestinationTokenId, GrantId, Lent, Network, NodeId, RelayId, SessionId, Slug,
+    SshExtension, Timestamp, UserId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -148,6 +149,26 @@ pub struct Standing {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub act_as: Vec<Lent>,
+    /// At a host: what it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshStanding>,
+}
+
+/// What an open connection to a host takes of what grants give.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshStanding {
+    /// From where the user comes, as far as is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub from: Option<IpAddr>,
+    /// What is allowed besides running a command.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub extensions: Vec<SshExtension>,
+    /// What is run, whatever the user asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_command: Option<String>,
 }
 
 /// Asks whether open connections may stay open: at most 1,000 at a time.
@@ -254,6 +275,17 @@ pub struct Why {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub expires_at: Option<Timestamp>,
+    /// At hosts: only from these networks; absent: from everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub networks: Vec<Network>,
+    /// At hosts: what it lends of what the host allows; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub extensions: Option<Vec<SshExtension>>,
+    /// At hosts: what is run, whatever is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_command: Option<String>,
     /// `manual`, `file`, `request` or `break-glass`.
     pub origin: String,
     /// Who granted it: of a request, who approved it.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    AccessRequestId, ActName, DestinationId, DestinationRole, GrantId, GroupId, Hours, Slug, Timestamp, UserId,
+    AccessRequestId, ActName, DestinationId, DestinationRole, GrantId, GroupId, Hours, Network, Slug, SshExtension,
+    Timestamp, UserId,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -102,6 +103,17 @@ pub struct GrantCreate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub as_groups: Vec<Slug>,
+    /// At hosts: only from these networks; absent: from everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub networks: Vec<Network>,
+    /// At hosts: what it lends of what the host allows, such as `permit-pty`; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub extensions: Option<Vec<SshExtension>>,
+    /// At hosts: what is run, whatever the user asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_command: Option<String>,
     /// Why.
     #[serde(default)]
     pub reason: String,
@@ -143,6 +155,17 @@ pub struct Grant {
     /// In which groups, together with one of these users.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub as_groups: Vec<String>,
+    /// At hosts: only from these networks; absent: from everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub networks: Vec<Network>,
+    /// At hosts: what it lends of what the host allows, such as `permit-pty`; absent: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub extensions: Option<Vec<SshExtension>>,
+    /// At hosts: what is run, whatever the user asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_command: Option<String>,
     /// Why.
     pub reason: String,
     /// `manual`, `file`, `request` or `break-glass`.

@@ -10,6 +10,8 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::recording::RecordingTerms;
+
 /// What a connection is switched to on its way to a host, in the header `Upgrade`: from there on it is SSH.
 pub const UPGRADE: &str = "cairn-ssh";
 
@@ -191,6 +193,12 @@ pub struct SshSessionBegun {
     pub source_networks: Vec<Network>,
     /// What is allowed besides running a command.
     pub extensions: Vec<String>,
+    /// What is run, whatever the user asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_command: Option<String>,
+    /// What is to be recorded of sessions there, while the server cannot be asked; absent: the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<RecordingTerms>,
     /// Special addresses that the tenant lets its jobs reach, and its relays.
     #[schema(value_type = Vec<String>)]
     pub special_networks: Vec<Network>,
@@ -198,6 +206,29 @@ pub struct SshSessionBegun {
     pub host_certificate: String,
     /// The certificate of the key that the host sees.
     pub client_certificate: String,
+}
+
+/// Tells that something is about to be forwarded on a connection to a host: once for each place.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshSessionForward {
+    /// When, by the relay's clock.
+    #[schema(value_type = String)]
+    pub at: Timestamp,
+    /// `agent`, `x11`, `local`, `local-socket`, `remote` or `remote-socket`.
+    pub kind: String,
+    /// Where to, or where it is listened: `HOST:PORT` or a path; of an agent and a screen: empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
+}
+
+/// Says which connections to hosts a relay holds, and those of which it still has an end to tell: whatever else it began is over. At most 2,048.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshSessionHold {
+    /// The connections.
+    #[schema(value_type = Vec<String>)]
+    pub connections: Vec<SshSessionId>,
 }
 
 /// Tells that a connection to a host ended; telling it twice ends it once.

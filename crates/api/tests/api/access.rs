@@ -39,6 +39,7 @@ impl World {
             hours: None,
             expires_at: None,
             act_as: domain::ActAs::default(),
+            ssh: domain::SshTerms::default(),
             reason: String::new(),
         };
         let unit = self.store.write(self.permit::<ops::GrantCreate>(tenant)).await.unwrap();
@@ -246,6 +247,7 @@ fn attack_52_whatever_takes_access_away_is_noticed_by_who_holds_connections_on_e
                 role: admission.role,
                 namespaces: admission.namespaces,
                 act_as: admission.act_as,
+                ssh: access::ssh::SshUse::default(),
             };
             let stands = async |standing: &Standing| {
                 world.store.standing_until(std::slice::from_ref(standing)).await.unwrap()[0]
@@ -322,6 +324,7 @@ fn attack_47_a_grant_lends_names_of_its_own_tenant_and_they_go_with_it() {
             role: said.role,
             namespaces: None,
             act_as: said.act_as,
+            ssh: access::ssh::SshUse::default(),
         };
         let stands = async || world.store.standing_until(std::slice::from_ref(&standing)).await.unwrap()[0].is_some();
         assert!(stands().await);

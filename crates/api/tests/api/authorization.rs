@@ -34,7 +34,7 @@ const PUBLIC: [&str; 12] = [
 const REDIRECTS: [&str; 2] = ["login_begin", "login_callback"];
 /// Operations that need no session but a proof, which nobody has here, and what that is answered with. `second_factor.rs` brings proofs.
 /// Agents and relays, in `fleet.rs`, too.
-const PROVEN: [(&str, &str); 15] = [
+const PROVEN: [(&str, &str); 17] = [
     ("access_check", "401"),
     ("access_record", "401"),
     ("agent_renew", "401"),
@@ -50,6 +50,8 @@ const PROVEN: [(&str, &str); 15] = [
     ("session_create_by_passkey", "400"),
     ("ssh_session_begin", "401"),
     ("ssh_session_end", "401"),
+    ("ssh_session_forward", "401"),
+    ("ssh_session_hold", "401"),
 ];
 /// Operations on one's own account whose object nobody has here, and what that is answered with. `second_factor.rs` and `session.rs` have them.
 const OWN_NOTHING: [(&str, &str); 8] = [
@@ -312,7 +314,9 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         | "recording_end"
         | "sessions_end"
         | "ssh_session_begin"
-        | "ssh_session_end" => json!({}),
+        | "ssh_session_end"
+        | "ssh_session_forward"
+        | "ssh_session_hold" => json!({}),
         "recording_policy_put" => {
             json!({"kubernetes": "required", "ssh": "off", "input": false, "retention_days": 400})
         }

@@ -208,3 +208,99 @@ fn a_new_authority_is_published_a_week_before_it_signs_and_a_withdrawn_one_is_no
         assert_eq!((published().await, signs().await), (vec![third.clone()], third));
     });
 }
+
+#[test]
+fn attack_ssh_a_grant_lends_from_its_networks_what_it_says_and_nothing_elsewhere() {
+    each_engine(|world| async move {
+        let all = ["permit-pty", "permit-port-forwarding", "permit-agent-forwarding"];
+        host(&world, "web1", json!({"extensions": all})).await.is(200);
+        let lends = async |role: &str| {
+            let made = ask(&world, &analyst(), json!({"role": role})).await.is(201);
+            let text = read(made.json["certificate"].as_str().unwrap());
+            let extensions = text.split_once("Extensions:").unwrap().1.split_whitespace().map(str::to_owned);
+            (text.clone(), extensions.collect::<Vec<_>>())
+        };
+        // As it was: a grant that says nothing lends all that the host allows.
+        let plain = grant(&world, "deploy", json!({})).await;
+        assert_eq!(lends("deploy").await.1.len(), 3);
+        world.by(&admin(), "DELETE", &format!("{T}/grants/{plain}"), None).await.is(204);
+
+        let office = json!({"networks": ["10.0.0.0/8", "2001:db8::/32"], "extensions": ["permit-agent-forwarding", "permit-pty", "permit-X11-forwarding"]});
+        grant(&world, "deploy", office).await;
+        let (text, extensions) = lends("deploy").await;
+        assert!(text.contains("source-address 10.0.0.0/8,2001:db8::/32"), "{text}");
+        assert_eq!(extensions, ["permit-agent-forwarding", "permit-pty"], "no more than the host allows");
+        // A grant from everywhere gives a certificate that is good everywhere, without what the office lends.
+        let home = grant(&world, "deploy", json!({"extensions": ["permit-pty"]})).await;
+        let (text, extensions) = lends("deploy").await;
+        assert!(text.contains("Critical Options: (none)") && extensions == ["permit-pty"], "{text}");
+        let path = format!("{T}/members/{}/reach", analyst());
+        let what = world.by(&admin(), "GET", &path, None).await.is(200);
+        assert!(what.text.contains("2001:db8::/32"), "who asks why is told: {}", what.text);
+        // The host's networks count for every grant: where both have nothing in common, nobody comes.
+        world.by(&admin(), "DELETE", &format!("{T}/grants/{home}"), None).await.is(204);
+        host(&world, "web1", json!({"source_networks": ["10.1.0.0/16", "192.168.0.0/16"]})).await.is(200);
+        let (text, extensions) = lends("deploy").await;
+        assert!(text.contains("source-address 10.1.0.0/16\n") && extensions == ["permit-pty"], "{text}");
+        host(&world, "web1", json!({"source_networks": ["192.168.0.0/16"]})).await.is(200);
+        ask(&world, &analyst(), json!({})).await.is(403).says("from other networks");
+        host(&world, "web1", json!({"extensions": all})).await.is(200);
+
+        // A command is forced, and nothing lends more than is said: not even a terminal.
+        grant(&world, "root", json!({"force_command": "/usr/bin/backup --now", "extensions": []})).await;
+        let (text, extensions) = lends("root").await;
+        assert!(text.contains("force-command /usr/bin/backup --now") && extensions == ["(none)"], "{text}");
+
+        // The same grant twice is one; with other networks it is another one.
+        let again = json!({"user": analyst(), "role": "root", "destination": "web1", "force_command": "/usr/bin/backup --now", "extensions": []});
+        world.by(&admin(), "POST", &format!("{T}/grants"), Some(again)).await.is(409);
+        let id = grant(&world, "root", json!({"networks": ["10.0.0.7/32"]})).await;
+        let shown = world.by(&admin(), "GET", &format!("{T}/grants/{id}"), None).await.is(200);
+        assert_eq!((&shown.json["networks"], &shown.json["extensions"]), (&json!(["10.0.0.7/32"]), &Value::Null));
+    });
+}
+
+#[test]
+fn what_is_said_of_hosts_is_refused_where_nothing_would_keep_it() {
+    each_engine(|world| async move {
+        host(&world, "web1", json!({})).await.is(200);
+        world.destination_of(world.a, "prod").await;
+        for (more, says) in [
+            (json!({"destination": "prod", "networks": ["10.0.0.0/8"]}), "`prod` is a cluster"),
+            (json!({"destination": "prod", "force_command": "id"}), "`prod` is a cluster"),
+            (json!({"destination": "web1", "namespace": "shop", "extensions": []}), "make two grants"),
+            (json!({"destination": "web1", "as_users": ["deploy-bot"], "networks": ["10.0.0.0/8"]}), "make two grants"),
+            (json!({"destination": "web1", "networks": ["10.0.0.1/8"]}), "bits behind the prefix"),
+            (json!({"destination": "web1", "networks": ["office"]}), "is not a network"),
+            (json!({"destination": "web1", "extensions": ["permit-everything"]}), "permit-everything"),
+            (json!({"destination": "web1", "force_command": "a\nb"}), "one line"),
+            (json!({"destination": "web1", "force_command": ""}), "one line"),
+        ] {
+            let mut body = json!({"user": analyst(), "role": "view"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            world.by(&admin(), "POST", &format!("{T}/grants"), Some(body)).await.is(400).says(says);
+            let file = json!({"file": {"version": 1, "name": "it", "grants": [more.as_object().unwrap().clone().into_iter().chain([
+                ("user".to_owned(), json!(analyst())), ("role".to_owned(), json!("view"))]).collect::<serde_json::Map<_, _>>()]}});
+            world.by(&admin(), "POST", &format!("{T}/access-file/plan"), Some(file)).await.is(400).says(says);
+        }
+        // By labels it may cover both: at the cluster it gives nothing, not even in the roles that the relay binds there.
+        for name in ["prod", "web1"] {
+            let labels = json!({"labels": {"env": "prod"}});
+            world.by(&admin(), "PATCH", &format!("{T}/destinations/{name}"), Some(labels)).await.is(200);
+        }
+        let body = json!({"user": analyst(), "role": "deploy", "labels": {"env": "prod"}, "networks": ["10.0.0.0/8"]});
+        world.by(&admin(), "POST", &format!("{T}/grants"), Some(body)).await.is(201);
+        ask(&world, &analyst(), json!({})).await.is(201);
+        let path = format!("{T}/destinations/prod/tokens");
+        world.by(&analyst(), "POST", &path, Some(json!({"role": "deploy"}))).await.is(404);
+
+        // What is there comes back as a file, and the file makes no difference.
+        let file = world.by(&admin(), "GET", &format!("{T}/access-file"), None).await.is(200).json;
+        assert_eq!(file["grants"][0]["networks"], json!(["10.0.0.0/8"]), "{file}");
+        let plan = json!({"file": file});
+        let plan = world.by(&admin(), "POST", &format!("{T}/access-file/plan"), Some(plan)).await.is(200).json;
+        let actions: Vec<_> = plan["changes"].as_array().unwrap().iter().map(|it| it["action"].clone()).collect();
+        assert!(actions.iter().all(|action| action == "adopt"), "{plan}");
+        assert!(plan.to_string().contains("--network 10.0.0.0/8"), "{plan}");
+    });
+}

@@ -160,3 +160,191 @@ fn attack_ssh_where_sessions_have_to_be_recorded_nobody_goes_past_what_records()
         ask("web1").await.is(201);
     });
 }
+
+/// Asks for a relay whether a connection may stay open.
+async fn stands(world: &World, relay: &mut Machine, begun: &Value, destination: &str, ssh: &Value) -> bool {
+    let standing = json!({"user": begun["user"], "session": begun["session"], "destination": destination, "role": "deploy", "ssh": ssh});
+    let path = format!("/api/v1/relays/{}/access-check", relay.id);
+    let body = json!({"standings": [standing]}).to_string();
+    let request = relay.request(world, "POST", &path, &body, |_| ());
+    !world.send(request).await.is(200).json["until"][0].is_null()
+}
+
+#[test]
+fn attack_ssh_a_relay_takes_nobody_from_elsewhere_and_what_a_grant_lent_ends_with_it() {
+    each_engine(|world| async move {
+        let mut ours = relay(&world, world.a).await;
+        let body = json!({"address": "web1.example:2222", "host_key": HOST_KEY, "roles": ["deploy"], "relay": ours.id,
+            "extensions": ["permit-pty", "permit-agent-forwarding", "permit-port-forwarding"]});
+        let made = world.by(&admin(), "PUT", &format!("{T}/destinations/web1/ssh-host"), Some(body.clone())).await;
+        let id = made.is(200).json["id"].as_str().unwrap().to_owned();
+        let give = async |more: Value| {
+            let mut grant = json!({"user": analyst(), "role": "deploy", "destination": "web1"});
+            grant.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            world.by(&admin(), "POST", &format!("{T}/grants"), Some(grant)).await.is(201).id()
+        };
+        let take = async |grant: &str| world.by(&admin(), "DELETE", &format!("{T}/grants/{grant}"), None).await.is(204);
+        let from = async |ours: &mut Machine, address: Option<&str>| {
+            let token = token(&world, "web1").await;
+            let body =
+                json!({"destination": id, "token": token, "from": address, "host_key": KEYS[0], "client_key": KEYS[1]});
+            call(&world, ours, "", &body).await
+        };
+        let office =
+            give(json!({"networks": ["192.0.2.0/24"], "extensions": ["permit-pty", "permit-agent-forwarding"]})).await;
+        from(&mut ours, Some("203.0.113.9")).await.is(409).says("you come from 203.0.113.9");
+        from(&mut ours, None).await.is(409).says("from other networks");
+        let begun = from(&mut ours, Some("::ffff:192.0.2.7")).await.is(201).json;
+        assert_eq!(begun["extensions"], json!(["permit-agent-forwarding", "permit-pty"]));
+        let taken = json!({"from": "192.0.2.7", "extensions": ["permit-agent-forwarding", "permit-pty"]});
+        assert!(stands(&world, &mut ours, &begun, &id, &taken).await);
+        for other in [
+            json!({"from": "203.0.113.9", "extensions": []}),
+            json!({"extensions": []}),
+            json!({"from": "192.0.2.7", "extensions": ["permit-port-forwarding"]}),
+        ] {
+            assert!(!stands(&world, &mut ours, &begun, &id, &other).await, "{other}");
+        }
+        // Another grant from everywhere: elsewhere there is what that one lends, and not the office's.
+        let home = give(json!({"extensions": ["permit-pty"]})).await;
+        let away = from(&mut ours, Some("203.0.113.9")).await.is(201).json;
+        assert_eq!(away["extensions"], json!(["permit-pty"]));
+        // With the office's grant its agent goes, also where it is open; what the other one lends stays.
+        take(&office).await;
+        assert!(!stands(&world, &mut ours, &begun, &id, &taken).await);
+        assert!(
+            stands(&world, &mut ours, &away, &id, &json!({"from": "203.0.113.9", "extensions": ["permit-pty"]})).await
+        );
+        take(&home).await;
+
+        // A forced command is in the certificate that the host sees, and a shell is not what it was begun for.
+        let forced = give(json!({"force_command": "/usr/bin/backup", "extensions": []})).await;
+        let begun = from(&mut ours, Some("192.0.2.7")).await.is(201).json;
+        assert_eq!((&begun["force_command"], &begun["extensions"]), (&json!("/usr/bin/backup"), &json!([])));
+        assert!(
+            stands(
+                &world,
+                &mut ours,
+                &begun,
+                &id,
+                &json!({"from": "192.0.2.7", "extensions": [], "force_command": "/usr/bin/backup"})
+            )
+            .await
+        );
+        assert!(!stands(&world, &mut ours, &begun, &id, &json!({"from": "192.0.2.7", "extensions": []})).await);
+        take(&forced).await;
+
+        // What an administrator takes from the host ends, too.
+        give(json!({})).await;
+        let begun = from(&mut ours, Some("192.0.2.7")).await.is(201).json;
+        let taken = json!({"from": "192.0.2.7", "extensions": begun["extensions"]});
+        assert!(stands(&world, &mut ours, &begun, &id, &taken).await);
+        let mut narrow = body;
+        narrow["extensions"] = json!(["permit-pty"]);
+        world.by(&admin(), "PUT", &format!("{T}/destinations/web1/ssh-host"), Some(narrow)).await.is(200);
+        assert!(!stands(&world, &mut ours, &begun, &id, &taken).await);
+        let records = records(&world, "ssh_session_begin").await;
+        assert!(records.iter().any(|record| record["detail"]["force_command"] == "/usr/bin/backup"), "{records:?}");
+    });
+}
+
+/// A host behind a relay that somebody reaches.
+async fn reached(world: &World, ours: &Machine) -> String {
+    let id = host(world, "web1", &ours.id).await.is(200).json["id"].as_str().unwrap().to_owned();
+    let grant = json!({"user": analyst(), "role": "deploy", "destination": "web1"});
+    world.by(&admin(), "POST", &format!("{T}/grants"), Some(grant)).await.is(201);
+    id
+}
+
+#[test]
+fn attack_ssh_a_token_that_is_shown_again_is_an_alarm() {
+    each_engine(|world| async move {
+        let mut ours = relay(&world, world.a).await;
+        let id = reached(&world, &ours).await;
+        let good = token(&world, "web1").await;
+        let first = begin(&world, &mut ours, &id, &good).await.is(201).json;
+        let body = json!({"destination": id, "token": good, "from": "203.0.113.9", "host_key": KEYS[0], "client_key": KEYS[1]});
+        call(&world, &mut ours, "", &body).await.is(409).says("token of its own");
+        let all = records(&world, "ssh_session_begin").await;
+        let alarms: Vec<_> = all.iter().filter(|record| record["detail"]["alarm"] == true).collect();
+        assert_eq!(alarms.len(), 1, "{all:?}");
+        let (outcome, detail) = (&alarms[0]["outcome"], &alarms[0]["detail"]);
+        assert_eq!((outcome, &detail["from"]), (&json!("deny"), &json!("203.0.113.9")));
+        assert_eq!(detail["first"]["connection"], first["id"], "and which connection has it");
+        assert!(!alarms[0].to_string().contains(&good), "the token itself is nowhere");
+        // The first connection goes on: its own user has it, or whoever was faster, which the record tells.
+        let taken = json!({"from": "192.0.2.7", "extensions": ["permit-pty"]});
+        assert!(stands(&world, &mut ours, &first, &id, &taken).await);
+    });
+}
+
+#[test]
+fn what_is_forwarded_is_on_the_record_by_the_relay_that_holds_the_connection() {
+    each_engine(|world| async move {
+        let (mut ours, mut other) = (relay(&world, world.a).await, relay(&world, world.a).await);
+        let id = reached(&world, &ours).await;
+        let good = token(&world, "web1").await;
+        let begun = begin(&world, &mut ours, &id, &good).await.is(201).json;
+        let path = format!("/{}/forwards", begun["id"].as_str().unwrap());
+        let what = json!({"at": "2026-01-01T00:01:00Z", "kind": "local", "place": "10.0.0.9:5432\u{7}"});
+        call(&world, &mut other, &path, &what).await.is(404);
+        call(&world, &mut ours, &path, &what).await.is(204);
+        call(&world, &mut ours, &path, &json!({"at": "2026-01-01T00:01:00Z", "kind": "everything"}))
+            .await
+            .is(400)
+            .says("remote-socket");
+        let told = records(&world, "ssh_session_forward").await;
+        let told: Vec<_> = told.iter().filter(|record| record["outcome"] == "success").collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!(
+            (&told[0]["detail"]["kind"], &told[0]["detail"]["place"]),
+            (&json!("local"), &json!("10.0.0.9:5432"))
+        );
+        assert!(told[0]["actor"].to_string().contains(&analyst()), "{}", told[0]);
+    });
+}
+
+#[test]
+fn connections_of_a_relay_that_holds_them_no_more_or_was_lost_have_an_end() {
+    each_engine(|world| async move {
+        let (mut ours, mut other) = (relay(&world, world.a).await, relay(&world, world.a).await);
+        let id = reached(&world, &ours).await;
+        let open = async |world: &World, ours: &mut Machine| {
+            let good = token(world, "web1").await;
+            begin(world, ours, &id, &good).await.is(201).json["id"].as_str().unwrap().to_owned()
+        };
+        let ended = async |world: &World| records(world, "ssh_session_end").await;
+        let hold = |connections: &[&str]| json!({ "connections": connections });
+        let (first, second) = (open(&world, &mut ours).await, open(&world, &mut ours).await);
+        // One that just began may not be with its relay yet.
+        call(&world, &mut ours, "/held", &hold(&[])).await.is(204);
+        assert!(ended(&world).await.is_empty());
+        world.clock.advance(std::time::Duration::from_secs(31));
+        call(&world, &mut other, "/held", &hold(&[])).await.is(204);
+        call(&world, &mut ours, "/held", &hold(&[&first, &second])).await.is(204);
+        assert!(ended(&world).await.is_empty(), "neither what is held nor what another relay holds");
+        call(&world, &mut ours, "/held", &hold(&[&second])).await.is(204);
+        let over = ended(&world).await;
+        assert_eq!((over.len(), &over[0]["detail"]["connection"]), (1, &json!(first)));
+        assert_eq!((&over[0]["detail"]["lost"], &over[0]["detail"]["ended_at"]), (&json!(true), &Value::Null));
+        // Its relay may tell of it later: it ended once.
+        let end = json!({"at": "2026-01-01T00:01:00Z", "reason": "the user left", "reached": true, "received_bytes": 7, "sent_bytes": 9});
+        call(&world, &mut ours, &format!("/{first}/end"), &end).await.is(204);
+        assert_eq!(ended(&world).await.len(), 1);
+
+        // A relay that is silent may hold what is open until its tokens have ended, and a minute.
+        world.clock.advance(std::time::Duration::from_mins(6));
+        assert_eq!(world.store.ssh_sessions_lost().await.unwrap(), 0);
+        world.clock.advance(std::time::Duration::from_secs(61));
+        assert_eq!(world.store.ssh_sessions_lost().await.unwrap(), 1);
+        assert_eq!(world.store.ssh_sessions_lost().await.unwrap(), 0);
+        let over = ended(&world).await;
+        assert!(over.iter().any(|record| record["detail"]["connection"] == json!(second)), "{over:?}");
+        // One that is let in no more can tell nothing.
+        let third = open(&world, &mut ours).await;
+        world.by(&admin(), "DELETE", &format!("{T}/relays/{}", ours.id), None).await.is(204);
+        world.clock.advance(std::time::Duration::from_secs(31));
+        assert_eq!(world.store.ssh_sessions_lost().await.unwrap(), 1);
+        assert!(ended(&world).await.iter().any(|record| record["detail"]["connection"] == json!(third)));
+    });
+}

@@ -48,7 +48,7 @@ impl World {
             labels: None,
             source_networks: Vec::new(),
             way: store::Way::Same,
-            extensions: ["permit-pty"].into(),
+            extensions: [domain::SshExtension::Pty].into(),
         };
         let unit = self.store.write(self.permit::<ops::SshHostPut>(tenant)).await.unwrap();
         unit.ssh_host_put(&format!("h{}", self.fresh()), &new).await.unwrap().destination.id.to_string()

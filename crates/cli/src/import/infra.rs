@@ -231,6 +231,9 @@ impl Export {
                             expires_at: None,
                             as_users: Vec::new(),
                             as_groups: Vec::new(),
+                            networks: Vec::new(),
+                            extensions: None,
+                            force_command: None,
                             reason: "taken over from Infra".to_owned(),
                         });
                     }

@@ -233,7 +233,15 @@ fn standing(admission: &Admission, destination: DestinationId) -> anyhow::Result
     let namespaces: Option<Vec<_>> = admission.grants.iter().map(|grant| grant.namespace.as_deref()).collect();
     let namespaces = namespaces.map(|names| names.into_iter().map(str::parse).collect::<Result<_, _>>()).transpose()?;
     let act_as = admission.act_as.clone();
-    Ok(Standing { user: admission.user_id, session: admission.session, destination, role, namespaces, act_as })
+    Ok(Standing {
+        user: admission.user_id,
+        session: admission.session,
+        destination,
+        role,
+        namespaces,
+        act_as,
+        ssh: None,
+    })
 }
 
 impl Admit for Asking {

@@ -23,6 +23,19 @@ const what = (it: Grant) =>
     .join(", ") ||
     "everything");
 
+// How hosts are reached by it.
+const terms = (it: Grant) => {
+  const lends = it.extensions && (it.extensions.length > 0 ? it.extensions.map((name) => name.replace("permit-", "")).join(", ") : "nothing");
+  return [
+    it.networks && it.networks.length > 0 && `from ${it.networks.join(", ")}`,
+    lends && `lends ${lends}`,
+    it.force_command && `runs only ${it.force_command}`,
+  ].filter(Boolean);
+};
+
+// What somebody typed as a list.
+const listed = (text: string) => text.split(/[\s,]+/).filter(Boolean);
+
 export default function GrantsPage() {
   useTitle("Grants");
   const tenant = useTenant();
@@ -43,7 +56,19 @@ export default function GrantsPage() {
         </>
       ),
     },
-    { head: "Reaches", cell: (it) => what(it) },
+    {
+      head: "Reaches",
+      cell: (it) => (
+        <>
+          {what(it)}
+          {terms(it).map((line) => (
+            <div className="under" key={String(line)}>
+              {line}
+            </div>
+          ))}
+        </>
+      ),
+    },
     { head: "As", cell: (it) => it.role },
     { head: "In", cell: (it) => it.namespace ?? "all namespaces" },
     { head: "Hours", cell: (it) => it.hours ?? "any" },
@@ -80,6 +105,9 @@ export default function GrantsPage() {
             reaches: what(it),
             role: it.role,
             namespace: it.namespace,
+            networks: it.networks?.join(" "),
+            extensions: it.extensions?.join(" "),
+            force_command: it.force_command,
             hours: it.hours,
             expires_at: it.expires_at,
             origin: it.origin,
@@ -106,7 +134,7 @@ export default function GrantsPage() {
 function GiveDialog({ onClose }: { onClose: () => void }) {
   const { slug } = useTenant();
   const { change, failure } = useChange(["tenant", slug, "grants"]);
-  const [of, setOf] = useState({ to: "user", who: "", destination: "", role: "view", namespace: "", hours: "", until: "", reason: "" });
+  const [of, setOf] = useState({ to: "user", who: "", destination: "", role: "view", namespace: "", hours: "", until: "", reason: "", networks: "", lends: "", command: "" });
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
   const give = async () => {
     const body = {
@@ -117,6 +145,9 @@ function GiveDialog({ onClose }: { onClose: () => void }) {
       hours: of.hours || null,
       expires_at: of.until ? `${of.until}T00:00:00Z` : null,
       reason: of.reason,
+      ...(of.networks && { networks: listed(of.networks) }),
+      ...(of.lends && { extensions: of.lends === "none" ? [] : listed(of.lends) }),
+      ...(of.command && { force_command: of.command }),
     };
     const done = await change(() => take(api.POST("/api/v1/tenants/{tenant}/grants", { params: { path: { tenant: slug } }, body })));
     if (done) onClose();
@@ -132,6 +163,20 @@ function GiveDialog({ onClose }: { onClose: () => void }) {
       <TextField label="Destination" required value={of.destination} onChange={set("destination")} />
       <TextField label="Role there" required help="Such as view, edit, admin" value={of.role} onChange={set("role")} />
       <TextField label="Only in this namespace (optional)" value={of.namespace} onChange={set("namespace")} />
+      <TextField
+        label="Host: only from these networks (optional)"
+        placeholder="10.0.0.0/8, 2001:db8::/32"
+        value={of.networks}
+        onChange={set("networks")}
+      />
+      <TextField
+        label="Host: lends (optional)"
+        placeholder="permit-pty"
+        help="Of what the host allows: permit-pty, permit-port-forwarding, permit-agent-forwarding, permit-X11-forwarding, permit-user-rc, or none"
+        value={of.lends}
+        onChange={set("lends")}
+      />
+      <TextField label="Host: runs only this command (optional)" value={of.command} onChange={set("command")} />
       <TextField label="Only in these hours (optional)" placeholder="mon-fri 08:00-18:00 +01:00" value={of.hours} onChange={set("hours")} />
       <TextField label="Until (optional)" type="date" value={of.until} onChange={set("until")} />
       <TextField label="Reason" value={of.reason} onChange={set("reason")} />
