@@ -1,6 +1,7 @@
 //! Grants as they are stored: made, listed, taken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use access::grant::{Place, covers};
 use access::ops;
@@ -376,15 +377,42 @@ pub(crate) async fn manage(tx: &mut Tx, tenant: TenantId, id: GrantId, file: &st
     tx.execute(sql, args![tenant, id, file, new.expires_at, new.reason.as_str()]).await.map(drop)
 }
 
-/// Makes room for `more` grants, once in a transaction: counting takes longer the more there are. What has expired gives nothing, and stands in
-/// the way of nothing.
+/// How many grants tenants have, as this process counted: counting takes longer the more there are, and the bound is no promise to the last one.
+#[derive(Debug, Default)]
+pub(crate) struct Counted(Mutex<HashMap<TenantId, (i64, Timestamp)>>);
+
+impl Counted {
+    /// How long a count is good for, in which other servers may make some too.
+    const GOOD_MS: i64 = 60_000;
+
+    /// Whether there is room for so many by what was counted lately; if so they are counted too, whatever becomes of them.
+    fn has_room(&self, tenant: TenantId, more: i64, now: Timestamp) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get_mut(&tenant).filter(|(count, at)| {
+            now.millis_since(*at) < Self::GOOD_MS && count.saturating_add(more) <= GRANTS_MAX
+        });
+        known.map(|(count, _)| *count = count.saturating_add(more)).is_some()
+    }
+
+    fn set(&self, tenant: TenantId, count: i64, now: Timestamp) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant, (count, now));
+    }
+}
+
+/// Makes room for `more` grants, once in a transaction. What has expired gives nothing, and stands in the way of nothing.
 pub(crate) async fn room(tx: &mut Tx, store: &Store, tenant: TenantId, more: i64) -> Result<()> {
     let now = store.clock().now();
     tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND expires_at <= $2", args![tenant, now]).await?;
+    let counted = &store.inner.grants_counted;
+    if counted.has_room(tenant, more, now) {
+        return Ok(());
+    }
     let count = tx.row("SELECT COUNT(*) FROM access_grant WHERE tenant_id = $1", args![tenant]).await?;
-    if count.map_or(Ok(0), |row| row.i64(0))?.saturating_add(more) > GRANTS_MAX {
+    let count = count.map_or(Ok(0), |row| row.i64(0))?.saturating_add(more);
+    if count > GRANTS_MAX {
         return Err(Error::conflict(format!("the tenant may have {GRANTS_MAX} grants: use groups and labels")));
     }
+    counted.set(tenant, count, now);
     Ok(())
 }
 
@@ -557,5 +585,23 @@ impl Write<ops::GrantDelete> {
         let row = show(&mut self.tx, tenant, id).await?;
         take(&mut self.tx, tenant, id).await?;
         self.commit(Change::to(Category::Access, "grant", id).detail(told(&row))).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_are_counted_again_after_a_minute_and_near_the_bound() {
+        let (tenant, other) = ([1, 2]).map(|n| TenantId::from_uuid(uuid::Uuid::from_u128(n))).into();
+        let (counted, at) = (Counted::default(), Timestamp::from_millis);
+        assert!(!counted.has_room(tenant, 1, at(0)), "nobody counted");
+        counted.set(tenant, GRANTS_MAX - 2, at(0));
+        assert!(counted.has_room(tenant, 1, at(1)));
+        assert!(!counted.has_room(other, 1, at(1)));
+        assert!(!counted.has_room(tenant, 2, at(1)), "the one that was made is counted");
+        assert!(!counted.has_room(tenant, 1, at(Counted::GOOD_MS)), "other servers may have made some");
+        assert!(counted.has_room(tenant, 1, at(Counted::GOOD_MS - 1)));
     }
 }

@@ -198,6 +198,7 @@ struct Inner {
     endings: fleet::Endings,
     /// Those who ask at the same moment about agents and relays, and what they are told.
     finds: gather::Gather<fleet_credential::Question, FoundUnit>,
+    grants_counted: grant::Counted,
     sightings: gather::Gather<fleet_credential::SeenAgain, bool>,
     fleet: fleet_memory::FleetMemory,
     /// Whose sessions and keys were asked for.

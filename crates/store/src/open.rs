@@ -121,6 +121,7 @@ impl Store {
             signals,
             endings,
             finds: Gather::new(TURNS),
+            grants_counted: crate::grant::Counted::default(),
             sightings: Gather::new(TURNS),
             fleet: crate::fleet_memory::FleetMemory::default(),
             sessions: Answers::default(),
