@@ -115,10 +115,10 @@ impl CloneSign {
 pub(crate) struct SeenAgain {
     tenant: TenantId,
     id: FleetId,
-    number: i64,
-    proof_id: String,
-    ip: Option<String>,
-    version: String,
+    pub(crate) number: i64,
+    pub(crate) proof_id: String,
+    pub(crate) ip: Option<String>,
+    pub(crate) version: String,
 }
 
 impl SeenAgain {
@@ -262,8 +262,13 @@ impl Store {
                 ip,
                 version: seen.version.to_owned(),
             };
-            let written = self.inner.sightings.ask(again, |seen| self.seen_again(seen)).await;
-            self.inner.fleet.forget_unit((unit.tenant, unit.id, unit.credential));
+            let (question, now) = ((unit.tenant, unit.id, unit.credential), self.clock().now());
+            let written = self.inner.sightings.ask(again.clone(), |seen| self.seen_again(seen)).await;
+            match &written {
+                // What is remembered is not later than what was written.
+                Ok(true) => self.inner.fleet.saw_unit(question, &again, now),
+                _ => self.inner.fleet.forget_unit(question),
+            }
             return written;
         }
         let now = self.clock().now();
@@ -323,7 +328,7 @@ impl Store {
                 *written = seen.write(&mut tx, now).await?;
             }
         }
-        // It concerns those alone who wait for it, and they are forgotten.
+        // It concerns those alone who wait for it, who change or forget what is remembered of them.
         tx.commit_unremarked().await?;
         Ok(written)
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use domain::Timestamp;
 
-use crate::fleet_credential::{self, LiveUnit};
+use crate::fleet_credential::{self, LiveUnit, SeenAgain};
 use crate::remembered::Answers;
 use crate::report::{self, ReportState};
 
@@ -53,7 +53,20 @@ impl FleetMemory {
         self.reports.keep(question, state, Arc::new(known.clone()));
     }
 
-    /// Forgets somebody of whom a proof was written down, which is no change to anybody else.
+    /// A proof of somebody was written down, which is no change to anybody else. Two of them may come here in any order.
+    pub(crate) fn saw_unit(&self, question: fleet_credential::Question, seen: &SeenAgain, now: Timestamp) {
+        self.units.amend(&question, |(_, unit)| {
+            if unit.number < seen.number {
+                let unit = Arc::make_mut(unit);
+                (unit.number, unit.last_seen_at) = (seen.number, Some(now));
+                unit.proof_id.clone_from(&seen.proof_id);
+                unit.last_seen_ip.clone_from(&seen.ip);
+                unit.version.clone_from(&seen.version);
+            }
+        });
+    }
+
+    /// Forgets somebody of whom a proof could not be written down.
     pub(crate) fn forget_unit(&self, question: fleet_credential::Question) {
         self.units.forget(&question);
     }

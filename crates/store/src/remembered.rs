@@ -98,6 +98,15 @@ impl<Q: Hash + Eq, A: Clone> Answers<Q, A> {
         });
     }
 
+    /// Changes what is remembered as the database was changed, where that is no change to anybody else's answer. It is told as long as it was.
+    pub(crate) fn amend(&self, question: &Q, change: impl FnOnce(&mut A)) {
+        self.answers(|answers| {
+            if let Some((_, answer)) = answers.get_mut(question) {
+                change(answer);
+            }
+        });
+    }
+
     pub(crate) fn forget(&self, question: &Q) {
         self.answers(|answers| answers.remove(question));
     }
@@ -124,6 +133,18 @@ impl<Q: Hash + Eq, A: Clone> Answers<Q, A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_is_amended_is_told_no_longer_than_before() {
+        let (changes, answers) = (Arc::new(Changes::default()), Answers::<u8, u8>::default());
+        answers.keep(1, changes.state(), 7);
+        answers.amend(&1, |answer| *answer += 1);
+        answers.amend(&2, |answer| *answer += 1);
+        assert_eq!((answers.recall(&1, changes.state()), answers.recall(&2, changes.state())), (Some(8), None));
+        changes.committing().over();
+        answers.amend(&1, |answer| *answer += 1);
+        assert_eq!(answers.recall(&1, changes.state()), None);
+    }
 
     #[test]
     fn an_answer_is_told_until_anything_is_committed() {
