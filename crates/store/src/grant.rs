@@ -388,9 +388,9 @@ impl Counted {
     /// Whether there is room for so many by what was counted lately; if so they are counted too, whatever becomes of them.
     fn has_room(&self, tenant: TenantId, more: i64, now: Timestamp) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.get_mut(&tenant).filter(|(count, at)| {
-            now.millis_since(*at) < Self::GOOD_MS && count.saturating_add(more) <= GRANTS_MAX
-        });
+        let known = all
+            .get_mut(&tenant)
+            .filter(|(count, at)| now.millis_since(*at) < Self::GOOD_MS && count.saturating_add(more) <= GRANTS_MAX);
         known.map(|(count, _)| *count = count.saturating_add(more)).is_some()
     }
 
