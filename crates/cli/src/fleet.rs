@@ -112,6 +112,7 @@ impl Table for FleetUnit {
         ("LAST SEEN", "last_seen_at"),
         ("FROM", "last_seen_ip"),
         ("VERSION", "version"),
+        ("BEHIND", "behind"),
         ("LABELS", "labels"),
         ("ID", "id"),
     ];
@@ -129,6 +130,7 @@ impl Table for Relays {
         ("LAST SEEN", "last_seen_at"),
         ("FROM", "last_seen_ip"),
         ("VERSION", "version"),
+        ("BEHIND", "behind"),
         ("LABELS", "labels"),
         ("ID", "id"),
     ];

@@ -14,7 +14,7 @@ use plugins::{Checks, Sink as _, TaskSpec};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use transport::{CallRecord, OpenCredential, Recorder};
-use wire::frame::MessageKind;
+use wire::frame::{MessageKind, Reason};
 use wire::relay::{Ended, PlannedTask, Progress, ScopeDone, SealedCredential, TaskStart};
 
 use crate::host_keys::RememberedHostKeys;
@@ -74,18 +74,21 @@ impl<'a> Begun<'a> {
 
     /// The next message; passes on that the job was cancelled.
     async fn next(&mut self) -> Result<Message> {
+        self.heard().await?.map_err(lost)
+    }
+
+    /// The same, where it matters how the stream ended.
+    async fn heard(&mut self) -> Result<std::result::Result<Message, ChannelEnded>> {
         if !self.told {
             tokio::select! {
-                message = self.stream.recv() => return message.map_err(lost),
+                message = self.stream.recv() => return Ok(message),
                 () = self.over.cancelled() => {}
             }
             self.told = true;
             self.stream.send(MessageKind::Cancel, Bytes::new()).await.map_err(lost)?;
         }
-        match tokio::time::timeout(STOPPING, self.stream.recv()).await {
-            Ok(message) => message.map_err(lost),
-            Err(_) => Err(Error::conflict("the task was stopped")),
-        }
+        let heard = tokio::time::timeout(STOPPING, self.stream.recv()).await;
+        heard.map_err(|_| Error::conflict("the task was stopped"))
     }
 }
 
@@ -126,18 +129,16 @@ pub(crate) async fn validate(
     checks: &Checks,
 ) -> Result<()> {
     let mut begun = Begun::new(connected, start, over).await?;
-    let mut is_heard = false;
     loop {
-        let message = match begun.next().await {
+        let message = match begun.heard().await? {
             Ok(message) => message,
-            // A relay of a version without validations ends the stream over the first word.
-            Err(Error::Unavailable { message, .. }) if !is_heard => {
-                let message = format!("{message}: where it is of an older version than the server, update it");
+            // A relay of a version without validations ends the stream over the word.
+            Err(ended) if ended.reason == Reason::Protocol => {
+                let message = "the relay does not know what a validation is: update it".to_owned();
                 return Err(Error::Invalid { field: None, message });
             }
-            Err(error) => return Err(error),
+            Err(ended) => return Err(lost(ended)),
         };
-        is_heard = true;
         match message.kind {
             MessageKind::Checked => {
                 let told: Vec<Check> = document(&message.bytes)?;

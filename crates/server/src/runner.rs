@@ -346,6 +346,15 @@ impl Runner {
             Err(error @ Error::Unavailable { .. }) => TaskOutcome::Retry(told(&error)),
             Err(error) => TaskOutcome::Failed(told(&error)),
         };
+        let last = held.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if outcome == TaskOutcome::Completed && last.total > 0 {
+            let (done, total, message) = (last.done, last.total, last.message.as_str());
+            let news = TaskProgress { done, total, message, is_told: false, reading: None };
+            // Its end counts, and not how far it was.
+            if let Err(error) = self.progress(claim, &news).await {
+                tracing::debug!(?error, "progress not written");
+            }
+        }
         self.unit(claim).await?.task_finished(claim, outcome).await?;
         self.store.relax().await
     }

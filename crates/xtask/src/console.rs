@@ -108,7 +108,8 @@ pub(crate) fn browser(workspace: &Workspace, args: &[String]) -> anyhow::Result<
     setup::console()?;
     setup::chromium()?;
     build(workspace)?;
-    let programs = ["build", "--locked", "--workspace", "--bin", "cairn-server", "--bin", "cairn"];
+    let programs =
+        ["build", "--locked", "--workspace", "--bin", "cairn-server", "--bin", "cairn", "--bin", "cairn-relay"];
     run::check(&mut run::cargo(workspace, &programs))?;
     run::check(&mut browser_tests(workspace, args))
 }

@@ -45,12 +45,14 @@ interface ListingProps<Row> {
   /** What a file of all rows holds of each; without it there is none. */
   exported?: (row: Row) => Written;
   actions?: (rows: Row[]) => ReactNode;
+  /** What holds its page in the address, where a page has a second list. */
+  pageIn?: string;
 }
 
 export function Listing<Row>(props: ListingProps<Row>) {
-  const { name, queryKey, load, columns, rowKey, empty, every, exported, actions } = props;
+  const { name, queryKey, load, columns, rowKey, empty, every, exported, actions, pageIn = "page" } = props;
   const [search] = useSearchParams();
-  const page = search.get("page") ?? undefined;
+  const page = search.get(pageIn) ?? undefined;
   const query = useQuery({
     queryKey: [...queryKey, page ?? ""],
     queryFn: ({ signal }) => load(page ? { page } : {}, signal),
@@ -62,8 +64,8 @@ export function Listing<Row>(props: ListingProps<Row>) {
   if (items.length === 0 && !page) return empty;
   const link = (to: string | undefined) => {
     const after = new URLSearchParams(search);
-    if (to) after.set("page", to);
-    else after.delete("page");
+    if (to) after.set(pageIn, to);
+    else after.delete(pageIn);
     return { search: after.size > 0 ? `?${after}` : "" };
   };
   return (

@@ -87,6 +87,16 @@ fn walk(url: &str, password: &str) {
             ["jobs", "run", "--plugin", "registry", "--set", &set, "--credential", credential, "--wait", "-o", "json"];
         world.cairn(job).json()["status"].clone()
     };
+    // Tried before anything is read: its own word about the settings, and what its first calls say.
+    for (credential, status, outcome) in [("lab", "passed", "good"), ("old", "failed", "denied")] {
+        let ran = world.cairn(["creds", "validate", credential, "--set", &set, "-o", "json"]);
+        let told = ran.json();
+        assert_eq!(told["status"], status, "{told}");
+        let checks = told["checks"].as_array().unwrap();
+        let catalog = checks.iter().find(|check| check["what"].as_str().unwrap().ends_with("/v2/_catalog")).unwrap();
+        assert_eq!(catalog["outcome"], outcome, "{told}");
+        assert!(!ran.out.contains(password) && !ran.err.contains(password));
+    }
     assert_eq!(run("lab"), "completed");
     let list = |what: &[&str]| -> Vec<Value> {
         let listed = world.cairn(what.iter().copied().chain(["--all", "-o", "json"])).ok().json();

@@ -26,6 +26,7 @@ export function Tokens({ kind }: { kind: Kind }) {
       {failure}
       <Listing
         name="Enrollment tokens"
+        pageIn="tokens"
         queryKey={queryKey}
         load={(page, signal) =>
           take(api.GET("/api/v1/tenants/{tenant}/enrollment-tokens", { params: { path, query: { kind, ...page } }, signal }))

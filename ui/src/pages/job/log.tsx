@@ -78,7 +78,7 @@ export default function JobLogPage() {
       <section className="panel">
         <Listing
           name="Log"
-          queryKey={["tenant", slug, "job", id, "log", filters]}
+          queryKey={["tenant", slug, "job", id, "log", filters, live]}
           load={(page, signal) => {
             const params = { path, query: { ...filters, ...page } };
             return take(api.GET("/api/v1/tenants/{tenant}/jobs/{job}/log", { params, signal }));

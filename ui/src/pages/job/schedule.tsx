@@ -53,6 +53,7 @@ export function Schedules() {
       {notUpdated}
       <Listing
         name="Schedules"
+        pageIn="schedules"
         queryKey={queryKey}
         load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/schedules", { params: { path, query }, signal }))}
         every={15_000}

@@ -247,7 +247,8 @@ function Scopes({ slug, job }: { slug: string; job: Job }) {
       </div>
       <Listing
         name="Scopes"
-        queryKey={["tenant", slug, "job", job.id, "scopes", filters]}
+        // Asked for once more when it is over.
+        queryKey={["tenant", slug, "job", job.id, "scopes", filters, isOver(job)]}
         load={(page, signal) => {
           const params = { path: { tenant: slug, job: job.id }, query: { ...filters, ...page } };
           return take(api.GET("/api/v1/tenants/{tenant}/jobs/{job}/scopes", { params, signal }));

@@ -1,6 +1,6 @@
 // Trying a credential: what a job would begin with is asked, nothing is stored, and what is missing is told.
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { api, type Schemas, take, told } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
@@ -78,6 +78,17 @@ function summary(it: Validation): { kind: "good" | "care" | "wrong"; text: strin
 
 /** What a validation says, while it runs and when it has ended. */
 export function Outcome({ of: { running, shown, failure } }: { of: ReturnType<typeof useValidation> }) {
+  const end = useRef<HTMLDivElement>(null);
+  // The form before it may be longer than the screen.
+  useEffect(() => end.current?.scrollIntoView({ block: "nearest" }), [running, shown?.status, failure]);
+  return (
+    <div ref={end}>
+      <Told running={running} shown={shown} failure={failure} />
+    </div>
+  );
+}
+
+function Told({ running, shown, failure }: { running: boolean; shown: Validation | undefined; failure: unknown }) {
   if (failure !== undefined) return <Failed {...told(failure)} />;
   if (running) {
     return (

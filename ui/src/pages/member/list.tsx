@@ -90,6 +90,7 @@ export default function MembersPage() {
       <Panel title="Invitations" flush>
         <Listing
           name="Invitations"
+          pageIn="invitations"
           queryKey={[...queryKey, "invitations"]}
           load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/invitations", { params: { path, query }, signal }))}
           rowKey={(it) => it.id}

@@ -103,6 +103,7 @@ function Waiting() {
     <Panel title="Of everybody" flush>
       <Listing
         name="Requests of everybody"
+        pageIn="everybody"
         queryKey={queryKey}
         load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/access-requests", { params: { path, query }, signal }))}
         every={10_000}
