@@ -38,6 +38,8 @@ const GrantsPage = lazy(() => import("./pages/grant/list"));
 const GroupsPage = lazy(() => import("./pages/group/list"));
 const GroupPage = lazy(() => import("./pages/group/show"));
 const GroupRolesPage = lazy(() => import("./pages/group/roles"));
+const HostKeysPage = lazy(() => import("./pages/hostkey/list"));
+const AccessFilePage = lazy(() => import("./pages/accessfile/file"));
 const ReviewsPage = lazy(() => import("./pages/review/list"));
 const ReviewPage = lazy(() => import("./pages/review/show"));
 const RecordingsPage = lazy(() => import("./pages/recording/list"));
@@ -49,6 +51,9 @@ const SecurityPage = lazy(() => import("./pages/policy/list"));
 const TenantsPage = lazy(() => import("./pages/tenant/list"));
 const UsersPage = lazy(() => import("./pages/user/list"));
 const ProvidersPage = lazy(() => import("./pages/provider/list"));
+const DataKeysPage = lazy(() => import("./pages/datakey/list"));
+const PlatformAuditPage = lazy(() => import("./pages/audit/platform"));
+const WitnessesPage = lazy(() => import("./pages/witness/list"));
 const DevicePage = lazy(() => import("./pages/device/device"));
 const AccountPage = lazy(() => import("./pages/account/account"));
 
@@ -89,6 +94,9 @@ export function Console() {
                 <Route path="tenants" element={<TenantsPage />} />
                 <Route path="users" element={<UsersPage />} />
                 <Route path="providers" element={<ProvidersPage />} />
+                <Route path="data-keys" element={<DataKeysPage />} />
+                <Route path="audit" element={<PlatformAuditPage />} />
+                <Route path="witnesses" element={<WitnessesPage />} />
                 <Route path="*" element={<Nowhere />} />
               </Route>
               <Route path="/t/:tenant" element={<TenantFrame />}>
@@ -118,6 +126,8 @@ export function Console() {
                 <Route path="groups" element={<Allowed needs="access:manage" page={<GroupsPage />} />} />
                 <Route path="groups/:group" element={<Allowed needs="access:manage" page={<GroupPage />} />} />
                 <Route path="group-roles" element={<Allowed needs="users:manage" page={<GroupRolesPage />} />} />
+                <Route path="ssh-host-keys" element={<Allowed needs="jobs:manage" page={<HostKeysPage />} />} />
+                <Route path="access-file" element={<Allowed needs="access:manage" page={<AccessFilePage />} />} />
                 <Route path="reviews" element={<ReviewsPage />} />
                 <Route path="reviews/:review" element={<ReviewPage />} />
                 <Route path="recordings" element={<Allowed needs="recordings:read" page={<RecordingsPage />} />} />

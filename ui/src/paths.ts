@@ -57,6 +57,8 @@ export const to = {
   grants: (slug: string) => tenant(slug, "/grants"),
   groups: (slug: string) => tenant(slug, "/groups"),
   group: (slug: string, id: string) => tenant(slug, `/groups/${part(id)}`),
+  hostKeys: (slug: string) => tenant(slug, "/ssh-host-keys"),
+  accessFile: (slug: string) => tenant(slug, "/access-file"),
   groupRoles: (slug: string) => tenant(slug, "/group-roles"),
   reviews: (slug: string) => tenant(slug, "/reviews"),
   review: (slug: string, id: string) => tenant(slug, `/reviews/${part(id)}`),
@@ -67,6 +69,9 @@ export const to = {
   tenants: () => "/platform/tenants",
   users: () => "/platform/users",
   providers: () => "/platform/providers",
+  dataKeys: () => "/platform/data-keys",
+  platformAudit: () => "/platform/audit",
+  witnesses: () => "/platform/witnesses",
 };
 
 /** A page of ours to go to after the sign-in: the server judges by the same rule. */

@@ -20,8 +20,8 @@ const BUILT: &str = "crates/console/dist";
 const STAMP: &str = "crates/console/dist/.built-from";
 /// Folders of `ui/` that are no sources of the console.
 const NOT_BUILT: [&str; 2] = ["node_modules", "tests"];
-/// The oldest Node that builds it: Debian 12 has this one.
-const NODE_MIN: u32 = 18;
+/// The oldest Node that builds it: React Router names it, and Debian 13 has it.
+const NODE_MIN: u32 = 20;
 
 /// Builds the console, or says that it is as it should be.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> {
@@ -52,7 +52,7 @@ pub(crate) fn build(workspace: &Workspace) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// As the oldest Node or newer says of itself: `v18.20.4`.
+/// As the oldest Node or newer says of itself: `v20.19.2`.
 fn is_new_enough(version: &str) -> bool {
     let major = version.trim().trim_start_matches('v').split('.').next().and_then(|major| major.parse::<u32>().ok());
     major.is_some_and(|major| major >= NODE_MIN)
@@ -62,7 +62,10 @@ fn install(folder: &Path) -> anyhow::Result<()> {
     let version = Command::new("node").arg("--version").output().context("cannot start node")?;
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
     if !is_new_enough(&version) {
-        bail!("node is {}: the console needs {NODE_MIN} or newer, as Debian's `nodejs` is", version.trim());
+        bail!(
+            "node is {}: the console needs {NODE_MIN} or newer. Debian 13's `nodejs` is; on Debian 12 install `nodejs` from https://deb.nodesource.com/node_20.x",
+            version.trim()
+        );
     }
     let wanted = fs::read_to_string(folder.join("package-lock.json")).context("ui/package-lock.json")?;
     let stamp = folder.join("node_modules/cairn-lock.json");
@@ -70,7 +73,7 @@ fn install(folder: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("installing what the console is built with from npm (half a minute)");
-    // No package runs a script of its own. Packages that name a newer Node do so for servers.
+    // No package runs a script of its own.
     let options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
     run::check(Command::new("npm").args(options).current_dir(folder))?;
     fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn an_old_node_is_told_from_a_new_one() {
         for (version, is) in
-            [("v18.20.4\n", true), ("v20.20.2", true), ("v16.1.0", false), ("", false), ("node", false)]
+            [("v20.19.2\n", true), ("v22.1.0", true), ("v18.20.4", false), ("", false), ("node", false)]
         {
             assert_eq!(is_new_enough(version), is, "{version}");
         }

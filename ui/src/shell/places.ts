@@ -78,6 +78,13 @@ export const PLACES: Place[] = [
     icon: "M15 9a4 4 0 10-4 4l1-1 2 2 2-1 3 3 2-2z",
   },
   {
+    section: "Discovery",
+    name: "SSH host keys",
+    path: to.hostKeys,
+    needs: ["jobs:manage"],
+    icon: "M4 5h16v6H4zM4 13h16v6H4zM7 8h.5M7 16h.5M12 16h5",
+  },
+  {
     section: "Fleet",
     name: "Agents",
     path: to.agents,
@@ -118,6 +125,13 @@ export const PLACES: Place[] = [
     path: to.groups,
     needs: ["access:manage"],
     icon: "M12 10a3 3 0 10-.1 0M6 20a3 3 0 10-.1 0M18 20a3 3 0 10-.1 0M12 10v4M7 15l5-1 5 1",
+  },
+  {
+    section: "Access",
+    name: "Access as code",
+    path: to.accessFile,
+    needs: ["access:manage"],
+    icon: "M8 7l-5 5 5 5M16 7l5 5-5 5M14 5l-4 14",
   },
   {
     section: "Access",
@@ -168,6 +182,9 @@ export const PLATFORM = [
   { name: "Tenants", path: to.tenants(), icon: "M4 20V9l8-5 8 5v11M9 20v-6h6v6" },
   { name: "Users", path: to.users(), icon: "M12 11a4 4 0 10-.1 0M5 20c0-5 14-5 14 0" },
   { name: "Identity providers", path: to.providers(), icon: "M5 11h14v9H5zM8 11V8a4 4 0 118 0v3M12 15v2" },
+  { name: "Data keys", path: to.dataKeys(), icon: "M15 9a4 4 0 10-4 4l1-1 2 2 2-1 3 3 2-2z" },
+  { name: "Installation log", path: to.platformAudit(), icon: "M6 3h12v18H6zM9 8h6M9 12h6M9 16h3" },
+  { name: "Witnesses", path: to.witnesses(), icon: "M3 12c4-7 14-7 18 0-4 7-14 7-18 0zM12 10a2 2 0 10.1 0" },
 ];
 
 /** The places of a tenant for whoever may do this there. */

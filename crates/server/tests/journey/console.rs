@@ -21,7 +21,11 @@ fn walk(engine: Engine, arguments: &[&str]) {
     // Passkeys are for a name, and the server has to know its own: another port is taken only if somebody is faster.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("https://localhost:{port}");
-    let world = World::new(engine).with("CAIRN_SESSION_PASSKEY_ORIGIN", &url).with("CAIRN_SERVER_PUBLIC_URL", &url);
+    let world = World::new(engine)
+        .with("CAIRN_SESSION_PASSKEY_ORIGIN", &url)
+        .with("CAIRN_SERVER_PUBLIC_URL", &url)
+        // The identity provider of the tests is this machine.
+        .with("CAIRN_IDENTITY_LOOPBACK", "true");
     let server = world.start_on(&port.to_string());
     let authority = world.fingerprint();
     let authority: Vec<u8> =

@@ -1,6 +1,7 @@
 // A real OpenID provider for the login tests: `node provider.mjs CONFIG.json`. It picks a free port of 127.0.0.1, prints one line of JSON with
 // its issuer, and can be told by a test what to think of its users: POST /test/users with {"sub": {claims} | null}.
-// A sign-in is scripted: GET the authorization URL with `login_hint=SUB`, and follow the redirects.
+// A sign-in is scripted: GET the authorization URL with `login_hint=SUB`, and follow the redirects. Without the hint there is a page of the
+// provider's own, where a person types who they are.
 import fs from 'node:fs';
 import http from 'node:http';
 import Provider from 'oidc-provider';
@@ -38,6 +39,10 @@ const configuration = {
   interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
 };
 
+// Its icon is none, so that a browser asks for no other.
+const PAGE = `<!doctype html><html lang="en"><head><title>The provider</title><link rel="icon" href="data:,"></head><body><h1>The provider</h1>
+<form method="post"><label>Who are you? <input name="user"></label> <button>Go on</button></form></body></html>`;
+
 const server = http.createServer();
 server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
@@ -53,7 +58,14 @@ server.listen(0, '127.0.0.1', () => {
       response.writeHead(204).end();
     } else if (request.url.startsWith('/interaction/')) {
       const { params } = await provider.interactionDetails(request, response);
-      await provider.interactionFinished(request, response, { login: { accountId: params.login_hint } });
+      let accountId = params.login_hint;
+      if (!accountId && request.method === 'POST') {
+        let body = '';
+        for await (const part of request) body += part;
+        accountId = new URLSearchParams(body).get('user');
+      }
+      if (accountId) await provider.interactionFinished(request, response, { login: { accountId } });
+      else response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(PAGE);
     } else {
       answer(request, response);
     }

@@ -1,7 +1,7 @@
-// The audit log: search, what comes in, the signed head, and a file of all that matches.
+// The audit log of a tenant, and of the installation: search, what comes in, the signed head, proofs, and a file of all that matches.
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { api, type Schemas, take, told } from "../../api/client";
+import { api, type Schemas, take, takeBytes, told } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
@@ -9,28 +9,76 @@ import { Facts, Json } from "../../design/facts";
 import { Select, TextField } from "../../design/field";
 import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading, Notice } from "../../design/state";
-import type { Column } from "../../design/table";
+import { type Column, Table } from "../../design/table";
 import { When } from "../../design/time";
 import { save } from "../../list/export";
 import { Listing, useFilter } from "../../list/keyset";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { prove, type Proved, Unproved } from "./proof";
 
 type AuditRecord = Schemas["AuditRecord"];
 
 const CATEGORIES = ["authentication", "authorization", "credential", "discovery", "user", "evidence", "access", "system"];
 
+type Search = Record<string, string>;
+
+/** One log: the tenant's, or the installation's own. */
+export interface Source {
+  name: string;
+  title: string;
+  about: string;
+  queryKey: unknown[];
+  records: (query: Search, signal?: AbortSignal) => Promise<Schemas["List_AuditRecord"]>;
+  file: (query: Search) => Promise<BlobPart>;
+  log: (signal?: AbortSignal) => Promise<Schemas["Log"]>;
+  checkpoint: () => Promise<string>;
+  checkpoints: (query: Search, signal?: AbortSignal) => Promise<Schemas["List_SignedCheckpoint"]>;
+  verify: (query: Search) => Promise<Schemas["LogVerification"]>;
+  proof: (seq: number) => Promise<string>;
+}
+
 export default function AuditPage() {
-  useTitle("Audit log");
   const { slug } = useTenant();
   const path = { tenant: slug };
+  return (
+    <AuditLog
+      of={{
+        name: slug,
+        title: "Audit log",
+        about: "Every change with who made it, every denial and every sign-in. Nothing in it can be changed unseen.",
+        queryKey: ["tenant", slug, "audit"],
+        records: (query, signal) => take(api.GET("/api/v1/tenants/{tenant}/audit", { params: { path, query }, ...(signal && { signal }) })),
+        file: (query) => takeBytes(api.GET("/api/v1/tenants/{tenant}/audit-export", { params: { path, query }, parseAs: "arrayBuffer" })),
+        log: (signal) => take(api.GET("/api/v1/tenants/{tenant}/log", { params: { path }, ...(signal && { signal }) })),
+        checkpoint: async () => String(await take(api.GET("/api/v1/tenants/{tenant}/log/checkpoint", { params: { path }, parseAs: "text" }))),
+        checkpoints: (query, signal) =>
+          take(api.GET("/api/v1/tenants/{tenant}/log/checkpoints", { params: { path, query }, ...(signal && { signal }) })),
+        verify: (query) => take(api.GET("/api/v1/tenants/{tenant}/log/verify", { params: { path, query } as never })),
+        proof: async (seq) => {
+          const params = { path, query: { seq: String(seq) } } as never;
+          return String(await take(api.GET("/api/v1/tenants/{tenant}/log/proof", { params, parseAs: "text" })));
+        },
+      }}
+    />
+  );
+}
+
+export function AuditLog({ of }: { of: Source }) {
+  useTitle(of.title);
   const [category, setCategory] = useFilter("category");
   const [outcome, setOutcome] = useFilter("outcome");
   const [text, setText] = useFilter("text");
-  const [typed, setTyped] = useState(text);
+  const [actor, setActor] = useFilter("actor");
+  const [since, setSince] = useFilter("since");
+  const [until, setUntil] = useFilter("until");
+  const [typed, setTyped] = useState({ text, actor });
+  const day = (at: string) => (/^\d{4}-\d{2}-\d{2}$/.test(at) ? `${at}T00:00:00Z` : "");
   const [live, setLive] = useState(false);
   const [shown, setShown] = useState<AuditRecord>();
-  const filters = Object.fromEntries(Object.entries({ category, outcome, text }).filter(([, value]) => value));
+  const filters = Object.fromEntries(
+    Object.entries({ category, outcome, actor, text, since: day(since), until: day(until) }).filter(([, value]) => value),
+  );
   const columns: Column<AuditRecord>[] = [
     { head: "No", kind: "number", cell: (it) => it.seq },
     { head: "When", kind: "nowrap", cell: (it) => <When at={it.at} /> },
@@ -60,18 +108,21 @@ export default function AuditPage() {
   ];
   return (
     <>
-      <Head title="Audit log" about="Every change with who made it, every denial and every sign-in. Nothing in it can be changed unseen.">
+      <Head title={of.title} about={of.about}>
+        <Export of={of} filters={filters} />
         <Button aria-pressed={live} onClick={() => setLive(!live)}>
           {live ? "Stop following" : "Follow"}
         </Button>
       </Head>
-      <Checkpoint />
+      <Checkpoint of={of} />
       <form
         className="filters"
         role="search"
         onSubmit={(event) => {
           event.preventDefault();
-          setText(typed.trim());
+          const now = { text: typed.text.trim(), actor: typed.actor.trim() };
+          if (now.text !== text) setText(now.text);
+          if (now.actor !== actor) setActor(now.actor);
         }}
       >
         <Select label="Category" value={category} onChange={(event) => setCategory(event.target.value)}>
@@ -86,16 +137,17 @@ export default function AuditPage() {
           <option>deny</option>
           <option>fail</option>
         </Select>
-        <TextField label="Text" type="search" wide value={typed} onChange={(event) => setTyped(event.target.value)} />
+        <TextField label="From" type="date" value={since} onChange={(event) => setSince(event.target.value)} />
+        <TextField label="Before" type="date" value={until} onChange={(event) => setUntil(event.target.value)} />
+        <TextField label="Who" type="search" value={typed.actor} onChange={(event) => setTyped({ ...typed, actor: event.target.value })} />
+        <TextField label="Text" type="search" wide value={typed.text} onChange={(event) => setTyped({ ...typed, text: event.target.value })} />
         <Button type="submit">Search</Button>
       </form>
       <section className="panel">
         <Listing
-          name="Audit log"
-          queryKey={["tenant", slug, "audit", filters]}
-          load={(page, signal) =>
-            take(api.GET("/api/v1/tenants/{tenant}/audit", { params: { path, query: { ...filters, ...page } }, signal }))
-          }
+          name={of.title}
+          queryKey={[...of.queryKey, filters]}
+          load={(page, signal) => of.records({ ...filters, ...page }, signal)}
           {...(live ? { every: 2_000 } : {})}
           columns={columns}
           rowKey={(it) => it.id}
@@ -126,7 +178,7 @@ export default function AuditPage() {
             ]}
           />
           <Json name="Details" value={shown.detail} />
-          <ProofOf seq={shown.seq} />
+          <ProofOf of={of} record={shown} />
           <div className="actions">
             <Button onClick={() => setShown(undefined)}>Close</Button>
           </div>
@@ -136,25 +188,85 @@ export default function AuditPage() {
   );
 }
 
-/** The proof that a record is in the log, as a file that needs no server. */
-function ProofOf({ seq }: { seq: number }) {
-  const { slug } = useTenant();
+/** All that the search finds, for other systems. */
+function Export({ of, filters }: { of: Source; filters: Search }) {
+  const [format, setFormat] = useState("jsonl");
+  const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState<unknown>();
   const get = async () => {
+    setBusy(true);
     setFailed(undefined);
     try {
-      const params = { path: { tenant: slug }, query: { seq: String(seq) } } as never;
-      const text = await take(api.GET("/api/v1/tenants/{tenant}/log/proof", { params, parseAs: "text" }));
-      save(`record-${seq}.tlog-proof`, "text/plain", text as string);
+      const ends = format === "cef" ? "cef" : "jsonl";
+      save(`${of.name}-audit${format === "ocsf" ? ".ocsf" : ""}.${ends}`, "application/octet-stream", await of.file({ ...filters, format }));
     } catch (error) {
       setFailed(error);
     }
+    setBusy(false);
   };
+  return (
+    <>
+      {failed !== undefined && <Failed {...told(failed)} />}
+      <Select label="Format" value={format} onChange={(event) => setFormat(event.target.value)}>
+        <option value="jsonl">JSON lines</option>
+        <option value="cef">CEF</option>
+        <option value="ocsf">OCSF</option>
+      </Select>
+      <Button busy={busy} onClick={() => void get()}>
+        {busy ? "Exporting…" : "Export what matches"}
+      </Button>
+    </>
+  );
+}
+
+/** The proof that a record is in the log: checked in this browser, or as a file that needs no server. */
+function ProofOf({ of, record }: { of: Source; record: AuditRecord }) {
+  const [failed, setFailed] = useState<unknown>();
+  const [wrong, setWrong] = useState<string>();
+  const [proved, setProved] = useState<Proved & { fingerprint: string }>();
+  const attempt = async (work: () => Promise<void>) => {
+    setFailed(undefined);
+    setWrong(undefined);
+    setProved(undefined);
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof Unproved) setWrong(error.message);
+      else setFailed(error);
+    }
+  };
+  const keep = () => attempt(async () => save(`record-${record.seq}.tlog-proof`, "text/plain", await of.proof(record.seq)));
+  const check = () =>
+    attempt(async () => {
+      const [proof, log] = await Promise.all([of.proof(record.seq), of.log()]);
+      setProved({ ...(await prove(proof, record.entry, record.seq, log.vkey)), fingerprint: log.fingerprint });
+    });
   return (
     <div className="stack tight">
       {failed !== undefined && <Failed {...told(failed)} />}
+      {wrong && (
+        <div className="notice wrong" role="alert">
+          <strong>Do not rely on this record.</strong> The server’s proof does not hold: {wrong}.
+        </div>
+      )}
+      {proved && (
+        <Notice kind="good">
+          <div className="stack tight">
+            <strong>The record is in the log, exactly as it is shown.</strong>
+            <span>
+              Record {record.seq + 1} of the {proved.size.toLocaleString("en")} under a head that was signed by {proved.signers.join(", ")}.
+            </span>
+            <span className="muted small">
+              Verified in this browser against the key <code>{proved.fingerprint}</code>: compare it with what you know by another way.
+            </span>
+          </div>
+        </Notice>
+      )}
       <div className="row">
-        <Button small onClick={() => void get()}>
+        <Button small onClick={() => void check()}>
+          Verify that it is in the log
+        </Button>
+        <Button small onClick={() => void keep()}>
           Save the proof that it is in the log
         </Button>
       </div>
@@ -163,15 +275,11 @@ function ProofOf({ seq }: { seq: number }) {
 }
 
 /** The signed head: whoever keeps one can prove later that nothing before it was changed. */
-function Checkpoint() {
-  const { slug } = useTenant();
-  const path = { tenant: slug };
-  const log = useQuery({
-    queryKey: ["tenant", slug, "log"],
-    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/log", { params: { path }, signal })),
-  });
+function Checkpoint({ of }: { of: Source }) {
+  const log = useQuery({ queryKey: [...of.queryKey, "log"], queryFn: ({ signal }) => of.log(signal) });
   const [verified, setVerified] = useState<Schemas["LogVerification"]>();
   const [failed, setFailed] = useState<unknown>();
+  const [past, setPast] = useState(false);
   const attempt = async (work: () => Promise<void>) => {
     setFailed(undefined);
     try {
@@ -180,12 +288,22 @@ function Checkpoint() {
       setFailed(error);
     }
   };
-  const keep = () =>
+  const keep = () => attempt(async () => save(`${of.name}.checkpoint`, "text/plain", await of.checkpoint()));
+  // The server compares a part of the log at a time.
+  const verify = () =>
     attempt(async () => {
-      const text = await take(api.GET("/api/v1/tenants/{tenant}/log/checkpoint", { params: { path }, parseAs: "text" }));
-      save(`${slug}.checkpoint`, "text/plain", text as string);
+      const sum = { records: 0, checkpoints: 0, faults: [] as Schemas["LogFault"][], size: 0 };
+      let from: number | null | undefined = 0;
+      while (typeof from === "number") {
+        const part: Schemas["LogVerification"] = await of.verify(from === 0 ? {} : { from: String(from) });
+        sum.records += part.records;
+        sum.checkpoints += part.checkpoints;
+        sum.faults.push(...part.faults);
+        sum.size = part.size;
+        from = part.next;
+      }
+      setVerified(sum);
     });
-  const verify = () => attempt(async () => setVerified(await take(api.GET("/api/v1/tenants/{tenant}/log/verify", { params: { path } }))));
   return (
     <Panel
       title="The log’s tree"
@@ -196,6 +314,9 @@ function Checkpoint() {
           </Button>
           <Button small onClick={() => void keep()}>
             Save the checkpoint
+          </Button>
+          <Button small onClick={() => setPast(true)}>
+            Earlier ones
           </Button>
         </span>
       }
@@ -214,6 +335,7 @@ function Checkpoint() {
           />
         )}
         {failed !== undefined && <Failed {...told(failed)} />}
+        {past && <Past of={of} onClose={() => setPast(false)} />}
         {verified && (
           <Notice kind={verified.faults.length === 0 ? "good" : "wrong"}>
             {verified.faults.length === 0
@@ -223,5 +345,42 @@ function Checkpoint() {
         )}
       </div>
     </Panel>
+  );
+}
+
+/** Heads that were signed before, each with who signed it. */
+function Past({ of, onClose }: { of: Source; onClose: () => void }) {
+  const heads = useQuery({ queryKey: [...of.queryKey, "checkpoints"], queryFn: ({ signal }) => of.checkpoints({ limit: "50" }, signal) });
+  return (
+    <Dialog title="Checkpoints so far" onClose={onClose}>
+      {heads.isPending ? (
+        <Loading rows={3} />
+      ) : heads.isError ? (
+        <Failed {...told(heads.error)} onRetry={() => void heads.refetch()} />
+      ) : (
+        <Table
+          name="Checkpoints"
+          rows={heads.data.items}
+          rowKey={(it) => String(it.size)}
+          columns={[
+            { head: "Records", kind: "number", cell: (it) => it.size.toLocaleString("en") },
+            { head: "Signed", kind: "nowrap", cell: (it) => <When at={it.signed_at} /> },
+            { head: "Signatures", kind: "number", cell: (it) => it.note.split("\n").filter((line) => line.startsWith("\u2014 ")).length },
+            {
+              head: "",
+              cell: (it) => (
+                <Button small aria-label={`Save the checkpoint of ${it.size} records`} onClick={() => save(`${of.name}-${it.size}.checkpoint`, "text/plain", it.note)}>
+                  Save
+                </Button>
+              ),
+            },
+          ]}
+        />
+      )}
+      <p className="muted small">The newest 50. cairn audit verify --since FILE proves that nothing before one was changed.</p>
+      <div className="actions">
+        <Button onClick={onClose}>Close</Button>
+      </div>
+    </Dialog>
   );
 }

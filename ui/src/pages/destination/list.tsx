@@ -22,17 +22,18 @@ type Destination = Schemas["Destination"];
 export default function DestinationsPage() {
   useTitle("Destinations");
   const tenant = useTenant();
-  const [asking, setAsking] = useState(false);
+  const [asking, setAsking] = useState<"ask" | "glass">();
   return (
     <>
       <Head title="Destinations" about="What is reached through Cairn. Reaching one needs a grant, whatever one’s role is.">
-        <Button kind="primary" onClick={() => setAsking(true)}>
+        <Button onClick={() => setAsking("glass")}>Break glass…</Button>
+        <Button kind="primary" onClick={() => setAsking("ask")}>
           Ask for access
         </Button>
       </Head>
       <Mine />
       {tenant.can("access:manage") && <All />}
-      {asking && <AskDialog onClose={() => setAsking(false)} />}
+      {asking && <AskDialog glass={asking === "glass"} onClose={() => setAsking(undefined)} />}
     </>
   );
 }
@@ -120,6 +121,16 @@ function All() {
         load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/destinations", { params: { path, query }, signal }))}
         columns={columns}
         rowKey={(it) => it.id}
+        exported={(it) => ({
+          id: it.id,
+          name: it.name,
+          kind: it.kind,
+          relay: it.relay_name,
+          labels: Object.entries(it.labels).map(([name, value]) => `${name}=${String(value)}`).join(" "),
+          version: it.version,
+          last_seen_at: it.last_seen_at,
+          node: it.node,
+        })}
         empty={<Empty title="No destinations">A relay that runs in a cluster makes it a destination by itself.</Empty>}
       />
       {shown && <Reachers of={shown} onClose={() => setShown(undefined)} />}

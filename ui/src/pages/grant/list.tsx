@@ -10,7 +10,8 @@ import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
-import { Listing } from "../../list/keyset";
+import { Listing, useFilter } from "../../list/keyset";
+import { SearchField } from "../../list/search";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 
@@ -35,6 +36,9 @@ const terms = (it: Grant) => {
 
 // What somebody typed as a list.
 const listed = (text: string) => text.split(/[\s,]+/).filter(Boolean);
+/** For how long a grant was not used that perhaps nobody needs. */
+const UNUSED_DAYS = ["30", "90", "180"];
+const daysAgo = (days: number) => new Date(Date.now() - days * 86_400_000).toISOString();
 
 export default function GrantsPage() {
   useTitle("Grants");
@@ -44,6 +48,11 @@ export default function GrantsPage() {
   const { change, failure } = useChange(queryKey);
   const [giving, setGiving] = useState(false);
   const [taking, setTaking] = useState<Grant>();
+  const [user, setUser] = useFilter("user");
+  const [destination, setDestination] = useFilter("destination");
+  const [unused, setUnused] = useFilter("unused");
+  const since = UNUSED_DAYS.includes(unused) ? unused : "";
+  const filters = Object.fromEntries(Object.entries({ user, destination }).filter(([, value]) => value));
   const remove = (grant: string) => take(api.DELETE("/api/v1/tenants/{tenant}/grants/{grant}", { params: { path: { ...path, grant } } }));
   const columns: Column<Grant>[] = [
     {
@@ -73,6 +82,7 @@ export default function GrantsPage() {
     { head: "In", cell: (it) => it.namespace ?? "all namespaces" },
     { head: "Hours", cell: (it) => it.hours ?? "any" },
     { head: "Until", kind: "nowrap", cell: (it) => (it.expires_at ? <When at={it.expires_at} /> : "taken away") },
+    { head: "Last used", kind: "nowrap", cell: (it) => <When at={it.last_used_at} /> },
     { head: "Origin", cell: (it) => <Badge word={it.origin} /> },
     {
       head: "",
@@ -91,11 +101,26 @@ export default function GrantsPage() {
         </Button>
       </Head>
       {failure}
+      <div className="filters">
+        <SearchField key={`user ${user}`} label="Member" text={user} onSearch={setUser} />
+        <SearchField key={`destination ${destination}`} label="Destination" text={destination} onSearch={setDestination} />
+        <Select label="Not used for" value={since} onChange={(event) => setUnused(event.target.value)}>
+          <option value="">any</option>
+          {UNUSED_DAYS.map((days) => (
+            <option key={days} value={days}>
+              {days} days
+            </option>
+          ))}
+        </Select>
+      </div>
       <section className="panel">
         <Listing
           name="Grants"
-          queryKey={queryKey}
-          load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/grants", { params: { path, query }, signal }))}
+          queryKey={[...queryKey, filters, since]}
+          load={(page, signal) => {
+            const query = { ...filters, ...(since ? { unused_since: daysAgo(Number(since)) } : {}), ...page };
+            return take(api.GET("/api/v1/tenants/{tenant}/grants", { params: { path, query }, signal }));
+          }}
           columns={columns}
           rowKey={(it) => it.id}
           exported={(it) => ({
@@ -110,10 +135,17 @@ export default function GrantsPage() {
             force_command: it.force_command,
             hours: it.hours,
             expires_at: it.expires_at,
+            last_used_at: it.last_used_at,
             origin: it.origin,
             created_by: it.created_by,
           })}
-          empty={<Empty title="No grants">Give one to a member or a group, or let people ask for access.</Empty>}
+          empty={
+            since || Object.keys(filters).length > 0 ? (
+              <Empty title="No grants like that">Choose another member, destination or time.</Empty>
+            ) : (
+              <Empty title="No grants">Give one to a member or a group, or let people ask for access.</Empty>
+            )
+          }
         />
       </section>
       {giving && <GiveDialog onClose={() => setGiving(false)} />}

@@ -26,6 +26,7 @@ export default function KeysPage() {
   const { change, failure } = useChange(queryKey);
   const [making, setMaking] = useState(false);
   const [revoking, setRevoking] = useState<Key>();
+  const [rotating, setRotating] = useState<Key>();
   const lacks = tenant.lacks("users:manage");
   const revoke = (key: string) =>
     take(api.DELETE("/api/v1/tenants/{tenant}/api-keys/{api_key}", { params: { path: { ...path, api_key: key } } }));
@@ -49,6 +50,15 @@ export default function KeysPage() {
     {
       head: "",
       cell: (it) => (
+        <span className="row">
+        <Button
+          small
+          aria-label={`Rotate ${it.name}`}
+          reason={lacks ?? (it.revoked_at ? "It is revoked already." : undefined)}
+          onClick={() => setRotating(it)}
+        >
+          Rotate…
+        </Button>
         <Button
           small
           aria-label={`Revoke ${it.name}`}
@@ -57,6 +67,7 @@ export default function KeysPage() {
         >
           Revoke
         </Button>
+        </span>
       ),
     },
   ];
@@ -75,6 +86,17 @@ export default function KeysPage() {
           load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/api-keys", { params: { path, query }, signal }))}
           columns={columns}
           rowKey={(it) => it.id}
+          exported={({ id, name, role, state, owner_email, networks, created_at, last_used_at, expires_at }) => ({
+            id,
+            name,
+            role,
+            state,
+            owner_email,
+            networks: networks.join(" "),
+            created_at,
+            last_used_at,
+            expires_at,
+          })}
           empty={
             <Empty
               title="No keys"
@@ -89,6 +111,7 @@ export default function KeysPage() {
           }
         />
       </section>
+      {rotating && <RotateDialog of={rotating} onClose={() => setRotating(undefined)} />}
       {making && <MakeDialog onClose={() => setMaking(false)} />}
       {revoking && (
         <Confirm
@@ -101,6 +124,55 @@ export default function KeysPage() {
         </Confirm>
       )}
     </>
+  );
+}
+
+function Made({ secret, onClose }: { secret: string; onClose: () => void }) {
+  return (
+    <Dialog title="API key" onClose={onClose}>
+      <p>
+        <strong>It is shown this once.</strong> Send it as <code>Authorization: Bearer …</code>; keep it where secrets are kept.
+      </p>
+      <Copyable name="The key" text={secret} />
+      <div className="actions">
+        <Button kind="primary" onClick={onClose}>
+          I have kept it
+        </Button>
+      </div>
+    </Dialog>
+  );
+}
+
+/** A new secret for the same key. */
+function RotateDialog({ of, onClose }: { of: Key; onClose: () => void }) {
+  const { slug } = useTenant();
+  const { change, failure } = useChange(["tenant", slug, "keys"]);
+  const [overlap, setOverlap] = useState("86400");
+  const [made, setMade] = useState<string>();
+  const rotate = () =>
+    change(async () => {
+      const params = { path: { tenant: slug, api_key: of.id } };
+      const body = { overlap_s: Number(overlap) };
+      setMade((await take(api.POST("/api/v1/tenants/{tenant}/api-keys/{api_key}/rotate", { params, body }))).secret);
+    });
+  if (made) return <Made secret={made} onClose={onClose} />;
+  return (
+    <Dialog title={`Rotate ${of.name}`} onClose={onClose} onSubmit={() => void rotate()}>
+      {failure}
+      <p>The key gets a new secret, and you answer for it from now on.</p>
+      <Select label="The secret so far is good for" value={overlap} onChange={(event) => setOverlap(event.target.value)}>
+        <option value="0">no longer</option>
+        <option value="3600">1 hour</option>
+        <option value="86400">1 day</option>
+        <option value="604800">7 days</option>
+      </Select>
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Rotate
+        </Button>
+      </div>
+    </Dialog>
   );
 }
 
@@ -126,21 +198,7 @@ function MakeDialog({ onClose }: { onClose: () => void }) {
       const answer = await take(api.POST("/api/v1/tenants/{tenant}/api-keys", { params: { path: { tenant: slug } }, body }));
       setMade(answer.secret);
     });
-  if (made) {
-    return (
-      <Dialog title="API key" onClose={onClose}>
-        <p>
-          <strong>It is shown this once.</strong> Send it as <code>Authorization: Bearer …</code>; keep it where secrets are kept.
-        </p>
-        <Copyable name="The key" text={made} />
-        <div className="actions">
-          <Button kind="primary" onClick={onClose}>
-            I have kept it
-          </Button>
-        </div>
-      </Dialog>
-    );
-  }
+  if (made) return <Made secret={made} onClose={onClose} />;
   return (
     <Dialog title="Make an API key" onClose={onClose} onSubmit={() => void make()}>
       {failure}

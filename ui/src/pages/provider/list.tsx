@@ -22,6 +22,7 @@ export default function ProvidersPage() {
   const { change, failure } = useChange(QUERY_KEY);
   const [adding, setAdding] = useState(false);
   const [removing, setRemoving] = useState<Provider>();
+  const [provisioning, setProvisioning] = useState<Provider>();
   const remove = (provider: string) => take(api.DELETE("/api/v1/providers/{provider}", { params: { path: { provider } } }));
   const columns: Column<Provider>[] = [
     {
@@ -41,9 +42,14 @@ export default function ProvidersPage() {
     {
       head: "",
       cell: (it) => (
-        <Button small aria-label={`Remove ${it.title}`} onClick={() => setRemoving(it)}>
-          Remove
-        </Button>
+        <span className="row">
+          <Button small aria-label={`Provisioning by ${it.title}`} onClick={() => setProvisioning(it)}>
+            SCIM…
+          </Button>
+          <Button small aria-label={`Remove ${it.title}`} onClick={() => setRemoving(it)}>
+            Remove
+          </Button>
+        </span>
       ),
     },
   ];
@@ -62,9 +68,20 @@ export default function ProvidersPage() {
           load={(query, signal) => take(api.GET("/api/v1/providers", { params: { query }, signal }))}
           columns={columns}
           rowKey={(it) => it.id}
+          exported={({ id, name, title, issuer, client_id, redirect_uri, scim, created_at }) => ({
+            id,
+            name,
+            title,
+            issuer,
+            client_id,
+            redirect_uri,
+            scim: String(scim),
+            created_at,
+          })}
           empty={<Empty title="No providers">People sign in with passwords and passkeys until you add one.</Empty>}
         />
       </section>
+      {provisioning && <ScimDialog of={provisioning} onClose={() => setProvisioning(undefined)} />}
       {adding && <AddDialog onClose={() => setAdding(false)} />}
       {removing && (
         <Confirm
@@ -80,12 +97,64 @@ export default function ProvidersPage() {
   );
 }
 
+/** The token by which a provider provisions users and groups: made, replaced, ended. */
+function ScimDialog({ of, onClose }: { of: Provider; onClose: () => void }) {
+  const { change, failure } = useChange(QUERY_KEY);
+  const [made, setMade] = useState<Schemas["ScimTokenCreated"]>();
+  const params = { path: { provider: of.id } };
+  const make = () => change(async () => setMade(await take(api.POST("/api/v1/providers/{provider}/scim-token", { params }))));
+  const end = async () => {
+    if (await change(() => take(api.DELETE("/api/v1/providers/{provider}/scim-token", { params })))) onClose();
+  };
+  if (made) {
+    return (
+      <Dialog title="SCIM token" onClose={onClose}>
+        <p>
+          <strong>It is shown this once.</strong> Enter both at {of.title}. A token before it is good no more.
+        </p>
+        <Copyable name="Base URL" text={made.url} />
+        <Copyable name="The token" text={made.token} />
+        <div className="actions">
+          <Button kind="primary" onClick={onClose}>
+            I have kept it
+          </Button>
+        </div>
+      </Dialog>
+    );
+  }
+  return (
+    <Dialog title={`Provisioning by ${of.title}`} onClose={onClose} onSubmit={() => void make()}>
+      {failure}
+      <p>
+        {of.scim
+          ? "It may make, change and disable users and groups by SCIM 2.0. A new token replaces the one that it has; ending it keeps what was provisioned."
+          : "With a token it makes, changes and disables users and groups by SCIM 2.0, also before somebody signs in."}
+      </p>
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        {of.scim && (
+          <Button kind="danger" onClick={() => void end()}>
+            End provisioning
+          </Button>
+        )}
+        <Button kind="primary" type="submit">
+          {of.scim ? "Replace the token" : "Make a token"}
+        </Button>
+      </div>
+    </Dialog>
+  );
+}
+
 function AddDialog({ onClose }: { onClose: () => void }) {
   const { change, failure } = useChange(QUERY_KEY);
-  const [of, setOf] = useState({ name: "", title: "", issuer: "https://", client_id: "", client_secret: "" });
+  const [of, setOf] = useState({ name: "", title: "", issuer: "https://", client_id: "", client_secret: "", scopes: "", groups_claim: "" });
   const [added, setAdded] = useState<Provider>();
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
-  const add = () => change(async () => setAdded(await take(api.POST("/api/v1/providers", { body: { ...of, title: of.title || null } }))));
+  const add = () =>
+    change(async () => {
+      const body = { ...of, title: of.title || null, scopes: of.scopes.trim() || null, groups_claim: of.groups_claim.trim() || null };
+      setAdded(await take(api.POST("/api/v1/providers", { body })));
+    });
   if (added) {
     return (
       <Dialog title="Register this at the provider" onClose={onClose}>
@@ -113,6 +182,19 @@ function AddDialog({ onClose }: { onClose: () => void }) {
         autoComplete="new-password"
         value={of.client_secret}
         onChange={set("client_secret")}
+      />
+      <TextField
+        label="Scopes (optional)"
+        help="Some providers tell groups only for a scope of theirs"
+        placeholder="openid email profile offline_access"
+        value={of.scopes}
+        onChange={set("scopes")}
+      />
+      <TextField
+        label="Claim that lists groups (optional)"
+        placeholder="groups"
+        value={of.groups_claim}
+        onChange={set("groups_claim")}
       />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>

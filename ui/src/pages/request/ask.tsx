@@ -14,22 +14,32 @@ const DURATIONS: [string, string][] = [
   ["28800", "8 hours"],
 ];
 
-export function AskDialog({ onClose }: { onClose: () => void }) {
+/** With `glass` the access is taken at once, where the tenant lets the caller, and an alarm goes off. */
+export function AskDialog({ glass, onClose }: { glass?: boolean; onClose: () => void }) {
   const { slug } = useTenant();
-  const { change, failure } = useChange(["tenant", slug, "requests"]);
+  const { change, failure } = useChange(["tenant", slug, glass ? "reach" : "requests"]);
   const [of, setOf] = useState({ destination: "", role: "view", namespace: "", reason: "", duration: "3600" });
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
   const ask = async () => {
     const { destination, role, reason } = of;
     const body = { destination, role, reason, namespace: of.namespace || null, duration_s: Number(of.duration) };
+    const params = { path: { tenant: slug } };
     const done = await change(() =>
-      take(api.POST("/api/v1/tenants/{tenant}/access-requests", { params: { path: { tenant: slug } }, body })),
+      glass
+        ? take(api.POST("/api/v1/tenants/{tenant}/break-glass", { params, body }))
+        : take(api.POST("/api/v1/tenants/{tenant}/access-requests", { params, body })),
     );
     if (done) onClose();
   };
   return (
-    <Dialog title="Ask for access" onClose={onClose} onSubmit={() => void ask()}>
+    <Dialog title={glass ? "Break glass" : "Ask for access"} onClose={onClose} onSubmit={() => void ask()}>
       {failure}
+      {glass && (
+        <p>
+          You get the access at once and nobody approves it. The audit log raises an alarm, and who manages access is asked why later. The tenant’s policy
+          says who may, and for how long at most.
+        </p>
+      )}
       <TextField label="Destination" required value={of.destination} onChange={set("destination")} />
       <TextField label="Role there" required help="Such as view, edit, admin" value={of.role} onChange={set("role")} />
       <TextField label="Only in this namespace (optional)" value={of.namespace} onChange={set("namespace")} />
@@ -43,8 +53,8 @@ export function AskDialog({ onClose }: { onClose: () => void }) {
       <TextArea label="Reason" required value={of.reason} onChange={set("reason")} />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>
-        <Button kind="primary" type="submit">
-          Ask
+        <Button kind={glass ? "danger" : "primary"} type="submit">
+          {glass ? "Break glass" : "Ask"}
         </Button>
       </div>
     </Dialog>

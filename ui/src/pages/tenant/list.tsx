@@ -34,24 +34,72 @@ const COLUMNS: Column<Tenant>[] = [
 
 export default function TenantsPage() {
   useTitle("Tenants");
+  const refresh = useRefreshMe();
+  const { change, failure } = useChange(QUERY_KEY);
+  const [closing, setClosing] = useState<Tenant>();
+  const [typed, setTyped] = useState("");
+  const remove = async (tenant: string) => {
+    await change(() => take(api.DELETE("/api/v1/tenants/{tenant}", { params: { path: { tenant } } })));
+    await refresh();
+  };
+  const columns: Column<Tenant>[] = [
+    ...COLUMNS,
+    {
+      head: "",
+      cell: (it) => (
+        <Button
+          small
+          aria-label={`Close ${it.slug}`}
+          onClick={() => {
+            setTyped("");
+            setClosing(it);
+          }}
+        >
+          Close…
+        </Button>
+      ),
+    },
+  ];
   const [making, setMaking] = useState(false);
   return (
     <>
-      <Head title="Tenants" about="Each has its own graph, findings, keys and log. To delete one, use the command line.">
+      <Head title="Tenants" about="Each has its own graph, findings, keys and log. Closing one keeps its log and evidence.">
         <Button kind="primary" onClick={() => setMaking(true)}>
           Make a tenant
         </Button>
       </Head>
+      {failure}
       <section className="panel">
         <Listing
           name="Tenants"
           queryKey={QUERY_KEY}
           load={(query, signal) => take(api.GET("/api/v1/tenants", { params: { query }, signal }))}
-          columns={COLUMNS}
+          columns={columns}
           rowKey={(it) => it.id}
+          exported={({ id, slug, name, created_at }) => ({ id, slug, name, created_at })}
           empty={<Empty title="No tenants">Make one.</Empty>}
         />
       </section>
+      {closing && (
+        <Dialog
+          title={`Close ${closing.slug}?`}
+          onClose={() => setClosing(undefined)}
+          onSubmit={() => {
+            if (typed !== closing.slug) return;
+            setClosing(undefined);
+            void remove(closing.id);
+          }}
+        >
+          <p>Nobody enters it any more: its members, keys, agents and relays are refused at once. Its audit log and evidence stay.</p>
+          <TextField label="Its short name, to be sure" required autoComplete="off" value={typed} onChange={(event) => setTyped(event.target.value)} />
+          <div className="actions">
+            <Button onClick={() => setClosing(undefined)}>Cancel</Button>
+            <Button kind="danger" type="submit" reason={typed === closing.slug ? undefined : "Type its short name first."}>
+              Close the tenant
+            </Button>
+          </div>
+        </Dialog>
+      )}
       {making && <MakeDialog onClose={() => setMaking(false)} />}
     </>
   );

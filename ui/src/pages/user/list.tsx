@@ -25,6 +25,8 @@ export default function UsersPage() {
   const { change, failure } = useChange(QUERY_KEY);
   const [making, setMaking] = useState(false);
   const [disabling, setDisabling] = useState<User>();
+  const [resetting, setResetting] = useState<User>();
+  const reset = (user: string) => take(api.DELETE("/api/v1/users/{user}/factors", { params: { path: { user } } }));
   const update = (user: string, body: Schemas["UserUpdate"]) => take(api.PATCH("/api/v1/users/{user}", { params: { path: { user } }, body }));
   const columns: Column<User>[] = [
     {
@@ -44,7 +46,7 @@ export default function UsersPage() {
       head: "",
       cell: (it) => {
         const reason = it.id === me.id ? "Somebody else has to do that." : undefined;
-        return it.disabled_at ? (
+        const state = it.disabled_at ? (
           <Button small aria-label={`Enable ${it.email}`} onClick={() => void change(() => update(it.id, { disabled: false }))}>
             Enable
           </Button>
@@ -52,6 +54,14 @@ export default function UsersPage() {
           <Button small aria-label={`Disable ${it.email}`} reason={reason} onClick={() => setDisabling(it)}>
             Disable
           </Button>
+        );
+        return (
+          <span className="row">
+            <Button small aria-label={`Reset the second factors of ${it.email}`} reason={reason} onClick={() => setResetting(it)}>
+              Reset factors
+            </Button>
+            {state}
+          </span>
         );
       },
     },
@@ -83,6 +93,16 @@ export default function UsersPage() {
         />
       </section>
       {making && <MakeDialog onClose={() => setMaking(false)} />}
+      {resetting && (
+        <Confirm
+          title={`Take all second factors from ${resetting.email}?`}
+          action="Reset"
+          onClose={() => setResetting(undefined)}
+          onConfirm={() => void change(() => reset(resetting.id))}
+        >
+          For somebody who lost theirs, and whom you know by another way. Their sessions end; at the next sign-in they add a new one where one is required.
+        </Confirm>
+      )}
       {disabling && (
         <Confirm
           title={`Disable ${disabling.email}?`}
