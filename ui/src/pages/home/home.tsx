@@ -11,6 +11,7 @@ import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { Fleet } from "./fleet";
+import { Jobs } from "./jobs";
 import { Posture } from "./posture";
 
 const SEVERITIES = ["critical", "high", "medium", "low", "info"];
@@ -26,8 +27,8 @@ export default function HomePage() {
       <div className="split">
         <div className="stack">
           {tenant.can("findings:read") && <Worst />}
+          {tenant.can("jobs:manage") && <Jobs />}
           {tenant.can("findings:read") && <Posture />}
-          {tenant.can("jobs:manage") && <Newest />}
         </div>
         <div className="stack">
           {tenant.can("fleet:manage") && <Fleet />}
@@ -101,39 +102,6 @@ function Worst() {
             { head: "Finding", kind: "main", cell: (it) => <Link to={to.finding(slug, it.id)}>{it.title}</Link> },
             { head: "Node", cell: (it) => it.node_name },
             { head: "Changed", kind: "nowrap", cell: (it) => <When at={it.changed_at} /> },
-          ]}
-        />
-      )}
-    </Panel>
-  );
-}
-
-function Newest() {
-  const { slug } = useTenant();
-  const query = useQuery({
-    queryKey: ["tenant", slug, "jobs", "newest"],
-    queryFn: ({ signal }) =>
-      take(api.GET("/api/v1/tenants/{tenant}/jobs", { params: { path: { tenant: slug }, query: { limit: "5" } }, signal })),
-    refetchInterval: 10_000,
-  });
-  if (query.isPending) return <Loading rows={3} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
-  return (
-    <Panel title="Discovery" flush action={<Link to={to.jobs(slug)}>All jobs</Link>}>
-      {query.data.items.length === 0 ? (
-        <Empty title="No job ran yet">
-          <code>cairn jobs run --plugin host --wait</code> reads the server’s own machine.
-        </Empty>
-      ) : (
-        <Table
-          name="Newest jobs"
-          rows={query.data.items}
-          rowKey={(it) => it.id}
-          columns={[
-            { head: "Plugin", kind: "main", cell: (it) => <Link to={to.job(slug, it.id)}>{it.plugin}</Link> },
-            { head: "Status", cell: (it) => <Badge word={it.status} /> },
-            { head: "Asked for by", cell: (it) => it.requested_by },
-            { head: "Asked", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
           ]}
         />
       )}
