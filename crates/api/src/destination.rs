@@ -18,6 +18,7 @@ use wire::destination::{
 };
 use wire::destination_token::DestinationClaims;
 use wire::recording::RecordingTerms;
+use wire::ssh_access::SshWay;
 
 use crate::caller::Caller;
 use crate::fleet_caller::{FleetCaller, FleetFailure};
@@ -261,6 +262,7 @@ pub(crate) async fn destination_token_create(
         destination: made.destination.id,
         role: made.role,
         namespaces: made.namespaces,
+        direct: made.ssh_way.map(|(address, authority)| SshWay { address, authority }),
         expires_at: made.expires_at,
     };
     Ok((StatusCode::CREATED, Json(created)))
@@ -270,22 +272,27 @@ fn digest(hex: &str) -> Result<domain::Digest, Error> {
     hex.parse().map_err(|_| Error::invalid("cluster_sha256", "use 64 lower-case hex digits"))
 }
 
-fn checked(body: DestinationRegister) -> Result<NewDestination, Error> {
-    if body.authority.len() > AUTHORITY_BYTES {
+/// Where something is reached without the server, by its relay's word, and whom to trust there.
+pub(crate) fn check_way(address: Option<&str>, authority: &str) -> Result<(), Error> {
+    if authority.len() > AUTHORITY_BYTES {
         return Err(Error::Limit { which: "bytes of an authority", max: AUTHORITY_BYTES as u64 });
     }
-    if !body.authority.is_empty() {
-        crypto::client_certificate::Authorities::of_pem(&body.authority)
-            .map_err(|why| Error::invalid("authority", why))?;
+    if !authority.is_empty() {
+        crypto::client_certificate::Authorities::of_pem(authority).map_err(|why| Error::invalid("authority", why))?;
     }
+    let plain = |text: &str| text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if address.is_some_and(|text| !plain(text) || !text.contains(':') || text.contains('/')) {
+        return Err(Error::invalid("address", "use host and port, such as `k8s.example.com:6443`"));
+    }
+    Ok(())
+}
+
+fn checked(body: DestinationRegister) -> Result<NewDestination, Error> {
+    check_way(body.address.as_deref(), &body.authority)?;
     if body.namespaces.len() > PUBLISHED_MAX || body.roles.len() > PUBLISHED_MAX {
         return Err(Error::Limit { which: "namespaces or roles of a destination", max: PUBLISHED_MAX as u64 });
     }
-    let plain = |text: &str| text.len() <= 255 && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if body.address.as_deref().is_some_and(|text| !plain(text) || !text.contains(':') || text.contains('/')) {
-        return Err(Error::invalid("address", "use host and port, such as `k8s.example.com:6443`"));
-    }
-    if body.version.is_empty() || body.version.len() > 64 || !plain(&body.version) {
+    if body.version.is_empty() || body.version.len() > 64 || !body.version.bytes().all(|it| it.is_ascii_graphic()) {
         return Err(Error::invalid("version", "use 1 to 64 plain letters"));
     }
     let sorted = |mut names: Vec<Slug>| {

@@ -11,6 +11,7 @@ use store::{NewSshSession, SshSessionBegun as SshBegun, SshSessionEnding};
 use wire::recording::RecordingTerms;
 use wire::ssh_access::{SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHold};
 
+use crate::destination::check_way;
 use crate::fleet_caller::{FleetCaller, FleetFailure};
 use crate::page::{self, Path, SignedBody};
 use crate::ssh_access::{authorities, key};
@@ -102,7 +103,7 @@ pub(crate) async fn ssh_session_forward(
 const HELD_MAX: usize = 2_048;
 
 /// Hears which connections to SSH hosts a relay holds: whatever else it began has ended, as when it was killed and started again. Only the relay itself,
-/// about its own.
+/// about its own. And where it takes users without this server between.
 #[utoipa::path(post, path = "/api/v1/relays/{relay}/ssh-sessions/held", tag = "destinations", security(("fleet" = [])),
     params(("relay" = String, Path, description = "the relay's id")), request_body = SshSessionHold,
     responses((status = 204, description = "heard")))]
@@ -116,7 +117,11 @@ pub(crate) async fn ssh_session_hold(
     if body.connections.len() > HELD_MAX {
         return Err(Error::Limit { which: "connections in one message", max: HELD_MAX as u64 }.into());
     }
-    let ended = state.store.ssh_session_hold(permit, &body.connections).await?;
+    if let Some(way) = &body.listens {
+        check_way(Some(&way.address), &way.authority)?;
+    }
+    let way = body.listens.map(|way| (way.address, way.authority));
+    let ended = state.store.ssh_session_hold(permit, &body.connections, way).await?;
     if ended > 0 {
         tracing::info!(relay = id, ended, "connections to hosts are over that their relay does not hold any more");
     }

@@ -56,6 +56,7 @@ mod sse;
 mod ssh;
 mod ssh_host;
 mod ssh_host_key;
+mod ssh_way;
 mod table;
 mod tenant;
 mod trust;

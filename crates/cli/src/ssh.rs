@@ -26,7 +26,7 @@ use crate::client::not_ours;
 use crate::config::replace;
 use crate::exec_token::Lock;
 use crate::failure::{Failure, Result};
-use crate::pipe;
+use crate::{pipe, ssh_way};
 
 /// Where everything of this is, within `~/.cairn`.
 const FOLDER: &str = "ssh";
@@ -289,12 +289,20 @@ fn again(api: &Api) -> Result<String> {
     Ok(format!("'{program}' --server '{server}' --tenant '{tenant}'"))
 }
 
-/// Connects the standard input and output to a host through its relay, with a token for this one connection.
+/// Connects the standard input and output to a host through its relay, with a token for this one connection: straight to the relay where that is reached,
+/// else through the server.
 async fn through(api: &Api, destination: &str, role: DestinationRole) -> Result {
     let body = DestinationTokenCreate { role: Some(role) };
     let made: DestinationTokenCreated =
         api.post(&["destinations", destination, "tokens"], &body).await?.parse().map_err(|_| not_ours())?;
-    let way = api.switch(&["destinations", destination, "ssh"], UPGRADE, &made.token).await?;
+    let direct = match &made.direct {
+        Some(way) => ssh_way::switch(way, made.destination, &made.token).await?,
+        None => None,
+    };
+    let way = match direct {
+        Some(way) => way,
+        None => api.switch(&["destinations", destination, "ssh"], UPGRADE, &made.token).await?,
+    };
     // Who leaves, on either side, ends it: `ssh` says what there is to say.
     pipe::carry(way).await;
     // A read of the standard input that never comes would hold the program up.

@@ -21,7 +21,7 @@ use domain::{Clock as _, DestinationId, DestinationTokenId, SessionId, TenantId,
 use gateway::Verifier;
 use gateway::destination_token::issue;
 use gateway::kubernetes::{
-    Admission, Admit, Cluster, Confirm, Listener, Live, OneGroup, Proxy, Record, Refusal, Token, TokenFile,
+    Admission, Admit, Cluster, Confirm, Listener, Live, OneGroup, Proxy, Record, Refusal, STALL, Token, TokenFile,
 };
 use http::{Request, Response};
 use http_body::Frame;
@@ -199,7 +199,9 @@ async fn proxy(folder: &Path, port: &str) -> Result<()> {
     for _ in 0..TOKENS {
         println!("{}", issue(&key, &claims(destination)?)?);
     }
-    Listener { socket, tls: Box::new(move || Arc::clone(&tls)) }.serve(proxy, CancellationToken::new()).await;
+    Listener { socket, tls: Box::new(move || Arc::clone(&tls)), stall: STALL }
+        .serve(proxy, CancellationToken::new())
+        .await;
     Ok(())
 }
 

@@ -6,7 +6,6 @@
 mod asking;
 mod binding;
 mod bindings;
-mod certificate;
 mod settings;
 mod spool;
 
@@ -20,14 +19,12 @@ use gateway::StreamHandle;
 use gateway::kubernetes::{Cluster, Listener, Live, Proxy, Record, Roles, TokenFile};
 use gateway::tunnel::Tunnel;
 use gateway::websocket::Side;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wire::destination::DestinationRegister;
 use wire::relay::Connect;
 
 use self::asking::Asking;
 use self::bindings::{Bindings, list};
-use self::certificate::Certificate;
 pub(crate) use self::settings::ClusterSettings;
 use self::spool::Spool;
 use crate::recording::Recordings;
@@ -111,16 +108,8 @@ impl Service {
         });
         let (mut listener, mut address) = (None, None);
         if let Some(direct) = &settings.direct {
-            let certificate = Certificate::open(direct.certificate.clone(), direct.key.clone())?;
-            let socket = TcpListener::bind(direct.listen).await.with_context(|| {
-                format!("cannot listen on `{}`: set RELAY_CLUSTER_LISTEN to another address", direct.listen)
-            })?;
-            let own = socket.local_addr()?;
-            tracing::info!(address = %own, "the access proxy listens");
-            let has_port = direct.address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-            address =
-                Some(if has_port { direct.address.clone() } else { format!("{}:{}", direct.address, own.port()) });
-            listener = Some(Listener { socket, tls: Box::new(move || certificate.now()) });
+            let (opened, reached) = direct.open().await?;
+            (listener, address) = (Some(opened), Some(reached));
         }
         Ok(Self { settings, proxy, asking, bindings, spool, listener, address, namespaces: Vec::new() })
     }
@@ -177,10 +166,7 @@ impl Service {
             }
         }
         let direct = self.settings.direct.as_ref();
-        let authority = match direct.and_then(|direct| direct.authority.as_ref()) {
-            Some(path) => std::fs::read_to_string(path).context("RELAY_CLUSTER_CA")?,
-            None => String::new(),
-        };
+        let authority = direct.map_or_else(|| Ok(String::new()), crate::direct::Direct::authority)?;
         let document = DestinationRegister {
             name: self.settings.name.to_string(),
             kind: "kubernetes".to_owned(),

@@ -9,6 +9,7 @@ use fleet::{ClientCertificate, Tls, Trust};
 
 use crate::cluster::ClusterSettings;
 use crate::dial::Proxy;
+use crate::direct::Direct;
 
 /// The environment, as a function so that tests bring their own.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -37,6 +38,9 @@ pub(crate) struct Settings {
     pub(crate) listen_connections: usize,
     /// `RELAY_CLUSTER_…`: the cluster that it serves; default none.
     pub(crate) cluster: Option<ClusterSettings>,
+    /// `RELAY_SSH_…`: the way to hosts without the server between; default none.
+    #[cfg_attr(not(feature = "ssh"), expect(dead_code, reason = "a build without it says so and refuses the setting"))]
+    pub(crate) ssh: Option<Direct>,
     /// `RELAY_LOG`: `error`, `warn`, `info`, `debug`; default `info`.
     pub(crate) log: String,
     /// `HTTPS_PROXY`, unless `NO_PROXY` names the server.
@@ -46,6 +50,15 @@ pub(crate) struct Settings {
     token: Option<String>,
     authority: Option<PathBuf>,
     certificate: Option<(PathBuf, PathBuf)>,
+}
+
+/// The way to hosts without the server between. A build without SSH has none, and says so.
+fn ssh(environment: Environment<'_>) -> anyhow::Result<Option<Direct>> {
+    let direct = Direct::read(environment, "SSH")?;
+    if direct.is_some() && !cfg!(feature = "ssh") {
+        bail!("RELAY_SSH_LISTEN: this build takes nobody to hosts (a FIPS build does not)");
+    }
+    Ok(direct)
 }
 
 impl Settings {
@@ -77,6 +90,7 @@ impl Settings {
                 .context("RELAY_LISTEN_CONNECTIONS is a number")?
                 .unwrap_or(1_024),
             cluster: ClusterSettings::read(environment)?,
+            ssh: ssh(environment)?,
             log: environment("RELAY_LOG").unwrap_or_else(|| "info".to_owned()),
             host,
             token: environment("RELAY_TOKEN"),
@@ -133,6 +147,9 @@ mod tests {
             (&[server, ("RELAY_CLIENT_CERT", "x.pem")], "RELAY_CLIENT_KEY"),
             (&[server, ("RELAY_LISTEN", "8444")], "RELAY_LISTEN"),
             (&[server, ("RELAY_LISTEN_CONNECTIONS", "many")], "RELAY_LISTEN_CONNECTIONS"),
+            (&[server, ("RELAY_SSH_LISTEN", "127.0.0.1:0")], "RELAY_SSH_CERT"),
+            (&[server, ("RELAY_SSH_CA", "ca.pem")], "RELAY_SSH_LISTEN"),
+            (&[server, ("RELAY_SSH_LISTEN", "7422")], "RELAY_SSH_LISTEN is `address:port`"),
             (&[server, ("HTTPS_PROXY", "socks5://proxy")], "HTTPS_PROXY"),
         ] {
             let error = format!("{:#}", read(pairs).err().unwrap());

@@ -9,8 +9,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -22,6 +23,7 @@ use crypto::ssh::PublicKey;
 use domain::{Clock, HostPort, Network, Rng, SshSessionId, Timestamp};
 use fleet::Client;
 use gateway::StreamHandle;
+use gateway::kubernetes::Listener;
 use gateway::kubernetes::headers::bearer;
 use gateway::tunnel::Tunnel;
 use gateway::websocket::Side;
@@ -33,6 +35,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -41,13 +44,18 @@ use transport::Guard;
 use wire::destination::{AccessCheck, AccessChecked, SshStanding, Standing};
 use wire::recording::RecordingMode;
 use wire::relay::Connect;
-use wire::ssh_access::{SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHold, UPGRADE};
+use wire::ssh_access::{
+    SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHold, SshWay, UPGRADE,
+};
 
 use crate::config::Settings;
+use crate::direct::Direct;
 use crate::recording::Recordings;
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 1_024;
+/// Who come without the server, and about whom it is asked: whoever shows a wrong token costs it a question.
+const ASKING_MAX: usize = 32;
 /// Longest time of a request's head.
 const HEAD: Duration = Duration::from_secs(10);
 /// How long the server may take to answer.
@@ -87,6 +95,10 @@ struct Inner {
     places: Arc<Semaphore>,
     open: Mutex<HashMap<SshSessionId, Arc<Open>>>,
     telling: TaskTracker,
+    /// The way in without the server, and how users reach it.
+    direct: OnceLock<(Direct, String)>,
+    /// Those who come by it and are not let in yet.
+    asking: Arc<Semaphore>,
     /// Connections that ended, of which the server does not know yet.
     untold: Mutex<HashSet<SshSessionId>>,
     heard: Mutex<Instant>,
@@ -106,6 +118,15 @@ impl Refused {
     fn away(why: &str) -> Self {
         Self(StatusCode::SERVICE_UNAVAILABLE, why.to_owned())
     }
+}
+
+/// How somebody comes.
+#[derive(Debug, Clone, Copy)]
+enum Comes {
+    /// Over the server's channel, which says where to.
+    Through(Connect),
+    /// By the relay's own listener, from there.
+    Directly(IpAddr),
 }
 
 /// What begins.
@@ -183,6 +204,8 @@ impl Hosts {
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             open: Mutex::default(),
             telling: TaskTracker::new(),
+            direct: OnceLock::new(),
+            asking: Arc::new(Semaphore::new(ASKING_MAX)),
             untold: Mutex::default(),
             heard: Mutex::new(Instant::now()),
             stop: stop.clone(),
@@ -201,15 +224,36 @@ impl Hosts {
 
     /// Serves what comes over a stream of the server's channel.
     pub(crate) async fn serve(&self, stream: StreamHandle, connect: Connect) {
+        self.serve_one(Tunnel::new(stream, Side::Client), Comes::Through(connect)).await;
+    }
+
+    /// Opens the way in without the server, where there is to be one.
+    pub(crate) async fn open_direct(&self, direct: Option<Direct>) -> anyhow::Result<Option<Listener>> {
+        let Some(direct) = direct else { return Ok(None) };
+        let (listener, address) = direct.open().await?;
+        let _ = self.0.direct.set((direct, address));
+        Ok(Some(listener))
+    }
+
+    /// Takes users who come without the server, until the relay stops.
+    pub(crate) async fn listen(self, listener: Listener) {
+        let hosts = self.clone();
+        let serve = move |stream, peer| {
+            let hosts = hosts.clone();
+            async move { hosts.serve_one(stream, Comes::Directly(peer)).await }
+        };
+        listener.take(serve, self.0.stop.clone()).await;
+    }
+
+    async fn serve_one(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, comes: Comes) {
         let hosts = self.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let hosts = hosts.clone();
-            async move { Ok::<_, Infallible>(hosts.answer(request, connect).await) }
+            async move { Ok::<_, Infallible>(hosts.answer(request, comes).await) }
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 * 1_024).keep_alive(false);
-        let tunnel = TokioIo::new(Tunnel::new(stream, Side::Client));
-        let served = builder.serve_connection(tunnel, service).with_upgrades();
+        let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         tokio::select! {
             served = served => {
                 if let Err(error) = served {
@@ -220,11 +264,35 @@ impl Hosts {
         }
     }
 
-    async fn answer(&self, mut request: Request<Incoming>, connect: Connect) -> Response<Full<Bytes>> {
-        let begun = match self.begin(&request, connect).await {
+    /// Where somebody wants to go, and a place among those whom the server is asked about where it is not the server that sent them.
+    fn wanted(
+        &self,
+        request: &Request<Incoming>,
+        comes: Comes,
+    ) -> Result<(Connect, Option<OwnedSemaphorePermit>), Refused> {
+        let from = match comes {
+            Comes::Through(connect) => return Ok((connect, None)),
+            Comes::Directly(from) => from,
+        };
+        let asked = request.uri().path().strip_prefix("/destinations/").and_then(|rest| rest.strip_suffix("/ssh"));
+        let destination = asked.and_then(|id| id.parse().ok());
+        let destination = destination.ok_or_else(|| {
+            Refused(StatusCode::NOT_FOUND, "this is a way to hosts for `cairn ssh`: run that".to_owned())
+        })?;
+        let place = Arc::clone(&self.0.asking).try_acquire_owned();
+        let place = place.map_err(|_| Refused::away("too many come at once: try again"))?;
+        Ok((Connect { destination, from: Some(from) }, Some(place)))
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>, comes: Comes) -> Response<Full<Bytes>> {
+        let begun = match self.wanted(&request, comes) {
+            Ok((connect, _place)) => self.begin(&request, connect).await,
+            Err(refused) => Err(refused),
+        };
+        let begun = match begun {
             Ok(begun) => begun,
             Err(Refused(status, why)) => {
-                tracing::info!(destination = %connect.destination, why, "a connection to a host does not begin");
+                tracing::info!(?comes, why, "a connection to a host does not begin");
                 let mut response = Response::new(Full::from(why));
                 *response.status_mut() = status;
                 return response;
@@ -376,7 +444,14 @@ impl Hosts {
     async fn hold(&self) {
         let mut connections: Vec<_> = self.open().keys().copied().collect();
         connections.extend(self.untold().iter());
-        if let Err(error) = self.send("ssh-sessions/held", &SshSessionHold { connections }, CHECKED).await {
+        let listens = self.0.direct.get().and_then(|(direct, address)| match direct.authority() {
+            Ok(authority) => Some(SshWay { address: address.clone(), authority }),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "nobody is told of the way in without the server");
+                None
+            }
+        });
+        if let Err(error) = self.send("ssh-sessions/held", &SshSessionHold { connections, listens }, CHECKED).await {
             tracing::debug!(error = format!("{error:#}"), "the server does not hear what is held here");
         }
     }
@@ -437,7 +512,9 @@ impl Hosts {
             ticks.tick().await;
             if said.is_none_or(|at: Instant| at.elapsed() >= HOLD) {
                 said = Some(Instant::now());
-                self.hold().await;
+                // Beside the question: a slow answer to this holds up no cut.
+                let hosts = self.clone();
+                self.0.telling.spawn(async move { hosts.hold().await });
             }
             self.look().await;
         }

@@ -9,9 +9,11 @@
 //! - the server's certificate is always verified.
 
 mod allocator;
+mod certificate;
 mod cluster;
 mod config;
 mod dial;
+mod direct;
 mod door;
 mod host_keys;
 #[cfg(feature = "ssh")]
@@ -50,7 +52,8 @@ const PROGRAM: &str = concat!("cairn-relay/", env!("CARGO_PKG_VERSION"));
 /// Settings come from the environment: RELAY_SERVER, RELAY_TOKEN (at the first start), RELAY_NAME, RELAY_ID, RELAY_DATA_DIR, RELAY_CA_CERT,
 /// RELAY_CLIENT_CERT, RELAY_CLIENT_KEY, RELAY_NETWORKS, RELAY_LISTEN, RELAY_LISTEN_CONNECTIONS, RELAY_LOG, HTTPS_PROXY, NO_PROXY; for a
 /// Kubernetes cluster RELAY_CLUSTER_NAME, RELAY_CLUSTER_API, RELAY_CLUSTER_ACCOUNT_DIR, RELAY_CLUSTER_ROLES, RELAY_CLUSTER_GROUPS,
-/// RELAY_CLUSTER_BINDINGS, RELAY_CLUSTER_ACT_AS, RELAY_CLUSTER_ACT_AS_GROUPS, and to be reached without the server RELAY_CLUSTER_LISTEN, RELAY_CLUSTER_ADDRESS, RELAY_CLUSTER_CERT, RELAY_CLUSTER_KEY, RELAY_CLUSTER_CA.
+/// RELAY_CLUSTER_BINDINGS, RELAY_CLUSTER_ACT_AS, RELAY_CLUSTER_ACT_AS_GROUPS, and to be reached without the server RELAY_CLUSTER_LISTEN, RELAY_CLUSTER_ADDRESS, RELAY_CLUSTER_CERT, RELAY_CLUSTER_KEY, RELAY_CLUSTER_CA; for users who come to hosts
+/// without the server between RELAY_SSH_LISTEN, RELAY_SSH_ADDRESS, RELAY_SSH_CERT, RELAY_SSH_KEY, RELAY_SSH_CA.
 #[derive(Debug, Parser)]
 #[command(name = "cairn-relay", version = SHOWN)]
 struct Arguments {}
@@ -139,7 +142,10 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     #[cfg(feature = "ssh")]
     let hosts = doors.hosts.clone();
     #[cfg(feature = "ssh")]
-    let looking = tokio::spawn(hosts.clone().look_after());
+    let (looking, taking) = {
+        let listener = hosts.open_direct(settings.ssh.take()).await?;
+        (tokio::spawn(hosts.clone().look_after()), listener.map(|it| tokio::spawn(hosts.clone().listen(it))))
+    };
     let worker = Arc::new(task::Worker::new(&settings, log, doors, &clock, &rng)?);
     let listener = listen::Listener::bind(&settings, Arc::clone(&ended)).await?;
     let listening = listener.map(|listener| tokio::spawn(listener.run(stop.clone())));
@@ -160,6 +166,9 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     }
     #[cfg(feature = "ssh")]
     {
+        if let Some(taking) = taking {
+            taking.await.context("the way in to hosts ended badly")?;
+        }
         hosts.wait_told().await;
         looking.abort();
     }

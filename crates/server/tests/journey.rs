@@ -60,6 +60,8 @@ mod snmp;
 mod ssh;
 #[path = "journey/ssh_access.rs"]
 mod ssh_access;
+#[path = "journey/ssh_direct.rs"]
+mod ssh_direct;
 #[path = "journey/ssh_relay.rs"]
 mod ssh_relay;
 #[path = "journey/storm.rs"]

@@ -84,6 +84,7 @@ mod ssh_access;
 mod ssh_host_key;
 mod ssh_session;
 mod ssh_session_lost;
+mod ssh_way;
 mod statement;
 mod table;
 mod target_policy;

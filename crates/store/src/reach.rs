@@ -18,6 +18,7 @@ use crate::audit::{self, Category, Change};
 use crate::db::{Tx, args};
 use crate::destination::{self, DestinationRow};
 use crate::grant::{self, GrantRow};
+use crate::ssh_way::way_of;
 use crate::unit::{enter, platform_tenant};
 use crate::{Store, group, ssh_access};
 
@@ -111,6 +112,8 @@ pub struct DestinationTokenRow {
     pub namespaces: Option<Vec<Slug>>,
     /// As whom else the user may act.
     pub act_as: Vec<Lent>,
+    /// Of a host: where its relay takes users without the server between, and the authority to trust there.
+    pub ssh_way: Option<(String, String)>,
     /// When it is issued, to the second.
     pub issued_at: Timestamp,
     /// Until when it is good, to the second.
@@ -195,12 +198,17 @@ impl Store {
                 "`{role}` lends you more than {LENT_MAX} names there: an administrator takes some of these grants"
             )));
         }
+        let ssh_way = match destination.relay.filter(|_| destination.kind == DestinationKind::Ssh) {
+            Some(relay) => way_of(&mut unit.tx, tenant, relay).await?,
+            None => None,
+        };
         let token = DestinationTokenRow {
             id: DestinationTokenId::generate(&**self.clock(), &**self.rng()),
             name: known.email,
             groups: known.groups.into_values().collect::<BTreeSet<_>>().into_iter().collect(),
             namespaces: held.namespaces.map(|names| names.into_iter().collect()),
             act_as: held.lent.into_iter().collect(),
+            ssh_way,
             // A token counts from whole seconds: it is never good for longer than it says.
             issued_at,
             expires_at: expires_at.min(issued_at.plus_millis(TOKEN_MS)),

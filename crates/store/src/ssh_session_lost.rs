@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::Store;
 use crate::audit::{self, Category, Change};
 use crate::db::{Row, Tx, args};
+use crate::ssh_way::{Way, way_of};
 use crate::unit::enter;
 
 /// After so long a relay that says nothing holds no connection any more, in milliseconds: a token is good for five minutes, and what is open goes on for a
@@ -66,6 +67,7 @@ impl Store {
         &self,
         permit: FleetPermit<fleet_ops::SshSessionHold>,
         held: &[SshSessionId],
+        way: Option<Way>,
     ) -> Result<usize> {
         let (tenant, relay, now) = (permit.tenant(), permit.id().as_uuid(), self.clock().now());
         let sql = format!(
@@ -74,7 +76,11 @@ impl Store {
         let mut tx = self.db().read().await?;
         enter(&mut tx, tenant).await?;
         let rows = tx.rows_built(sql, args![tenant, relay, now.plus_millis(-YOUNG_MS)]).await?;
+        let known = way_of(&mut tx, tenant, RelayId::from_uuid(relay)).await?;
         drop(tx);
+        if known != way {
+            self.ssh_way_put(&permit, way.as_ref()).await?;
+        }
         let mut over = rows.iter().map(lost).collect::<Result<Vec<_>>>()?;
         over.retain(|one| !held.contains(&one.id));
         self.ssh_sessions_end(tenant, permit.ctx(), &over, "its relay does not hold it any more").await

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::recording::RecordingTerms;
+use crate::ssh_access::SshWay;
 
 /// A cluster or host that is reached through Cairn.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
@@ -215,6 +216,9 @@ pub struct DestinationTokenCreated {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub namespaces: Option<Vec<Slug>>,
+    /// Of a host: where its relay takes users without the server between; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<SshWay>,
     /// Until when it is good.
     #[schema(value_type = String)]
     pub expires_at: Timestamp,

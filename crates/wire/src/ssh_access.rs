@@ -229,6 +229,25 @@ pub struct SshSessionHold {
     /// The connections.
     #[schema(value_type = Vec<String>)]
     pub connections: Vec<SshSessionId>,
+    /// Where it takes users without the server between; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listens: Option<SshWay>,
+}
+
+/// Where users reach a relay without the server between, to go on to the hosts behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SshWay {
+    /// Host and port.
+    pub address: String,
+    /// The authority to trust there, in PEM; empty: those of the user's system.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub authority: String,
+}
+
+/// What is asked for there: a switch to [`UPGRADE`], with a destination token.
+pub fn way_path(destination: DestinationId) -> String {
+    format!("/destinations/{destination}/ssh")
 }
 
 /// Tells that a connection to a host ended; telling it twice ends it once.

@@ -1,7 +1,6 @@
 //! What an operator decides about the cluster that a relay serves.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,6 +8,7 @@ use anyhow::{Context as _, bail};
 use domain::{ActName, DestinationRole, Lent, Slug};
 
 use crate::config::Environment;
+use crate::direct::Direct;
 
 /// Where Kubernetes puts a pod's service account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -98,20 +98,6 @@ fn names<T: Ord + FromStr<Err = domain::Error>>(text: &str, variable: &'static s
     names.map(str::parse).collect::<Result<_, _>>().context(variable)
 }
 
-/// The way in without the server.
-#[derive(Debug)]
-pub(crate) struct Direct {
-    /// `RELAY_CLUSTER_LISTEN`: where users connect to, `address:port`.
-    pub(crate) listen: SocketAddr,
-    /// `RELAY_CLUSTER_ADDRESS`: how they reach it, `host:port`; without a port the one that is listened on.
-    pub(crate) address: String,
-    /// `RELAY_CLUSTER_CERT` and `RELAY_CLUSTER_KEY`: its certificate with the chain, and the key, in PEM; read again when they change.
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-    /// `RELAY_CLUSTER_CA`: the authority that users are told to trust, in PEM; default those of their systems.
-    pub(crate) authority: Option<PathBuf>,
-}
-
 impl ClusterSettings {
     /// What the environment says; none: no cluster is served.
     pub(crate) fn read(environment: Environment<'_>) -> anyhow::Result<Option<Self>> {
@@ -146,22 +132,7 @@ impl ClusterSettings {
         if roles.is_empty() {
             bail!("RELAY_CLUSTER_ROLES names no role: name some, such as `view,edit`");
         }
-        let listen = of("LISTEN").map(|text| text.parse()).transpose();
-        let listen = listen.context("RELAY_CLUSTER_LISTEN is `address:port`, such as `0.0.0.0:6443`")?;
-        let direct = match (listen, of("ADDRESS"), of("CERT"), of("KEY")) {
-            (None, None, None, None) if of("CA").is_none() => None,
-            (Some(listen), Some(address), Some(certificate), Some(key)) => Some(Direct {
-                listen,
-                address,
-                certificate: certificate.into(),
-                key: key.into(),
-                authority: of("CA").map(PathBuf::from),
-            }),
-            _ => bail!(
-                "RELAY_CLUSTER_LISTEN, RELAY_CLUSTER_ADDRESS, RELAY_CLUSTER_CERT and RELAY_CLUSTER_KEY go together: set all of them, \
-                 or none (with RELAY_CLUSTER_CA) to be reached through the server only"
-            ),
-        };
+        let direct = Direct::read(environment, "CLUSTER")?;
         Ok(Some(Self {
             name: name.parse().context("RELAY_CLUSTER_NAME")?,
             api,

@@ -11,7 +11,7 @@ use crate::relay_world::{Relay, port};
 use crate::ssh_access::{create, grant, refused, ssh, told};
 use crate::world::{Engine, World, until};
 
-fn records(world: &World, action: &str) -> Vec<Value> {
+pub(crate) fn records(world: &World, action: &str) -> Vec<Value> {
     let all = world.cairn(["audit", "list", "--all", "-o", "json"]).ok().json();
     let is = |record: &&Value| record["action"] == action && record["outcome"] == "success";
     all.as_array().unwrap().iter().filter(is).cloned().collect()

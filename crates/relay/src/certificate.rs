@@ -13,26 +13,28 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 type Stamp = (Option<SystemTime>, Option<SystemTime>);
 
 /// What TLS is spoken with.
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
+    /// `CLUSTER` or `SSH`, for what is said of the settings.
+    of: &'static str,
     chain: PathBuf,
     key: PathBuf,
     read: Mutex<(Stamp, Arc<ServerConfig>)>,
 }
 
 impl Certificate {
-    pub(super) fn open(chain: PathBuf, key: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) fn open(of: &'static str, chain: PathBuf, key: PathBuf) -> anyhow::Result<Self> {
         // The stamp first: what is written meanwhile is read again.
         let stamp = stamp(&chain, &key);
-        let read = Mutex::new((stamp, load(&chain, &key)?));
-        Ok(Self { chain, key, read })
+        let read = Mutex::new((stamp, load(of, &chain, &key)?));
+        Ok(Self { of, chain, key, read })
     }
 
     /// The configuration of now. Files that do not fit together, because only one is replaced yet, change nothing.
-    pub(super) fn now(&self) -> Arc<ServerConfig> {
+    pub(crate) fn now(&self) -> Arc<ServerConfig> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = stamp(&self.chain, &self.key);
         if stamp != read.0 {
-            match load(&self.chain, &self.key) {
+            match load(self.of, &self.chain, &self.key) {
                 Ok(config) => {
                     tracing::info!("a new certificate is served from now on");
                     *read = (stamp, config);
@@ -49,13 +51,15 @@ fn stamp(certificate: &PathBuf, key: &PathBuf) -> Stamp {
     (of(certificate), of(key))
 }
 
-fn load(certificate: &PathBuf, key: &PathBuf) -> anyhow::Result<Arc<ServerConfig>> {
-    let chain = CertificateDer::pem_file_iter(certificate).context("RELAY_CLUSTER_CERT")?;
-    let chain = chain.collect::<Result<Vec<_>, _>>().context("RELAY_CLUSTER_CERT")?;
-    let key = PrivateKeyDer::from_pem_file(key).context("RELAY_CLUSTER_KEY")?;
+fn load(of: &str, certificate: &PathBuf, key: &PathBuf) -> anyhow::Result<Arc<ServerConfig>> {
+    let named = || format!("RELAY_{of}_CERT");
+    let chain = CertificateDer::pem_file_iter(certificate).with_context(named)?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().with_context(named)?;
+    let key = PrivateKeyDer::from_pem_file(key).with_context(|| format!("RELAY_{of}_KEY"))?;
     let config = ServerConfig::builder_with_provider(crypto::tls::install());
     let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
-    let mut config = config.with_single_cert(chain, key).context("RELAY_CLUSTER_CERT and RELAY_CLUSTER_KEY")?;
+    let mut config =
+        config.with_single_cert(chain, key).with_context(|| format!("RELAY_{of}_CERT and RELAY_{of}_KEY"))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -68,7 +72,7 @@ mod tests {
     fn a_new_certificate_is_used_once_both_files_are_there() {
         let folder = tempfile::tempdir().unwrap();
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
-        assert!(Certificate::open(certificate.clone(), key.clone()).is_err());
+        assert!(Certificate::open("SSH", certificate.clone(), key.clone()).is_err());
         let write = |path: &PathBuf, text: &str, age_s: u64| {
             std::fs::write(path, text).unwrap();
             let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(2_000_000_000 - age_s);
@@ -77,7 +81,7 @@ mod tests {
         let (_, first, first_key) = testkit::kube::certificates();
         write(&certificate, &first, 100);
         write(&key, &first_key, 100);
-        let served = Certificate::open(certificate.clone(), key.clone()).unwrap();
+        let served = Certificate::open("SSH", certificate.clone(), key.clone()).unwrap();
         let before = served.now();
         assert!(Arc::ptr_eq(&before, &served.now()), "what did not change is not read again");
         let (_, second, second_key) = testkit::kube::certificates();

@@ -1,0 +1,78 @@
+//! The way in without the server, to the cluster or to hosts: where it listens, with which certificate, and how users find it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use gateway::kubernetes::{Listener, STALL};
+use tokio::net::TcpListener;
+
+use crate::certificate::Certificate;
+use crate::config::Environment;
+
+/// What the operator says of it, as `RELAY_CLUSTER_…` and `RELAY_SSH_…`.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    /// `CLUSTER` or `SSH`.
+    of: &'static str,
+    /// `…_LISTEN`: where users connect to, `address:port`.
+    listen: SocketAddr,
+    /// `…_ADDRESS`: how they reach it, `host:port`; without a port the one that is listened on.
+    address: String,
+    /// `…_CERT` and `…_KEY`: its certificate with the chain, and the key, in PEM; read again when they change.
+    certificate: PathBuf,
+    key: PathBuf,
+    /// `…_CA`: the authority that users are told to trust, in PEM; default those of their systems.
+    authority: Option<PathBuf>,
+}
+
+impl Direct {
+    /// What the environment says; none: there is no such way.
+    pub(crate) fn read(environment: Environment<'_>, of: &'static str) -> anyhow::Result<Option<Self>> {
+        let said = |name: &str| environment(&format!("RELAY_{of}_{name}"));
+        let listen = said("LISTEN").map(|text| text.parse()).transpose();
+        let listen = listen.with_context(|| format!("RELAY_{of}_LISTEN is `address:port`, such as `0.0.0.0:6443`"))?;
+        match (listen, said("ADDRESS"), said("CERT"), said("KEY")) {
+            (None, None, None, None) if said("CA").is_none() => Ok(None),
+            (Some(listen), Some(address), Some(certificate), Some(key)) => Ok(Some(Self {
+                of,
+                listen,
+                address,
+                certificate: certificate.into(),
+                key: key.into(),
+                authority: said("CA").map(PathBuf::from),
+            })),
+            _ => bail!(
+                "RELAY_{of}_LISTEN, RELAY_{of}_ADDRESS, RELAY_{of}_CERT and RELAY_{of}_KEY go together: set all of them, or none (with RELAY_{of}_CA) to be \
+                 reached through the server only"
+            ),
+        }
+    }
+
+    /// How long a user may not take what is sent to them: a program in a cluster is gone then, a person at a terminal may have stopped it.
+    fn stall(&self) -> Duration {
+        if self.of == "SSH" { Duration::from_mins(15) } else { STALL }
+    }
+
+    /// Listens; with how users reach it.
+    pub(crate) async fn open(&self) -> anyhow::Result<(Listener, String)> {
+        let certificate = Certificate::open(self.of, self.certificate.clone(), self.key.clone())?;
+        let socket = TcpListener::bind(self.listen).await.with_context(|| {
+            format!("cannot listen on `{}`: set RELAY_{}_LISTEN to another address", self.listen, self.of)
+        })?;
+        let own = socket.local_addr()?;
+        let has_port = self.address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let address = if has_port { self.address.clone() } else { format!("{}:{}", self.address, own.port()) };
+        tracing::info!(address = %own, way = self.of, "the way in without the server is open");
+        Ok((Listener { socket, tls: Box::new(move || certificate.now()), stall: self.stall() }, address))
+    }
+
+    /// The authority that users are told to trust, in PEM; empty: those of their systems.
+    pub(crate) fn authority(&self) -> anyhow::Result<String> {
+        match &self.authority {
+            Some(path) => std::fs::read_to_string(path).with_context(|| format!("RELAY_{}_CA", self.of)),
+            None => Ok(String::new()),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Users who come to a host straight through its relay, without the server between. As root, as CI is.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::Sshd;
+use testkit::cable::Cable;
+
+use crate::relay_world::{Relay, api, port};
+use crate::ssh_access::{create, refused, told};
+use crate::ssh_relay::records;
+use crate::world::{Engine, World, until};
+
+/// Asks a relay for the way to a host; what it answers.
+fn ask(way: &Value, path: &str, token: Option<&str>) -> u16 {
+    let authority = reqwest::Certificate::from_pem(way["authority"].as_str().unwrap().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([authority]).http1_only().build().unwrap();
+    let mut request = client.get(format!("https://{}{path}", way["address"].as_str().unwrap()));
+    request = request.header("connection", "Upgrade").header("upgrade", "cairn-ssh");
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { request.send().await.unwrap().status().as_u16() })
+}
+
+#[test]
+fn attack_ssh_the_relays_own_listener_lets_in_who_the_server_lets_in_and_nobody_else() {
+    assert!(rustix::process::geteuid().is_root(), "sshd has to run a command as another user: run this test as root");
+    let mut sshd = Sshd::start();
+    let user = sshd.user();
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let server = world.start();
+    world.first_login(&server);
+    let (authority, certificate, key) = testkit::kube::certificates();
+    let file = |name: &str, text: &str| world.private(name, text).to_str().unwrap().to_owned();
+    let files = [file("way-ca.pem", &authority), file("way.pem", &certificate), file("way.key", &key)];
+    let settings = [
+        ("RELAY_SSH_LISTEN", "127.0.0.1:0"),
+        ("RELAY_SSH_ADDRESS", "localhost"),
+        ("RELAY_SSH_CA", &files[0]),
+        ("RELAY_SSH_CERT", &files[1]),
+        ("RELAY_SSH_KEY", &files[2]),
+    ];
+    let cable = Cable::to(port(&server));
+    let relay = Relay::start(&world, &server, &cable, &settings);
+    world.cairn(["tenants", "target-policy", "--allow", "127.0.0.0/8"]).ok();
+    for name in ["web1", "web2"] {
+        create(&world, name, &sshd, &["--relay", "rly-1"]);
+        let words = ["grants", "create", &user, "--user", "admin@localhost", "--destination", name];
+        world.cairn(words.iter().copied().chain(["--network", "127.0.0.0/8"])).ok();
+    }
+    sshd.restart_with(&told(&world, "web1", ""));
+    until("the relay's word where it listens", || {
+        records(&world, "ssh_session_hold").iter().any(|it| it["detail"]["ssh_address"].is_string()).then_some(())
+    });
+    let token = |name: &str| {
+        let (status, made) =
+            api(&world, &server, "POST", &format!("destinations/{name}/tokens"), Some(&json!({"role": user})));
+        assert_eq!(status, 201, "{made}");
+        made
+    };
+    let (one, other) = (token("web1"), token("web2"));
+    let way = &one["direct"];
+    let path = format!("/destinations/{}/ssh", one["destination"].as_str().unwrap());
+    let good = one["token"].as_str().unwrap();
+    assert_eq!(ask(way, &path, None), 403);
+    assert_eq!(ask(way, &path, Some("x.y.z")), 403);
+    assert_eq!(ask(way, &path, Some(other["token"].as_str().unwrap())), 403, "another host's");
+    for odd in ["/", "/ssh", "/destinations/x/ssh", "/destinations/dst_1/proxy"] {
+        assert_eq!(ask(way, odd, Some(good)), 404, "{odd}");
+    }
+    assert_eq!(ask(way, &path, Some(good)), 101);
+    assert_eq!(ask(way, &path, Some(good)), 409, "a token is good once");
+    let all = world.cairn(["audit", "list", "--all", "-o", "json"]).ok().json();
+    assert!(
+        all.as_array().unwrap().iter().any(|it| it["detail"]["alarm"] == true && it["action"] == "ssh_session_begin")
+    );
+
+    // What is open goes on without the server; to begin needs it.
+    assert_eq!(world.cairn(["ssh", "web1", "id", "-un"]).ok().out.trim(), user);
+    let mark = world.path("alive");
+    let script = format!("while echo x; do touch {}; sleep 0.05; done", mark.display());
+    let mut open = world.cairn_command(["ssh", "web1", &script]);
+    let mut open = open.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("an open session", || mark.exists().then_some(()));
+    server.stop();
+    let gone = Instant::now();
+    std::fs::remove_file(&mark).unwrap();
+    until("that it goes on", || mark.exists().then_some(()));
+    std::fs::remove_file(&mark).unwrap();
+    until("that it goes on still", || (gone.elapsed() > Duration::from_secs(3) && mark.exists()).then_some(()));
+    refused(&world.cairn(["ssh", "web1", "id"]), "");
+    open.kill().unwrap();
+    open.wait().unwrap();
+    drop(relay);
+}
