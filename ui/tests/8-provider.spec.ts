@@ -1,0 +1,168 @@
+// Signing in with an identity provider: a real one, through its own page and back.
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
+import type { Page } from "@playwright/test";
+import { call, expect, look, OTHERS, signIn, signOut, test, URL_OF_SERVER } from "./world";
+
+test.describe.configure({ mode: "serial" });
+
+let provider: ChildProcess;
+let issuer = "";
+const SECRET = "planted-secret-of-the-provider-0123456789";
+const CLAIMS = { email_verified: true, name: "Ann" };
+
+test.beforeAll(async () => {
+  const config = join(mkdtempSync(join(tmpdir(), "cairn-provider-")), "config.json");
+  const users = {
+    ann: { ...CLAIMS, email: "ann@corp.example", groups: ["auditors"] },
+    // No tenant gives a role to this group, so that there is nothing to make an account for.
+    bob: { ...CLAIMS, email: "bob@corp.example", groups: ["visitors"] },
+    unverified: { ...CLAIMS, email: "mallory@corp.example", email_verified: false, groups: ["auditors"] },
+  };
+  const redirect = `${URL_OF_SERVER}/api/v1/login/corp/callback`;
+  writeFileSync(config, JSON.stringify({ client_id: "cairn", client_secret: SECRET, redirect_uris: [redirect], users }), { mode: 0o600 });
+  provider = spawn("node", [resolve("../crates/testkit/peers/oidc/provider.mjs"), config], { stdio: ["pipe", "pipe", "ignore"] });
+  issuer = await new Promise<string>((told, failed) => {
+    provider.on("close", () => failed(new Error("the provider ended: `cargo xtask setup` installs its modules")));
+    createInterface({ input: provider.stdout! }).on("line", (line) => {
+      if (line.startsWith("{")) told((JSON.parse(line) as { issuer: string }).issuer);
+    });
+  });
+  OTHERS.add(issuer);
+});
+
+test.afterAll(() => {
+  OTHERS.delete(issuer);
+  provider.kill();
+});
+
+/** From the sign-in page to the provider's, and what it answers there. */
+async function through(page: Page, who: string) {
+  await page.goto("/login?next=%2Faccount");
+  await page.getByRole("link", { name: "Sign in with Corp" }).click();
+  await expect(page.getByRole("heading", { name: "The provider" })).toBeVisible();
+  expect(new URL(page.url()).origin).toBe(issuer);
+  await page.getByLabel("Who are you?").fill(who);
+  await page.getByRole("button", { name: "Go on" }).click();
+}
+
+test("a provider is added, and its groups give roles, before anybody comes from it @both", async ({ page }) => {
+  await signIn(page);
+  await page.goto("/platform/providers");
+  await page.getByRole("button", { name: "Add a provider" }).click();
+  await page.getByLabel("Short name").fill("corp");
+  await page.getByLabel("Title").fill("Corp");
+  await page.getByLabel("Issuer").fill(issuer);
+  await page.getByLabel("Client id").fill("cairn");
+  await page.getByLabel("Client secret").fill(SECRET);
+  await page.getByLabel("Scopes").fill("openid email profile offline_access groups");
+  await look(page, "add-a-provider");
+  await page.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByLabel("Address")).toHaveText(`${URL_OF_SERVER}/api/v1/login/corp/callback`);
+  await page.getByRole("button", { name: "Done" }).click();
+  await expect(page.getByRole("table", { name: "Identity providers" })).toContainText("Corp");
+  expect(await page.content()).not.toContain(SECRET);
+  await call(page, "PUT", "/api/v1/tenants/default/group-roles", { provider: "corp", group: "auditors", role: "auditor" });
+  await signOut(page);
+  await expect(page.getByRole("link", { name: "Sign in with Corp" })).toBeVisible();
+  await look(page, "login-with-a-provider");
+});
+
+test("somebody comes through the provider's page and is signed in, with the role of their group and no more @both", async ({ page }) => {
+  await through(page, "ann");
+  // Back where one was going, as a new user.
+  await expect(page).toHaveURL(`${URL_OF_SERVER}/account`);
+  await expect(page.getByRole("heading", { name: "Where you are signed in" })).toBeVisible();
+  const me = (await (await page.request.get("/api/v1/me")).json()) as { email: string; platform_admin: boolean; tenants: { slug: string; role: string }[] };
+  expect(me.email).toBe("ann@corp.example");
+  expect(me.platform_admin).toBe(false);
+  expect(me.tenants.map(({ slug, role }) => `${slug} ${role}`)).toEqual(["default auditor"]);
+  await page.goto("/t/default/findings");
+  await expect(page.locator("td.main a").first()).toBeVisible();
+  // The session is in a cookie that no script reads, and the code is good once.
+  expect(await page.evaluate(() => document.cookie)).toBe("");
+});
+
+test("an answer with another state, or with none that was begun here, signs nobody in @both", async ({ page }) => {
+  await page.goto("/login");
+  await page.getByRole("link", { name: "Sign in with Corp" }).click();
+  await expect(page.getByRole("heading", { name: "The provider" })).toBeVisible();
+  // What somebody else's page would send the browser to.
+  for (const answer of ["code=stolen&state=another", "code=stolen", "state=another", "error=access_denied"]) {
+    await page.goto(`${URL_OF_SERVER}/api/v1/login/corp/callback?${answer}`);
+    await expect(page).toHaveURL(/\/login\?error=/);
+    await expect(page.getByRole("alert")).toBeVisible();
+    expect((await page.request.get("/api/v1/me")).status()).toBe(401);
+  }
+});
+
+test("an answer that was used is good no more, and neither a group without a role nor an unverified address gives an account @both", async ({ page, context, browser, watched }) => {
+  let answer = "";
+  page.on("request", (request) => {
+    if (request.url().includes("/login/corp/callback?code=")) answer = request.url();
+  });
+  await through(page, "ann");
+  await expect(page).toHaveURL(`${URL_OF_SERVER}/account`);
+  expect(answer).not.toBe("");
+  const other = watched(await (await browser.newContext()).newPage());
+  await other.goto(answer);
+  await expect(other.getByRole("alert")).toBeVisible();
+  expect((await other.request.get("/api/v1/me")).status()).toBe(401);
+  await other.context().close();
+  for (const who of ["bob", "unverified"]) {
+    await context.clearCookies();
+    await through(page, who);
+    await expect(page.getByRole("alert")).toContainText("was not accepted");
+    expect((await page.request.get("/api/v1/me")).status()).toBe(401);
+  }
+});
+
+test("a SCIM token is shown once, replaced and ended", async ({ page, playwright }) => {
+  const api = await playwright.request.newContext({ baseURL: URL_OF_SERVER });
+  let url = "";
+  const asks = async (token: string) => {
+    const answer = await api.get(`${url}/Users`, { headers: { authorization: `Bearer ${token}` } });
+    return answer.status();
+  };
+  await signIn(page);
+  await page.goto("/platform/providers");
+  await page.getByRole("button", { name: "Provisioning by Corp" }).click();
+  await page.getByRole("button", { name: "Make a token" }).click();
+  const first = (await page.getByLabel("The token", { exact: true }).textContent()) ?? "";
+  url = (await page.getByLabel("Base URL").textContent()) ?? "";
+  expect(await asks(first)).toBe(200);
+  await page.getByRole("button", { name: "I have kept it" }).click();
+  await page.reload();
+  await expect(page.getByRole("table", { name: "Identity providers" })).toContainText("on");
+  expect(await page.content()).not.toContain(first);
+  await page.getByRole("button", { name: "Provisioning by Corp" }).click();
+  await page.getByRole("button", { name: "Replace the token" }).click();
+  const second = (await page.getByLabel("The token", { exact: true }).textContent()) ?? "";
+  expect([await asks(first), await asks(second)]).toEqual([401, 200]);
+  await page.getByRole("button", { name: "I have kept it" }).click();
+  await page.getByRole("button", { name: "Provisioning by Corp" }).click();
+  await look(page, "provisioning");
+  await page.getByRole("button", { name: "End provisioning" }).click();
+  await expect(page.getByRole("table", { name: "Identity providers" })).toContainText("off");
+  expect(await asks(second)).toBe(401);
+  await api.dispose();
+});
+
+test("a provider that is removed is offered no more, and the sessions that it gave end @both", async ({ page, browser, watched }) => {
+  await through(page, "ann");
+  await expect(page.getByRole("heading", { name: "Where you are signed in" })).toBeVisible();
+  const admin = watched(await (await browser.newContext()).newPage());
+  await signIn(admin);
+  await admin.goto("/platform/providers");
+  await admin.getByRole("button", { name: "Remove Corp" }).click();
+  await admin.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
+  await expect(admin.getByRole("heading", { name: "No providers" })).toBeVisible();
+  await admin.context().close();
+  expect((await page.request.get("/api/v1/me")).status()).toBe(401);
+  await page.goto("/t/default/findings");
+  await expect(page).toHaveURL(/\/login/);
+  await expect(page.getByRole("link", { name: "Sign in with Corp" })).toHaveCount(0);
+});
