@@ -44,7 +44,7 @@ export default function ProvidersPage() {
       cell: (it) => (
         <span className="row">
           <Button small aria-label={`Provisioning by ${it.title}`} onClick={() => setProvisioning(it)}>
-            SCIM…
+            Provisioning…
           </Button>
           <Button small aria-label={`Remove ${it.title}`} onClick={() => setRemoving(it)}>
             Remove

@@ -57,7 +57,7 @@ export default function UsersPage() {
         );
         return (
           <span className="row">
-            <Button small aria-label={`Reset the second factors of ${it.email}`} reason={reason} onClick={() => setResetting(it)}>
+            <Button small aria-label={`Reset factors of ${it.email}`} reason={reason} onClick={() => setResetting(it)}>
               Reset factors
             </Button>
             {state}
