@@ -112,3 +112,86 @@ fn attack_ssh_a_host_behind_a_relay_is_reached_through_it_alone_on_the_record_an
     refused(&world.cairn(["ssh", "web1", "id"]), "revoked");
     server.stop();
 }
+
+#[test]
+fn attack_ssh_what_a_grant_lends_from_its_networks_ends_with_it_on_open_connections() {
+    assert!(rustix::process::geteuid().is_root(), "sshd has to run a command as another user: run this test as root");
+    let mut sshd = Sshd::start_with("AllowTcpForwarding yes");
+    let user = sshd.user();
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let server = world.start();
+    world.first_login(&server);
+    let cable = Cable::to(port(&server));
+    let relay = Relay::start(&world, &server, &cable, &[]);
+    world.cairn(["tenants", "target-policy", "--allow", "127.0.0.0/8"]).ok();
+    let more = ["--relay", "rly-1", "--extension", "permit-pty", "--extension", "permit-port-forwarding"];
+    create(&world, "web1", &sshd, &more);
+    sshd.restart_with(&told(&world, "web1", ""));
+    let give = |more: &[&str]| {
+        let words = ["grants", "create", &user, "--user", "admin@localhost", "--destination", "web1", "-o", "json"];
+        let made = world.cairn(words.iter().copied().chain(more.iter().copied())).ok().json();
+        made["id"].as_str().unwrap().to_owned()
+    };
+    // Only from somewhere else: the user is told so.
+    let away = give(&["--network", "10.0.0.0/8"]);
+    refused(&world.cairn(["ssh", "web1", "id"]), "you come from 127.0.0.1");
+    world.cairn(["grants", "delete", &away]).ok();
+
+    // From here ports, from everywhere a terminal.
+    give(&["--extension", "permit-pty"]);
+    let here = give(&["--network", "127.0.0.0/8"]);
+    let to = format!("127.0.0.1:{}", sshd.port);
+    let mut open = world.cairn_command(["ssh", "web1", "-W", &to]);
+    let mut open = open.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut banner = [0u8; 15];
+    std::io::Read::read_exact(open.stdout.as_mut().unwrap(), &mut banner).unwrap();
+    assert_eq!(&banner, b"SSH-2.0-OpenSSH");
+    let forwards = records(&world, "ssh_session_forward");
+    assert_eq!(
+        (&forwards[0]["detail"]["kind"], forwards[0]["detail"]["place"].as_str()),
+        (&"local".into(), Some(to.as_str()))
+    );
+    world.cairn(["grants", "delete", &here]).ok();
+    let gone = Instant::now();
+    // Whoever waits lets go of its input, and `ssh` would leave by itself: it is cut off while it is held.
+    let typing = open.stdin.take();
+    let ended = open.wait().unwrap();
+    assert!(gone.elapsed() < Duration::from_secs(5) && !ended.success(), "{:?} {ended}", gone.elapsed());
+    drop(typing);
+    // What the other grant gives goes on.
+    assert_eq!(world.cairn(["ssh", "web1", "id", "-un"]).ok().out.trim(), user);
+    refused(&world.cairn(["ssh", "web1", "-W", &to]), "prohibited");
+
+    // A forced command runs in place of what is asked for, and the record says so.
+    for grant in world.cairn(["grants", "list", "--all", "-o", "json"]).ok().json().as_array().unwrap() {
+        world.cairn(["grants", "delete", grant["id"].as_str().unwrap()]).ok();
+    }
+    give(&["--force-command", "echo forced", "--extension", "none"]);
+    let ran = world.cairn(["ssh", "web1", "id", "-un"]).ok();
+    assert_eq!(ran.out.trim(), "forced");
+    let shown = until("its recording", || {
+        let all = world.cairn(["recordings", "list", "--all", "-o", "json"]).ok().out;
+        all.contains("echo forced (asked for: id -un)").then_some(all)
+    });
+    assert!(!shown.is_empty());
+
+    // A relay that is killed tells no end: it comes back, and does not hold what was open.
+    for grant in world.cairn(["grants", "list", "--all", "-o", "json"]).ok().json().as_array().unwrap() {
+        world.cairn(["grants", "delete", grant["id"].as_str().unwrap()]).ok();
+    }
+    grant(&world, "web1", &user);
+    let mark = world.path("alive");
+    let script = format!("while echo x; do touch {}; sleep 0.05; done", mark.display());
+    let mut open = world.cairn_command(["ssh", "web1", &script]);
+    let mut open = open.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("an open session", || mark.exists().then_some(()));
+    relay.kill();
+    assert!(!open.wait().unwrap().success());
+    let relay = Relay::start(&world, &server, &cable, &[]);
+    let lost = until("the end of what was open", || {
+        records(&world, "ssh_session_end").into_iter().find(|end| end["detail"]["lost"] == true)
+    });
+    assert!(lost["detail"]["reason"].as_str().unwrap().contains("does not hold it any more"), "{lost}");
+    drop(relay);
+    server.stop();
+}
