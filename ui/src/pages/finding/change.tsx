@@ -124,7 +124,7 @@ export function ChangeDialog({ verb, subject, onClose }: { verb: Verb; subject: 
       <div className="actions">
         <Button onClick={() => onClose(false)}>Cancel</Button>
         <Button kind="primary" type="submit" busy={busy} reason={off}>
-          {busy ? "Changing…" : `${WORD[verb]} ${findings(count)}`}
+          {busy ? "Changing…" : selection ? `${WORD[verb]} ${findings(count)}` : WORD[verb]}
         </Button>
       </div>
     </Dialog>
