@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use domain::{Error, FindingId, FindingStatus, Severity, Timestamp};
 use serde::Deserialize;
-use store::{FindingFilter, FindingRow};
+use store::{FindingFilter, FindingRow, TypeRules};
 use wire::List;
 use wire::finding::{Acceptance, Evaluation, Finding, FindingAccept, FindingCount, FindingFilter as Asked, Patch};
 
@@ -99,7 +99,18 @@ pub(crate) fn filter(ruleset: &compliance::Ruleset, asked: Asked) -> Result<Find
             Some(ruleset.rules().iter().filter(is_in).map(|rule| rule.id.clone()).collect())
         }
     };
+    let type_rules = asked.node_type.as_ref().map(|node_type| {
+        let ids = |wanted: fn(&[String], &String) -> bool| {
+            let rules = ruleset.rules().iter().filter(|rule| wanted(&rule.node_types, node_type));
+            rules.map(|rule| rule.id.clone()).collect()
+        };
+        TypeRules {
+            only: ids(|types, one| types.iter().all(|of| of == one)),
+            never: ids(|types, one| !types.contains(one)),
+        }
+    });
     Ok(FindingFilter {
+        type_rules: type_rules.unwrap_or_default(),
         status: page::word("status", asked.status.as_deref())?,
         severity: page::word("severity", asked.severity.as_deref())?,
         rule: asked.rule,

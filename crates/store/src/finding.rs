@@ -75,8 +75,19 @@ pub struct FindingFilter {
     pub node: Option<NodeId>,
     /// Only of nodes of this type.
     pub node_type: Option<String>,
+    /// What the rules say about that type, so that hardly a node has to be looked at.
+    pub type_rules: TypeRules,
     /// Only with this in the message, the rule's id or the node's name or id; letters A to Z in either case.
     pub text: Option<String>,
+}
+
+/// Which rules have to do with a type of node.
+#[derive(Debug, Clone, Default)]
+pub struct TypeRules {
+    /// Rules that judge nothing else.
+    pub only: Vec<String>,
+    /// Rules that never judge it.
+    pub never: Vec<String>,
 }
 
 /// Where a finding stands in the order of the list: riskiest first, then by id.
@@ -110,16 +121,15 @@ macro_rules! finding_columns {
 }
 
 /// The findings of a tenant that a filter names, as what stands behind `FROM`. Only what is asked for stands in it, so that the engine can tell
-/// what it needs: the node's row `n` only where something is asked about the node.
+/// what it needs: nothing of a node where nothing is asked about it.
 pub(crate) struct Matching {
     conditions: String,
     values: Vec<DbValue>,
-    joins_node: bool,
 }
 
 impl Matching {
     pub(crate) fn new(tenant: TenantId, filter: &FindingFilter) -> Self {
-        let mut this = Self { conditions: String::new(), values: vec![tenant.into()], joins_node: false };
+        let mut this = Self { conditions: String::new(), values: vec![tenant.into()] };
         // The list goes by risk, the groups by rule or node: an index of few columns in that order is read, whatever is asked for. An index by
         // status, severity or rule would be taken for a filter that leaves nearly everything, and all that would have to be sorted: `|| ''`
         // keeps it out of the choice. A node has few findings, so its index is good.
@@ -136,12 +146,7 @@ impl Matching {
             this.and(&format!("f.rule_id || '' = {value}"));
         }
         if let Some(rules) = &filter.rules {
-            let values: Vec<String> = rules.iter().map(|rule| this.bind(rule.as_str())).collect();
-            let any = if values.is_empty() {
-                "1 = 0".to_owned()
-            } else {
-                format!("f.rule_id || '' IN ({})", values.join(", "))
-            };
+            let any = this.is_one_of(rules);
             this.and(&any);
         }
         if let Some(node) = &filter.node {
@@ -149,18 +154,32 @@ impl Matching {
             this.and(&format!("f.node_key = {value}"));
         }
         if let Some(node_type) = &filter.node_type {
+            let TypeRules { only, never } = &filter.type_rules;
+            let (never, only) = (this.is_one_of(never), this.is_one_of(only));
             let value = this.bind(node_type.as_str());
-            this.and(&format!("n.type || '' = {value}"));
-            this.joins_node = true;
+            // Looked at for a rule of several types only.
+            this.and(&format!(
+                "NOT ({never}) AND ({only} OR EXISTS (SELECT 1 FROM node t WHERE t.tenant_id = $1 AND t.key = f.node_key AND t.type = {value}))"
+            ));
         }
         if let Some(text) = filter.text.as_deref().filter(|text| !text.is_empty()) {
             let value = this.bind(containing(Some(text)));
             let has = |column: &str| format!("LOWER({column}) LIKE {value} ESCAPE '\\'");
-            let any = ["f.message", "f.rule_id", "n.name", "n.id"].map(has).join(" OR ");
-            this.and(&format!("({any})"));
-            this.joins_node = true;
+            // The nodes are looked through once, and only where a finding itself does not hold the text.
+            this.and(&format!(
+                "({} OR {} OR f.node_key IN (SELECT t.key FROM node t WHERE t.tenant_id = $1 AND ({} OR {})))",
+                has("f.message"),
+                has("f.rule_id"),
+                has("t.name"),
+                has("t.id")
+            ));
         }
         this
+    }
+
+    fn is_one_of(&mut self, rules: &[String]) -> String {
+        let values: Vec<String> = rules.iter().map(|rule| self.bind(rule.as_str())).collect();
+        if values.is_empty() { "1 = 0".to_owned() } else { format!("f.rule_id || '' IN ({})", values.join(", ")) }
     }
 
     /// Binds a value; how the statement names it.
@@ -177,9 +196,21 @@ impl Matching {
 
     /// What stands behind `FROM`: the finding is `f`.
     pub(crate) fn rows(&self) -> String {
-        let node =
-            if self.joins_node { "JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key " } else { "" };
-        format!("finding f {node}WHERE f.tenant_id = $1{}", self.conditions)
+        format!("finding f WHERE {}", self.condition())
+    }
+
+    /// The condition alone.
+    pub(crate) fn condition(&self) -> String {
+        format!("f.tenant_id = $1{}", self.conditions)
+    }
+
+    /// How many there are of each state and severity, in the order of an index by rule.
+    pub(crate) fn counts(&self) -> String {
+        format!(
+            "SELECT status, severity, CAST(SUM(n) AS BIGINT) FROM (SELECT f.rule_id AS rule_id, f.status AS status, f.severity AS severity, \
+             COUNT(*) AS n FROM {} GROUP BY f.rule_id, f.status, f.severity) part GROUP BY status, severity",
+            self.rows()
+        )
     }
 
     pub(crate) fn values(&self) -> &[DbValue] {
@@ -281,13 +312,8 @@ impl Read<ops::FindingList> {
     /// How many there are of each kind.
     pub async fn finding_summary(&mut self) -> Result<FindingSummary> {
         let tenant = self.tenant();
-        let rows = self
-            .tx
-            .rows(
-                "SELECT status, severity, COUNT(*) FROM finding WHERE tenant_id = $1 GROUP BY status, severity",
-                args![tenant],
-            )
-            .await?;
+        let all = Matching::new(tenant, &FindingFilter::default());
+        let rows = self.tx.rows_built(all.counts(), all.values()).await?;
         let mut counts = Vec::with_capacity(rows.len());
         for row in rows {
             counts.push((row.parse(0)?, row.parse(1)?, count(&row, 2)?));

@@ -215,10 +215,8 @@ impl Read<ops::FindingList> {
     pub async fn finding_selection(&mut self, filter: &FindingFilter, verb: FindingVerb) -> Result<FindingSelection> {
         let tenant = self.tenant();
         let matching = Matching::new(tenant, filter);
-        let sql =
-            format!("SELECT f.status, f.severity, COUNT(*) FROM {} GROUP BY f.status, f.severity", matching.rows());
         let (mut counts, mut total, mut left) = (Vec::new(), 0, 0);
-        for row in self.tx.rows_built(sql, matching.values()).await? {
+        for row in self.tx.rows_built(matching.counts(), matching.values()).await? {
             let (status, severity, number): (FindingStatus, Severity, u64) =
                 (row.parse(0)?, row.parse(1)?, count(&row, 2)?);
             if verb.allowed().contains(&status) {

@@ -68,10 +68,6 @@ impl Read<ops::FindingList> {
     ) -> Result<Page<FindingGroup, FindingGroupKey>> {
         let tenant = self.tenant();
         let mut matching = Matching::new(tenant, filter);
-        let column = match by {
-            GroupBy::Rule => "f.rule_id",
-            GroupBy::Node => "f.node_key",
-        };
         let behind = match after {
             None => String::new(),
             Some(after) => {
@@ -86,19 +82,28 @@ impl Read<ops::FindingList> {
             }
         };
         let limited = matching.bind(i64::from(limit) + 1);
-        let (node, nodes) = match by {
-            GroupBy::Rule => ("", ""),
-            GroupBy::Node => (", n.id, n.name, n.type", "JOIN node n ON n.tenant_id = $1 AND n.key = page.k"),
+        let (rows, condition) = (matching.rows(), matching.condition());
+        let place = format!("{behind} ORDER BY risk DESC, n DESC, k LIMIT {limited}");
+        let sql = match by {
+            // There are few rules, and all of their parts are read once.
+            GroupBy::Rule => format!(
+                "WITH part AS (SELECT f.rule_id AS k, f.status AS status, f.severity AS severity, MAX(f.risk) AS risk, COUNT(*) AS n \
+                   FROM {rows} GROUP BY f.rule_id, f.status, f.severity), \
+                 whole AS (SELECT k, MAX(risk) AS risk, CAST(SUM(n) AS BIGINT) AS n FROM part GROUP BY k), \
+                 page AS (SELECT k, risk, n FROM whole {place}) \
+                 SELECT page.k, page.risk, page.n, part.status, part.severity, part.n FROM page JOIN part ON part.k = page.k \
+                 ORDER BY page.risk DESC, page.n DESC, page.k, part.status, part.severity"
+            ),
+            // There are many nodes: only those of the page are taken apart.
+            GroupBy::Node => format!(
+                "WITH whole AS (SELECT f.node_key AS k, MAX(f.risk) AS risk, COUNT(*) AS n FROM {rows} GROUP BY f.node_key), \
+                 page AS (SELECT k, risk, n FROM whole {place}) \
+                 SELECT page.k, page.risk, page.n, f.status, f.severity, COUNT(*), n.id, n.name, n.type FROM page \
+                 JOIN finding f ON f.node_key = page.k JOIN node n ON n.tenant_id = $1 AND n.key = page.k WHERE {condition} \
+                 GROUP BY page.k, page.risk, page.n, f.status, f.severity, n.id, n.name, n.type \
+                 ORDER BY page.risk DESC, page.n DESC, page.k, f.status, f.severity"
+            ),
         };
-        let sql = format!(
-            "WITH part AS (SELECT {column} AS k, f.status AS status, f.severity AS severity, MAX(f.risk) AS risk, COUNT(*) AS n \
-               FROM {} GROUP BY {column}, f.status, f.severity), \
-             whole AS (SELECT k, MAX(risk) AS risk, CAST(SUM(n) AS BIGINT) AS n FROM part GROUP BY k), \
-             page AS (SELECT k, risk, n FROM whole {behind} ORDER BY risk DESC, n DESC, k LIMIT {limited}) \
-             SELECT page.k, page.risk, page.n, part.status, part.severity, part.n{node} FROM page JOIN part ON part.k = page.k {nodes} \
-             ORDER BY page.risk DESC, page.n DESC, page.k, part.status, part.severity",
-            matching.rows()
-        );
         let rows = self.tx.rows_built(sql, matching.values()).await?;
         let mut groups: Vec<FindingGroup> = Vec::new();
         for row in rows {

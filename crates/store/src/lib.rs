@@ -126,7 +126,7 @@ pub use evaluation::{
     ScopeStatement,
 };
 pub use factor::{FactorRow, NewPasskey};
-pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary};
+pub use finding::{FindingFilter, FindingKey, FindingRow, FindingSummary, TypeRules};
 pub use finding_change::{FINDINGS_MATCHED, FINDINGS_NAMED, FindingChanging, FindingSelection, FindingVerb, Selected};
 pub use finding_group::{FindingGroup, FindingGroupKey, GroupBy, GroupNode};
 pub use fleet::{FleetEndings, UnitRow, UnitState};

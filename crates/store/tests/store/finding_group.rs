@@ -37,6 +37,26 @@ async fn filled(pair: &Pair<'_>) {
     pair.write::<ops::FindingResolve>(pair.a).await.finding_resolve(ids[7]).await.unwrap();
 }
 
+/// What rules would say that judge users only (`r3`), buckets only, and both (`r1`).
+fn only_users() -> store::TypeRules {
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+    store::TypeRules { only: ids(&["r3"]), never: ids(&["r2", "r4", "r5"]) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_type_of_node_is_told_by_its_rules_or_by_the_node() {
+    each_engine(async |world| {
+        filled(world).await;
+        let by_node = FindingFilter { node_type: Some("aws.iam.user".to_owned()), ..FindingFilter::default() };
+        let by_rules = FindingFilter { type_rules: only_users(), ..by_node.clone() };
+        let expected = [("r3".to_owned(), 90, 1), ("r1".to_owned(), 70, 1)];
+        for filter in [by_node, by_rules] {
+            assert_eq!(short(&world.finding_groups(world.a, GroupBy::Rule, &filter).await), expected);
+        }
+    })
+    .await;
+}
+
 fn short(groups: &[FindingGroup]) -> Vec<(String, i64, u64)> {
     let name = |group: &FindingGroup| group.node.as_ref().map_or(group.key.clone(), |node| node.id.clone());
     groups.iter().map(|group| (name(group), group.risk, group.count)).collect()
@@ -83,6 +103,7 @@ async fn groups_are_of_what_the_list_shows_by_the_same_filter() {
             FindingFilter { rules: rules(&[]), ..none() },
             FindingFilter { node: Some(B1.parse().unwrap()), ..none() },
             FindingFilter { node_type: Some("aws.iam.user".to_owned()), ..none() },
+            FindingFilter { node_type: Some("aws.iam.user".to_owned()), type_rules: only_users(), ..none() },
             FindingFilter { text: Some("NAME_B2".to_owned()), ..none() },
             FindingFilter { text: Some("' OR 1=1 --".to_owned()), ..none() },
             FindingFilter { rule: Some("r1".to_owned()), status: Some(FindingStatus::Open), ..none() },
