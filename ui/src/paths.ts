@@ -40,7 +40,7 @@ export const to = {
   nodes: (slug: string, of: { type?: string; name?: string } = {}) => tenant(slug, `/nodes${query(of)}`),
   node: (slug: string, id: string) => tenant(slug, `/nodes/${part(id)}`),
   graph: (slug: string, of: { node?: string; at?: string; reach?: string } = {}) => tenant(slug, `/graph${query(of)}`),
-  jobs: (slug: string) => tenant(slug, "/jobs"),
+  jobs: (slug: string, of: { status?: string } = {}) => tenant(slug, `/jobs${query(of)}`),
   job: (slug: string, id: string) => tenant(slug, `/jobs/${part(id)}`),
   jobEvents: (slug: string, id: string) => `/api/v1/tenants/${part(slug)}/jobs/${part(id)}/events`,
   jobLog: (slug: string, id: string) => tenant(slug, `/jobs/${part(id)}/log`),

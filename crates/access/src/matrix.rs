@@ -124,6 +124,8 @@ matrix! {
     AccessManage "access:manage" "Access manage (destinations, grants, approvals)" [SystemAdmin TenantAdmin],
     /// See recordings of sessions.
     RecordingsRead "recordings:read" "Session recordings read" [SystemAdmin TenantAdmin Auditor],
+    /// Ask what changed: each part of the answer is for whoever may read that.
+    ChangesRead "changes:read" "Changes read (each part by its own permission)" [SystemAdmin TenantAdmin SecurityAnalyst Auditor ReadOnly],
     /// Manage agents and relays.
     FleetManage "fleet:manage" "Agents and relays manage" [SystemAdmin TenantAdmin],
     /// Change the installation; on the platform only.

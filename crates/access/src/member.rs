@@ -1,4 +1,5 @@
-//! What every member of a tenant may do there for themselves, whatever their role: ask which destinations they reach, reach them, ask for more.
+//! What every member of a tenant may do there for themselves, whatever their role: ask which destinations they reach, reach them, ask for more, say
+//! what they have seen.
 //!
 //! Only a person: a machine with an API key reaches no destination.
 
@@ -73,6 +74,7 @@ member_operations! {
     AccessReviewShow "access_review_show" Read;
     AccessReviewItems "access_review_items" Read;
     AccessReviewDecide "access_review_decide" Write;
+    ChangesSee "changes_see" Write;
 }
 
 /// The right of a member to do one operation once in their tenant, for themselves. For whom stands inside: there is no way to name another one.

@@ -228,6 +228,8 @@ operations! {
     FindingChange "finding_change" tenant Write FindingsWrite;
     ControlList "control_list" tenant Read FindingsRead;
 
+    ChangesShow "changes_show" tenant Read ChangesRead;
+
     EvaluationRun "evaluation_run" tenant Write AuditRun;
 
     EvidenceList "evidence_list" tenant Read EvidenceRead;

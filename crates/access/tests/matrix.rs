@@ -39,7 +39,7 @@ decisions! {
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse
         SshHostKeyList SshHostKeyPin SshHostKeyRemove SshHostKeyMeet JobList JobCreate
         JobCancel JobRun ScheduleList ScheduleCreate ScheduleUpdate ScheduleDelete ValidationList ValidationCreate ValidationRun NodeList EdgeList GraphOverview GraphIngest CoverageList FindingList FindingAccept FindingReopen
-        FindingResolve ControlList EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
+        FindingResolve ControlList ChangesShow EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]
     platform [
         TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate UserFactorsReset PlatformAuditList PlatformAuditExport PlatformLogRead

@@ -20,7 +20,7 @@ use crate::problem::Answer;
 use crate::state::ApiState;
 
 /// For how long one may say nothing: an agent misses two reports, a relay's connection is kept alive more often.
-const fn silent_ms(kind: FleetKind) -> i64 {
+pub(crate) const fn silent_ms(kind: FleetKind) -> i64 {
     match kind {
         FleetKind::Agent => 15 * 60_000,
         FleetKind::Relay => 2 * 60_000 + 30_000,

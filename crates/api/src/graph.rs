@@ -80,20 +80,6 @@ fn moment(text: Option<&str>) -> Result<Option<Timestamp>, Error> {
     .transpose()
 }
 
-/// A number between 1 and a maximum.
-fn number(field: &'static str, text: Option<&str>, default: u32, max: u32) -> Result<u32, Error> {
-    let Some(text) = text else { return Ok(default) };
-    within(field, text.parse().unwrap_or_default(), max)
-}
-
-fn within(field: &'static str, number: u32, max: u32) -> Result<u32, Error> {
-    if (1..=max).contains(&number) {
-        Ok(number)
-    } else {
-        Err(Error::invalid(field, format!("use a whole number from 1 to {max}")))
-    }
-}
-
 fn find(search: Option<String>, tag: Option<&str>) -> Result<NodeFind, Error> {
     if search.as_ref().is_some_and(|text| text.chars().count() > SEARCH_CHARS) {
         return Err(Error::invalid("search", format!("use at most {SEARCH_CHARS} characters")));
@@ -194,7 +180,7 @@ pub(crate) async fn graph_overview(
 ) -> Answer<Json<GraphDrawing>> {
     let permit = caller.permit::<ops::GraphOverview>(&tenant).await?;
     let by = page::word("by", query.by.as_deref())?.unwrap_or_default();
-    let elements = number("elements", query.elements.as_deref(), ELEMENTS_DEFAULT, ELEMENTS_MAX)?;
+    let elements = page::number("elements", query.elements.as_deref(), ELEMENTS_DEFAULT, ELEMENTS_MAX)?;
     let asked = Asked {
         as_of: moment(query.as_of.as_deref())?,
         filter: Filter {
@@ -227,7 +213,7 @@ pub(crate) async fn graph_view(
 ) -> Answer<Json<GraphDrawing>> {
     let permit = caller.permit::<ops::GraphOverview>(&tenant).await?;
     let by = page::word("by", body.by.as_deref())?.unwrap_or_default();
-    let elements = within("elements", body.elements.unwrap_or(ELEMENTS_DEFAULT), ELEMENTS_MAX)?;
+    let elements = page::within("elements", body.elements.unwrap_or(ELEMENTS_DEFAULT), ELEMENTS_MAX)?;
     if body.open.len() > OPEN_MAX {
         return Err(Error::Limit { which: "groups that are opened", max: OPEN_MAX as u64 }.into());
     }
@@ -235,7 +221,7 @@ pub(crate) async fn graph_view(
         return Err(Error::Limit { which: "nodes that are drawn by themselves", max: NODES_MAX as u64 }.into());
     }
     let open = body.open.into_iter().map(|opened| {
-        let most = within("open.limit", opened.limit.unwrap_or(Limits::LIST_ITEMS_DEFAULT), Limits::LIST_ITEMS)?;
+        let most = page::within("open.limit", opened.limit.unwrap_or(Limits::LIST_ITEMS_DEFAULT), Limits::LIST_ITEMS)?;
         Ok::<_, Error>(Opened { value: opened.group, most: size(most) })
     });
     let open = open.collect::<Result<_, _>>()?;
@@ -382,7 +368,7 @@ fn trip(follow: Follow, direction: Option<&str>, types: Option<&str>, hops: Opti
     Ok(Trip {
         follow: page::word("direction", direction)?.unwrap_or(follow),
         types: types.collect::<Result<_, _>>()?,
-        hops: number("hops", hops, HOPS_DEFAULT, HOPS_MAX)?,
+        hops: page::number("hops", hops, HOPS_DEFAULT, HOPS_MAX)?,
     })
 }
 
@@ -490,7 +476,7 @@ pub(crate) async fn graph_moments(
     Query(query): Query<MomentQuery>,
 ) -> Answer<Json<List<GraphMoment>>> {
     let permit = caller.permit::<ops::GraphOverview>(&tenant).await?;
-    let most = number("limit", query.limit.as_deref(), Limits::LIST_ITEMS_DEFAULT, MOMENTS_MAX)?;
+    let most = page::number("limit", query.limit.as_deref(), Limits::LIST_ITEMS_DEFAULT, MOMENTS_MAX)?;
     let moments = state.store.graph_moments(permit, most).await?.is;
     let moment = |moment: inventory::map::Moment| GraphMoment {
         from: moment.from,

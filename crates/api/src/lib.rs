@@ -18,6 +18,7 @@ mod admission;
 mod api_key;
 mod audit;
 mod caller;
+mod changes;
 mod cli_session;
 mod console;
 mod control;
@@ -54,6 +55,7 @@ mod passkey;
 mod password;
 mod plugin;
 pub mod ports;
+mod posture;
 mod problem;
 mod provider;
 mod reach;
@@ -232,6 +234,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(finding::finding_resolve))
         .routes(routes!(control::control_list))
         .routes(routes!(control::control_show))
+        .routes(routes!(posture::posture_list))
+        .routes(routes!(changes::changes_show))
+        .routes(routes!(changes::changes_see))
         .routes(routes!(finding::evaluation_run))
         .routes(routes!(evidence::evidence_list))
         .routes(routes!(evidence::evidence_show))

@@ -257,6 +257,21 @@ pub(crate) fn word<T: std::str::FromStr<Err = Error>>(
     text.map(|text| text.parse().map_err(told)).transpose()
 }
 
+/// A number between 1 and a maximum.
+pub(crate) fn number(field: &'static str, text: Option<&str>, default: u32, max: u32) -> Result<u32, Error> {
+    let Some(text) = text else { return Ok(default) };
+    within(field, text.parse().unwrap_or_default(), max)
+}
+
+/// The same of one that is a number already.
+pub(crate) fn within(field: &'static str, number: u32, max: u32) -> Result<u32, Error> {
+    if (1..=max).contains(&number) {
+        Ok(number)
+    } else {
+        Err(Error::invalid(field, format!("use a whole number from 1 to {max}")))
+    }
+}
+
 /// An id in a path. One that does not parse names nothing, like one that nobody has.
 pub(crate) fn id<T: std::str::FromStr>(text: &str, what: &'static str) -> Result<T, Error> {
     text.parse().map_err(|_| Error::NotFound { what })

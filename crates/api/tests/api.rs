@@ -37,6 +37,8 @@ mod finding;
 mod fleet;
 #[path = "api/graph.rs"]
 mod graph;
+#[path = "api/home.rs"]
+mod home;
 #[path = "api/http.rs"]
 mod http_edge;
 #[path = "api/idp.rs"]

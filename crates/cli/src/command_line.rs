@@ -11,9 +11,9 @@ use crate::config::Environment;
 use crate::failure::{Exit, Failure, Result};
 use crate::output::{self, Format, Output};
 use crate::{
-    api_key, apply, audit, audit_log, coverage, credential, destination, evidence, exec_token, factor, finding, fleet,
-    grant, graph, group, import, job, kube, member, node, plugin, provider, recording, request, review, role, session,
-    ssh, ssh_host_key, tenant, user,
+    api_key, apply, audit, audit_log, changes, coverage, credential, destination, evidence, exec_token, factor,
+    finding, fleet, grant, graph, group, import, job, kube, member, node, plugin, posture, provider, recording,
+    request, review, role, session, ssh, ssh_host_key, tenant, user,
 };
 
 /// Cairn's command line: what do we run, is it compliant, and the proof
@@ -139,6 +139,10 @@ enum Command {
     /// Controls of compliance frameworks and how they stand
     #[command(subcommand)]
     Controls(finding::ControlCommand),
+    /// How each framework stands, and stood day by day
+    Posture(posture::Posture),
+    /// What changed since a moment
+    Changes(changes::Changes),
     /// Signed evidence: export it, verify it offline
     #[command(subcommand)]
     Evidence(evidence::Command),
@@ -251,6 +255,8 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Findings(command) => wait(command.run(cx)),
         Command::Rules(command) => wait(command.run(cx)),
         Command::Controls(command) => wait(command.run(cx)),
+        Command::Posture(posture) => wait(posture.run(cx)),
+        Command::Changes(changes) => wait(changes.run(cx)),
         Command::Evidence(evidence::Command::Verify { file, key_fingerprint }) => {
             evidence::verify(out, &file, key_fingerprint)
         }
@@ -394,6 +400,7 @@ mod tests {
         check::<wire::finding::FindingCount>();
         check::<wire::control::Rule>();
         check::<wire::control::Control>();
+        check::<wire::posture::Posture>();
         check::<wire::evidence::Evidence>();
         check::<wire::audit::AuditRecord>();
     }

@@ -176,7 +176,7 @@ impl Table for Unused {
 }
 
 /// A time that has passed, in milliseconds.
-fn ago(text: &str) -> Result<i64, String> {
+pub(crate) fn ago(text: &str) -> Result<i64, String> {
     let units = [("d", 86_400_000), ("h", 3_600_000)];
     let found = units.iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?.parse::<i64>().ok()?, *ms)));
     let (count, ms) =

@@ -202,7 +202,7 @@ impl Which {
     }
 }
 
-fn number(doc: &Doc, field: &str) -> u64 {
+pub(crate) fn number(doc: &Doc, field: &str) -> u64 {
     match doc.field(field) {
         Some(Doc::Number(number)) => number.as_u64().unwrap_or_default(),
         _ => 0,

@@ -9,7 +9,7 @@ use crate::audit::{self, Category, Change};
 use crate::db::{Tx, args};
 use crate::grant::{self, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
 use crate::unit::Read;
-use crate::{Store, destination, destination_node, group, group_role, invitation, tenant};
+use crate::{Store, destination, destination_node, grant_end, group, group_role, invitation, tenant};
 
 /// Makes the differences, then writes down each.
 pub(crate) async fn execute(
@@ -110,7 +110,7 @@ async fn make(
             (action, record(Category::Access, "grant", id))
         }
         Step::TakeGrant(id) => {
-            grant::take(tx, tenant, *id).await?;
+            grant_end::take(tx, tenant, *id, now).await?;
             ("grant_delete", record(Category::Access, "grant", id))
         }
         Step::Leave(id, user) => {
@@ -122,7 +122,7 @@ async fn make(
             ("group_role_delete", record(Category::User, "group_role", id))
         }
         Step::TakeGroup(id) => {
-            group::delete(tx, tenant, *id).await?;
+            group::delete(tx, tenant, *id, now).await?;
             ("group_delete", record(Category::Access, "group", id))
         }
     })

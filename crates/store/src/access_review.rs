@@ -22,7 +22,7 @@ use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::grant::{self, GrantRow};
 use crate::unit::{Write, enter};
-use crate::{Page, Store, destination, group};
+use crate::{Page, Store, destination, grant_end, group};
 
 /// Most items of a review.
 const ITEMS_MAX: usize = 20_000;
@@ -518,7 +518,7 @@ impl Store {
                     return Err(Error::conflict(format!("item {number} is taken already: grant it anew")));
                 }
                 (ReviewDecision::Keep, _) => "kept",
-                (ReviewDecision::Revoke, _) => take(&mut unit.tx, tenant, &row, &item, &mut taken).await?,
+                (ReviewDecision::Revoke, _) => take(&mut unit.tx, (tenant, now), &row, &item, &mut taken).await?,
             };
             decided(&mut unit.tx, (tenant, id, number), decision, (Some(reason), &user.to_string()), outcome, now)
                 .await?;
@@ -567,7 +567,7 @@ pub(crate) type Taken = Vec<(&'static str, Change)>;
 /// Takes what an item is about, and says what became of it.
 pub(crate) async fn take(
     tx: &mut Tx,
-    tenant: TenantId,
+    (tenant, now): (TenantId, Timestamp),
     review: &ReviewRow,
     item: &ReviewItemRow,
     taken: &mut Taken,
@@ -576,7 +576,7 @@ pub(crate) async fn take(
     if let Some(id) = item.grant {
         return match grant::show(tx, tenant, id).await {
             Ok(row) => {
-                grant::take(tx, tenant, id).await?;
+                grant_end::take(tx, tenant, id, now).await?;
                 let mut detail = grant::told(&row);
                 if let Some(members) = detail.as_object_mut() {
                     members.insert("review".to_owned(), by);

@@ -10,9 +10,10 @@ use serde_json::json;
 
 use crate::audit::{self, Category, Change, Outcome};
 use crate::db::{Row, Tx, args};
+use crate::grant_end::Ending;
 use crate::ssh_access::{NewSshHost, Way};
 use crate::unit::{Read, Write, enter};
-use crate::{Page, Store, destination_node, grant};
+use crate::{Page, Store, destination_node, grant, grant_end};
 
 /// Most destinations of a tenant.
 const DESTINATIONS_MAX: i64 = 10_000;
@@ -259,20 +260,17 @@ impl Write<ops::DestinationDelete> {
     /// Forgets a destination with the grants and requests that name it. A relay that is still there registers it anew, with
     /// its own labels: without the grants that named it, but grants by labels cover it again.
     pub async fn destination_delete(mut self, named: &str) -> Result<()> {
-        let tenant = self.tenant();
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
         let row = find(&mut self.tx, tenant, named).await?;
         self.tx
             .execute("DELETE FROM access_request WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
             .await?;
-        let grants = self
-            .tx
-            .execute("DELETE FROM access_grant WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
-            .await?;
+        let grants = grant_end::end(&mut self.tx, tenant, Ending::Destination(row.id), now).await?;
         self.tx
             .execute("DELETE FROM ssh_host WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
             .await?;
         self.tx.execute("DELETE FROM destination WHERE tenant_id = $1 AND id = $2", args![tenant, row.id]).await?;
-        destination_node::close(&mut self.tx, tenant, &row, self.store.clock().now()).await?;
+        destination_node::close(&mut self.tx, tenant, &row, now).await?;
         let detail = json!({"name": row.name, "kind": row.kind.as_str(), "relay": row.relay, "grants": grants});
         self.commit(Change::to(Category::Access, "destination", row.id).detail(detail)).await.map(drop)
     }

@@ -17,7 +17,7 @@ use crate::finding::{lock_findings, node_key};
 use crate::job::{count, stored};
 use crate::packed::unpack;
 use crate::unit::{Read, Write};
-use crate::{Page, graph_map};
+use crate::{Page, graph_map, posture};
 
 /// How many findings an evaluation changed how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -247,8 +247,8 @@ impl Write<ops::EvaluationRun> {
                 .tx
                 .bulk(
                     &opened.batch().uuid("id", ids),
-                    "INSERT INTO finding (tenant_id, id, rule_id, node_key, status, severity, risk, message, facts, first_seen, changed_at) \
-                     SELECT $1, v.id, v.rule_id, v.node_key, 'open', v.severity, v.risk, v.message, v.facts, $2, $2 FROM v",
+                    "INSERT INTO finding (tenant_id, id, rule_id, node_key, status, severity, risk, message, facts, first_seen, changed_at, \
+                     status_at) SELECT $1, v.id, v.rule_id, v.node_key, 'open', v.severity, v.risk, v.message, v.facts, $2, $2, $2 FROM v",
                     args![tenant, now],
                 )
                 .await?,
@@ -257,7 +257,7 @@ impl Write<ops::EvaluationRun> {
                 .bulk(
                     &reopened.batch(),
                     "UPDATE finding SET status = 'open', severity = v.severity, risk = v.risk, message = v.message, facts = v.facts, \
-                     changed_at = $2, resolved_at = NULL, resolution = NULL, accepted_by = NULL, accepted_reason = NULL, \
+                     changed_at = $2, status_at = $2, resolved_at = NULL, resolution = NULL, accepted_by = NULL, accepted_reason = NULL, \
                      accepted_until = NULL FROM v \
                      WHERE finding.tenant_id = $1 AND finding.rule_id = v.rule_id AND finding.node_key = v.node_key",
                     args![tenant, now],
@@ -267,7 +267,8 @@ impl Write<ops::EvaluationRun> {
                 .tx
                 .bulk(
                     &updated.batch(),
-                    "UPDATE finding SET severity = v.severity, risk = v.risk, message = v.message, facts = v.facts, changed_at = $2 FROM v \
+                    "UPDATE finding SET severity = v.severity, risk = v.risk, message = v.message, facts = v.facts, changed_at = $2, \
+                     status_at = COALESCE(finding.status_at, finding.changed_at) FROM v \
                      WHERE finding.tenant_id = $1 AND finding.rule_id = v.rule_id AND finding.node_key = v.node_key",
                     args![tenant, now],
                 )
@@ -276,7 +277,7 @@ impl Write<ops::EvaluationRun> {
                 .tx
                 .bulk(
                     &Batch::new().text("rule_id", rules).uuid("node_key", nodes).text("resolution", why),
-                    "UPDATE finding SET status = 'resolved', changed_at = $2, resolved_at = $2, resolution = v.resolution, \
+                    "UPDATE finding SET status = 'resolved', changed_at = $2, status_at = $2, resolved_at = $2, resolution = v.resolution, \
                      accepted_by = NULL, accepted_reason = NULL, accepted_until = NULL FROM v \
                      WHERE finding.tenant_id = $1 AND finding.rule_id = v.rule_id AND finding.node_key = v.node_key",
                     args![tenant, now],
@@ -334,7 +335,8 @@ impl Write<ops::EvaluationRun> {
             .map(drop)
     }
 
-    /// Puts the control results in the place of those that there are. `evidence`: the signed judgement of each, where there is one.
+    /// Puts the control results in the place of those that there are, and notes how each framework stands today. `evidence`: the signed
+    /// judgement of each, where there is one.
     pub async fn control_results_put(
         &mut self,
         at: Timestamp,
@@ -358,8 +360,8 @@ impl Write<ops::EvaluationRun> {
                  SELECT $1, v.framework, v.control, v.result, v.passed, v.failed, v.errors, $2, NULLIF(v.evidence_id, $3) FROM v",
                 args![tenant, at, Uuid::nil()],
             )
-            .await
-            .map(drop)
+            .await?;
+        posture::note(&mut self.tx, tenant, at, results.iter().map(|(outcome, _)| outcome)).await
     }
 
     /// Keeps everything that this unit did, with the evaluation's numbers and one audit record. An evaluation of an earlier moment than the

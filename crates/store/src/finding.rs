@@ -120,6 +120,8 @@ macro_rules! finding_columns {
     };
 }
 
+pub(crate) use finding_columns;
+
 /// The findings of a tenant that a filter names, as what stands behind `FROM`. Only what is asked for stands in it, so that the engine can tell
 /// what it needs: nothing of a node where nothing is asked about it.
 pub(crate) struct Matching {
@@ -218,7 +220,7 @@ impl Matching {
     }
 }
 
-fn finding_row(row: &Row) -> Result<FindingRow> {
+pub(crate) fn finding_row(row: &Row) -> Result<FindingRow> {
     Ok(FindingRow {
         id: FindingId::from_uuid(row.uuid(0)?),
         rule_id: row.text(1)?,
@@ -382,7 +384,7 @@ impl Write<ops::FindingAccept> {
         let by = self.permit.ctx().actor().to_string();
         self.tx
             .execute(
-                "UPDATE finding SET status = 'accepted', changed_at = $3, accepted_by = $4, accepted_reason = $5, accepted_until = $6 \
+                "UPDATE finding SET status = 'accepted', changed_at = $3, status_at = $3, accepted_by = $4, accepted_reason = $5, accepted_until = $6 \
                  WHERE tenant_id = $1 AND id = $2",
                 args![tenant, id, now, by, reason, until],
             )
@@ -402,7 +404,7 @@ impl Write<ops::FindingReopen> {
         let before = change_from(&mut self.tx, tenant, id, &allowed, "there is nothing to reopen").await?;
         self.tx
             .execute(
-                "UPDATE finding SET status = 'open', changed_at = $3, resolved_at = NULL, resolution = NULL, accepted_by = NULL, \
+                "UPDATE finding SET status = 'open', changed_at = $3, status_at = $3, resolved_at = NULL, resolution = NULL, accepted_by = NULL, \
                  accepted_reason = NULL, accepted_until = NULL WHERE tenant_id = $1 AND id = $2",
                 args![tenant, id, now],
             )
@@ -423,7 +425,7 @@ impl Write<ops::FindingResolve> {
         let before = change_from(&mut self.tx, tenant, id, &allowed, "there is nothing to resolve").await?;
         self.tx
             .execute(
-                "UPDATE finding SET status = 'resolved', changed_at = $3, resolved_at = $3, resolution = 'manual', accepted_by = NULL, \
+                "UPDATE finding SET status = 'resolved', changed_at = $3, status_at = $3, resolved_at = $3, resolution = 'manual', accepted_by = NULL, \
                  accepted_reason = NULL, accepted_until = NULL WHERE tenant_id = $1 AND id = $2",
                 args![tenant, id, now],
             )

@@ -315,7 +315,7 @@ impl Write<ops::FindingChange> {
                 self.tx
                     .bulk(
                         &batch,
-                        "UPDATE finding SET status = 'accepted', changed_at = $2, accepted_by = $3, accepted_reason = $4, accepted_until = $5 \
+                        "UPDATE finding SET status = 'accepted', changed_at = $2, status_at = $2, accepted_by = $3, accepted_reason = $4, accepted_until = $5 \
                          FROM v WHERE finding.tenant_id = $1 AND finding.id = v.id",
                         args![tenant, now, by, reason.unwrap_or_default(), *until],
                     )
@@ -325,7 +325,7 @@ impl Write<ops::FindingChange> {
                 self.tx
                     .bulk(
                         &batch,
-                        "UPDATE finding SET status = 'resolved', changed_at = $2, resolved_at = $2, resolution = 'manual', accepted_by = NULL, \
+                        "UPDATE finding SET status = 'resolved', changed_at = $2, status_at = $2, resolved_at = $2, resolution = 'manual', accepted_by = NULL, \
                          accepted_reason = NULL, accepted_until = NULL FROM v WHERE finding.tenant_id = $1 AND finding.id = v.id",
                         args![tenant, now],
                     )
@@ -335,7 +335,7 @@ impl Write<ops::FindingChange> {
                 self.tx
                     .bulk(
                         &batch,
-                        "UPDATE finding SET status = 'open', changed_at = $2, resolved_at = NULL, resolution = NULL, accepted_by = NULL, \
+                        "UPDATE finding SET status = 'open', changed_at = $2, status_at = $2, resolved_at = NULL, resolution = NULL, accepted_by = NULL, \
                          accepted_reason = NULL, accepted_until = NULL FROM v WHERE finding.tenant_id = $1 AND finding.id = v.id",
                         args![tenant, now],
                     )

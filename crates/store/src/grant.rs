@@ -16,7 +16,7 @@ use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::destination::DestinationRow;
 use crate::unit::{Read, Write};
-use crate::{Page, Store, destination, group};
+use crate::{Page, Store, destination, grant_end, group};
 
 /// How old a written last use may be, in milliseconds.
 const USED_WRITTEN_MS: i64 = 3_600_000;
@@ -470,12 +470,6 @@ pub(crate) async fn insert(
     show(tx, tenant, id).await
 }
 
-/// Takes a grant.
-pub(crate) async fn take(tx: &mut Tx, tenant: TenantId, id: GrantId) -> Result<()> {
-    let taken = tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND id = $2", args![tenant, id]).await?;
-    if taken == 0 { Err(Error::NotFound { what: "grant" }) } else { Ok(()) }
-}
-
 /// A grant for an audit record.
 pub(crate) fn told(row: &GrantRow) -> serde_json::Value {
     let kind = match row.grant.subject {
@@ -581,9 +575,9 @@ impl Write<ops::GrantCreate> {
 impl Write<ops::GrantDelete> {
     /// Takes a grant: what is reached by it alone ends, also where a connection is open.
     pub async fn grant_delete(mut self, id: GrantId) -> Result<()> {
-        let tenant = self.tenant();
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
         let row = show(&mut self.tx, tenant, id).await?;
-        take(&mut self.tx, tenant, id).await?;
+        grant_end::take(&mut self.tx, tenant, id, now).await?;
         self.commit(Change::to(Category::Access, "grant", id).detail(told(&row))).await.map(drop)
     }
 }

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use crate::audit::{Category, Change};
 use crate::db::{Row, Tx, args};
+use crate::grant_end::Ending;
 use crate::unit::{Read, Write};
-use crate::{Page, federation};
+use crate::{Page, federation, grant_end};
 
 /// Most groups of a tenant, and most members that are kept in one.
 const MAX: i64 = 10_000;
@@ -251,9 +252,8 @@ pub(crate) async fn remove(tx: &mut Tx, tenant: TenantId, group: GroupId, user: 
 }
 
 /// Forgets a group with its members and the grants to it; how many of those there were. Who may break glass by it may no more.
-pub(crate) async fn delete(tx: &mut Tx, tenant: TenantId, group: GroupId) -> Result<u64> {
-    let grants =
-        tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND group_id = $2", args![tenant, group]).await?;
+pub(crate) async fn delete(tx: &mut Tx, tenant: TenantId, group: GroupId, now: Timestamp) -> Result<u64> {
+    let grants = grant_end::end(tx, tenant, Ending::Group(group), now).await?;
     tx.execute(
         "UPDATE access_policy SET glass_group_id = NULL WHERE tenant_id = $1 AND glass_group_id = $2",
         args![tenant, group],
@@ -280,9 +280,9 @@ impl Write<ops::GroupCreate> {
 impl Write<ops::GroupDelete> {
     /// Forgets a group with the grants to it.
     pub async fn group_delete(mut self, named: &str) -> Result<()> {
-        let tenant = self.tenant();
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
         let row = find(&mut self.tx, tenant, named).await?;
-        let grants = delete(&mut self.tx, tenant, row.id).await?;
+        let grants = delete(&mut self.tx, tenant, row.id, now).await?;
         let detail = json!({"name": row.name, "grants": grants});
         self.commit(Change::to(Category::Access, "group", row.id).detail(detail)).await.map(drop)
     }
@@ -316,9 +316,9 @@ impl Write<ops::GroupMemberRemove> {
 }
 
 /// Forgets what was granted to somebody who leaves the tenant, what they asked for and their places in its groups: who comes back begins anew.
-pub(crate) async fn forget_member(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<u64> {
+pub(crate) async fn forget_member(tx: &mut Tx, tenant: TenantId, user: UserId, now: Timestamp) -> Result<u64> {
     tx.execute("DELETE FROM access_group_member WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await?;
     let waiting = "DELETE FROM access_request WHERE tenant_id = $1 AND user_id = $2 AND state = 'pending'";
     tx.execute(waiting, args![tenant, user]).await?;
-    tx.execute("DELETE FROM access_grant WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await
+    grant_end::end(tx, tenant, Ending::User(user), now).await
 }

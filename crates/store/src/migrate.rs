@@ -36,6 +36,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (29, include_str!("../migrations/0029_act_as.sql")),
     (30, include_str!("../migrations/0030_server_peer.sql")),
     (31, include_str!("../migrations/0031_graph_map.sql")),
+    (32, include_str!("../migrations/0032_home.sql")),
     (33, include_str!("../migrations/0033_finding_group.sql")),
     (34, include_str!("../migrations/0034_discovery.sql")),
     (35, include_str!("../migrations/0035_ssh_session_open.sql")),

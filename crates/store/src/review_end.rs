@@ -133,7 +133,7 @@ async fn decide_rest(tx: &mut Tx, tenant: TenantId, row: &ReviewRow, now: Timest
         if item.decision.is_none() {
             let outcome = match row.undecided {
                 ReviewDecision::Keep => "kept",
-                ReviewDecision::Revoke => take(tx, tenant, row, &item, &mut taken).await?,
+                ReviewDecision::Revoke => take(tx, (tenant, now), row, &item, &mut taken).await?,
             };
             decided(tx, key, row.undecided, (None, "default"), outcome, now).await?;
         }

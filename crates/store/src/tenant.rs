@@ -134,7 +134,7 @@ pub(crate) async fn member_insert(
         .await?;
     if added == 1 {
         // A provider may have taken them out before, and left what was granted to them.
-        crate::group::forget_member(tx, tenant, user).await?;
+        crate::group::forget_member(tx, tenant, user, now).await?;
     }
     Ok(added == 1)
 }
@@ -210,7 +210,7 @@ async fn lock_members(tx: &mut Tx, tenant: TenantId) -> Result<()> {
 impl Write<ops::MemberDelete> {
     /// Takes a user out of the tenant.
     pub async fn member_delete(mut self, user: UserId) -> Result<()> {
-        let tenant = self.tenant();
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
         let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
         lock_members(&mut self.tx, tenant).await?;
         let role = member_role(&mut self.tx, tenant, user).await?.ok_or(Error::NotFound { what: "member" })?;
@@ -221,7 +221,7 @@ impl Write<ops::MemberDelete> {
         }
         self.tx.execute("DELETE FROM member WHERE tenant_id = $1 AND user_id = $2", args![tenant, user]).await?;
         keep_an_admin(&mut self.tx, tenant).await?;
-        let grants = crate::group::forget_member(&mut self.tx, tenant, user).await?;
+        let grants = crate::group::forget_member(&mut self.tx, tenant, user, now).await?;
         let detail = json!({"role": role.as_str(), "grants": grants});
         self.commit(Change::to(Category::User, "member", user).detail(detail)).await.map(drop)
     }

@@ -13,6 +13,8 @@ mod api_key;
 mod audit;
 #[path = "store/backup.rs"]
 mod backup;
+#[path = "store/changes.rs"]
+mod changes;
 #[path = "store/checkpoint.rs"]
 mod checkpoint;
 #[path = "store/coverage.rs"]
@@ -41,6 +43,8 @@ mod job_detail;
 mod log;
 #[path = "store/pair.rs"]
 mod pair;
+#[path = "store/posture.rs"]
+mod posture;
 #[path = "store/remembered.rs"]
 mod remembered;
 #[path = "store/report.rs"]

@@ -76,7 +76,7 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
 const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 46] = [
+const VIEWS: [(&str, &str); 47] = [
     ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
@@ -117,6 +117,7 @@ const VIEWS: [(&str, &str); 46] = [
     ("platform_log_proof", "platform_log_read"),
     ("platform_log_tile", "platform_log_read"),
     ("platform_log_verify", "platform_log_read"),
+    ("posture_list", "control_list"),
     ("provider_show", "provider_list"),
     ("recording_show", "recording_list"),
     ("relay_show", "relay_list"),
@@ -374,6 +375,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
             json!({"name": "All", "reviewers": [NEWCOMER], "undecided": "keep", "ends_at": world.clock.now().plus_millis(3_600_000)})
         }
         "access_review_decide" => json!({"items": [1], "decision": "keep", "reason": "it is needed"}),
+        "changes_see" => json!({"until": world.clock.now()}),
         "access_plan" => json!({"file": {"version": 1, "name": "team"}}),
         "access_apply" => world.applied(json!({"version": 1, "name": "team"})).await,
         "destination_register" => json!({"name": "d", "kind": "kubernetes", "authority": "", "version": "1.0.0"}),
@@ -400,6 +402,8 @@ pub(crate) async fn ask(world: &World, standing: &Standing, operation: &Operatio
         "log_proof" => path.push_str("?seq=0"),
         "log_consistency" => path.push_str("?from=0&to=1"),
         "graph_path" => write!(path, "?to={}", standing.node).unwrap(),
+        // An API key has to say it.
+        "changes_show" => write!(path, "?since={}", world.clock.now()).unwrap(),
         _ => {}
     }
     Ask { path, body: body(world, &operation.id).await }

@@ -31,7 +31,7 @@ const ID_QUERIES: [(&str, &str, &str); 20] = [
     ("validation_list", "credential", "credential"),
 ];
 /// Query parameters that name nothing of a tenant's.
-const PLAIN_QUERIES: [&str; 46] = [
+const PLAIN_QUERIES: [&str; 47] = [
     "account",
     "action",
     "actor",
@@ -41,6 +41,7 @@ const PLAIN_QUERIES: [&str; 46] = [
     "change",
     "closed",
     "control",
+    "days",
     "direction",
     "elements",
     "follow",

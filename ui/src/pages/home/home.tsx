@@ -1,4 +1,4 @@
-// What is open, how each framework and the fleet stand, and what is going on.
+// What changed, what is open, how each framework and the fleet stand, and what is going on.
 import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, take, told } from "../../api/client";
@@ -10,6 +10,7 @@ import { When } from "../../design/time";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { Changes } from "./changes";
 import { Fleet } from "./fleet";
 import { Jobs } from "./jobs";
 import { Posture } from "./posture";
@@ -23,6 +24,7 @@ export default function HomePage() {
   return (
     <>
       <Head title={tenant.name} about={`You are here as ${tenant.role}.`} />
+      <Changes />
       {tenant.can("findings:read") && <Open />}
       <div className="split">
         <div className="stack">

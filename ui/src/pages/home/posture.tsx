@@ -1,81 +1,110 @@
-// How each framework stands: of what was assessed, how much passes.
-import { useQueries, useQuery } from "@tanstack/react-query";
+// How each framework stands: of what was judged, how much passes, and how that went day by day.
+import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, type Schemas, take, told } from "../../api/client";
 import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
+import { Trend, told as inWords } from "../../design/trend";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 
-const MINUTE_MS = 60_000;
+type Framework = Schemas["Posture"];
+type Day = Schemas["PostureDay"];
 
-/** All controls of a framework, page by page: none has more than some hundreds. */
-async function controlsOf(tenant: string, framework: string, signal: AbortSignal): Promise<Schemas["Control"][]> {
-  const all: Schemas["Control"][] = [];
-  let page: string | undefined;
-  do {
-    const query = { framework, limit: "500", ...(page ? { page } : {}) };
-    const got = await take(api.GET("/api/v1/tenants/{tenant}/controls", { params: { path: { tenant }, query }, signal }));
-    all.push(...got.items);
-    page = got.next_page ?? undefined;
-  } while (page);
-  return all;
-}
+const MINUTE_MS = 60_000;
+const DAYS = "30";
+
+/** The days on which something changed, with the first. */
+const turns = (history: Day[]) =>
+  history.filter((day, at) => {
+    const before = history[at - 1];
+    return !before || before.percent !== day.percent || before.open_findings !== day.open_findings;
+  });
+
+const share = (percent: number | null | undefined) => (percent === null || percent === undefined ? "not judged" : `${percent} %`);
 
 export function Posture() {
   const { slug } = useTenant();
-  const rules = useQuery({
-    queryKey: ["rules"],
-    queryFn: ({ signal }) => take(api.GET("/api/v1/rules", { signal })),
+  const query = useQuery({
+    queryKey: ["tenant", slug, "posture"],
+    queryFn: ({ signal }) =>
+      take(api.GET("/api/v1/tenants/{tenant}/posture", { params: { path: { tenant: slug }, query: { days: DAYS } }, signal })),
+    refetchInterval: MINUTE_MS,
   });
-  const named = (rules.data?.items ?? []).flatMap((rule) => rule.controls.map((it) => it.split(":")[0] ?? ""));
-  const frameworks = [...new Set(named)].sort();
-  const standing = useQueries({
-    queries: frameworks.map((framework) => ({
-      queryKey: ["tenant", slug, "controls", "posture", framework],
-      queryFn: ({ signal }: { signal: AbortSignal }) => controlsOf(slug, framework, signal),
-      refetchInterval: MINUTE_MS,
-    })),
-  });
-  if (rules.isError) return <Failed {...told(rules.error)} onRetry={() => void rules.refetch()} />;
-  if (rules.isPending || standing.some((it) => it.isPending)) return <Loading rows={3} />;
-  const rows = frameworks.map((framework, at) => {
-    const controls = standing[at]?.data ?? [];
-    const count = (result: string) => controls.filter((it) => it.result === result).length;
-    return { framework, all: controls.length, assessed: controls.length - count("not_assessed"), pass: count("pass"), fail: count("fail") };
-  });
+  if (query.isPending) return <Loading rows={3} />;
+  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  const rows = query.data.items;
   return (
     <Panel title="Frameworks" flush action={<Link to={to.controls(slug)}>All controls</Link>}>
       {rows.length === 0 ? (
-        <Empty title="No frameworks">They come with the rule packs.</Empty>
+        <Empty title="Nothing was judged yet">Each framework is judged at the end of the first discovery job.</Empty>
       ) : (
-        <Table
-          name="Frameworks"
-          rows={rows}
-          rowKey={(it) => it.framework}
-          columns={[
-            { head: "Framework", cell: (it) => <Link to={to.controls(slug, { framework: it.framework })}>{it.framework}</Link> },
-            {
-              head: "Controls that pass",
-              cell: (it) => (
-                <>
-                  <progress value={it.pass} max={Math.max(it.assessed, 1)} aria-label={`${it.framework}: controls that pass`} />
-                  <span className="small muted">
-                    {it.pass} of {it.assessed} assessed
-                  </span>
-                </>
-              ),
-            },
-            {
-              head: "Fail",
-              kind: "number",
-              cell: (it) => <Link to={to.controls(slug, { framework: it.framework, result: "fail" })}>{it.fail}</Link>,
-            },
-            { head: "Not assessed", kind: "number", cell: (it) => it.all - it.assessed },
-          ]}
-        />
+        <>
+          <Standing rows={rows} slug={slug} />
+          <details className="more">
+            <summary>Day by day</summary>
+            <Table
+              name="Frameworks day by day"
+              rows={rows.flatMap(({ framework, history }) => turns(history).map((day) => ({ framework, ...day })).reverse())}
+              rowKey={(it) => `${it.framework} ${it.day}`}
+              columns={[
+                { head: "Framework", cell: (it) => it.framework },
+                { head: "Since", kind: "nowrap", cell: (it) => it.day },
+                { head: "Passes", kind: "number", cell: (it) => share(it.percent) },
+                { head: "Fail", kind: "number", cell: (it) => it.fail },
+                { head: "Open findings", kind: "number", cell: (it) => it.open_findings.toLocaleString("en") },
+              ]}
+            />
+          </details>
+        </>
       )}
     </Panel>
+  );
+}
+
+function Standing({ rows, slug }: { rows: Framework[]; slug: string }) {
+  return (
+    <Table
+      name="Frameworks"
+      rows={rows}
+      rowKey={(it) => it.framework}
+      columns={[
+        { head: "Framework", cell: (it) => <Link to={to.controls(slug, { framework: it.framework })}>{it.framework}</Link> },
+        {
+          head: "Controls that pass",
+          cell: (it) => {
+            const assessed = it.pass + it.partial + it.fail;
+            return (
+              <>
+                <strong>{share(it.percent)}</strong>
+                <div className="under">
+                  {it.pass} of {assessed} judged
+                </div>
+              </>
+            );
+          },
+        },
+        {
+          head: `In ${DAYS} days`,
+          cell: (it) => {
+            const days = it.history.map((day) => day.percent ?? null);
+            return (
+              <>
+                <Trend name={it.framework} days={days} />
+                <div className="under">{inWords(days)}</div>
+              </>
+            );
+          },
+        },
+        {
+          head: "Fail",
+          kind: "number",
+          cell: (it) => <Link to={to.controls(slug, { framework: it.framework, result: "fail" })}>{it.fail}</Link>,
+        },
+        { head: "Not assessed", kind: "number", cell: (it) => it.not_assessed },
+        { head: "Open findings", kind: "number", cell: (it) => it.open_findings.toLocaleString("en") },
+      ]}
+    />
   );
 }

@@ -1,0 +1,54 @@
+//! Grants that end because somebody takes them, or what they were about: each leaves a row that says when, for whoever asks what changed.
+
+use domain::{DestinationId, Error, GrantId, GroupId, Result, TenantId, Timestamp, UserId};
+
+use crate::db::{Tx, args};
+
+/// For how long an ending is remembered: longer than anybody can ask back.
+const REMEMBERED_MS: i64 = 400 * 86_400_000;
+
+/// Which grants end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ending {
+    /// This one.
+    Grant(GrantId),
+    /// Those to a destination.
+    Destination(DestinationId),
+    /// Those to a group.
+    Group(GroupId),
+    /// Those to a user.
+    User(UserId),
+}
+
+/// The two statements for one column: what is remembered, and what goes. One that has expired ended by itself.
+macro_rules! statements {
+    ($column:literal) => {
+        (
+            concat!(
+                "INSERT INTO access_grant_end (tenant_id, id, ended_at) SELECT tenant_id, id, $3 FROM access_grant WHERE tenant_id = $1 AND ",
+                $column,
+                " = $2 AND (expires_at IS NULL OR expires_at > $3) ON CONFLICT (tenant_id, id) DO NOTHING"
+            ),
+            concat!("DELETE FROM access_grant WHERE tenant_id = $1 AND ", $column, " = $2"),
+        )
+    };
+}
+
+/// Ends grants; how many there were.
+pub(crate) async fn end(tx: &mut Tx, tenant: TenantId, ending: Ending, now: Timestamp) -> Result<u64> {
+    let ((remember, delete), of) = match ending {
+        Ending::Grant(id) => (statements!("id"), id.as_uuid()),
+        Ending::Destination(id) => (statements!("destination_id"), id.as_uuid()),
+        Ending::Group(id) => (statements!("group_id"), id.as_uuid()),
+        Ending::User(id) => (statements!("user_id"), id.as_uuid()),
+    };
+    tx.execute(remember, args![tenant, of, now]).await?;
+    let forgotten = now.plus_millis(-REMEMBERED_MS);
+    tx.execute("DELETE FROM access_grant_end WHERE tenant_id = $1 AND ended_at < $2", args![tenant, forgotten]).await?;
+    tx.execute(delete, args![tenant, of]).await
+}
+
+/// Takes one grant.
+pub(crate) async fn take(tx: &mut Tx, tenant: TenantId, id: GrantId, now: Timestamp) -> Result<()> {
+    if end(tx, tenant, Ending::Grant(id), now).await? == 0 { Err(Error::NotFound { what: "grant" }) } else { Ok(()) }
+}
