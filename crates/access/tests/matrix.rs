@@ -38,7 +38,7 @@ decisions! {
         RecordingPolicyShow RecordingPolicyPut RecordingList RecordingRead RecordingExport RecordingClose RecordingDelete
         CredentialList CredentialCreate CredentialDelete CredentialResolve DataKeyReseal CredentialUse
         SshHostKeyList SshHostKeyPin SshHostKeyRemove SshHostKeyMeet JobList JobCreate
-        JobCancel JobRun ScheduleList ScheduleCreate ScheduleUpdate ScheduleDelete ValidationList ValidationCreate ValidationRun NodeList EdgeList GraphOverview GraphIngest CoverageList FindingList FindingAccept FindingReopen
+        JobCancel JobRun ScheduleList ScheduleCreate ScheduleUpdate ScheduleDelete ValidationList ValidationCreate ValidationRun NodeList EdgeList GraphOverview GraphIngest CoverageList FindingList FindingAccept FindingChange FindingReopen
         FindingResolve ControlList ChangesShow EvaluationRun EvidenceList EvidenceExport EvidenceCollect AuditList AuditExport LogRead LogCosign
     ]
     platform [

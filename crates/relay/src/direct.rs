@@ -16,14 +16,14 @@ use crate::config::Environment;
 pub(crate) struct Direct {
     /// `CLUSTER` or `SSH`.
     of: &'static str,
-    /// `…_LISTEN`: where users connect to, `address:port`.
+    /// `RELAY_CLUSTER_LISTEN`, `RELAY_SSH_LISTEN`: where users connect to, `address:port`.
     listen: SocketAddr,
-    /// `…_ADDRESS`: how they reach it, `host:port`; without a port the one that is listened on.
+    /// `RELAY_CLUSTER_ADDRESS`, `RELAY_SSH_ADDRESS`: how they reach it, `host:port`; without a port the one that is listened on.
     address: String,
-    /// `…_CERT` and `…_KEY`: its certificate with the chain, and the key, in PEM; read again when they change.
+    /// `RELAY_CLUSTER_CERT` and `RELAY_CLUSTER_KEY`, `RELAY_SSH_CERT` and `RELAY_SSH_KEY`: its certificate with the chain, and the key, in PEM; read again when they change.
     certificate: PathBuf,
     key: PathBuf,
-    /// `…_CA`: the authority that users are told to trust, in PEM; default those of their systems.
+    /// `RELAY_CLUSTER_CA`, `RELAY_SSH_CA`: the authority that users are told to trust, in PEM; default those of their systems.
     authority: Option<PathBuf>,
 }
 

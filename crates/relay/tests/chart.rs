@@ -96,7 +96,11 @@ fn groups_are_impersonated_by_name_with_a_prefix_and_roles_are_bound_to_theirs()
 fn the_chart_sets_only_what_the_relay_reads() {
     let (chart, sources) = (
         read("templates/relay.yaml"),
-        concat!(include_str!("../src/config.rs"), include_str!("../src/cluster/settings.rs")),
+        concat!(
+            include_str!("../src/config.rs"),
+            include_str!("../src/cluster/settings.rs"),
+            include_str!("../src/direct.rs")
+        ),
     );
     let names: Vec<_> = chart.lines().filter_map(|line| line.trim().strip_prefix("- name: RELAY_")).collect();
     assert!(names.len() > 8, "{names:?}");

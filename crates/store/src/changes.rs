@@ -170,7 +170,7 @@ impl Read<ops::ChangesShow> {
         let rows = self
             .tx
             .rows(
-                "SELECT c.type, c.is_new, COUNT(*) FROM (SELECT type, CASE WHEN first_seen > $2 THEN 1 ELSE 0 END AS is_new FROM node \
+                "SELECT c.type, c.is_new, COUNT(*) FROM (SELECT type, CAST(CASE WHEN first_seen > $2 THEN 1 ELSE 0 END AS BIGINT) AS is_new FROM node \
                  WHERE tenant_id = $1 AND valid_from > $2 AND observed AND (closed_at IS NULL OR first_seen > $2) \
                  ORDER BY valid_from DESC LIMIT $3) c GROUP BY c.type, c.is_new",
                 values,

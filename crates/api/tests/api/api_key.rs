@@ -59,7 +59,7 @@ fn a_key_does_what_its_role_may_in_its_tenant_and_says_what_it_is() {
             (&json!("api-key"), &json!("ci"), &made.json["api_key"]["id"])
         );
         assert_eq!((me.json.get("email"), me.json.get("session")), (None, None));
-        assert_eq!(me.json["tenants"][0]["can"], json!(["nodes:read"]));
+        assert_eq!(me.json["tenants"][0]["can"], json!(["nodes:read", "changes:read"]));
         assert_eq!(nodes(&world, secret).await, 200);
         world.call("GET", "/api/v1/tenants/acme/findings", Some(secret), None).await.is(403).says("findings:read");
         let shown =
