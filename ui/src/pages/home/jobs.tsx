@@ -49,7 +49,7 @@ export function Jobs() {
   const before = useRef(going);
   useEffect(() => {
     if (before.current !== undefined && going !== undefined && going < before.current)
-      for (const part of ["controls", "finding-counts", "findings", "node-counts"])
+      for (const part of ["changes", "posture", "finding-counts", "findings", "node-counts"])
         void client.invalidateQueries({ queryKey: ["tenant", slug, part] });
     before.current = going;
   }, [client, slug, going]);
