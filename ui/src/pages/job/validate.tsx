@@ -80,7 +80,10 @@ function summary(it: Validation): { kind: "good" | "care" | "wrong"; text: strin
 export function Outcome({ of: { running, shown, failure } }: { of: ReturnType<typeof useValidation> }) {
   const end = useRef<HTMLDivElement>(null);
   // The form before it may be longer than the screen.
-  useEffect(() => end.current?.scrollIntoView({ block: "nearest" }), [running, shown?.status, failure]);
+  useEffect(() => {
+    // Newer browsers answer with a promise, which is no clean-up.
+    void end.current?.scrollIntoView({ block: "nearest" });
+  }, [running, shown?.status, failure]);
   return (
     <div ref={end}>
       <Told running={running} shown={shown} failure={failure} />
