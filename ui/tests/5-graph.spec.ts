@@ -13,6 +13,8 @@ test("the graph is drawn in groups that open by the keyboard, and its address sh
   await drawing.focus();
   await page.keyboard.press("ArrowRight");
   await expect(page).toHaveURL(/at=g/);
+  // The address is written before the page shows what is chosen, and keys are about what it shows.
+  await expect(page.getByRole("button", { name: "Open it", exact: true })).toBeVisible();
   await page.keyboard.press("Enter");
   await expect(page).toHaveURL(/open=host\./);
   await expect(drawing).toHaveAttribute("data-still", "true");
