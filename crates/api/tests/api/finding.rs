@@ -91,7 +91,7 @@ fn a_finding_shows_what_to_run_with_the_values_of_its_node_quoted_until_it_is_re
         };
         let database = world.finding_of(world.a, "aws-rds-deletion-protection", NODE, Severity::High).await;
         let shown = get(&database).await;
-        let expected = "aws rds modify-db-instance --region eu-west-1 --db-instance-identifier 'db'\\''; reboot #' --deletion-protection --apply-immediately";
+        let expected = "aws rds modify-db-instance --region eu-west-1 --db-instance-identifier 'db'\\''; reboot #' --deletion-protection";
         assert_eq!(shown["patches"][0]["text"], expected);
         assert_eq!(shown["patches"][0]["form"], "shell");
         let bucket = get(&world.finding_of(world.a, "aws-s3-versioning", NODE, Severity::High).await).await;
