@@ -368,9 +368,14 @@ impl Plugin for NetworkScanPlugin {
     /// A scan needs no credential: what is good or not is the settings, and whether this place can scan.
     async fn validate(&self, config: &JobConfig, reach: &dyn Reach, checks: &Checks) -> Result<()> {
         let checked = Config::read(config)?;
-        let outcome = if reach.scan().is_some() { CheckOutcome::Good } else { CheckOutcome::Failed };
         for target in &checked.targets {
-            checks.add(&target.to_string(), outcome, Some("it may be scanned; no packet was sent"));
+            let what = target.to_string();
+            let Some(scan) = reach.scan() else {
+                checks.add(&what, CheckOutcome::Failed, Some("networks cannot be scanned from here"));
+                continue;
+            };
+            let addresses: Vec<IpAddr> = checked.addresses(target).collect();
+            checks.call(&what, &scan.may_scan(&addresses), Some("it may be scanned; no packet was sent"));
         }
         Ok(())
     }

@@ -15,8 +15,10 @@ use crate::relay::check_relay;
 use crate::unit::{Read, Write};
 use crate::work::{self, Claim, WorkKind};
 
-/// For how long one may wait for a server or a relay, or be at work, in milliseconds.
+/// For how long one may wait for a server or a relay, in milliseconds.
 const WAIT_MS: i64 = 3 * 60_000;
+/// For how long one may be at work, in milliseconds: whoever does it ends it after a minute.
+const RUN_MS: i64 = 90_000;
 /// Over how long those are counted that were asked for, in milliseconds.
 const COUNTED_MS: i64 = 10 * 60_000;
 /// Most of one credential in that time.
@@ -31,6 +33,9 @@ const AHEAD_MS: i64 = 3_600_000;
 const AHEAD: i64 = 2;
 
 const LATE: &str = "nobody took it up in time: every server is busy, or the relay is not connected";
+const LOST: &str = "the server that did it ended before it: ask again";
+/// Which of the tenant `$1` have no end and must have had one by `$2`.
+const OVERDUE: &str = "tenant_id = $1 AND finished_at IS NULL AND COALESCE(started_at + $3, created_at + $4) <= $2";
 
 /// What to validate.
 #[derive(Debug, Clone)]
@@ -104,9 +109,13 @@ fn validation_row(row: &Row, now: Timestamp) -> Result<ValidationRow> {
         checks: row.json(11)?,
     };
     // Whoever asks for the next one writes it down.
-    if read.finished_at.is_none() && now.millis_since(read.created_at) >= WAIT_MS {
-        (read.status, read.error) = (ValidationStatus::Failed, Some(LATE.to_owned()));
-        read.finished_at = Some(read.created_at.plus_millis(WAIT_MS));
+    let (until, why) = match read.started_at {
+        Some(at) => (at.plus_millis(RUN_MS), LOST),
+        None => (read.created_at.plus_millis(WAIT_MS), LATE),
+    };
+    if read.finished_at.is_none() && until <= now {
+        (read.status, read.error) = (ValidationStatus::Failed, Some(why.to_owned()));
+        read.finished_at = Some(until);
     }
     Ok(read)
 }
@@ -135,19 +144,16 @@ impl Write<ops::ValidationCreate> {
         let tx = &mut self.tx;
         check_credential(tx, tenant, &new.plugin, new.credential).await?;
         check_relay(tx, tenant, new.relay).await?;
-        let late = now.plus_millis(-WAIT_MS);
-        tx.execute(
-            "DELETE FROM work WHERE owner_tenant = $1 AND kind = 'validate' AND id IN \
-             (SELECT id FROM validation WHERE tenant_id = $1 AND finished_at IS NULL AND created_at <= $2)",
-            args![tenant, late],
-        )
-        .await?;
-        tx.execute(
-            "UPDATE validation SET status = 'failed', error = $3, finished_at = created_at + $4 \
-             WHERE tenant_id = $1 AND finished_at IS NULL AND created_at <= $2",
-            args![tenant, late, LATE, WAIT_MS],
-        )
-        .await?;
+        let overdue = args![tenant, now, RUN_MS, WAIT_MS];
+        let sql = format!(
+            "DELETE FROM work WHERE owner_tenant = $1 AND kind = 'validate' AND id IN (SELECT id FROM validation WHERE {OVERDUE})"
+        );
+        tx.execute_built(&sql, overdue).await?;
+        let sql = format!(
+            "UPDATE validation SET status = 'failed', error = CASE WHEN started_at IS NULL THEN $5 ELSE $6 END, \
+             finished_at = COALESCE(started_at + $3, created_at + $4) WHERE {OVERDUE}"
+        );
+        tx.execute_built(&sql, args![tenant, now, RUN_MS, WAIT_MS, LATE, LOST]).await?;
         let row = tx
             .row(
                 "SELECT COUNT(*), COALESCE(SUM(CASE WHEN credential_key = $2 THEN 1 ELSE 0 END), 0), \
@@ -243,9 +249,9 @@ impl Write<ops::ValidationRun> {
             }
             Err(error) => return Err(error),
         };
-        // Once: a second try with a wrong password is one too many.
-        if row.status.is_final() || claim.attempt > 1 {
-            let why = row.error.unwrap_or_else(|| "the server that did it ended before it: ask again".to_owned());
+        // Once: a second try with a wrong password is one too many, also where a server that stopped gave it back.
+        if row.status.is_final() || row.started_at.is_some() || claim.attempt > 1 {
+            let why = row.error.unwrap_or_else(|| LOST.to_owned());
             self.validation_finished(claim, &[], Some(&why)).await?;
             return Ok(None);
         }

@@ -143,6 +143,8 @@ pub struct Greeted {
 /// Looking at networks.
 #[async_trait]
 pub trait ScanReach: Send + Sync {
+    /// Whether at most [`ADDRESSES_MAX`] addresses may be scanned from here. Nothing is sent.
+    fn may_scan(&self, addresses: &[IpAddr]) -> Result<(), CallError>;
     /// Which of at most [`ADDRESSES_MAX`] addresses answer.
     async fn sweep(&self, addresses: &[IpAddr], how: &SweepHow, tag: &CallTag) -> Result<Swept, CallError>;
     /// Which of these ports of these addresses are open.
@@ -421,6 +423,10 @@ async fn greeting(at: SocketAddr) -> Result<Bytes, String> {
 
 #[async_trait]
 impl ScanReach for Scanner {
+    fn may_scan(&self, addresses: &[IpAddr]) -> Result<(), CallError> {
+        self.check(addresses, 1).map(drop)
+    }
+
     async fn sweep(&self, addresses: &[IpAddr], how: &SweepHow, tag: &CallTag) -> Result<Swept, CallError> {
         let asked = report::Asked::sweep(addresses, how, self.clock.now());
         let mut said = report::Sweep::default();

@@ -51,7 +51,7 @@ pub struct Validation {
     /// When it began.
     #[schema(value_type = Option<String>)]
     pub started_at: Option<Timestamp>,
-    /// When it ended: within three minutes after it was asked for.
+    /// When it ended. One that nobody begins within three minutes, or that is at work for 90 s, has failed.
     #[schema(value_type = Option<String>)]
     pub finished_at: Option<Timestamp>,
     /// Why it did not come to its end.

@@ -23,6 +23,8 @@ use crate::remote;
 const LONGEST: Duration = Duration::from_mins(1);
 /// Shorter values are words like others: taking each of their occurrences out would leave nothing to read.
 const VALUE_BYTES: usize = 3;
+/// What a cut text ends with and a secret begins with is taken for the secret when it is as long as this.
+const CUT_BYTES: usize = 4;
 /// Fields of credentials that are no secret, and that help to understand what went wrong.
 const OPEN: &[&str] = &[
     "access_key_id",
@@ -49,14 +51,31 @@ impl Secrets {
         let values = fields.into_iter().flatten().filter(|(name, _)| !OPEN.contains(&name.as_str()));
         let forms = values.flat_map(|(_, value)| {
             let encoded = [STANDARD.encode(&value), STANDARD_NO_PAD.encode(&value)];
-            encoded.into_iter().chain([value]).map(Secret::new)
+            // Texts are one line where they come in, and so is what they hold of a value of several.
+            let in_one_line = domain::one_line(&value, usize::MAX);
+            encoded.into_iter().chain([value, in_one_line]).map(Secret::new)
         });
         Self(forms.filter(|form| form.expose().len() >= VALUE_BYTES).collect())
     }
 
     fn taken_out(&self, text: &str) -> String {
-        let values = self.0.iter().filter_map(Secret::expose_str);
-        values.fold(text.to_owned(), |text, value| text.replace(value, "[redacted]"))
+        let values = || self.0.iter().filter_map(Secret::expose_str);
+        let mut text = values().fold(text.to_owned(), |text, value| text.replace(value, "[redacted]"));
+        // Texts are cut where they come in, perhaps in the middle of a value.
+        let begun = |text: &str| {
+            let begins = |value: &str| {
+                let longest = value.len().min(text.len());
+                (CUT_BYTES..=longest)
+                    .rev()
+                    .find(|&length| value.get(..length).is_some_and(|begin| text.ends_with(begin)))
+            };
+            values().filter_map(begins).max()
+        };
+        if let Some(length) = begun(&text) {
+            text.truncate(text.len() - length);
+            text.push_str("[redacted]");
+        }
+        text
     }
 
     fn taken_out_of(&self, check: &Check) -> Check {
@@ -130,5 +149,25 @@ mod tests {
         let check = secrets.taken_out_of(&Check::new("correct horse", CheckOutcome::Denied, Some(&echoed)));
         assert_eq!(check.what, "[redacted]");
         assert_eq!(check.reason.as_deref(), Some("admin said `[redacted]`, [redacted] and [redacted]"));
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_or_has_several_lines_gets_into_no_result() {
+        let (token, lines) = ("tok".repeat(200), "-----BEGIN KEY-----\nabc\ndef\n-----END KEY-----\n");
+        let credential = OpenCredential {
+            id: domain::CredentialId::from_uuid(uuid::Uuid::nil()),
+            kind: "bearer".to_owned(),
+            secret: Secret::new(serde_json::json!({"token": token, "private_key": lines}).to_string()),
+        };
+        let secrets = Secrets::of(Some(&credential));
+        let taken = |reason: &str| {
+            let check = Check::new("GET /", CheckOutcome::Failed, Some(reason));
+            secrets.taken_out_of(&check).reason.unwrap()
+        };
+        // The cut is in the middle of the token.
+        assert_eq!(taken(&format!("unexpected answer: {token}")), "unexpected answer: [redacted]");
+        assert_eq!(taken(&format!("unexpected answer: {lines}and more")), "unexpected answer: [redacted] and more");
+        assert_eq!(taken(&format!("{}tokto", "x".repeat(295))), format!("{}[reda", "x".repeat(295)));
+        assert_eq!(taken("it is locked"), "it is locked");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use access::ops;
-use domain::{Check, CheckOutcome, CredentialId, Secret, TenantId, ValidationStatus};
+use domain::{Check, CheckOutcome, Clock as _, CredentialId, Secret, TenantId, ValidationStatus};
 use serde_json::{Map, json};
 use store::{Claim, NewValidation, ValidationRow, WorkKind};
 
@@ -124,6 +124,57 @@ async fn one_that_nobody_takes_up_ends_and_makes_room() {
         assert!(world.validation(&next).await.error.unwrap().contains("ask again"));
         let stale = world.write::<ops::ValidationRun>(world.a).await.validation_finished(&claim, &[], None).await;
         assert_eq!(stale.unwrap_err().code(), "conflict");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_taken_up_late_has_its_time_and_none_beside_it() {
+    each_engine(async |world| {
+        let credential = world.credential_named(world.a, "prod").await;
+        let row = world.validate(credential).await.unwrap();
+        world.clock.advance(Duration::from_secs(170));
+        let claim = world.begin(&row).await;
+        world.clock.advance(Duration::from_secs(60));
+        assert_eq!(world.validation(&row).await.status, ValidationStatus::Running);
+        assert_eq!(world.validate(credential).await.unwrap_err().code(), "conflict", "two tries at one time");
+        let good = [check(CheckOutcome::Good)];
+        world.write::<ops::ValidationRun>(world.a).await.validation_finished(&claim, &good, None).await.unwrap();
+        assert_eq!(world.validation(&row).await.status, ValidationStatus::Passed);
+
+        // One whose server is gone for good makes room.
+        let row = world.validate(credential).await.unwrap();
+        world.begin(&row).await;
+        world.clock.advance(Duration::from_secs(90));
+        let lost = world.validation(&row).await;
+        assert_eq!((lost.status, lost.finished_at), (ValidationStatus::Failed, Some(world.clock.now())));
+        assert!(lost.error.unwrap().contains("ask again"));
+        let next = world.validate(credential).await.unwrap();
+        assert!(world.validation(&row).await.error.unwrap().contains("ask again"), "as it is written down");
+        world.ended(&next, &[], None).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_a_stopping_server_gives_back_is_not_tried_again() {
+    each_engine(async |world| {
+        let credential = world.credential_named(world.a, "prod").await;
+        let row = world.validate(credential).await.unwrap();
+        let claim = world.begin(&row).await;
+        world.store.work_release(&claim).await.unwrap();
+        let again = world.claim().await;
+        assert_eq!((again.validation(), again.attempt), (row.id, 1));
+        let begun = world.write::<ops::ValidationRun>(world.a).await.validation_started(&again).await.unwrap();
+        assert!(begun.is_none(), "a wrong password would count twice");
+        assert!(world.validation(&row).await.error.unwrap().contains("ask again"));
+
+        // One that was not begun is as good as new.
+        let row = world.validate(credential).await.unwrap();
+        let claim = world.claim().await;
+        world.store.work_release(&claim).await.unwrap();
+        world.ended(&row, &[check(CheckOutcome::Good)], None).await;
+        assert_eq!(world.validation(&row).await.status, ValidationStatus::Passed);
     })
     .await;
 }
