@@ -40,7 +40,8 @@ pub(crate) async fn ssh_host_key_list(
     Ok(page::list(state.store.read(permit).await?.ssh_host_key_list(after, limit).await?, host_key))
 }
 
-/// Remembers a key that somebody checked, before a job meets the host. Another key that is remembered already has to be removed first.
+/// Remembers a key that somebody checked, before a job meets the host. Another key that is remembered already stays, unless it is named as the
+/// one that this one replaces.
 #[utoipa::path(post, path = "/api/v1/tenants/{tenant}/ssh-host-keys", tag = "credentials",
     params(("tenant" = String, Path, description = "id or slug")), request_body = SshHostKeyPin,
     responses((status = 201, description = "remembered", body = SshHostKey)))]
@@ -59,7 +60,10 @@ pub(crate) async fn ssh_host_key_pin(
         other => other,
     })?;
     let of = SshTarget { relay: body.relay, target: &target };
-    Ok((StatusCode::CREATED, Json(host_key(state.store.write(permit).await?.ssh_host_key_pin(of, &key).await?))))
+    Ok((
+        StatusCode::CREATED,
+        Json(host_key(state.store.write(permit).await?.ssh_host_key_pin(of, &key, body.replaces).await?)),
+    ))
 }
 
 /// Forgets a host's key: the next contact of a job with `host_keys=first-use` is the first again, and whatever answers then is trusted.

@@ -39,6 +39,9 @@ pub(crate) struct Pin {
     /// The id of the relay that reaches it; otherwise the server does
     #[arg(long)]
     relay: Option<domain::RelayId>,
+    /// Puts it in the place of the key that is remembered now
+    #[arg(long)]
+    replace: bool,
 }
 
 impl Table for SshHostKey {
@@ -72,11 +75,13 @@ impl Command {
         let api = cx.tenant()?;
         match self {
             Self::List { paging } => api.show_list::<SshHostKey>(&["ssh-host-keys"], &[], paging).await,
-            Self::Pin(Pin { target, key_file, relay }) => {
+            Self::Pin(Pin { target, key_file, relay, replace }) => {
                 let key = std::fs::read_to_string(&key_file)
                     .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", key_file.display())))?;
                 let key = key.trim().to_owned();
-                api.out.one(&api.post(&["ssh-host-keys"], &SshHostKeyPin { target, key, relay }).await?)
+                let replaces = if replace { id_of(&api, &target, relay).await?.parse().ok() } else { None };
+                let pin = SshHostKeyPin { target, key, relay, replaces };
+                api.out.one(&api.post(&["ssh-host-keys"], &pin).await?)
             }
             Self::Remove { target, relay } => {
                 let id = id_of(&api, &target, relay).await?;

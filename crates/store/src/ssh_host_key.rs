@@ -1,4 +1,5 @@
-//! Host keys of SSH targets that are remembered. The first contact counts: a key that is there is never replaced, only removed by somebody.
+//! Host keys of SSH targets that are remembered. The first contact counts: what a host shows later replaces nothing, only somebody
+//! does.
 
 use access::ops;
 use crypto::ssh::PublicKey;
@@ -175,8 +176,14 @@ impl Read<ops::SshHostKeyList> {
 }
 
 impl Write<ops::SshHostKeyPin> {
-    /// Remembers a key that somebody checked. Another one that is there stays: it has to be removed first, which the log says.
-    pub async fn ssh_host_key_pin(mut self, of: SshTarget<'_>, key: &PublicKey) -> Result<SshHostKeyRow> {
+    /// Remembers a key that somebody checked. Another one that is there stays, unless it is the one that this one `replaces`: then no contact comes
+    /// between.
+    pub async fn ssh_host_key_pin(
+        mut self,
+        of: SshTarget<'_>,
+        key: &PublicKey,
+        replaces: Option<SshHostKeyId>,
+    ) -> Result<SshHostKeyRow> {
         let (tenant, store) = (self.tenant(), self.store.clone());
         if let Some(relay) = of.relay {
             let sql =
@@ -185,13 +192,26 @@ impl Write<ops::SshHostKeyPin> {
                 return Err(Error::invalid("relay", "there is no such relay"));
             }
         }
+        let mut more = json!({});
+        if let Some(id) = replaces {
+            let before = known(&mut self.tx, tenant, of).await?.filter(|row| row.id == id);
+            let sql = "DELETE FROM ssh_host_key WHERE tenant_id = $1 AND id = $2";
+            let (Some(before), 1) = (before, self.tx.execute(sql, args![tenant, id.as_uuid()]).await?) else {
+                return Err(Error::conflict(format!(
+                    "that is not the key that is remembered of `{}`: look again",
+                    of.target
+                )));
+            };
+            more = json!({"before": told(&before)});
+        }
         let Some(row) = insert(&mut self.tx, &store, tenant, of, key, HostKeyOrigin::Pinned).await? else {
             return Err(Error::conflict(format!(
-                "a key of `{}` is remembered already: if it counts no more, remove it first",
+                "a key of `{}` is remembered already: replace it, or remove it first",
                 of.target
             )));
         };
-        self.commit(Change::to(Category::Credential, "ssh_host_key", row.id).detail(told(&row))).await?;
+        let detail = told_with(&row, more);
+        self.commit(Change::to(Category::Credential, "ssh_host_key", row.id).detail(detail)).await?;
         Ok(row)
     }
 }

@@ -39,4 +39,8 @@ pub struct SshHostKeyPin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub relay: Option<RelayId>,
+    /// The id of the remembered key in whose place it comes, in one step; absent: no key of the target is remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub replaces: Option<SshHostKeyId>,
 }

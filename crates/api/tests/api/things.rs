@@ -58,7 +58,7 @@ impl World {
         let target: domain::HostPort = format!("h{}.example", self.fresh()).parse().unwrap();
         let unit = self.store.write(self.permit::<ops::SshHostKeyPin>(tenant)).await.unwrap();
         let of = store::SshTarget { relay: None, target: &target };
-        unit.ssh_host_key_pin(of, &HOST_KEY.parse().unwrap()).await.unwrap().id.to_string()
+        unit.ssh_host_key_pin(of, &HOST_KEY.parse().unwrap(), None).await.unwrap().id.to_string()
     }
 
     pub(crate) async fn credential(&self, tenant: TenantId) -> String {

@@ -115,26 +115,15 @@ function PinDialog({ of, onClose }: { of: Pinning; onClose: () => void }) {
   const [target, setTarget] = useState(of.target);
   const [relay, setRelay] = useState(of.relay);
   const [key, setKey] = useState("");
-  // The key before is forgotten once, also when the new one is refused and tried again.
-  const [replaces, setReplaces] = useState(of.replaces);
-  const pin = () => take(api.POST("/api/v1/tenants/{tenant}/ssh-host-keys", { params: { path }, body: { target, key, relay: relay || null } }));
+  const pin = () =>
+    take(
+      api.POST("/api/v1/tenants/{tenant}/ssh-host-keys", {
+        params: { path },
+        body: { target, key, relay: relay || null, replaces: of.replaces?.id ?? null },
+      }),
+    );
   const save = async () => {
-    const done = await change(async () => {
-      if (replaces) {
-        const before = { ...path, ssh_host_key: replaces.id };
-        await take(api.DELETE("/api/v1/tenants/{tenant}/ssh-host-keys/{ssh_host_key}", { params: { path: before } }));
-        setReplaces(undefined);
-        try {
-          await pin();
-        } catch (error) {
-          // What is there stays when the new key is refused: the old one is put back.
-          const body = { target: replaces.target, key: replaces.key, relay: replaces.relay ?? null };
-          setReplaces(await take(api.POST("/api/v1/tenants/{tenant}/ssh-host-keys", { params: { path }, body })));
-          throw error;
-        }
-      } else await pin();
-    });
-    if (done) onClose();
+    if (await change(pin)) onClose();
   };
   return (
     <Dialog title={of.replaces ? `Replace the key of ${of.target}` : "Trust a host key"} onClose={onClose} onSubmit={() => void save()}>
