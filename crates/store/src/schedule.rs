@@ -210,6 +210,9 @@ impl Write<ops::ScheduleUpdate> {
                 row.next_at = row.next_at.min(now.plus_millis(row.interval_s.saturating_mul(1_000)));
             }
         }
+        // What is only paused, or slowed down, may rest on what is gone.
+        let uses = change.paused == Some(false);
+        let (uses_credential, uses_relay) = (uses || change.credential.is_some(), uses || change.relay.is_some());
         row.credential = change.credential.or(row.credential);
         row.relay = change.relay.unwrap_or(row.relay);
         row.config = change.config.unwrap_or(row.config);
@@ -218,8 +221,12 @@ impl Write<ops::ScheduleUpdate> {
             row.next_at = row.after(now);
         }
         row.paused = change.paused.unwrap_or(row.paused);
-        check_credential(&mut self.tx, tenant, &row.plugin, row.credential).await?;
-        check_relay(&mut self.tx, tenant, row.relay).await?;
+        if uses_credential {
+            check_credential(&mut self.tx, tenant, &row.plugin, row.credential).await?;
+        }
+        if uses_relay {
+            check_relay(&mut self.tx, tenant, row.relay).await?;
+        }
         self.tx
             .execute(
                 "UPDATE schedule SET credential_id = $3, relay_id = $4, config = $5, interval_s = $6, next_at = $7, paused = $8 \
