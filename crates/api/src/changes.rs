@@ -79,12 +79,11 @@ fn nodes((found, is_all): (Vec<store::NodeChanges>, bool)) -> NodeChanges {
 /// What became of one since then. The worst of what did.
 fn became(unit: &Unit, since: Timestamp) -> (&'static str, Timestamp) {
     let later = |at: Option<Timestamp>| at.filter(|at| *at > since);
-    match (later(unit.revoked_at), later(unit.cloned_at), unit.enrolled_at > since) {
+    match (later(unit.revoked_at), later(unit.cloned_at), unit.silent_since) {
         (Some(at), _, _) => ("revoked", at),
         (None, Some(at), _) => ("cloned", at),
-        // It has been heard of, if at all, before the last moment at which it should have been.
-        (None, None, false) => ("silent", unit.last_seen_at.unwrap_or(unit.enrolled_at)),
-        (None, None, true) => ("enrolled", unit.enrolled_at),
+        (None, None, Some(seen)) => ("silent", seen),
+        (None, None, None) => ("enrolled", unit.enrolled_at),
     }
 }
 
@@ -140,14 +139,13 @@ pub(crate) async fn changes_show(
         changes.nodes = Some(nodes(read.node_changes(&part, since).await?));
     }
     if let Some(part) = part::<ops::AgentList>(&caller, tenant) {
-        let seen_before = |kind| until.plus_millis(-silent_ms(kind));
-        changes.fleet = Some(fleet(&read.unit_changes(&part, since, seen_before).await?, since));
+        changes.fleet = Some(fleet(&read.unit_changes(&part, since, silent_ms).await?, since));
     }
     if let (Some(requests), Some(grants)) =
         (part::<ops::AccessRequestList>(&caller, tenant), part::<ops::GrantList>(&caller, tenant))
     {
         let of = read.access_changes((&requests, &grants), since).await?;
-        changes.access = Some(AccessNews { waiting: of.waiting, made: of.made, taken: of.taken });
+        changes.access = Some(AccessNews { waiting: of.waiting, made: of.made, taken: of.taken, more: !of.is_all });
     }
     if let Some(part) = part::<ops::JobList>(&caller, tenant) {
         let (failed, newest) = read.job_changes(&part, since).await?;

@@ -148,16 +148,24 @@ fn rules_of(
         }
     });
     let mut rules: Vec<ControlRule> = installed.collect();
-    let gone = said.iter().flat_map(|said| &said.rules).filter(|count| ruleset.rule(&count.rule).is_none());
-    rules.extend(gone.map(|count| ControlRule {
-        rule: count.rule.clone(),
-        title: "the rule is no longer installed".to_owned(),
-        severity: String::new(),
-        node_types: Vec::new(),
-        passed: Some(count.passed),
-        failed: Some(count.failed),
-        unknown: Some(count.not_assessed),
-    }));
+    // What was judged stays, so that the numbers add up: also of a rule that supports the control no more.
+    let gone =
+        said.iter().flat_map(|said| &said.rules).filter(|count| !rules.iter().any(|rule| rule.rule == count.rule));
+    let gone: Vec<ControlRule> = gone
+        .map(|count| {
+            let rule = ruleset.rule(&count.rule);
+            ControlRule {
+                rule: count.rule.clone(),
+                title: rule.map_or_else(|| "the rule is no longer installed".to_owned(), |rule| rule.title.clone()),
+                severity: rule.map(|rule| rule.severity.to_string()).unwrap_or_default(),
+                node_types: rule.map(|rule| rule.node_types.clone()).unwrap_or_default(),
+                passed: Some(count.passed),
+                failed: Some(count.failed),
+                unknown: Some(count.not_assessed),
+            }
+        })
+        .collect();
+    rules.extend(gone);
     rules
 }
 

@@ -87,7 +87,7 @@ impl Changes {
             return api.out.one(&doc);
         }
         let lines = lines(&doc);
-        let is_more = ["findings", "nodes", "jobs"]
+        let is_more = ["findings", "nodes", "access", "jobs"]
             .iter()
             .any(|part| matches!(doc.field(part).and_then(|part| part.field("more")), Some(Doc::Bool(true))));
         if !lines.is_empty() {

@@ -17,8 +17,8 @@ CREATE TABLE posture_day (
 -- Up to when a member has seen what changed in their tenant: they say so.
 ALTER TABLE member ADD COLUMN changes_seen_at BIGINT;
 
--- When a finding's status changed last: `changed_at` moves with its facts too. NULL where a server before this one wrote last, which is then as good as
--- `changed_at`.
+-- When a finding's status changed last: `changed_at` moves with its facts too. NULL where only servers before this one wrote it: `changed_at` stands for it
+-- then.
 ALTER TABLE finding ADD COLUMN status_at BIGINT;
 CREATE INDEX finding_by_change ON finding (tenant_id, changed_at);
 

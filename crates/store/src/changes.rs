@@ -62,8 +62,8 @@ pub struct UnitChange {
     pub revoked_at: Option<Timestamp>,
     /// When it was noticed that its key is used by somebody else too.
     pub cloned_at: Option<Timestamp>,
-    /// When it was last seen.
-    pub last_seen_at: Option<Timestamp>,
+    /// When it was last seen, of one that fell silent since then and still is.
+    pub silent_since: Option<Timestamp>,
 }
 
 /// Access in numbers.
@@ -75,6 +75,8 @@ pub struct AccessNumbers {
     pub made: u64,
     /// Grants that somebody took, or that went with what they were about.
     pub taken: u64,
+    /// Whether all were counted.
+    pub is_all: bool,
 }
 
 /// A job that failed.
@@ -148,7 +150,7 @@ impl Read<ops::ChangesShow> {
                     finding_columns!(),
                     " FROM finding f JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key WHERE f.tenant_id = $1 \
                      AND f.changed_at > $2 AND COALESCE(f.status_at, f.changed_at) > $2 AND f.status = 'open' \
-                     ORDER BY f.changed_at DESC, f.id LIMIT $3"
+                     ORDER BY COALESCE(f.status_at, f.changed_at) DESC, f.id LIMIT $3"
                 ),
                 args![tenant, since, NAMED],
             )
@@ -198,35 +200,39 @@ impl Read<ops::ChangesShow> {
         Ok((changes, counted.into_iter().all(is_all)))
     }
 
-    /// Agents and relays that were enrolled, revoked, copied, or seen for the last time since then, by kind and name. Who of the last still speaks
-    /// is the caller's to say, who knows how often they should.
+    /// Agents and relays that were enrolled, revoked, copied, or fell silent since then, by kind and name. `silent_ms`: for how long one of a kind may say
+    /// nothing.
     pub async fn unit_changes(
         &mut self,
         part: &Permit<ops::AgentList>,
         since: Timestamp,
-        seen_before: impl Fn(FleetKind) -> Timestamp,
+        silent_ms: impl Fn(FleetKind) -> i64,
     ) -> Result<Vec<UnitChange>> {
         self.same(part)?;
-        let tenant = self.tenant();
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
         let mut changes = Vec::new();
         for kind in [FleetKind::Agent, FleetKind::Relay] {
+            // Who was seen last just before then was not silent yet.
+            let [after, until] = [since, now].map(|at| at.plus_millis(-silent_ms(kind)));
             let rows = self
                 .tx
                 .rows(
                     "SELECT name, enrolled_at, revoked_at, cloned_at, last_seen_at FROM fleet_unit WHERE tenant_id = $1 AND kind = $2 \
-                     AND (enrolled_at > $3 OR revoked_at > $3 OR cloned_at > $3 OR (revoked_at IS NULL AND last_seen_at > $3 AND last_seen_at <= $4)) \
-                     ORDER BY name LIMIT $5",
-                    args![tenant, kind.as_str(), since, seen_before(kind), i64::from(COUNTED)],
+                     AND (enrolled_at > $3 OR revoked_at > $3 OR cloned_at > $3 \
+                          OR (revoked_at IS NULL AND cloned_at IS NULL AND last_seen_at > $4 AND last_seen_at <= $5)) ORDER BY name LIMIT $6",
+                    args![tenant, kind.as_str(), since, after, until, i64::from(COUNTED)],
                 )
                 .await?;
             for row in rows {
+                let (revoked_at, cloned_at) = (row.opt_time(2)?, row.opt_time(3)?);
+                let is_in = revoked_at.is_none() && cloned_at.is_none();
                 changes.push(UnitChange {
                     kind,
                     name: row.text(0)?,
                     enrolled_at: row.time(1)?,
-                    revoked_at: row.opt_time(2)?,
-                    cloned_at: row.opt_time(3)?,
-                    last_seen_at: row.opt_time(4)?,
+                    revoked_at,
+                    cloned_at,
+                    silent_since: row.opt_time(4)?.filter(|seen| is_in && *seen > after && *seen <= until),
                 });
             }
         }
@@ -242,11 +248,15 @@ impl Read<ops::ChangesShow> {
         self.same(parts.0)?;
         self.same(parts.1)?;
         let (tenant, now) = (self.tenant(), self.store.clock().now());
-        let sql = "SELECT (SELECT COUNT(*) FROM access_request WHERE tenant_id = $1 AND state = 'pending' AND closes_at > $3), \
-             (SELECT COUNT(*) FROM access_grant WHERE tenant_id = $1 AND created_at > $2 AND (expires_at IS NULL OR expires_at > $3)), \
-             (SELECT COUNT(*) FROM access_grant_end WHERE tenant_id = $1 AND ended_at > $2)";
-        let row = self.tx.row(sql, args![tenant, since, now]).await?.ok_or_else(|| Error::internal("no counts"))?;
-        Ok(AccessNumbers { waiting: count(&row, 0)?, made: count(&row, 1)?, taken: count(&row, 2)? })
+        let sql = "SELECT \
+             (SELECT COUNT(*) FROM (SELECT 1 FROM access_request WHERE tenant_id = $1 AND state = 'pending' AND closes_at > $3 LIMIT $4) c), \
+             (SELECT COUNT(*) FROM (SELECT 1 FROM access_grant WHERE tenant_id = $1 AND created_at > $2 \
+               AND (expires_at IS NULL OR expires_at > $3) LIMIT $4) c), \
+             (SELECT COUNT(*) FROM (SELECT 1 FROM access_grant_end WHERE tenant_id = $1 AND ended_at > $2 LIMIT $4) c)";
+        let row = self.tx.row(sql, args![tenant, since, now, i64::from(COUNTED)]).await?;
+        let row = row.ok_or_else(|| Error::internal("no counts"))?;
+        let [waiting, made, taken] = [count(&row, 0)?, count(&row, 1)?, count(&row, 2)?];
+        Ok(AccessNumbers { waiting, made, taken, is_all: [waiting, made, taken].into_iter().all(is_all) })
     }
 
     /// How many jobs failed, and the newest of them.

@@ -119,6 +119,8 @@ pub struct AccessNews {
     pub made: u64,
     /// Grants that were taken away, by themselves or with what they were about. One that expired is not among them.
     pub taken: u64,
+    /// Whether there are more than were counted.
+    pub more: bool,
 }
 
 /// Jobs that failed.

@@ -189,3 +189,39 @@ fn what_somebody_has_seen_is_theirs_alone_holds_in_every_session_and_moves_only_
         assert_eq!((&last["fleet"]["enrolled"], &last["fleet"]["revoked"]), (&json!(0), &json!(1)), "{last}");
     });
 }
+
+#[test]
+fn who_falls_silent_is_told_once_also_where_they_were_seen_just_before() {
+    each_engine(|world| async move {
+        let ann = holder(Role::TenantAdmin, 'a');
+        let fleet = async || world.by(&ann, "GET", &format!("{TENANT}/changes"), None).await.is(200).json;
+        let see = async |until: &Value| {
+            let path = format!("{TENANT}/changes/seen");
+            world.by(&ann, "PUT", &path, Some(json!({"until": until}))).await.is(200);
+        };
+        let mut agent = Machine::enrolled(&world, world.a, FleetKind::Agent).await;
+        agent.call(&world).await.is(200);
+        world.clock.advance(Duration::from_mins(2));
+        see(&fleet().await["until"]).await;
+        world.clock.advance(Duration::from_mins(12));
+        assert_eq!(fleet().await["fleet"]["silent"], 0, "it may say nothing for so long");
+        // It was seen before what changed begins, and is missed only now.
+        world.clock.advance(Duration::from_mins(2));
+        let missed = fleet().await;
+        assert_eq!((&missed["fleet"]["silent"], &missed["fleet"]["units"][0]["what"]), (&json!(1), &json!("silent")));
+        see(&missed["until"]).await;
+        world.clock.advance(Duration::from_mins(1));
+        assert_eq!(fleet().await["fleet"]["silent"], 0, "that is known");
+
+        // One that is new and silent already is no good news.
+        let mut relay = Machine::enrolled(&world, world.a, FleetKind::Relay).await;
+        relay.call(&world).await.is(200);
+        assert_eq!(fleet().await["fleet"]["enrolled"], 1);
+        world.clock.advance(Duration::from_mins(3));
+        let both = fleet().await;
+        assert_eq!((&both["fleet"]["enrolled"], &both["fleet"]["silent"]), (&json!(0), &json!(1)));
+        world.by(&ann, "DELETE", &format!("{TENANT}/relays/{}", relay.id), None).await.is(204);
+        let gone = fleet().await;
+        assert_eq!((&gone["fleet"]["revoked"], &gone["fleet"]["silent"]), (&json!(1), &json!(0)));
+    });
+}

@@ -132,7 +132,7 @@ async fn each_part_is_read_under_a_permit_of_its_own_in_the_same_tenant() {
         let refused = [
             read.finding_changes(&world.part(world.b), now).await.map(drop),
             read.node_changes(&world.part(world.b), now).await.map(drop),
-            read.unit_changes(&world.part(world.b), now, |_| now).await.map(drop),
+            read.unit_changes(&world.part(world.b), now, |_| 60_000).await.map(drop),
             read.access_changes((&world.part(world.b), &world.part(world.a)), now).await.map(drop),
             read.access_changes((&world.part(world.a), &world.part(world.b)), now).await.map(drop),
             read.job_changes(&world.part(world.b), now).await.map(drop),
@@ -141,8 +141,8 @@ async fn each_part_is_read_under_a_permit_of_its_own_in_the_same_tenant() {
             assert_eq!(result.unwrap_err().code(), "not_found");
         }
         let none = read.access_changes((&world.part(world.a), &world.part(world.a)), now).await.unwrap();
-        assert_eq!(none, AccessNumbers::default());
-        assert_eq!(read.unit_changes(&world.part(world.a), now, |_: FleetKind| now).await.unwrap(), []);
+        assert_eq!(none, AccessNumbers { is_all: true, ..AccessNumbers::default() });
+        assert_eq!(read.unit_changes(&world.part(world.a), now, |_: FleetKind| 60_000).await.unwrap(), []);
         assert_eq!(read.job_changes(&world.part(world.a), now).await.unwrap(), (0, vec![]));
         // A part of the server is no person, and has seen nothing.
         assert_eq!(read.changes_seen().await.unwrap(), None);

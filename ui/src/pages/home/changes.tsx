@@ -68,7 +68,7 @@ function lines(slug: string, news: News): Line[] {
     );
     all.push({ what: "Findings opened", count: sum(findings.opened), path: to.findings(slug, { status: "open" }), more, which: opened });
   }
-  if (access) all.push({ what: "Access requests that wait", count: access.waiting, path: to.requests(slug) });
+  if (access) all.push({ what: "Access requests that wait", count: access.waiting, path: to.requests(slug), more: access.more });
   if (jobs) {
     const newest = jobs.newest.map((it) => (
       <div key={it.id}>
@@ -95,8 +95,8 @@ function lines(slug: string, news: News): Line[] {
     all.push({ what: "Findings resolved", count: sum(resolved), path: to.findings(slug, { status: "resolved" }), more, which: bySeverity(resolved) });
   }
   if (access) {
-    all.push({ what: "Grants made", count: access.made, path: to.grants(slug) });
-    all.push({ what: "Grants taken away", count: access.taken, path: to.grants(slug) });
+    all.push({ what: "Grants made", count: access.made, path: to.grants(slug), more: access.more });
+    all.push({ what: "Grants taken away", count: access.taken, path: to.grants(slug), more: access.more });
   }
   if (nodes) {
     for (const [what, of] of [
