@@ -223,7 +223,7 @@ function Export({ of, filters }: { of: Source; filters: Search }) {
 function ProofOf({ of, record }: { of: Source; record: AuditRecord }) {
   const [failed, setFailed] = useState<unknown>();
   const [wrong, setWrong] = useState<string>();
-  const [proved, setProved] = useState<Proved & { fingerprint: string }>();
+  const [proved, setProved] = useState<Proved>();
   const attempt = async (work: () => Promise<void>) => {
     setFailed(undefined);
     setWrong(undefined);
@@ -239,7 +239,7 @@ function ProofOf({ of, record }: { of: Source; record: AuditRecord }) {
   const check = () =>
     attempt(async () => {
       const [proof, log] = await Promise.all([of.proof(record.seq), of.log()]);
-      setProved({ ...(await prove(proof, record.entry, record.seq, log.vkey)), fingerprint: log.fingerprint });
+      setProved(await prove(proof, record, log.vkey));
     });
   return (
     <div className="stack tight">
@@ -252,10 +252,14 @@ function ProofOf({ of, record }: { of: Source; record: AuditRecord }) {
       {proved && (
         <Notice kind="good">
           <div className="stack tight">
-            <strong>The record is in the log, exactly as it is shown.</strong>
+            <strong>The record is in the log.</strong>
             <span>
-              Record {record.seq + 1} of the {proved.size.toLocaleString("en")} under a head that was signed by {proved.signers.join(", ")}.
+              Record {record.seq + 1} of the {proved.size.toLocaleString("en")} under a head that {proved.log} signed. Its time, operation, object and
+              outcome are as shown. It commits to the actor’s name and the details without saying them: those are not checked here.
             </span>
+            {proved.others.length > 0 && (
+              <span className="muted small">Also named as signers, and not checked here: {proved.others.join(", ")}.</span>
+            )}
             <span className="muted small">
               Verified in this browser against the key <code>{proved.fingerprint}</code>: compare it with what you know by another way.
             </span>

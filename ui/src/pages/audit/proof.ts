@@ -9,8 +9,25 @@ export interface Proved {
   /** Of the signed head: how many records it covers. */
   size: number;
   root: string;
-  /** Who signed the head, as the note names them; the log first. */
-  signers: string[];
+  /** The log whose key signed the head. */
+  log: string;
+  /** SHA-256 of that key (SPKI), in hex. */
+  fingerprint: string;
+  /** Who else is named as a signer: their signatures are not checked here. */
+  others: string[];
+}
+
+/** What of a record its entry says, and the page shows. */
+export interface Shown {
+  seq: number;
+  id: string;
+  at: string;
+  category: string;
+  action: string;
+  outcome: string;
+  object_type: string;
+  object_id: string;
+  entry: string;
 }
 
 /** Why a proof is none. */
@@ -52,21 +69,46 @@ async function rootOf(leaf: Bytes, index: number, size: number, hashes: Bytes[])
   return hash;
 }
 
+/** The beginning of an Ed25519 key's SPKI (RFC 8410); the key's 32 bytes follow. */
+const SPKI = Uint8Array.of(0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00);
+
 /** The log's key of a verifier key `NAME+ID+KEY`. */
-async function keyOf(vkey: string): Promise<{ name: string; id: string; key: CryptoKey }> {
+async function keyOf(vkey: string): Promise<{ name: string; id: string; key: CryptoKey; fingerprint: string }> {
   const [name, id, encoded] = [vkey.split("+", 1)[0] ?? "", vkey.split("+")[1] ?? "", vkey.split("+").slice(2).join("+")];
   const bytes = unbase64(encoded, "the log’s key");
   if (bytes.length !== 33 || bytes[0] !== 1) throw new Unproved("the log’s key is no Ed25519 key");
   const known = (await sha256(new TextEncoder().encode(`${name}\n`), bytes)).slice(0, 4);
   if (Array.from(known, (byte) => byte.toString(16).padStart(2, "0")).join("") !== id) throw new Unproved("the log’s key has another id than its own");
   const key = await crypto.subtle.importKey("raw", bytes.slice(1), { name: "Ed25519" }, false, ["verify"]);
-  return { name, id, key };
+  return { name, id, key, fingerprint: hex(await sha256(SPKI, bytes.slice(1))) };
 }
 
 const hex = (bytes: Bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Checks that `entry` is record `seq` of the log of `vkey`. */
-export async function prove(proof: string, entry: string, seq: number, vkey: string): Promise<Proved> {
+/** Whether the entry, which the log covers, says what is shown of it. */
+function agree(record: Shown): boolean {
+  try {
+    const said = JSON.parse(record.entry) as Record<string, unknown> & { obj?: { type?: unknown; id?: unknown } };
+    const pairs: [unknown, unknown][] = [
+      [said["seq"], record.seq],
+      [said["id"], record.id],
+      [said["t"], record.at],
+      [said["cat"], record.category],
+      [said["act"], record.action],
+      [said["out"], record.outcome],
+      [said.obj?.type, record.object_type],
+      [said.obj?.id, record.object_id],
+    ];
+    return pairs.every(([of, shown]) => of === shown);
+  } catch {
+    return false;
+  }
+}
+
+/** Checks that a record is in the log of `vkey` at its place, and that it is shown as it is there. */
+export async function prove(proof: string, record: Shown, vkey: string): Promise<Proved> {
+  const { entry, seq } = record;
+  if (!agree(record)) throw new Unproved("the record is shown otherwise than its own bytes say");
   const cut = proof.indexOf("\n\n");
   if (cut < 0) throw new Unproved("it has no checkpoint");
   const [head, index, ...encoded] = proof.slice(0, cut).split("\n");
@@ -97,5 +139,6 @@ export async function prove(proof: string, entry: string, seq: number, vkey: str
   if (hex(await rootOf(leaf, seq, covered, hashes)) !== hex(unbase64(root ?? "", "its root"))) {
     throw new Unproved("its hashes do not lead from the record to the signed head");
   }
-  return { size: covered, root: root ?? "", signers: [log.name, ...signatures.map((it) => it.name).filter((name) => name !== log.name)] };
+  const others = signatures.filter((it) => it !== own).map((it) => it.name);
+  return { size: covered, root: root ?? "", log: log.name, fingerprint: log.fingerprint, others };
 }
