@@ -9,9 +9,9 @@ test.describe.configure({ mode: "serial" });
 
 test("what a job would begin with is tried before it is run, and a credential says what it may not do", async ({ page }) => {
   const secret = "planted-community-of-the-browser-tests";
-  let answers = "";
-  page.on("response", async (response) => {
-    if (response.url().includes("/validations")) answers += await response.text().catch(() => "");
+  const answers: Promise<string>[] = [];
+  page.on("response", (response) => {
+    if (response.url().includes("/validations")) answers.push(response.text().catch(() => ""));
   });
   await signIn(page);
   await page.getByRole("link", { name: "Jobs", exact: true }).click();
@@ -37,8 +37,9 @@ test("what a job would begin with is tried before it is run, and a credential sa
   await look(page, "validate-a-credential");
   await dialog.getByRole("button", { name: "Close" }).click();
   await expect(page.getByRole("table", { name: "Credentials" })).toContainText("failed");
-  expect(answers).toContain("127.0.0.1:161");
-  expect(answers).not.toContain(secret);
+  const said = (await Promise.all(answers)).join("\n");
+  expect(said).toContain("127.0.0.1:161");
+  expect(said).not.toContain(secret);
   await page.getByRole("button", { name: "Delete core" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await expect(page.getByRole("heading", { name: "No credentials" })).toBeVisible();
@@ -191,8 +192,10 @@ test.describe("a relay", () => {
     // A relay that goes ends the stream, and the page says so.
     await page.getByLabel("Text").fill("");
     await page.getByRole("button", { name: "Follow", exact: true }).click();
-    await expect(page.getByText(/^Following/)).toBeVisible();
+    const state = page.getByRole("status");
+    await expect(state.filter({ hasText: /^Following:/ })).toBeVisible();
     program.kill("SIGKILL");
+    await expect(state.filter({ hasText: /^(Connecting again|Ended):/ })).toBeVisible();
     await page.getByRole("button", { name: "Stop following" }).click();
     await call(page, "DELETE", `/api/v1/tenants/default/relays/${relay}`);
     await page.getByRole("link", { name: "Relays", exact: true }).first().click();

@@ -100,8 +100,10 @@ export function ChangeDialog({ verb, subject, onClose }: { verb: Verb; subject: 
         ? `At most ${selection.most} are changed together: filter more.`
         : undefined;
   const count = selection?.count ?? 0;
+  // What was refused may be in another state than when it was chosen: it is chosen anew from what the list shows then.
+  const leave = () => onClose(failed !== undefined);
   return (
-    <Dialog title={`${WORD[verb]}: ${selection ? findings(count) : "…"}`} onClose={() => onClose(false)} onSubmit={() => !off && void change()}>
+    <Dialog title={`${WORD[verb]}: ${selection ? findings(count) : "…"}`} onClose={leave} onSubmit={() => !off && void change()}>
       <p className="muted">{ABOUT[verb]}</p>
       {query.isError && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
       {!selection && !query.isError && <Loading />}
@@ -122,7 +124,7 @@ export function ChangeDialog({ verb, subject, onClose }: { verb: Verb; subject: 
       )}
       {failed !== undefined && <Failed {...told(failed)} />}
       <div className="actions">
-        <Button onClick={() => onClose(false)}>Cancel</Button>
+        <Button onClick={leave}>Cancel</Button>
         <Button kind="primary" type="submit" busy={busy} reason={off}>
           {busy ? "Changing…" : selection ? `${WORD[verb]} ${findings(count)}` : WORD[verb]}
         </Button>

@@ -180,9 +180,9 @@ function Findings({ filters }: { filters: FindingsOf }) {
         <ChangeDialog
           verb={changing}
           subject={subject}
-          onClose={(done) => {
+          onClose={(over) => {
             setChanging(undefined);
-            if (done) choice.clear();
+            if (over) choice.clear();
           }}
         />
       )}

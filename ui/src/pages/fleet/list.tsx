@@ -115,7 +115,9 @@ export default function FleetPage({ kind }: { kind: Kind }) {
           label="Label"
           placeholder="site=berlin"
           defaultValue={label}
-          onBlur={(event) => setLabel(event.target.value.trim())}
+          onBlur={(event) => {
+            if (event.target.value.trim() !== label) setLabel(event.target.value.trim());
+          }}
           onKeyDown={(event) => {
             if (event.key === "Enter") setLabel(event.currentTarget.value.trim());
           }}

@@ -55,7 +55,7 @@ export default function JobLogPage() {
         <Link to={to.jobs(slug)}>Jobs</Link> <span aria-hidden="true">/</span> <Link to={to.job(slug, id)}>{plugin}</Link>{" "}
         <span aria-hidden="true">/</span> <span>Log</span>
       </nav>
-      <Head title={`Log of ${plugin}`} about="The newest line first. Lines are kept for 30 days.">
+      <Head title={`Log of ${plugin}`} about="The newest line first. Lines are kept for 30 days, and go when a job ends after that.">
         {job.data && <Badge word={job.data.status} />}
       </Head>
       <div className="filters">

@@ -22,9 +22,10 @@ export function configOf(settings: Settings): Record<string, never> {
   return Object.fromEntries(set.map(([key, text]) => [key, value(text.trim())])) as Record<string, never>;
 }
 
-/** The other way. */
+/** The other way: a text that would be read as something else is shown as JSON. */
 export function settingsOf(config: Record<string, unknown>): Settings {
-  return Object.fromEntries(Object.entries(config).map(([key, of]) => [key, typeof of === "string" ? of : JSON.stringify(of)]));
+  const isPlain = (of: unknown): of is string => typeof of === "string" && of.trim() === of && value(of) === of;
+  return Object.fromEntries(Object.entries(config).map(([key, of]) => [key, isPlain(of) ? of : JSON.stringify(of)]));
 }
 
 interface SettingsProps {

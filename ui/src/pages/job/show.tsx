@@ -49,6 +49,7 @@ export default function JobPage() {
   const { job: id = "" } = useParams();
   const tenant = useTenant();
   const { slug } = tenant;
+  const fleet = tenant.can("fleet:manage");
   const query = useJob(slug, id);
   const { change, failure } = useChange(["tenant", slug, "job", id]);
   useTitle(query.data ? `Job of ${query.data.plugin}` : "Job");
@@ -86,7 +87,7 @@ export default function JobPage() {
             <Facts
               of={[
                 ["Asked for by", it.requested_by],
-                ["Done by", it.relay ? <Link key="relay" to={to.relay(slug, it.relay)}>a relay</Link> : "a server"],
+                ["Done by", !it.relay ? "a server" : fleet ? <Link key="relay" to={to.relay(slug, it.relay)}>a relay</Link> : "a relay"],
                 ["Asked", <When key="asked" at={it.created_at} />],
                 ["Began", <When key="began" at={it.started_at} />],
                 ["Ended", it.finished_at ? <When key="ended" at={it.finished_at} /> : "not yet"],
@@ -239,7 +240,9 @@ function Scopes({ slug, job }: { slug: string; job: Job }) {
           label="Kind"
           placeholder="ec2.instances"
           defaultValue={kind}
-          onBlur={(event) => setKind(event.target.value.trim())}
+          onBlur={(event) => {
+            if (event.target.value.trim() !== kind) setKind(event.target.value.trim());
+          }}
           onKeyDown={(event) => {
             if (event.key === "Enter") setKind(event.currentTarget.value.trim());
           }}
