@@ -142,9 +142,7 @@ impl Shared {
         let Some(host) = tokio::time::timeout(ANSWER, opened).await.ok().flatten() else {
             return reply.reject(ChannelOpenFailure::ConnectFailed).await;
         };
-        let pair = Pair::begin(&self, channel, host, handle, Of::Forward(open));
-        self.keep(pair);
-        reply.accept().await;
+        Pair::begin(&self, channel, host, handle, Of::Forward(open), reply.accept()).await;
     }
 
     /// Connects a channel that the host opened to something of the user's that they asked to forward.
@@ -170,8 +168,7 @@ impl Shared {
         let Ok(Ok(to_user)) = tokio::time::timeout(ANSWER, opened).await else {
             return reply.reject(ChannelOpenFailure::ConnectFailed).await;
         };
-        Pair::begin(&self, to_user, channel, user, Of::Back(open));
-        reply.accept().await;
+        Pair::begin(&self, to_user, channel, user, Of::Back(open), reply.accept()).await;
     }
 
     /// The user asks to forward their agent with a session.

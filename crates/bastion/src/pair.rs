@@ -46,17 +46,20 @@ pub(crate) enum Of {
 }
 
 impl Pair {
-    pub(crate) fn begin(
+    /// Lets a channel be opened by `accept`, and passes on what goes between both. Whatever is sent before whoever opened it was told that it
+    /// is open is lost on its way (RFC 4254, 5.1), so nothing passes before.
+    pub(crate) async fn begin(
         shared: &Arc<Shared>,
         user: russh::Channel<server::Msg>,
         host: russh::Channel<client::Msg>,
         handle: server::Handle,
         of: Of,
-    ) -> Arc<Self> {
+        accept: impl Future<Output = ()>,
+    ) {
         let id = user.id();
         let (from_user, to_user) = user.split();
         // What the user sends comes by the handler, and on a channel that they did not open maybe before anybody has it.
-        let from_user = matches!(of, Of::Back(_)).then_some(from_user);
+        let by_handler = !matches!(of, Of::Back(_));
         let is_session = matches!(of, Of::Session);
         let (from_host, to_host) = host.split();
         let pair = Arc::new(Self {
@@ -75,9 +78,13 @@ impl Pair {
                 Of::Forward(place) | Of::Back(place) => Some(place),
             },
         });
+        if by_handler {
+            shared.keep(Arc::clone(&pair));
+        }
+        accept.await;
         let (taking, upward, downward) = (Arc::clone(&pair), Arc::clone(&pair), Arc::clone(&pair));
         tokio::spawn(async move { taking.take(from_host).await });
-        if let Some(from_user) = from_user {
+        if !by_handler {
             let hearing = Arc::clone(&pair);
             tokio::spawn(async move { hearing.hear(from_user).await });
         }
@@ -105,7 +112,6 @@ impl Pair {
                 }
             }
         });
-        pair
     }
 
     /// Queues what the host sends; never waits for the user.

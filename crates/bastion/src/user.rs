@@ -321,14 +321,13 @@ impl server::Handler for User {
         };
         match opened {
             Ok(host) => {
-                let pair = Pair::begin(&self.shared, channel, host, session.handle(), Of::Session);
-                self.shared.keep(pair);
+                Pair::begin(&self.shared, channel, host, session.handle(), Of::Session, reply.accept()).await;
             }
             Err(why) => {
                 self.shared.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(channel.id(), why);
+                reply.accept().await;
             }
         }
-        reply.accept().await;
         Ok(())
     }
 
