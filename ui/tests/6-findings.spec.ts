@@ -106,7 +106,7 @@ test("a finding says what to run, and leads to its rule and its control with the
   await signIn(page);
   await page.goto("/t/default/findings?status=open&text=linux-sysctl");
   await page.locator("td.main a").first().click();
-  await expect(page.getByLabel("Patch, shell")).toContainText("sysctl --system");
+  await expect(page.getByLabel("Patch, shell")).toContainText("sysctl -p /etc/sysctl.d/");
   await look(page, "finding-patch");
   await page.locator("dl a[href*='/rules/']").click();
   await expect(page.getByLabel("Condition")).toContainText("props.sysctl");

@@ -254,8 +254,10 @@ function ProofOf({ of, record }: { of: Source; record: AuditRecord }) {
           <div className="stack tight">
             <strong>The record is in the log.</strong>
             <span>
-              Record {record.seq + 1} of the {proved.size.toLocaleString("en")} under a head that {proved.log} signed. Its time, operation, object and
-              outcome are as shown. It commits to the actor’s name and the details without saying them: those are not checked here.
+              Record {record.seq + 1} of the {proved.size.toLocaleString("en")} under a head that {proved.log} signed.{" "}
+              {proved.covers === "operation"
+                ? "Its time, operation, object and outcome are as shown. It commits to the actor’s name and the details without saying them: those are not checked here."
+                : "It is of evidence that was signed, and commits to it without its time: open the evidence to verify what it says and when."}
             </span>
             {proved.others.length > 0 && (
               <span className="muted small">Also named as signers, and not checked here: {proved.others.join(", ")}.</span>

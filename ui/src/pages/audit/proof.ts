@@ -6,6 +6,7 @@ const HASHES_MAX = 63;
 type Bytes = Uint8Array<ArrayBuffer>;
 
 export interface Proved {
+  covers: Covered;
   /** Of the signed head: how many records it covers. */
   size: number;
   root: string;
@@ -16,6 +17,9 @@ export interface Proved {
   /** Who else is named as a signer: their signatures are not checked here. */
   others: string[];
 }
+
+/** What an entry is of: an operation, or evidence that was signed, of which it has the digest and not the time. */
+export type Covered = "operation" | "evidence";
 
 /** What of a record its entry says, and the page shows. */
 export interface Shown {
@@ -85,10 +89,17 @@ async function keyOf(vkey: string): Promise<{ name: string; id: string; key: Cry
 
 const hex = (bytes: Bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Whether the entry, which the log covers, says what is shown of it. */
-function agree(record: Shown): boolean {
+/** What the records of signed evidence all are, whose entries say only which evidence it is and the digest of what was signed. */
+const SIGNED = { category: "evidence", action: "evidence_sign", outcome: "success", object_type: "evidence" } as const;
+
+/** Whether the entry, which the log covers, says what is shown of it: of an operation, or of evidence that was signed. */
+function agree(record: Shown): Covered | undefined {
   try {
     const said = JSON.parse(record.entry) as Record<string, unknown> & { obj?: { type?: unknown; id?: unknown } };
+    if (Object.keys(said).sort().join() === "ev,pae") {
+      const shown = Object.entries(SIGNED).every(([name, is]) => record[name as keyof typeof SIGNED] === is);
+      return shown && said["ev"] === record.object_id ? "evidence" : undefined;
+    }
     const pairs: [unknown, unknown][] = [
       [said["seq"], record.seq],
       [said["id"], record.id],
@@ -99,16 +110,17 @@ function agree(record: Shown): boolean {
       [said.obj?.type, record.object_type],
       [said.obj?.id, record.object_id],
     ];
-    return pairs.every(([of, shown]) => of === shown);
+    return pairs.every(([of, shown]) => of === shown) ? "operation" : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 }
 
 /** Checks that a record is in the log of `vkey` at its place, and that it is shown as it is there. */
 export async function prove(proof: string, record: Shown, vkey: string): Promise<Proved> {
   const { entry, seq } = record;
-  if (!agree(record)) throw new Unproved("the record is shown otherwise than its own bytes say");
+  const covers = agree(record);
+  if (!covers) throw new Unproved("the record is shown otherwise than its own bytes say");
   const cut = proof.indexOf("\n\n");
   if (cut < 0) throw new Unproved("it has no checkpoint");
   const [head, index, ...encoded] = proof.slice(0, cut).split("\n");
@@ -140,5 +152,5 @@ export async function prove(proof: string, record: Shown, vkey: string): Promise
     throw new Unproved("its hashes do not lead from the record to the signed head");
   }
   const others = signatures.filter((it) => it !== own).map((it) => it.name);
-  return { size: covered, root: root ?? "", log: log.name, fingerprint: log.fingerprint, others };
+  return { covers, size: covered, root: root ?? "", log: log.name, fingerprint: log.fingerprint, others };
 }
