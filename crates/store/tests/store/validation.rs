@@ -135,7 +135,7 @@ async fn one_that_is_taken_up_late_has_its_time_and_none_beside_it() {
         let row = world.validate(credential).await.unwrap();
         world.clock.advance(Duration::from_secs(170));
         let claim = world.begin(&row).await;
-        world.clock.advance(Duration::from_secs(60));
+        world.clock.advance(Duration::from_mins(1));
         assert_eq!(world.validation(&row).await.status, ValidationStatus::Running);
         assert_eq!(world.validate(credential).await.unwrap_err().code(), "conflict", "two tries at one time");
         let good = [check(CheckOutcome::Good)];
