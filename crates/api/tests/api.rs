@@ -61,6 +61,8 @@ mod ports;
 mod recording;
 #[path = "api/report.rs"]
 mod report;
+#[path = "api/schedule.rs"]
+mod schedule;
 #[path = "api/scim.rs"]
 mod scim;
 #[path = "api/second_factor.rs"]
