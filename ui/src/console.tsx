@@ -33,6 +33,7 @@ const CredentialsPage = lazy(() => import("./pages/credential/list"));
 const FleetPage = lazy(() => import("./pages/fleet/list"));
 const RelayPage = lazy(() => import("./pages/fleet/relay"));
 const DestinationsPage = lazy(() => import("./pages/destination/list"));
+const DestinationPage = lazy(() => import("./pages/destination/show"));
 const RequestsPage = lazy(() => import("./pages/request/list"));
 const GrantsPage = lazy(() => import("./pages/grant/list"));
 const GroupsPage = lazy(() => import("./pages/group/list"));
@@ -121,6 +122,7 @@ export function Console() {
                 <Route path="relays" element={<Allowed needs="fleet:manage" page={<FleetPage key="relay" kind="relay" />} />} />
                 <Route path="relays/:relay" element={<Allowed needs="fleet:manage" page={<RelayPage />} />} />
                 <Route path="destinations" element={<DestinationsPage />} />
+                <Route path="destinations/:destination" element={<Allowed needs="access:manage" page={<DestinationPage />} />} />
                 <Route path="requests" element={<RequestsPage />} />
                 <Route path="grants" element={<Allowed needs="access:manage" page={<GrantsPage />} />} />
                 <Route path="groups" element={<Allowed needs="access:manage" page={<GroupsPage />} />} />

@@ -151,6 +151,69 @@ test("a SCIM token is shown once, replaced and ended", async ({ page, playwright
   await api.dispose();
 });
 
+test("a provider is changed, its secret replaced without the old one being shown, and nobody comes in by a wrong one @both", async ({ page, context, browser, watched, refusals }) => {
+  refusals.expect(400);
+  const admin = watched(await (await browser.newContext()).newPage());
+  await signIn(admin);
+  await admin.goto("/platform/providers");
+  const dialog = admin.getByRole("dialog");
+  const open = () => admin.getByRole("button", { name: "Change Corp" }).click();
+  await open();
+  await expect(dialog.getByLabel("Client id")).toHaveValue("cairn");
+  await expect(dialog.getByLabel("New client secret")).toHaveValue("");
+  await expect(dialog.getByRole("button", { name: "Save" })).toHaveAttribute("aria-disabled", "true");
+  await look(admin, "change-a-provider");
+  // What the API refuses is told, and nothing is changed.
+  await dialog.getByLabel("Scopes").fill("email groups");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(dialog.getByRole("alert")).toContainText("`openid` has to be among them");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  // Only what was changed goes out.
+  let sent: unknown;
+  admin.on("request", (request) => {
+    if (request.method() === "PATCH") sent = request.postDataJSON();
+  });
+  const save = async (fields: Record<string, string>) => {
+    await open();
+    for (const [label, value] of Object.entries(fields)) await dialog.getByLabel(label).fill(value);
+    await dialog.getByRole("button", { name: "Save" }).click();
+    await expect(dialog).toHaveCount(0);
+  };
+  const wrong = "planted-secret-of-nobody-9876543210";
+  await save({ "New client secret": wrong });
+  expect(sent).toEqual({ client_secret: wrong });
+  expect(await admin.content()).not.toContain(wrong);
+  await through(page, "ann");
+  await expect(page.getByRole("alert")).toBeVisible();
+  expect((await page.request.get("/api/v1/me")).status()).toBe(401);
+  await save({ "New client secret": SECRET, Title: "Corp of ours" });
+  expect(sent).toEqual({ client_secret: SECRET, title: "Corp of ours" });
+  await context.clearCookies();
+  await page.goto("/login");
+  await expect(page.getByRole("link", { name: "Sign in with Corp of ours" })).toBeVisible();
+  await through(page, "ann");
+  await expect(page.getByRole("heading", { name: "Where you are signed in" })).toBeVisible();
+  // Without a claim of groups the role that they gave ends at the next sign-in; with it, it is back.
+  const tenants = async () => {
+    await context.clearCookies();
+    await through(page, "ann");
+    await expect(page.getByRole("heading", { name: "Where you are signed in" })).toBeVisible();
+    return ((await (await page.request.get("/api/v1/me")).json()) as { tenants: unknown[] }).tenants.length;
+  };
+  await admin.getByRole("button", { name: "Change Corp of ours" }).click();
+  await dialog.getByLabel("Claim that lists groups").fill("");
+  await dialog.getByLabel("Title").fill("Corp");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(admin.getByRole("table", { name: "Identity providers" })).toContainText("nowhere");
+  expect(await tenants()).toBe(0);
+  await save({ "Claim that lists groups": "groups" });
+  expect(await tenants()).toBe(1);
+  await admin.goto("/platform/audit?text=provider_update");
+  await expect(admin.getByRole("table").getByText("provider_update")).toHaveCount(4);
+  for (const secret of [SECRET, wrong]) expect(await (await admin.request.get("/api/v1/audit?text=provider_update&limit=50")).text()).not.toContain(secret);
+  await admin.context().close();
+});
+
 test("a provider that is removed is offered no more, and the sessions that it gave end @both", async ({ page, browser, watched }) => {
   await through(page, "ann");
   await expect(page.getByRole("heading", { name: "Where you are signed in" })).toBeVisible();

@@ -17,18 +17,37 @@ export type Load<Row> = (of: { limit?: string; page?: string }, signal?: AbortSi
 
 const EXPORT_ROWS_MAX = 50_000;
 
-/** A filter that the address holds; setting one goes back to the first page. */
-export function useFilter(name: string): [string, (value: string) => void] {
+interface FilterOptions {
+  /** It changes with each key that is pressed, and going back must not go through all of them. */
+  typed?: boolean;
+}
+
+/** Filters that the address holds; setting some, which is one step to go back, goes to the first page. */
+export function useFilters<Name extends string>(
+  names: readonly Name[],
+  { typed = false }: FilterOptions = {},
+): [Record<Name, string>, (change: Partial<Record<Name, string>>) => void] {
   const [search, setSearch] = useSearchParams();
-  const set = (value: string) =>
-    setSearch((before) => {
-      const after = new URLSearchParams(before);
-      if (value) after.set(name, value);
+  const now = Object.fromEntries(names.map((name) => [name, search.get(name) ?? ""])) as Record<Name, string>;
+  const set = (change: Partial<Record<Name, string>>) => {
+    const changed = names.filter((name) => change[name] !== undefined && change[name] !== now[name]);
+    // What is entered once more, or left as it was, is no step to go back to.
+    if (changed.length === 0) return;
+    const after = new URLSearchParams(search);
+    for (const name of changed) {
+      if (change[name]) after.set(name, change[name]);
       else after.delete(name);
-      after.delete("page");
-      return after;
-    });
-  return [search.get(name) ?? "", set];
+    }
+    after.delete("page");
+    setSearch(after, { replace: typed });
+  };
+  return [now, set];
+}
+
+/** One filter that the address holds. Two of them are not to be set at once: `useFilters` does that. */
+export function useFilter<Name extends string>(name: Name, options?: FilterOptions): [string, (value: string) => void] {
+  const [now, set] = useFilters([name], options);
+  return [now[name], (value) => set({ [name]: value } as Partial<Record<Name, string>>)];
 }
 
 interface ListingProps<Row> {
@@ -40,8 +59,8 @@ interface ListingProps<Row> {
   columns: Column<Row>[] | ((page: Row[]) => Column<Row>[]);
   rowKey: (row: Row) => string;
   empty: ReactNode;
-  /** Asks again every so many milliseconds. */
-  every?: number;
+  /** Asks again every so many milliseconds; or never, as its rows say. */
+  every?: number | ((page: Row[]) => number | false);
   /** What a file of all rows holds of each; without it there is none. */
   exported?: (row: Row) => Written;
   actions?: (rows: Row[]) => ReactNode;
@@ -56,7 +75,7 @@ export function Listing<Row>(props: ListingProps<Row>) {
   const query = useQuery({
     queryKey: [...queryKey, page ?? ""],
     queryFn: ({ signal }) => load(page ? { page } : {}, signal),
-    refetchInterval: every ?? false,
+    refetchInterval: typeof every === "function" ? (of) => every(of.state.data?.items ?? []) : (every ?? false),
   });
   if (query.isPending) return <Loading rows={8} />;
   if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;

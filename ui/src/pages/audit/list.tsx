@@ -1,6 +1,6 @@
 // The audit log of a tenant, and of the installation: search, what comes in, the signed head, proofs, and a file of all that matches.
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { api, type Schemas, take, takeBytes, told } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
@@ -12,7 +12,8 @@ import { Empty, Failed, Loading, Notice } from "../../design/state";
 import { type Column, Table } from "../../design/table";
 import { When } from "../../design/time";
 import { save } from "../../list/export";
-import { Listing, useFilter } from "../../list/keyset";
+import { Listing, useFilter, useFilters } from "../../list/keyset";
+import { TypedField } from "../../list/typed";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { prove, type Proved, Unproved } from "./proof";
@@ -68,11 +69,12 @@ export function AuditLog({ of }: { of: Source }) {
   useTitle(of.title);
   const [category, setCategory] = useFilter("category");
   const [outcome, setOutcome] = useFilter("outcome");
-  const [text, setText] = useFilter("text");
-  const [actor, setActor] = useFilter("actor");
-  const [since, setSince] = useFilter("since");
-  const [until, setUntil] = useFilter("until");
+  const [{ text, actor }, setWords] = useFilters(["text", "actor"]);
+  const [since, setSince] = useFilter("since", { typed: true });
+  const [until, setUntil] = useFilter("until", { typed: true });
   const [typed, setTyped] = useState({ text, actor });
+  // Going back shows what was searched for then.
+  useEffect(() => setTyped({ text, actor }), [text, actor]);
   const day = (at: string) => (/^\d{4}-\d{2}-\d{2}$/.test(at) ? `${at}T00:00:00Z` : "");
   const [live, setLive] = useState(false);
   const [shown, setShown] = useState<AuditRecord>();
@@ -120,9 +122,7 @@ export function AuditLog({ of }: { of: Source }) {
         role="search"
         onSubmit={(event) => {
           event.preventDefault();
-          const now = { text: typed.text.trim(), actor: typed.actor.trim() };
-          if (now.text !== text) setText(now.text);
-          if (now.actor !== actor) setActor(now.actor);
+          setWords({ text: typed.text.trim(), actor: typed.actor.trim() });
         }}
       >
         <Select label="Category" value={category} onChange={(event) => setCategory(event.target.value)}>
@@ -137,8 +137,8 @@ export function AuditLog({ of }: { of: Source }) {
           <option>deny</option>
           <option>fail</option>
         </Select>
-        <TextField label="From" type="date" value={since} onChange={(event) => setSince(event.target.value)} />
-        <TextField label="Before" type="date" value={until} onChange={(event) => setUntil(event.target.value)} />
+        <TypedField label="From" type="date" text={since} onType={setSince} />
+        <TypedField label="Before" type="date" text={until} onType={setUntil} />
         <TextField label="Who" type="search" value={typed.actor} onChange={(event) => setTyped({ ...typed, actor: event.target.value })} />
         <TextField label="Text" type="search" wide value={typed.text} onChange={(event) => setTyped({ ...typed, text: event.target.value })} />
         <Button type="submit">Search</Button>

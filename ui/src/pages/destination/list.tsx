@@ -1,6 +1,7 @@
 // Clusters and hosts that are reached through Cairn: mine, and all of the tenant with who reaches each.
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
+import { Link, useNavigate } from "react-router";
 import { api, type Schemas, take, told } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
@@ -12,12 +13,21 @@ import { type Column, Table } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
+import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { textOf } from "../fleet/labels";
 import { AskDialog } from "../request/ask";
-import { ReachersTable } from "./reachers";
+import { ReachersTable, useReachers } from "./reachers";
+import { HostDialog } from "./register";
 
 type Destination = Schemas["Destination"];
+
+/** What reaches it from a terminal. */
+export function commandFor(kind: string, name: string, role?: string): string {
+  if (kind !== "ssh") return `cairn use ${name}`;
+  return `cairn ssh ${role ? `${role}@` : ""}${name}`;
+}
 
 export default function DestinationsPage() {
   useTitle("Destinations");
@@ -60,9 +70,9 @@ function Mine() {
             { head: "Destination", kind: "main", cell: (it) => it.name },
             { head: "Kind", cell: (it) => it.kind },
             { head: "As", cell: (it) => it.role },
-            { head: "In", cell: (it) => it.namespaces?.join(", ") || "all namespaces" },
+            { head: "In", cell: (it) => (it.kind === "ssh" ? "" : it.namespaces?.join(", ") || "all namespaces") },
             { head: "Until", kind: "nowrap", cell: (it) => (it.until ? <When at={it.until} /> : "taken away") },
-            { head: "With", cell: (it) => <Copyable name={`Command for ${it.name}`} text={`cairn use ${it.name}`} /> },
+            { head: "With", cell: (it) => <Copyable name={`Command for ${it.name}`} text={commandFor(it.kind, it.name, it.role)} /> },
           ]}
         />
       )}
@@ -77,6 +87,13 @@ function All() {
   const { change, failure } = useChange(queryKey);
   const [shown, setShown] = useState<Destination>();
   const [deleting, setDeleting] = useState<Destination>();
+  const [adding, setAdding] = useState(false);
+  const navigate = useNavigate();
+  const add = (
+    <Button small onClick={() => setAdding(true)}>
+      Add an SSH host
+    </Button>
+  );
   const remove = (destination: string) =>
     take(api.DELETE("/api/v1/tenants/{tenant}/destinations/{destination}", { params: { path: { ...path, destination } } }));
   const columns: Column<Destination>[] = [
@@ -85,17 +102,13 @@ function All() {
       kind: "main",
       cell: (it) => (
         <>
-          {it.name}
-          <div className="under">
-            {Object.entries(it.labels)
-              .map(([name, value]) => `${name}=${String(value)}`)
-              .join(", ")}
-          </div>
+          <Link to={to.destination(tenant.slug, it.name)}>{it.name}</Link>
+          <div className="under">{textOf(it.labels)}</div>
         </>
       ),
     },
     { head: "Kind", cell: (it) => <Badge word={it.kind} /> },
-    { head: "Relay", cell: (it) => it.relay_name ?? it.relay },
+    { head: "Relay", cell: (it) => it.relay_name ?? it.relay ?? "none" },
     { head: "Version", cell: (it) => it.version },
     { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.last_seen_at} /> },
     {
@@ -113,7 +126,7 @@ function All() {
     },
   ];
   return (
-    <Panel title="All of the tenant" flush>
+    <Panel title="All of the tenant" flush action={add}>
       {failure}
       <Listing
         name="Destinations"
@@ -126,13 +139,25 @@ function All() {
           name: it.name,
           kind: it.kind,
           relay: it.relay_name,
-          labels: Object.entries(it.labels).map(([name, value]) => `${name}=${String(value)}`).join(" "),
+          labels: textOf(it.labels),
           version: it.version,
           last_seen_at: it.last_seen_at,
           node: it.node,
         })}
-        empty={<Empty title="No destinations">A relay that runs in a cluster makes it a destination by itself.</Empty>}
+        empty={
+          <Empty title="No destinations">
+            A relay that runs in a cluster makes it a destination by itself. A host is one when you say what it is: add an SSH host.
+          </Empty>
+        }
       />
+      {adding && (
+        <HostDialog
+          onClose={(made) => {
+            setAdding(false);
+            if (made) void navigate(to.destination(tenant.slug, made));
+          }}
+        />
+      )}
       {shown && <Reachers of={shown} onClose={() => setShown(undefined)} />}
       {deleting && (
         <Confirm
@@ -141,7 +166,7 @@ function All() {
           onClose={() => setDeleting(undefined)}
           onConfirm={() => void change(() => remove(deleting.id))}
         >
-          Nobody reaches it any more, and its grants are gone. A relay that still serves it makes it anew, without grants.
+          Nobody reaches it any more, and its grants are gone. A relay that still serves a cluster makes it anew, without grants.
         </Confirm>
       )}
     </Panel>
@@ -149,20 +174,7 @@ function All() {
 }
 
 function Reachers({ of, onClose }: { of: Destination; onClose: () => void }) {
-  const { slug } = useTenant();
-  const query = useQuery({
-    queryKey: ["tenant", slug, "reachers", of.id],
-    // Asked anew whenever it is opened, as what a member reaches.
-    gcTime: 0,
-    staleTime: 0,
-    queryFn: ({ signal }) =>
-      take(
-        api.GET("/api/v1/tenants/{tenant}/destinations/{destination}/reachers", {
-          params: { path: { tenant: slug, destination: of.id } },
-          signal,
-        }),
-      ),
-  });
+  const query = useReachers(of.id);
   return (
     <Dialog title={`Who reaches ${of.name} now`} onClose={onClose}>
       {query.isPending ? (

@@ -1,7 +1,21 @@
 // Who reaches a destination now, and through what.
-import type { Schemas } from "../../api/client";
+import { useQuery } from "@tanstack/react-query";
+import { api, type Schemas, take } from "../../api/client";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
+import { useTenant } from "../../session/me";
+
+export function useReachers(destination: string) {
+  const { slug } = useTenant();
+  const params = { path: { tenant: slug, destination } };
+  return useQuery({
+    queryKey: ["tenant", slug, "reachers", destination],
+    // Asked anew whenever it is opened, as what a member reaches.
+    gcTime: 0,
+    staleTime: 0,
+    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/destinations/{destination}/reachers", { params, signal })),
+  });
+}
 
 export function ReachersTable({ name, of }: { name: string; of: Schemas["Reacher"][] }) {
   return (

@@ -2,12 +2,13 @@
 import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
-import { Select, TextField } from "../../design/field";
+import { Select } from "../../design/field";
 import { Head } from "../../design/panel";
 import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Listing, useFilter } from "../../list/keyset";
+import { SearchField } from "../../list/search";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -51,7 +52,7 @@ export default function EvidencePage() {
           <option value="assessment">Assessments</option>
           <option value="attestation">Attestations</option>
         </Select>
-        <TextField label="Scope" wide placeholder="host:fleet:…" defaultValue={scope} onBlur={(event) => setScope(event.target.value.trim())} />
+        <SearchField key={scope} label="Scope" text={scope} onSearch={setScope} />
       </div>
       <section className="panel">
         <Listing

@@ -3,12 +3,13 @@ import { useEffect, useRef, useState } from "react";
 import type { Schemas } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
-import { Select, TextField } from "../../design/field";
+import { Select } from "../../design/field";
 import { Panel } from "../../design/panel";
 import { Empty, Notice } from "../../design/state";
 import { Table } from "../../design/table";
 import { save, written } from "../../list/export";
 import { useFilter } from "../../list/keyset";
+import { TypedField } from "../../list/typed";
 import { to } from "../../paths";
 
 type Line = Schemas["LogLine"];
@@ -95,7 +96,7 @@ function useFollowed(url: string, on: boolean): Followed {
 export function RelayLog({ slug, relay, name }: { slug: string; relay: string; name: string }) {
   const [on, setOn] = useState(false);
   const [level, setLevel] = useFilter("level");
-  const [text, setText] = useFilter("text");
+  const [text, setText] = useFilter("text", { typed: true });
   const { lines, dropped, state, why } = useFollowed(to.relayLog(slug, relay), on);
   const most = level ? LEVELS.indexOf(level) : LEVELS.length;
   const holds = (line: Line) =>
@@ -134,7 +135,7 @@ export function RelayLog({ slug, relay, name }: { slug: string; relay: string; n
             </option>
           ))}
         </Select>
-        <TextField label="Text" type="search" value={text} onChange={(event) => setText(event.target.value)} />
+        <TypedField label="Text" type="search" text={text} onType={setText} />
         <span className="small muted" role="status">
           {words[state]}
         </span>

@@ -3,13 +3,14 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
-import { Select, TextField } from "../../design/field";
+import { Select } from "../../design/field";
 import { Head } from "../../design/panel";
 import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Listing, useFilter } from "../../list/keyset";
 import { SearchField } from "../../list/search";
+import { TypedField } from "../../list/typed";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -23,7 +24,7 @@ export default function NodesPage() {
   const [type, setType] = useFilter("type");
   const [name, setName] = useFilter("name");
   const [closed, setClosed] = useFilter("closed");
-  const [asOf, setAsOf] = useFilter("as_of");
+  const [asOf, setAsOf] = useFilter("as_of", { typed: true });
   const counts = useQuery({
     queryKey: ["tenant", slug, "node-counts"],
     queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/node-counts", { params: { path }, signal })),
@@ -60,11 +61,11 @@ export default function NodesPage() {
           ))}
         </Select>
         <SearchField key={name} label="Name contains" text={name} onSearch={setName} />
-        <TextField
+        <TypedField
           label="As of (UTC)"
           type="datetime-local"
-          value={asOf ? asOf.slice(0, 16) : ""}
-          onChange={(event) => setAsOf(event.target.value ? `${event.target.value}:00Z` : "")}
+          text={asOf.slice(0, 16)}
+          onType={(at) => setAsOf(at ? `${at}:00Z` : "")}
         />
         <label className="check">
           <input type="checkbox" checked={closed === "true"} onChange={(event) => setClosed(event.target.checked ? "true" : "")} />

@@ -12,6 +12,7 @@ import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTitle } from "../../shell/title";
+import { ChangeDialog } from "./change";
 
 type Provider = Schemas["Provider"];
 
@@ -23,6 +24,7 @@ export default function ProvidersPage() {
   const [adding, setAdding] = useState(false);
   const [removing, setRemoving] = useState<Provider>();
   const [provisioning, setProvisioning] = useState<Provider>();
+  const [changing, setChanging] = useState<Provider>();
   const remove = (provider: string) => take(api.DELETE("/api/v1/providers/{provider}", { params: { path: { provider } } }));
   const columns: Column<Provider>[] = [
     {
@@ -37,12 +39,16 @@ export default function ProvidersPage() {
     },
     { head: "Client", cell: (it) => <code>{it.client_id}</code> },
     { head: "Register there", cell: (it) => <code>{it.redirect_uri}</code> },
+    { head: "Groups from", cell: (it) => (it.groups_claim ? <code>{it.groups_claim}</code> : "nowhere") },
     { head: "SCIM", cell: (it) => (it.scim ? "on" : "off") },
     { head: "Since", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
     {
       head: "",
       cell: (it) => (
-        <span className="row">
+        <span className="row tight">
+          <Button small aria-label={`Change ${it.title}`} onClick={() => setChanging(it)}>
+            Change…
+          </Button>
           <Button small aria-label={`Provisioning by ${it.title}`} onClick={() => setProvisioning(it)}>
             Provisioning…
           </Button>
@@ -68,12 +74,14 @@ export default function ProvidersPage() {
           load={(query, signal) => take(api.GET("/api/v1/providers", { params: { query }, signal }))}
           columns={columns}
           rowKey={(it) => it.id}
-          exported={({ id, name, title, issuer, client_id, redirect_uri, scim, created_at }) => ({
+          exported={({ id, name, title, issuer, client_id, scopes, groups_claim, redirect_uri, scim, created_at }) => ({
             id,
             name,
             title,
             issuer,
             client_id,
+            scopes,
+            groups_claim,
             redirect_uri,
             scim: String(scim),
             created_at,
@@ -81,6 +89,7 @@ export default function ProvidersPage() {
           empty={<Empty title="No providers">People sign in with passwords and passkeys until you add one.</Empty>}
         />
       </section>
+      {changing && <ChangeDialog of={changing} queryKey={QUERY_KEY} onClose={() => setChanging(undefined)} />}
       {provisioning && <ScimDialog of={provisioning} onClose={() => setProvisioning(undefined)} />}
       {adding && <AddDialog onClose={() => setAdding(false)} />}
       {removing && (
@@ -192,6 +201,7 @@ function AddDialog({ onClose }: { onClose: () => void }) {
       />
       <TextField
         label="Claim that lists groups (optional)"
+        help="Empty: groups; which of them give roles, a tenant decides"
         placeholder="groups"
         value={of.groups_claim}
         onChange={set("groups_claim")}

@@ -1,5 +1,5 @@
 // Recordings of sessions: who was where, and what they did.
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
@@ -10,7 +10,7 @@ import { plain } from "../../design/plain";
 import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
-import { Listing, useFilter } from "../../list/keyset";
+import { Listing, useFilters } from "../../list/keyset";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -30,9 +30,10 @@ export default function RecordingsPage() {
   useTitle("Recordings");
   const { slug } = useTenant();
   const path = { tenant: slug };
-  const [user, setUser] = useFilter("user");
-  const [destination, setDestination] = useFilter("destination");
+  const [{ user, destination }, setFilters] = useFilters(["user", "destination"]);
   const [typed, setTyped] = useState({ user, destination });
+  // Going back shows what was searched for then.
+  useEffect(() => setTyped({ user, destination }), [user, destination]);
   const filters = Object.fromEntries(Object.entries({ user, destination }).filter(([, value]) => value));
   const columns: Column<Recording>[] = [
     { head: "Began", kind: "nowrap", cell: (it) => <When at={it.began_at} /> },
@@ -58,8 +59,7 @@ export default function RecordingsPage() {
         role="search"
         onSubmit={(event) => {
           event.preventDefault();
-          setUser(typed.user.trim());
-          setDestination(typed.destination.trim());
+          setFilters({ user: typed.user.trim(), destination: typed.destination.trim() });
         }}
       >
         <TextField label="User" type="search" value={typed.user} onChange={(event) => setTyped({ ...typed, user: event.target.value })} />
@@ -91,7 +91,13 @@ export default function RecordingsPage() {
             what: told(it.target),
             sha256: it.sha256 ?? "",
           })}
-          empty={<Empty title="No recordings">Sessions with kubectl exec and attach, and on hosts through a relay, are recorded.</Empty>}
+          empty={
+            user || destination ? (
+              <Empty title="Nothing matches">Search for another user, or another destination.</Empty>
+            ) : (
+              <Empty title="No recordings">Sessions with kubectl exec and attach, and on hosts through a relay, are recorded.</Empty>
+            )
+          }
         />
       </section>
     </>

@@ -1,0 +1,131 @@
+// One destination: what it is, who reaches it now, and for a host what it has to be told.
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { Link, useNavigate, useParams } from "react-router";
+import { api, take, told } from "../../api/client";
+import { Badge } from "../../design/badge";
+import { Button } from "../../design/button";
+import { Facts } from "../../design/facts";
+import { Head, Panel } from "../../design/panel";
+import { Copyable } from "../../design/secret";
+import { Empty, Failed, Loading } from "../../design/state";
+import { When } from "../../design/time";
+import { Confirm, useChange } from "../../list/change";
+import { to } from "../../paths";
+import { useTenant } from "../../session/me";
+import { useTitle } from "../../shell/title";
+import { textOf } from "../fleet/labels";
+import { ChangeDialog } from "./change";
+import { HostPanels } from "./host";
+import { commandFor } from "./list";
+import { ReachersTable, useReachers } from "./reachers";
+
+export default function DestinationPage() {
+  const { destination = "" } = useParams();
+  const tenant = useTenant();
+  const { slug } = tenant;
+  const path = { tenant: slug, destination };
+  const navigate = useNavigate();
+  const { change, failure } = useChange(["tenant", slug, "destinations"]);
+  const [changing, setChanging] = useState(false);
+  const [deleting, setDeleting] = useState(false);
+  const query = useQuery({
+    queryKey: ["tenant", slug, "destination", destination],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/destinations/{destination}", { params: { path }, signal })),
+  });
+  useTitle(query.data?.name ?? "Destination");
+  if (query.isPending) return <Loading />;
+  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  const it = query.data;
+  const remove = async () => {
+    const done = await change(() =>
+      take(api.DELETE("/api/v1/tenants/{tenant}/destinations/{destination}", { params: { path: { tenant: slug, destination: it.id } } })),
+    );
+    if (done) await navigate(to.destinations(slug));
+  };
+  return (
+    <>
+      <nav className="crumbs" aria-label="Where you are">
+        <Link to={to.destinations(slug)}>Destinations</Link> <span aria-hidden="true">/</span> <span>{it.name}</span>
+      </nav>
+      <Head title={it.name}>
+        <Badge word={it.kind} />
+        <Button onClick={() => setChanging(true)}>Change…</Button>
+        <Button onClick={() => setDeleting(true)}>Delete…</Button>
+      </Head>
+      {failure}
+      <div className="split">
+        <div className="stack">
+          <Reachers destination={it.id} name={it.name} />
+          {it.kind === "ssh" && <HostPanels destination={it.id} />}
+        </div>
+        <div className="stack">
+          <Panel title="About it">
+            <Facts
+              of={[
+                ["Kind", it.kind],
+                ["Labels", textOf(it.labels) || "none"],
+                ["Relay", it.relay ? <RelayLink key="relay" id={it.relay} name={it.relay_name} /> : "none"],
+                [it.kind === "ssh" ? "Accounts" : "Roles", it.roles.join(", ") || "none yet"],
+                ...(it.kind === "ssh"
+                  ? []
+                  : ([
+                      ["Namespaces", it.namespaces.join(", ") || "none yet"],
+                      ["Without the server", it.address ?? "not reached"],
+                      ["Version", it.version || "none yet"],
+                    ] as [string, string][])),
+                ["Last seen", <When key="seen" at={it.last_seen_at} />],
+                ["Since", <When key="since" at={it.created_at} />],
+                [
+                  "In the graph",
+                  tenant.can("nodes:read") ? (
+                    <Link key="node" to={to.node(slug, it.node)}>
+                      Its node
+                    </Link>
+                  ) : (
+                    <code key="node">{it.node}</code>
+                  ),
+                ],
+                ["Id", <code key="id">{it.id}</code>],
+              ]}
+            />
+          </Panel>
+          <Panel title="How one reaches it">
+            <Copyable name="Command" text={commandFor(it.kind, it.name)} />
+          </Panel>
+        </div>
+      </div>
+      {changing && <ChangeDialog of={it} onClose={() => setChanging(false)} />}
+      {deleting && (
+        <Confirm title={`Delete ${it.name}?`} action="Delete" onClose={() => setDeleting(false)} onConfirm={() => void remove()}>
+          {it.kind === "ssh"
+            ? "Nobody gets a certificate for it any more, and its grants are gone. The host keeps what it was told."
+            : "Nobody reaches it any more, and its grants are gone. A relay that still serves it makes it anew, without grants."}
+        </Confirm>
+      )}
+    </>
+  );
+}
+
+function RelayLink({ id, name }: { id: string; name?: string | null | undefined }) {
+  const tenant = useTenant();
+  return tenant.can("fleet:manage") ? <Link to={to.relay(tenant.slug, id)}>{name ?? id}</Link> : (name ?? id);
+}
+
+function Reachers({ destination, name }: { destination: string; name: string }) {
+  const { slug } = useTenant();
+  const query = useReachers(destination);
+  return (
+    <Panel title="Who reaches it now" flush action={<Link to={to.grants(slug, { destination: name })}>Its grants</Link>}>
+      {query.isPending ? (
+        <Loading rows={3} />
+      ) : query.isError ? (
+        <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
+      ) : query.data.items.length === 0 ? (
+        <Empty title="Nobody">A grant lets somebody in, or a group; members ask for one under Destinations.</Empty>
+      ) : (
+        <ReachersTable name="Who reaches it" of={query.data.items} />
+      )}
+    </Panel>
+  );
+}
