@@ -243,6 +243,7 @@ operations! {
     PlatformLogRead "platform_log_read" platform Read SystemAdmin;
     LogCosign "log_cosign" tenant Write LogsRead;
     PlatformLogCosign "platform_log_cosign" platform Write SystemAdmin;
+    ForwardList "forward_list" platform Read SystemAdmin;
     WitnessList "witness_list" platform Read SystemAdmin;
     WitnessAdd "witness_add" platform Write SystemAdmin fresh;
     WitnessRemove "witness_remove" platform Write SystemAdmin fresh;

@@ -43,7 +43,7 @@ decisions! {
     ]
     platform [
         TenantCreate TenantDelete TenantList UserCreate UserList UserUpdate UserFactorsReset PlatformAuditList PlatformAuditExport PlatformLogRead
-        PlatformLogCosign WitnessList WitnessAdd WitnessRemove BackupCreate BackupRestore RestoreAccept DataKeyList DataKeyRotate
+        PlatformLogCosign ForwardList WitnessList WitnessAdd WitnessRemove BackupCreate BackupRestore RestoreAccept DataKeyList DataKeyRotate
         PlatformKeyReseal MasterKeyRotate SigningKeyRotate
         ProviderList ProviderCreate ProviderUpdate ProviderDelete ScimTokenCreate ScimTokenDelete
     ]

@@ -42,7 +42,7 @@ const EMAIL: &str = "bench@example.org";
 const COST: u32 = 12;
 
 /// Parts of the server that no measured route asks.
-struct Nothing(Arc<Ruleset>);
+struct Nothing(Arc<Ruleset>, compliance::Frameworks);
 
 impl Catalog for Nothing {
     fn plugins(&self) -> &[wire::credential::Plugin] {
@@ -51,12 +51,8 @@ impl Catalog for Nothing {
     fn check(&self, _: &str, _: &Map<String, Value>) -> domain::Result<()> {
         Ok(())
     }
-    fn framework_title(&self, _: &str) -> String {
-        String::new()
-    }
-
-    fn control_title(&self, _: &str, _: &str) -> String {
-        String::new()
+    fn frameworks(&self) -> &compliance::Frameworks {
+        &self.1
     }
     fn ruleset(&self) -> Arc<Ruleset> {
         Arc::clone(&self.0)
@@ -89,7 +85,7 @@ async fn serve(store: Store) -> SocketAddr {
     unit.tenant_create(&"bench".parse().unwrap(), &"Bench".parse().unwrap(), Some(admin)).await.unwrap();
     let catalog = compliance::builtin::catalog().unwrap();
     let ruleset = compliance::load(&catalog, &compliance::builtin::PACKS, crypto::sha256).map_err(|e| e.len()).unwrap();
-    let nothing = Arc::new(Nothing(Arc::new(ruleset)));
+    let nothing = Arc::new(Nothing(Arc::new(ruleset), compliance::Frameworks::default()));
     let (sender, draining) = tokio::sync::watch::channel(false);
     // The server lives as long as the process.
     std::mem::forget(sender);

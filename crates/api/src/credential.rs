@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::{Error, Secret};
+use store::CredentialView;
 use wire::List;
 use wire::credential::{Credential, CredentialCreate};
 
@@ -13,15 +14,19 @@ use crate::page::{self, Body, Paging, Path, Query};
 use crate::problem::Answer;
 use crate::state::ApiState;
 
-fn credential(row: store::CredentialRow) -> Credential {
+fn credential(row: CredentialView) -> Credential {
+    let CredentialView { credential, validation } = row;
     Credential {
-        id: row.id,
-        plugin: row.plugin,
-        name: row.name,
-        kind: row.kind,
-        created_at: row.created_at,
-        created_by: row.created_by,
-        last_used_at: row.last_used_at,
+        id: credential.id,
+        plugin: credential.plugin,
+        name: credential.name,
+        kind: credential.kind,
+        created_at: credential.created_at,
+        created_by: credential.created_by,
+        last_used_at: credential.last_used_at,
+        validation: validation.as_ref().map(|it| it.id),
+        validation_status: validation.as_ref().map(|it| it.status.to_string()),
+        validated_at: validation.map(|it| it.created_at),
     }
 }
 
@@ -84,7 +89,7 @@ pub(crate) async fn credential_create(
     check(&state, &body)?;
     let secret = Secret::new(serde_json::to_vec(&body.secret).map_err(Error::internal)?);
     let row = state.store.write(permit).await?.credential_create(&body.plugin, &name, &body.kind, &secret).await?;
-    Ok((StatusCode::CREATED, Json(credential(row))))
+    Ok((StatusCode::CREATED, Json(credential(CredentialView { credential: row, validation: None }))))
 }
 
 /// One credential, without its secret.

@@ -37,6 +37,8 @@ mod finding_group;
 mod fleet;
 mod fleet_caller;
 mod fleet_memory;
+mod forward;
+mod framework;
 mod grant;
 mod graph;
 mod group;
@@ -93,6 +95,7 @@ pub use admission::{Admission, Admitted};
 pub use audit::audit_document;
 pub use console::{Asset, Console};
 pub use finding::finding_document;
+pub use forward::ForwardSettings;
 pub use layers::refusal;
 pub use login::recheck;
 pub use recording::recording_document;
@@ -182,6 +185,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(provider::scim_token_create, provider::scim_token_delete))
         .routes(routes!(plugin::plugin_list))
         .routes(routes!(control::rule_list))
+        .routes(routes!(forward::forward_list))
+        .routes(routes!(framework::framework_list))
+        .routes(routes!(framework::pack_list))
         .routes(routes!(evidence::evidence_key_show))
         .routes(routes!(member::member_list, member::member_put))
         .routes(routes!(member::member_delete))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use access::{Permit, ops};
 use async_trait::async_trait;
-use compliance::Ruleset;
+use compliance::{Frameworks, Ruleset};
 use domain::{FindingId, RecordingId, Result};
 use gateway::peer::Ask;
 use serde_json::{Map, Value};
@@ -17,10 +17,16 @@ pub trait Catalog: Send + Sync {
     fn plugins(&self) -> &[wire::credential::Plugin];
     /// Checks a job's settings; the error names the setting.
     fn check(&self, plugin: &str, config: &Map<String, Value>) -> Result<()>;
+    /// The frameworks that are known.
+    fn frameworks(&self) -> &Frameworks;
     /// The title of a control, where the framework's text may be shown.
-    fn control_title(&self, framework: &str, control: &str) -> String;
+    fn control_title(&self, framework: &str, control: &str) -> String {
+        self.frameworks().control(framework, control).map(|control| control.title.clone()).unwrap_or_default()
+    }
     /// The name of a framework for people; its id where there is none.
-    fn framework_title(&self, framework: &str) -> String;
+    fn framework_title(&self, framework: &str) -> String {
+        self.frameworks().find(framework).map_or_else(|| framework.to_owned(), |found| found.title.clone())
+    }
     /// The rules that are in force.
     fn ruleset(&self) -> Arc<Ruleset>;
 }

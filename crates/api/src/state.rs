@@ -49,6 +49,8 @@ pub struct Settings {
     pub reports_per_min: u32,
     /// Where browsers and identity providers reach this server: `https://` and the host, no slash at its end.
     pub public_url: String,
+    /// Where audit records are sent; default nowhere.
+    pub forwards: Vec<crate::ForwardSettings>,
     /// The web console; default none.
     pub console: Console,
 }
@@ -69,6 +71,7 @@ impl Default for Settings {
             requests_per_address: 128,
             reports_per_min: 120,
             public_url: String::new(),
+            forwards: Vec::new(),
             console: Console::default(),
         }
     }

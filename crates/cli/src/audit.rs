@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use domain::Digest;
 use wire::audit::AuditRecord;
+use wire::forward::Forward;
 
 use crate::api::{Context, Paging};
 use crate::audit_log::{self, Verify};
@@ -73,6 +74,8 @@ pub(crate) enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Where the server sends records, and how far each place has come
+    Forwards,
     /// Verify an exported log, without any server; exit code 3 names the record that was changed or removed
     Verify(Verify),
 }
@@ -86,6 +89,20 @@ pub(crate) struct Of {
     /// The SHA-256 of the log's key [default: the one that was seen first]
     #[arg(long = "key-fingerprint", value_name = "SHA256", value_parser = crate::trust::parse_fingerprint)]
     key: Option<Digest>,
+}
+
+impl Table for Forward {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("NAME", "name"),
+        ("KIND", "kind"),
+        ("ADDRESS", "address"),
+        ("FORMAT", "format"),
+        ("DELIVERED", "delivered"),
+        ("WAITING", "waiting"),
+        ("LAST DELIVERY", "delivered_at"),
+        ("FAILURES", "failures"),
+        ("WHY", "error"),
+    ];
 }
 
 impl Table for AuditRecord {
@@ -126,6 +143,7 @@ impl Command {
             Self::Checkpoint { output, of, force } => {
                 audit_log::checkpoint(cx, &log(of.platform)?, of.key, output.as_deref(), force).await
             }
+            Self::Forwards => cx.platform()?.show_list::<Forward>(&["audit-forwards"], &[], Paging::ALL).await,
             Self::Verify(verify) => audit_log::verify_on_server(cx, &log(verify.platform)?, verify.told.key).await,
         }
     }

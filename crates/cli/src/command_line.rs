@@ -136,6 +136,9 @@ enum Command {
     /// Rules that assets are judged by
     #[command(subcommand)]
     Rules(finding::RuleCommand),
+    /// Frameworks whose controls are known, and how much of each the rules support
+    #[command(subcommand)]
+    Frameworks(finding::FrameworkCommand),
     /// Controls of compliance frameworks and how they stand
     #[command(subcommand)]
     Controls(finding::ControlCommand),
@@ -254,6 +257,7 @@ fn run(format: Format, cairn: Cairn) -> Result {
         Command::Coverage(coverage) => wait(coverage.run(cx)),
         Command::Findings(command) => wait(command.run(cx)),
         Command::Rules(command) => wait(command.run(cx)),
+        Command::Frameworks(command) => wait(command.run(cx)),
         Command::Controls(command) => wait(command.run(cx)),
         Command::Posture(posture) => wait(posture.run(cx)),
         Command::Changes(changes) => wait(changes.run(cx)),
@@ -399,9 +403,12 @@ mod tests {
         check::<wire::finding::Finding>();
         check::<wire::finding::FindingCount>();
         check::<wire::control::Rule>();
+        check::<wire::control::Pack>();
+        check::<wire::control::Framework>();
         check::<wire::control::Control>();
         check::<wire::posture::Posture>();
         check::<wire::evidence::Evidence>();
         check::<wire::audit::AuditRecord>();
+        check::<wire::forward::Forward>();
     }
 }

@@ -76,6 +76,7 @@ impl Table for Credential {
         ("NAME", "name"),
         ("PLUGIN", "plugin"),
         ("TYPE", "type"),
+        ("VALIDATED", "validation_status"),
         ("LAST USED", "last_used_at"),
         ("CREATED", "created_at"),
         ("ID", "id"),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use clap::{Args, Subcommand};
 use domain::{Clock, Timestamp};
-use wire::control::{Control, Rule};
+use wire::control::{Control, Framework, Pack, Rule};
 use wire::finding::{Finding, FindingAccept, FindingCount, FindingGroup};
 
 use crate::api::{Context, Paging};
@@ -130,6 +130,14 @@ pub(crate) enum RuleCommand {
         /// Its id
         rule: String,
     },
+    /// List the packs that the rules are in, with their versions
+    Packs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FrameworkCommand {
+    /// List the frameworks, with their versions and how much of each the rules support
+    List,
 }
 
 #[derive(Debug, Subcommand)]
@@ -182,6 +190,29 @@ impl Table for FindingCount {
 impl Table for Rule {
     const COLUMNS: &'static [(&'static str, &'static str)] =
         &[("ID", "id"), ("SEVERITY", "severity"), ("TITLE", "title"), ("NODE TYPES", "node_types"), ("PACK", "pack")];
+}
+
+impl Table for Pack {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("ID", "id"),
+        ("VERSION", "version"),
+        ("RULES", "rules"),
+        ("FRAMEWORKS", "frameworks"),
+        ("TITLE", "title"),
+        ("SOURCE", "source"),
+    ];
+}
+
+impl Table for Framework {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("ID", "id"),
+        ("VERSION", "version"),
+        ("CONTROLS", "controls"),
+        ("SUPPORTED", "supported"),
+        ("RULES", "rules"),
+        ("PACKS", "packs"),
+        ("TITLE", "title"),
+    ];
 }
 
 impl Table for Control {
@@ -273,7 +304,15 @@ impl RuleCommand {
         match self {
             Self::List { paging } => api.show_list::<Rule>(&["rules"], &[], paging).await,
             Self::Show { rule } => api.out.one(&api.find(&["rules"], "id", &rule, "rule").await?),
+            Self::Packs => api.show_list::<Pack>(&["packs"], &[], Paging::ALL).await,
         }
+    }
+}
+
+impl FrameworkCommand {
+    pub(crate) async fn run(self, cx: &Context) -> Result {
+        let Self::List = self;
+        cx.platform()?.show_list::<Framework>(&["frameworks"], &[], Paging::ALL).await
     }
 }
 

@@ -161,12 +161,8 @@ impl api::ports::Catalog for Installed {
         plugin.check(config)
     }
 
-    fn control_title(&self, framework: &str, control: &str) -> String {
-        self.catalog.frameworks.control(framework, control).map(|control| control.title.clone()).unwrap_or_default()
-    }
-
-    fn framework_title(&self, framework: &str) -> String {
-        self.catalog.frameworks.find(framework).map_or_else(|| framework.to_owned(), |found| found.title.clone())
+    fn frameworks(&self) -> &compliance::Frameworks {
+        &self.catalog.frameworks
     }
 
     fn ruleset(&self) -> Arc<Ruleset> {

@@ -124,6 +124,21 @@ impl Forward {
     }
 }
 
+/// What the API may tell of a destination.
+pub(crate) fn settings(section: &ForwardSection) -> api::ForwardSettings {
+    let kind = match section.kind {
+        ForwardKind::Syslog => "syslog",
+        ForwardKind::SplunkHec => "splunk-hec",
+    };
+    api::ForwardSettings {
+        name: section.name.clone(),
+        kind,
+        url: section.url.clone(),
+        format: section.format.clone(),
+        logs: section.logs.clone(),
+    }
+}
+
 /// Sends to one destination until `stop`.
 pub(crate) async fn run(
     forward: Forward,

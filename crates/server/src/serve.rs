@@ -99,6 +99,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         requests_per_address: config.server.requests_per_address,
         reports_per_min: config.discovery.reports_per_min,
         public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
+        forwards: config.audit.forward.iter().map(forward::settings).collect(),
         console: console(),
     };
     let place = format!("{}:{}", signer.host(), address.port());

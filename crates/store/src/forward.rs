@@ -1,8 +1,10 @@
 //! How far each destination of audit records has come. A place moves on only after its records were delivered, so a restart sends again
 //! rather than leave out.
 
+use std::collections::HashMap;
+
 use access::{Permit, PlatformPermit, ops};
-use domain::{Error, Result, TenantId};
+use domain::{Error, Result, TenantId, Timestamp};
 use uuid::Uuid;
 
 use crate::audit::{self, AuditRecord};
@@ -26,7 +28,74 @@ pub struct ForwardClaim {
     pub failures: u64,
 }
 
+/// How far a destination has come in one log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardPlace {
+    /// The destination.
+    pub forward: String,
+    /// The log: a tenant's slug, or `platform`.
+    pub log: String,
+    /// Records of the log.
+    pub size: u64,
+    /// Records that were delivered.
+    pub delivered: u64,
+    /// How often delivery failed since the last success.
+    pub failures: u64,
+    /// Why it failed last.
+    pub error: Option<String>,
+    /// When the last delivery was taken.
+    pub delivered_at: Option<Timestamp>,
+}
+
 impl Store {
+    /// How far these destinations have come in every log that they want.
+    pub async fn forward_list(
+        &self,
+        _permit: PlatformPermit<ops::ForwardList>,
+        names: &[&str],
+        wants: impl Fn(&str, &str) -> bool,
+    ) -> Result<Vec<ForwardPlace>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let logs = self.logs().await?;
+        let mut tx = self.db().read().await?;
+        let mut cursors = HashMap::new();
+        let sql = "SELECT forward, owner_tenant, next_seq, failures, error, delivered_at FROM audit_cursor";
+        for row in tx.rows(sql, args![]).await? {
+            cursors.insert((row.text(0)?, row.uuid(1)?), row);
+        }
+        let mut places = Vec::new();
+        for (tenant, log) in logs {
+            let wanted: Vec<&str> = names.iter().copied().filter(|name| wants(name, &log)).collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let tenant = tenant.unwrap_or_else(platform_tenant);
+            enter(&mut tx, tenant).await?;
+            let size = log::size(&mut tx, tenant).await?;
+            for forward in wanted {
+                let cursor = cursors.get(&(forward.to_owned(), tenant.as_uuid()));
+                let mut place = ForwardPlace {
+                    forward: forward.to_owned(),
+                    log: log.clone(),
+                    size,
+                    delivered: 0,
+                    failures: 0,
+                    error: None,
+                    delivered_at: None,
+                };
+                if let Some(row) = cursor {
+                    place.delivered = unsigned(row.i64(2)?)?.min(size);
+                    place.failures = unsigned(row.i64(3)?)?;
+                    (place.error, place.delivered_at) = (row.opt_text(4)?, row.opt_time(5)?);
+                }
+                places.push(place);
+            }
+        }
+        Ok(places)
+    }
+
     /// The logs that there are: none for the platform's own, and the tenants with their slugs. For parts of the server that work on each.
     pub async fn logs(&self) -> Result<Vec<(Option<TenantId>, String)>> {
         let mut tx = self.db().read().await?;

@@ -135,7 +135,7 @@ pub use finding_change::{FINDINGS_MATCHED, FINDINGS_NAMED, FindingChanging, Find
 pub use finding_group::{FindingGroup, FindingGroupKey, GroupBy, GroupNode};
 pub use fleet::{FleetEndings, UnitRow, UnitState};
 pub use fleet_credential::{CloneSign, FoundUnit, LiveUnit, Seen};
-pub use forward::ForwardClaim;
+pub use forward::{ForwardClaim, ForwardPlace};
 pub use grant::{GrantFilter, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
 pub use graph::{
     EdgeDirection, EdgeFilter, EdgeRow, NodeCount, NodeFilter, NodeRow, NodeSource, NodeVersion, SnapshotItem,
@@ -180,10 +180,10 @@ pub use statement::{ArtifactRow, EvidenceFilter, EvidenceRow, Material, Material
 pub use tenant::{MemberRow, Placed, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};
 pub use user::{LoginUser, Membership, NewUser, UserRow};
-pub use validation::{NewValidation, ValidationRow};
+pub use validation::{NewValidation, NewestValidation, ValidationRow};
 pub use vault::{
-    CredentialRow, DataKeyRow, DataKeys, Resealed, RotationOf, SigningKeyRow, TokenKeys, VaultOptions, key_fingerprint,
-    sealed_columns,
+    CredentialRow, CredentialView, DataKeyRow, DataKeys, Resealed, RotationOf, SigningKeyRow, TokenKeys, VaultOptions,
+    key_fingerprint, sealed_columns,
 };
 pub use witness::WitnessRow;
 pub use work::{ATTEMPTS_MAX, Claim, JobChange, JobChanges, Lease, WorkKind};

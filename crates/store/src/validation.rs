@@ -108,16 +108,47 @@ fn validation_row(row: &Row, now: Timestamp) -> Result<ValidationRow> {
         error: row.opt_text(10)?,
         checks: row.json(11)?,
     };
-    // Whoever asks for the next one writes it down.
-    let (until, why) = match read.started_at {
-        Some(at) => (at.plus_millis(RUN_MS), LOST),
-        None => (read.created_at.plus_millis(WAIT_MS), LATE),
-    };
-    if read.finished_at.is_none() && until <= now {
+    if let Some((at, why)) = overdue(read.created_at, read.started_at, read.finished_at, now) {
         (read.status, read.error) = (ValidationStatus::Failed, Some(why.to_owned()));
-        read.finished_at = Some(until);
+        read.finished_at = Some(at);
     }
     Ok(read)
+}
+
+/// When one must have had its end and has none, and why. Whoever asks for the next one writes it down.
+fn overdue(
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<(Timestamp, &'static str)> {
+    let (until, why) = match started_at {
+        Some(at) => (at.plus_millis(RUN_MS), LOST),
+        None => (created_at.plus_millis(WAIT_MS), LATE),
+    };
+    (finished_at.is_none() && until <= now).then_some((until, why))
+}
+
+/// The newest validation of a credential: how it went, not what was tried.
+#[derive(Debug, Clone)]
+pub struct NewestValidation {
+    /// Its id.
+    pub id: ValidationId,
+    /// Where it stands.
+    pub status: ValidationStatus,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+}
+
+/// What a query has from the column `at` on: `id, status, created_at, started_at, finished_at`, all null where there is none.
+pub(crate) fn newest_validation(row: &Row, at: usize, now: Timestamp) -> Result<Option<NewestValidation>> {
+    let Some(id) = row.opt_uuid(at)? else { return Ok(None) };
+    let created_at = row.time(at + 2)?;
+    let status = match overdue(created_at, row.opt_time(at + 3)?, row.opt_time(at + 4)?, now) {
+        Some(_) => ValidationStatus::Failed,
+        None => row.parse(at + 1)?,
+    };
+    Ok(Some(NewestValidation { id: ValidationId::from_uuid(id), status, created_at }))
 }
 
 async fn find(tx: &mut Tx, tenant: TenantId, id: ValidationId, now: Timestamp) -> Result<ValidationRow> {

@@ -25,7 +25,8 @@ use crate::audit::{Category, Change, Outcome};
 use crate::db::{Tx, args};
 use crate::job::Purpose;
 use crate::unit::{Read, Write, platform_tenant};
-use crate::{Page, Store, validation};
+use crate::validation::{self, NewestValidation, newest_validation};
+use crate::{Page, Store};
 use cell::{CREDENTIAL, INSTALLATION};
 
 pub use key::DataKeyRow;
@@ -71,6 +72,33 @@ pub struct CredentialRow {
     pub created_by: String,
     /// When a job last used it.
     pub last_used_at: Option<Timestamp>,
+}
+
+/// A credential as it is looked at, with how it last went when it was tried.
+#[derive(Debug, Clone)]
+pub struct CredentialView {
+    /// The credential.
+    pub credential: CredentialRow,
+    /// Its newest validation.
+    pub validation: Option<NewestValidation>,
+}
+
+/// Of each credential the newest validation, found by the index and not among the tenant's last ones.
+macro_rules! view_sql {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.plugin, c.name, c.kind, c.created_at, c.created_by, c.last_used_at, \
+             v.id, v.status, v.created_at, v.started_at, v.finished_at \
+             FROM credential c LEFT JOIN validation v ON v.tenant_id = c.tenant_id AND v.id = \
+             (SELECT n.id FROM validation n WHERE n.tenant_id = c.tenant_id AND n.credential_key = c.id ORDER BY n.id DESC LIMIT 1) \
+             WHERE c.tenant_id = $1 ",
+            $rest
+        )
+    };
+}
+
+fn credential_view(row: &crate::db::Row, now: Timestamp) -> Result<CredentialView> {
+    Ok(CredentialView { credential: credential_row(row)?, validation: newest_validation(row, 7, now)? })
 }
 
 fn credential_row(row: &crate::db::Row) -> Result<CredentialRow> {
@@ -206,32 +234,20 @@ impl Read<ops::CredentialList> {
         &mut self,
         after: Option<CredentialId>,
         limit: u32,
-    ) -> Result<Page<CredentialRow, CredentialId>> {
-        let tenant = self.tenant();
+    ) -> Result<Page<CredentialView, CredentialId>> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
         let after = after.map_or(uuid::Uuid::nil(), |id| id.as_uuid());
-        let rows = self
-            .tx
-            .rows(
-                "SELECT id, plugin, name, kind, created_at, created_by, last_used_at FROM credential \
-                 WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-                args![tenant, after, i64::from(limit) + 1],
-            )
-            .await?;
-        let items = rows.iter().map(credential_row).collect::<Result<_>>()?;
-        Ok(Page::cut(items, limit, |row| row.id))
+        let sql = view_sql!("AND c.id > $2 ORDER BY c.id LIMIT $3");
+        let rows = self.tx.rows(sql, args![tenant, after, i64::from(limit) + 1]).await?;
+        let items = rows.iter().map(|row| credential_view(row, now)).collect::<Result<_>>()?;
+        Ok(Page::cut(items, limit, |row: &CredentialView| row.credential.id))
     }
 
     /// One credential without its secret.
-    pub async fn credential_show(&mut self, id: CredentialId) -> Result<CredentialRow> {
-        let tenant = self.tenant();
-        self.tx
-            .row(
-                "SELECT id, plugin, name, kind, created_at, created_by, last_used_at FROM credential WHERE tenant_id = $1 AND id = $2",
-                args![tenant, id],
-            )
-            .await?
-            .ok_or(Error::NotFound { what: "credential" })
-            .and_then(|row| credential_row(&row))
+    pub async fn credential_show(&mut self, id: CredentialId) -> Result<CredentialView> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let row = self.tx.row(view_sql!("AND c.id = $2"), args![tenant, id]).await?;
+        credential_view(&row.ok_or(Error::NotFound { what: "credential" })?, now)
     }
 }
 

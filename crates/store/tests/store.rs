@@ -29,6 +29,8 @@ mod finding;
 mod finding_change;
 #[path = "store/finding_group.rs"]
 mod finding_group;
+#[path = "store/forward.rs"]
+mod forward;
 #[path = "store/graph.rs"]
 mod graph;
 #[path = "store/graph_map.rs"]

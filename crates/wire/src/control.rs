@@ -137,3 +137,41 @@ pub struct RulePatch {
     /// The text, with `{{ node.… }}` and `{{ values.… }}` in it.
     pub text: String,
 }
+
+/// A framework whose controls are known.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Framework {
+    /// Its id, e.g. `nist-800-53-r5`.
+    pub id: String,
+    /// Its name for people.
+    pub title: String,
+    /// Its version.
+    pub version: String,
+    /// How many controls it has.
+    pub controls: u64,
+    /// How many of them at least one rule supports.
+    pub supported: u64,
+    /// How many rules support one of its controls.
+    pub rules: u64,
+    /// The packs that these rules are in.
+    pub packs: Vec<String>,
+}
+
+/// A pack: a file of rules.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct Pack {
+    /// Its id.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Its name for people.
+    pub title: String,
+    /// Where its requirements come from.
+    pub source: String,
+    /// What it is about.
+    pub description: String,
+    /// How many rules it has.
+    pub rules: u64,
+    /// The frameworks whose controls they support.
+    pub frameworks: Vec<String>,
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{CredentialId, Timestamp};
+use domain::{CredentialId, Timestamp, ValidationId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -45,6 +45,14 @@ pub struct Credential {
     /// When a job last used it.
     #[schema(value_type = Option<String>)]
     pub last_used_at: Option<Timestamp>,
+    /// Its newest validation, if it was ever tried.
+    #[schema(value_type = Option<String>)]
+    pub validation: Option<ValidationId>,
+    /// Where that stands, as in the validation itself.
+    pub validation_status: Option<String>,
+    /// When that was asked for.
+    #[schema(value_type = Option<String>)]
+    pub validated_at: Option<Timestamp>,
 }
 
 /// A plugin.

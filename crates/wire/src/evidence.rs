@@ -10,7 +10,7 @@ pub struct Evidence {
     /// Its id.
     #[schema(value_type = String)]
     pub id: EvidenceId,
-    /// `collection` or `assessment`.
+    /// `api-response`, `config`, `scan` or `null-result` (collections), `assessment` or `attestation`.
     pub kind: String,
     /// The scope that it tells the collection of.
     pub scope: Option<String>,

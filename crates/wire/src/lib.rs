@@ -27,6 +27,7 @@ pub mod evidence;
 pub mod factor;
 pub mod finding;
 pub mod fleet;
+pub mod forward;
 pub mod frame;
 pub mod grant;
 pub mod graph;

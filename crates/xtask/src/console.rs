@@ -111,9 +111,11 @@ pub(crate) fn browser(workspace: &Workspace, args: &[String]) -> anyhow::Result<
     setup::console()?;
     setup::chromium()?;
     build(workspace)?;
-    let programs =
-        ["build", "--locked", "--workspace", "--bin", "cairn-server", "--bin", "cairn", "--bin", "cairn-relay"];
-    run::check(&mut run::cargo(workspace, &programs))?;
+    let mut programs = run::cargo(workspace, &["build", "--locked", "--workspace"]);
+    for program in ["cairn-server", "cairn", "cairn-relay", "cairn-agent"] {
+        programs.args(["--bin", program]);
+    }
+    run::check(&mut programs)?;
     run::check(&mut browser_tests(workspace, args))
 }
 

@@ -74,7 +74,8 @@ const MEMBER_NOTHING: [(&str, &str); 4] = [
 /// Operations on one's own session: any session is enough, even one with a one-time password. An API key may ask who it is.
 const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "session_revoke"];
 /// What everybody who is signed in may read: it is about the installation, and no tenant's.
-const SIGNED_IN: [&str; 4] = ["evidence_key_show", "plugin_list", "role_list", "rule_list"];
+const SIGNED_IN: [&str; 6] =
+    ["evidence_key_show", "framework_list", "pack_list", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
 const VIEWS: [(&str, &str); 47] = [
     ("access_request_show", "access_request_list"),

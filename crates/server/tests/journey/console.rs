@@ -26,6 +26,11 @@ fn walk(engine: Engine, arguments: &[&str]) {
         .with("CAIRN_SERVER_PUBLIC_URL", &url)
         // The identity provider of the tests is this machine.
         .with("CAIRN_IDENTITY_LOOPBACK", "true");
+    // Nobody listens there: what waits, and why, is to be seen.
+    world.private(
+        "cairn.toml",
+        "[[audit.forward]]\nname = \"siem\"\nkind = \"syslog\"\nurl = \"tls://127.0.0.1:9\"\nloopback = true\nlogs = [\"platform\", \"default\"]\n",
+    );
     let server = world.start_on(&port.to_string());
     let authority = world.fingerprint();
     let authority: Vec<u8> =
@@ -42,6 +47,7 @@ fn walk(engine: Engine, arguments: &[&str]) {
         .env("CAIRN_TEST_PASSWORD", &world.password)
         .env("CAIRN_TEST_CLI", Path::new(env!("CARGO_BIN_EXE_cairn-server")).with_file_name("cairn"))
         .env("CAIRN_TEST_RELAY", Path::new(env!("CARGO_BIN_EXE_cairn-server")).with_file_name("cairn-relay"))
+        .env("CAIRN_TEST_AGENT", Path::new(env!("CARGO_BIN_EXE_cairn-server")).with_file_name("cairn-agent"))
         .stdin(Stdio::null());
     if !arguments.is_empty() {
         // One picture of each page is enough.

@@ -103,6 +103,63 @@ async fn a_credential_is_validated_once_at_a_time_and_not_often() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credential_tells_its_own_newest_validation_however_many_others_there_are() {
+    use CheckOutcome::{Denied, Good};
+    each_engine(async |world| {
+        let mut ids = Vec::new();
+        for name in ["tried-long-ago", "tried-often", "never-tried", "at-work"] {
+            ids.push(world.credential_named(world.a, name).await);
+            world.clock.advance(Duration::from_millis(1));
+        }
+        let elsewhere = world.credential_named(world.b, "tried-long-ago").await;
+        let old = world.validate(ids[0]).await.unwrap();
+        world.ended(&old, &[check(Good)], None).await;
+        // More than are kept of one, each of them newer than the only one of the first.
+        let mut newest = old.id;
+        for _ in 0..25 {
+            world.clock.advance(Duration::from_mins(2));
+            let row = world.validate(ids[1]).await.unwrap();
+            world.ended(&row, &[check(Denied)], None).await;
+            newest = row.id;
+        }
+        let waits = world.validate(ids[3]).await.unwrap();
+        let seen = async || {
+            let mut seen = Vec::new();
+            let mut after = None;
+            loop {
+                // A page ends between any two.
+                let page = world.read::<ops::CredentialList>(world.a).await.credential_list(after, 1).await.unwrap();
+                for it in page.items {
+                    let mut read = world.read::<ops::CredentialList>(world.a).await;
+                    let shown = read.credential_show(it.credential.id).await.unwrap().validation.map(|one| one.id);
+                    assert_eq!(shown, it.validation.as_ref().map(|one| one.id));
+                    seen.push((it.credential.id, it.validation.map(|one| (one.id, one.status))));
+                }
+                match page.next {
+                    Some(next) => after = Some(next),
+                    None => return seen,
+                }
+            }
+        };
+        let expect = |last| {
+            vec![
+                (ids[0], Some((old.id, ValidationStatus::Passed))),
+                (ids[1], Some((newest, ValidationStatus::Failed))),
+                (ids[2], None),
+                (ids[3], Some((waits.id, last))),
+            ]
+        };
+        assert_eq!(seen().await, expect(ValidationStatus::Queued));
+        // Nobody takes it up: it says that it failed, as the validation itself does.
+        world.clock.advance(Duration::from_mins(3));
+        assert_eq!(seen().await, expect(ValidationStatus::Failed));
+        let other = world.read::<ops::CredentialList>(world.b).await.credential_show(elsewhere).await.unwrap();
+        assert!(other.validation.is_none());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_nobody_takes_up_ends_and_makes_room() {
     each_engine(async |world| {
         let credential = world.credential_named(world.a, "prod").await;

@@ -27,7 +27,6 @@ export default function CredentialsPage() {
   const [adding, setAdding] = useState(false);
   const [deleting, setDeleting] = useState<Credential>();
   const [validating, setValidating] = useState<Credential>();
-  const validated = useValidated();
   const lacks = tenant.lacks("credentials:manage");
   const remove = (credential: string) =>
     take(api.DELETE("/api/v1/tenants/{tenant}/credentials/{credential}", { params: { path: { ...path, credential } } }));
@@ -41,12 +40,11 @@ export default function CredentialsPage() {
       head: "Validated",
       kind: "nowrap",
       cell: (it) => {
-        const last = validated.get(it.id);
-        if (!last) return <span className="muted">never</span>;
+        if (!it.validation_status) return <span className="muted">never</span>;
         return (
           <span className="row tight">
-            <Badge word={last.status} />
-            <When at={last.created_at} />
+            <Badge word={it.validation_status} />
+            <When at={it.validated_at} />
           </span>
         );
       },
@@ -81,6 +79,19 @@ export default function CredentialsPage() {
           load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/credentials", { params: { path, query }, signal }))}
           columns={columns}
           rowKey={(it) => it.id}
+          // While one is tried it ends within minutes.
+          every={(page) => (page.some((it) => ["queued", "running"].includes(it.validation_status ?? "")) ? 2_000 : false)}
+          exported={({ id, name, plugin, type, created_by, created_at, validation_status, validated_at, last_used_at }) => ({
+            id,
+            name,
+            plugin,
+            type,
+            created_by,
+            created_at,
+            validation_status,
+            validated_at,
+            last_used_at,
+          })}
           empty={
             <Empty
               title="No credentials"
@@ -116,23 +127,6 @@ export default function CredentialsPage() {
       )}
     </>
   );
-}
-
-/** The newest validation of each credential. */
-function useValidated(): Map<string, Schemas["Validation"]> {
-  const tenant = useTenant();
-  const params = { path: { tenant: tenant.slug }, query: { limit: "500" } };
-  const query = useQuery({
-    queryKey: ["tenant", tenant.slug, "validations"],
-    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/validations", { params, signal })),
-    enabled: tenant.can("jobs:manage"),
-    // While one is at work it ends within minutes.
-    refetchInterval: (of) => (of.state.data?.items.some((it) => !it.finished_at) ? 2_000 : false),
-  });
-  const newest = new Map<string, Schemas["Validation"]>();
-  // The newest come first.
-  for (const it of query.data?.items ?? []) if (it.credential && !newest.has(it.credential)) newest.set(it.credential, it);
-  return newest;
 }
 
 /** `onClose` with a credential: it was stored, and is to be validated. */

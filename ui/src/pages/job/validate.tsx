@@ -50,7 +50,7 @@ export function useValidation() {
       const params = { path: { tenant: slug } };
       const made = await withProof(() => take(api.POST("/api/v1/tenants/{tenant}/validations", { params, body })));
       setId(made.id);
-      await client.invalidateQueries({ queryKey: ["tenant", slug, "validations"] });
+      await client.invalidateQueries({ queryKey: ["tenant", slug, "credentials"] });
     } catch (error) {
       setFailed(error);
     }
