@@ -18,9 +18,11 @@ const FindingsPage = lazy(() => import("./pages/finding/list"));
 const FindingPage = lazy(() => import("./pages/finding/show"));
 const ControlsPage = lazy(() => import("./pages/control/list"));
 const ControlPage = lazy(() => import("./pages/control/show"));
+const FrameworksPage = lazy(() => import("./pages/framework/list"));
 const RulesPage = lazy(() => import("./pages/rule/list"));
 const RulePage = lazy(() => import("./pages/rule/show"));
 const EvidencePage = lazy(() => import("./pages/evidence/list"));
+const StatementPage = lazy(() => import("./pages/evidence/show"));
 const VerifyPage = lazy(() => import("./pages/evidence/verify"));
 const NodesPage = lazy(() => import("./pages/node/list"));
 const NodePage = lazy(() => import("./pages/node/show"));
@@ -31,6 +33,7 @@ const JobLogPage = lazy(() => import("./pages/job/log"));
 const CoveragePage = lazy(() => import("./pages/coverage/list"));
 const CredentialsPage = lazy(() => import("./pages/credential/list"));
 const FleetPage = lazy(() => import("./pages/fleet/list"));
+const AgentPage = lazy(() => import("./pages/fleet/agent"));
 const RelayPage = lazy(() => import("./pages/fleet/relay"));
 const DestinationsPage = lazy(() => import("./pages/destination/list"));
 const DestinationPage = lazy(() => import("./pages/destination/show"));
@@ -52,6 +55,7 @@ const SecurityPage = lazy(() => import("./pages/policy/list"));
 const TenantsPage = lazy(() => import("./pages/tenant/list"));
 const UsersPage = lazy(() => import("./pages/user/list"));
 const ProvidersPage = lazy(() => import("./pages/provider/list"));
+const ForwardsPage = lazy(() => import("./pages/forward/list"));
 const DataKeysPage = lazy(() => import("./pages/datakey/list"));
 const PlatformAuditPage = lazy(() => import("./pages/audit/platform"));
 const WitnessesPage = lazy(() => import("./pages/witness/list"));
@@ -95,6 +99,7 @@ export function Console() {
                 <Route path="tenants" element={<TenantsPage />} />
                 <Route path="users" element={<UsersPage />} />
                 <Route path="providers" element={<ProvidersPage />} />
+                <Route path="integrations" element={<ForwardsPage />} />
                 <Route path="data-keys" element={<DataKeysPage />} />
                 <Route path="audit" element={<PlatformAuditPage />} />
                 <Route path="witnesses" element={<WitnessesPage />} />
@@ -106,10 +111,12 @@ export function Console() {
                 <Route path="findings/:finding" element={<Allowed needs="findings:read" page={<FindingPage />} />} />
                 <Route path="controls" element={<Allowed needs="findings:read" page={<ControlsPage />} />} />
                 <Route path="controls/:control" element={<Allowed needs="findings:read" page={<ControlPage />} />} />
+                <Route path="frameworks" element={<Allowed needs="findings:read" page={<FrameworksPage />} />} />
                 <Route path="rules" element={<Allowed needs="findings:read" page={<RulesPage />} />} />
                 <Route path="rules/:rule" element={<Allowed needs="findings:read" page={<RulePage />} />} />
                 <Route path="evidence" element={<Allowed needs="evidence:read" page={<EvidencePage />} />} />
                 <Route path="evidence/verify" element={<VerifyPage />} />
+                <Route path="evidence/:evidence" element={<Allowed needs="evidence:read" page={<StatementPage />} />} />
                 <Route path="nodes" element={<Allowed needs="nodes:read" page={<NodesPage />} />} />
                 <Route path="nodes/:node" element={<Allowed needs="nodes:read" page={<NodePage />} />} />
                 <Route path="graph" element={<Allowed needs="nodes:read" page={<GraphPage />} />} />
@@ -119,6 +126,7 @@ export function Console() {
                 <Route path="coverage" element={<Allowed needs="findings:read" page={<CoveragePage />} />} />
                 <Route path="credentials" element={<Allowed needs="credentials:manage" page={<CredentialsPage />} />} />
                 <Route path="agents" element={<Allowed needs="fleet:manage" page={<FleetPage key="agent" kind="agent" />} />} />
+                <Route path="agents/:agent" element={<Allowed needs="fleet:manage" page={<AgentPage />} />} />
                 <Route path="relays" element={<Allowed needs="fleet:manage" page={<FleetPage key="relay" kind="relay" />} />} />
                 <Route path="relays/:relay" element={<Allowed needs="fleet:manage" page={<RelayPage />} />} />
                 <Route path="destinations" element={<DestinationsPage />} />

@@ -1,9 +1,9 @@
 // Destinations and their hosts, credentials and what they were tried with, and filters that go back step by step.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { call, expect, look, settled, signIn, test } from "./world";
+import { call, expect, look, PASSWORD, settled, signIn, test, URL_OF_SERVER } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -154,7 +154,147 @@ test("a step back goes to what was looked at before, not through every key that 
   await page.keyboard.press("Tab");
   await page.getByLabel("Scope").focus();
   await page.keyboard.press("Enter");
-  await page.getByLabel("Kind").selectOption("collection");
-  await expect(page).toHaveURL(/kind=collection$/);
+  await page.getByLabel("Kind").selectOption("assessment");
+  await expect(page).toHaveURL(/kind=assessment$/);
   expect(await steps()).toBe(there + 1);
+});
+
+test("a statement is opened from the library, with its bytes' digests, its bundle and its record @both", async ({ page, refusals }) => {
+  refusals.expect(404);
+  await signIn(page);
+  await page.goto("/t/default/evidence");
+  const table = page.getByRole("table", { name: "Evidence" });
+  await page.getByLabel("Kind").selectOption("config");
+  await expect(page).toHaveURL(/kind=config$/);
+  await expect(table.getByRole("row").nth(1)).toContainText("config");
+  await table.locator("td.main a").first().click();
+  await expect(page.getByRole("heading", { name: "Collected bytes" })).toBeVisible();
+  await expect(page.getByLabel("Digests")).toHaveText(/^[0-9a-f]{64}/);
+  await expect(page.getByText("signs today")).toBeVisible();
+  await look(page, "statement");
+  await page.getByRole("link", { name: "Its record in the log" }).click();
+  await page.getByRole("button", { name: /^Details of record/ }).first().click();
+  await page.getByRole("button", { name: "Verify that it is in the log" }).click();
+  await expect(page.getByText("The record is in the log.", { exact: true })).toBeVisible();
+
+  await page.goto("/t/default/evidence?kind=assessment");
+  await table.locator("td.main a").first().click();
+  await expect(page.getByRole("heading", { name: "None of its own" })).toBeVisible();
+  await page.getByRole("button", { name: "Get the evidence bundle" }).click();
+  await page.getByRole("button", { name: /^Verify/ }).click();
+  await expect(page.getByText("The bundle is genuine")).toBeVisible();
+  await page.goto("/t/default/evidence/evd_00000000000000000000000000");
+  await expect(page.getByRole("alert")).toContainText("Request req_");
+});
+
+test("everything is judged again when somebody asks for it, and an auditor is told why they may not @both", async ({ page, browser, watched }) => {
+  await signIn(page);
+  await page.goto("/t/default/controls");
+  await page.getByRole("button", { name: "Judge now" }).click();
+  await expect(page.getByText(/nodes were judged by \d+ rules/)).toBeVisible();
+  await look(page, "judged");
+  await page.goto("/t/default/audit?text=evaluation_run");
+  await expect(page.getByRole("table", { name: "Audit log" })).toContainText("evaluation_run");
+
+  const made = await call(page, "POST", "/api/v1/users", { email: "desk@example.org", name: "Desk" });
+  await call(page, "PUT", "/api/v1/tenants/default/members", { email: "desk@example.org", role: "auditor" });
+  const theirs = watched(await (await browser.newContext()).newPage());
+  await signIn(theirs, "desk@example.org", made["one_time_password"] ?? "");
+  await theirs.getByLabel("Password so far").fill(made["one_time_password"] ?? "");
+  await theirs.getByLabel("New password", { exact: true }).fill(PASSWORD);
+  await theirs.getByLabel("New password, again").fill(PASSWORD);
+  await theirs.getByRole("button", { name: "Change the password" }).click();
+  await expect(theirs.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  for (const place of ["findings", "controls"]) {
+    await theirs.goto(`/t/default/${place}`);
+    const judge = theirs.getByRole("button", { name: "Judge now" });
+    await expect(judge).toHaveAttribute("aria-disabled", "true");
+    await expect(judge).toHaveAccessibleDescription("Your role auditor lacks the permission audit:run.");
+    await judge.click({ force: true });
+  }
+  await theirs.goto("/t/default/destinations/anything");
+  await expect(theirs.getByText("Your role auditor lacks the permission access:manage.")).toBeVisible();
+  await theirs.goto("/platform/providers");
+  await expect(theirs.getByRole("heading", { name: "Not for you" })).toBeVisible();
+  await theirs.context().close();
+});
+
+test("each credential says how it went when it was last tried, and one that was not, that it was not", async ({ page }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  const make = (name: string) =>
+    call(page, "POST", "/api/v1/tenants/default/credentials", {
+      plugin: "snmp",
+      name,
+      type: "snmp-community",
+      secret: { community: "planted-community-of-the-settings-walk" },
+    });
+  const [tried, other] = [await make("tried"), await make("untried")];
+  // The server's own machine is no target: it ends without a question to anybody.
+  const body = { plugin: "snmp", credential: tried["id"], config: { targets: "127.0.0.1" } };
+  await call(page, "POST", "/api/v1/tenants/default/validations", body);
+  await page.goto("/t/default/credentials");
+  const table = page.getByRole("table", { name: "Credentials" });
+  const row = (name: string) => table.getByRole("row").filter({ has: page.getByRole("cell", { name, exact: true }) });
+  // Without a reload: the list goes on asking while one is tried.
+  await expect(row("tried")).toContainText("failed");
+  await expect(row("untried")).toContainText("never");
+  await look(page, "credentials-validated");
+  for (const it of [tried, other]) await call(page, "DELETE", `/api/v1/tenants/default/credentials/${it["id"]}`);
+});
+
+test("frameworks and packs are shown with their versions, and lead to their controls and rules @both", async ({ page }) => {
+  await signIn(page);
+  await page.getByRole("link", { name: "Frameworks", exact: true }).click();
+  const frameworks = page.getByRole("table", { name: "Frameworks" });
+  await expect(frameworks).toContainText("nist-800-53-r5");
+  await expect(frameworks.getByRole("row").filter({ hasText: "nist-800-53-r5" })).toContainText(/\d+ of \d+/);
+  const packs = page.getByRole("table", { name: "Packs" });
+  await expect(packs.getByRole("row").filter({ hasText: "Linux host" })).toContainText(/\d+\.\d+\.\d+/);
+  await look(page, "frameworks");
+  await packs.getByRole("link", { name: "Linux host" }).click();
+  await expect(page).toHaveURL(/rules\?pack=linux-host$/);
+  await expect(page.getByRole("table", { name: "Rules" })).toContainText("linux-ssh-root-login");
+});
+
+test("where audit records are sent is shown, with what waits and why", async ({ page }) => {
+  await signIn(page);
+  await page.goto("/platform/integrations");
+  const table = page.getByRole("table", { name: "Integrations" });
+  await expect(table).toContainText("tls://127.0.0.1:9");
+  await expect(table).toContainText("failing");
+  await expect(table).toContainText("never");
+  await page.getByRole("button", { name: "Logs that go to siem" }).click();
+  const logs = page.getByRole("dialog").getByRole("table", { name: "Logs" });
+  await expect(logs.getByRole("row")).toHaveCount(3);
+  await expect(logs).toContainText("the installation’s own");
+  await expect(logs).toContainText("default");
+  await look(page, "integrations");
+  await page.keyboard.press("Escape");
+  await expect(page.getByRole("dialog")).toHaveCount(0);
+});
+
+test("an agent that enrolled has its page, and is let in no more once it is revoked there", async ({ page }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  const folder = mkdtempSync(join(tmpdir(), "cairn-agent-"));
+  const config = join(folder, "agent.toml");
+  const authority = process.env["NODE_EXTRA_CA_CERTS"] ?? "";
+  writeFileSync(config, `[agent]\nserver = "${URL_OF_SERVER}"\nca_file = "${authority}"\nstate_dir = "${join(folder, "state")}"\n`);
+  const token = await call(page, "POST", "/api/v1/tenants/default/enrollment-tokens", { kind: "agent", labels: { site: "berlin" } });
+  const agent = process.env["CAIRN_TEST_AGENT"] ?? "";
+  execFileSync(agent, ["enroll", "--config", config, "--name", "desk-7"], { input: token["token"] ?? "", stdio: ["pipe", "ignore", "pipe"] });
+  await page.getByRole("link", { name: "Agents", exact: true }).click();
+  await page.getByRole("link", { name: "desk-7", exact: true }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "desk-7" })).toBeVisible();
+  await expect(page.getByText("site=berlin")).toBeVisible();
+  await page.getByRole("button", { name: "Labels", exact: true }).click();
+  await page.getByRole("dialog").getByLabel("Labels").fill("site=paris");
+  await page.getByRole("dialog").getByRole("button", { name: "Save" }).click();
+  await expect(page.getByText("site=paris")).toBeVisible();
+  await look(page, "agent");
+  await page.getByRole("button", { name: "Revoke…" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
+  await expect(page.locator(".head .badge")).toHaveText("revoked");
+  await expect(page.getByRole("button", { name: "Revoke…" })).toHaveAttribute("aria-disabled", "true");
 });

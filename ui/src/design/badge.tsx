@@ -31,6 +31,8 @@ const MEANING: Record<string, string> = {
   failure: "high",
   error: "high",
   silent: "high",
+  failing: "high",
+  sending: "busy",
   revoked: "high",
   cloned: "critical",
   good: "good",

@@ -16,6 +16,7 @@ import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { Bundle } from "../evidence/bundle";
+import { useJudging } from "./judge";
 
 type Control = Schemas["Control"];
 
@@ -27,6 +28,7 @@ export default function ControlsPage() {
   const { slug } = tenant;
   const [framework, setFramework] = useFilter("framework");
   const [result, setResult] = useFilter("result");
+  const judging = useJudging();
   const [proving, setProving] = useState<Control>();
   const rules = useQuery({
     queryKey: ["rules"],
@@ -68,7 +70,10 @@ export default function ControlsPage() {
   ];
   return (
     <>
-      <Head title="Controls" about="What each framework asks, judged by the rules that support it. A control that no rule supports is not assessed." />
+      <Head title="Controls" about="What each framework asks, judged by the rules that support it. A control that no rule supports is not assessed.">
+        {judging.button}
+      </Head>
+      {judging.outcome}
       <div className="filters">
         <Select label="Framework" wide value={framework} onChange={(event) => setFramework(event.target.value)}>
           <option value="">All</option>

@@ -153,6 +153,8 @@ function Failing({ framework, control }: { framework: string; control: string })
 /** Who says so, on what; and the bundle that proves it to anybody. */
 function Proof({ of }: { of: Schemas["ControlDetail"] }) {
   const { judgement } = of;
+  const { slug, can } = useTenant();
+  const statement = (id: string, shown: string) => (can("evidence:read") ? <Link to={to.statement(slug, id)}>{shown}</Link> : shown);
   if (!judgement) return <p className="muted">Nothing is signed yet: it was not judged, or no rule had a node to judge.</p>;
   return (
     <div className="stack">
@@ -166,7 +168,7 @@ function Proof({ of }: { of: Schemas["ControlDetail"] }) {
           ["Signed", <When key="signed" at={judgement.signed_at} />],
           ["By the key", <code key="key">{judgement.key}</code>],
           ["With the rules", judgement.rules_sha256 && <code key="rules">{judgement.rules_sha256}</code>],
-          ["Statement", <code key="id">{judgement.evidence}</code>],
+          ["Statement", <code key="id">{statement(judgement.evidence, judgement.evidence)}</code>],
           ["Rests on", `${judgement.basis_total} collections`],
         ]}
       />
@@ -176,7 +178,7 @@ function Proof({ of }: { of: Schemas["ControlDetail"] }) {
           rows={judgement.basis}
           rowKey={(it) => it.evidence}
           columns={[
-            { head: "Scope", kind: "main", cell: (it) => it.scope ?? "none" },
+            { head: "Scope", kind: "main", cell: (it) => statement(it.evidence, it.scope ?? "none") },
             { head: "Kind", cell: (it) => <Badge word={it.kind} /> },
             { head: "Signed", kind: "nowrap", cell: (it) => <When at={it.signed_at} /> },
           ]}

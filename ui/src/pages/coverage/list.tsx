@@ -46,7 +46,13 @@ export default function CoveragePage() {
       kind: "main",
       cell: (it) => (
         <>
-          <span className="mono">{it.scope}</span>
+          {it.evidence && tenant.can("evidence:read") ? (
+            <Link className="mono" to={to.statement(slug, it.evidence)}>
+              {it.scope}
+            </Link>
+          ) : (
+            <span className="mono">{it.scope}</span>
+          )}
           {it.verdict === "not_tried" && <div className="under">The newest job left it out; last: {it.last_verdict}.</div>}
           {it.reason && <div className="under">{it.reason}</div>}
         </>

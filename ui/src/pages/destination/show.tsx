@@ -91,7 +91,18 @@ export default function DestinationPage() {
             />
           </Panel>
           <Panel title="How one reaches it">
-            <Copyable name="Command" text={commandFor(it.kind, it.name)} />
+            <div className="stack">
+              <Copyable name="Command" text={commandFor(it.kind, it.name)} />
+              {it.kind === "ssh" && (
+                <>
+                  <p className="small muted">
+                    Once, for plain <code>ssh</code>, <code>scp</code>, <code>rsync</code> and <code>git</code>: it writes a file and says how to include
+                    it; then it is <code>{it.name}.cairn</code>.
+                  </p>
+                  <Copyable name="Command for the include file" text="cairn ssh --include" />
+                </>
+              )}
+            </div>
           </Panel>
         </div>
       </div>

@@ -2,12 +2,13 @@
 import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
+import { Button } from "../../design/button";
 import { Select } from "../../design/field";
 import { Head } from "../../design/panel";
 import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
-import { Listing, useFilter } from "../../list/keyset";
+import { Listing, useFilter, useFilters } from "../../list/keyset";
 import { SearchField } from "../../list/search";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
@@ -15,29 +16,40 @@ import { useTitle } from "../../shell/title";
 
 type Evidence = Schemas["Evidence"];
 
-const COLUMNS: Column<Evidence>[] = [
-  {
-    head: "About",
-    kind: "main",
-    cell: (it) => (
-      <>
-        {it.control ? `${it.framework} ${it.control}` : (it.scope ?? "a finding")}
-        <div className="under mono">{it.id}</div>
-      </>
-    ),
-  },
-  { head: "Kind", cell: (it) => <Badge word={it.kind} /> },
-  { head: "Artifacts", kind: "number", cell: (it) => it.artifacts.length },
-  { head: "Signing key", cell: (it) => <code title={it.key}>{it.key.slice(0, 12)}…</code> },
-  { head: "Signed", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
-];
+/** What was signed, by the words of the API. */
+export const KINDS: Record<string, string> = {
+  "api-response": "Answers of an API",
+  config: "Configuration that was read",
+  scan: "What a scan saw",
+  "null-result": "Asked completely, and nothing there",
+  assessment: "How a control or a finding was judged",
+  attestation: "What somebody attests",
+};
+
+export const about = (it: Evidence) => (it.control ? `${it.framework} ${it.control}` : (it.scope ?? "a finding"));
 
 export default function EvidencePage() {
   useTitle("Evidence");
   const { slug } = useTenant();
   const [kind, setKind] = useFilter("kind");
   const [scope, setScope] = useFilter("scope");
-  const filters = { kind: kind || undefined, scope: scope || undefined };
+  const [{ framework, control }, setJudged] = useFilters(["framework", "control"]);
+  const filters = Object.fromEntries(Object.entries({ kind, scope, framework, control }).filter(([, value]) => value));
+  const columns: Column<Evidence>[] = [
+    {
+      head: "About",
+      kind: "main",
+      cell: (it) => (
+        <>
+          <Link to={to.statement(slug, it.id)}>{about(it)}</Link>
+          <div className="under mono">{it.id}</div>
+        </>
+      ),
+    },
+    { head: "Kind", cell: (it) => <Badge word={it.kind} /> },
+    { head: "Signing key", cell: (it) => <code title={it.key}>{it.key.slice(0, 12)}…</code> },
+    { head: "Signed", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
+  ];
   return (
     <>
       <Head title="Evidence" about="Signed statements: how each scope was read, and how each control and finding was judged.">
@@ -46,12 +58,19 @@ export default function EvidencePage() {
         </Link>
       </Head>
       <div className="filters">
-        <Select label="Kind" value={kind} onChange={(event) => setKind(event.target.value)}>
+        <Select label="Kind" wide value={kind} onChange={(event) => setKind(event.target.value)}>
           <option value="">All</option>
-          <option value="collection">Collections</option>
-          <option value="assessment">Assessments</option>
-          <option value="attestation">Attestations</option>
+          {Object.entries(KINDS).map(([word, what]) => (
+            <option key={word} value={word}>
+              {what}
+            </option>
+          ))}
         </Select>
+        {(framework || control) && (
+          <Button onClick={() => setJudged({ framework: "", control: "" })}>
+            {`${framework} ${control}`.trim()} <span aria-label="remove">×</span>
+          </Button>
+        )}
         <SearchField key={scope} label="Scope" text={scope} onSearch={setScope} />
       </div>
       <section className="panel">
@@ -61,7 +80,7 @@ export default function EvidencePage() {
           load={(page, signal) =>
             take(api.GET("/api/v1/tenants/{tenant}/evidence", { params: { path: { tenant: slug }, query: { ...filters, ...page } }, signal }))
           }
-          columns={COLUMNS}
+          columns={columns}
           rowKey={(it) => it.id}
           exported={({ id, kind, scope, framework, control, key, created_at }) => ({ id, kind, scope, framework, control, key, created_at })}
           empty={

@@ -14,6 +14,7 @@ import { SearchField } from "../../list/search";
 import { type FindingsOf, to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { useJudging } from "../control/judge";
 import { ALLOWED, ChangeDialog, type Subject, type Verb } from "./change";
 import { useChoice } from "./choose";
 import { GROUPS, Groups, isGroup } from "./groups";
@@ -39,12 +40,16 @@ export default function FindingsPage() {
   const [framework, setFramework] = useFilter("framework");
   const [control, setControl] = useFilter("control");
   const [group, setGroup] = useFilter("group");
+  const judging = useJudging();
   const filters: FindingsOf = Object.fromEntries(
     Object.entries({ status, severity, text, rule, node, type, framework, control }).filter(([, value]) => value),
   );
   return (
     <>
-      <Head title="Findings" about="What violates a rule, the worst first." />
+      <Head title="Findings" about="What violates a rule, the worst first.">
+        {judging.button}
+      </Head>
+      {judging.outcome}
       <div className="filters">
         <Select label="Status" value={status} onChange={(event) => setStatus(event.target.value)}>
           <option value="">All</option>

@@ -65,7 +65,7 @@ export default function FleetPage({ kind }: { kind: Kind }) {
       kind: "main",
       cell: (it) => (
         <>
-          {kind === "relay" ? <Link to={to.relay(slug, it.id)}>{it.name}</Link> : it.name}
+          <Link to={kind === "relay" ? to.relay(slug, it.id) : to.agent(slug, it.id)}>{it.name}</Link>
           <div className="under">
             {Object.entries(it.labels).map(([name, value]) => (
               <Link key={name} className="label" to={{ search: `?label=${encodeURIComponent(`${name}=${String(value)}`)}` }}>
