@@ -43,8 +43,10 @@ export const api = createClient<paths>({
 
 async function problem(response: Response, body: unknown): Promise<Problem> {
   const said = (body ?? {}) as Partial<Schemas["Problem"]>;
+  // An answer that is none of the API's own may still say which request it was.
+  const requestId = said.request_id ?? response.headers.get("x-request-id") ?? undefined;
   const message = said.message ?? `the server answered ${response.status}`;
-  return new Problem(response.status, said.code ?? "unknown", message, said.request_id, said.field);
+  return new Problem(response.status, said.code ?? "unknown", message, requestId, said.field);
 }
 
 type Answer<T> = { data?: T; error?: unknown; response: Response };

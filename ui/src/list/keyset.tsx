@@ -111,10 +111,12 @@ interface ExportProps<Row> {
 
 function ExportButton<Row>({ name, load, exported }: ExportProps<Row>) {
   const [state, setState] = useState<string>();
+  const [failed, setFailed] = useState<unknown>();
   const [busy, setBusy] = useState(false);
   const all = async () => {
     setBusy(true);
     setState(undefined);
+    setFailed(undefined);
     try {
       const rows: Written[] = [];
       let page: string | undefined;
@@ -126,13 +128,14 @@ function ExportButton<Row>({ name, load, exported }: ExportProps<Row>) {
       save(`${name.toLowerCase().replaceAll(" ", "-")}.csv`, "text/csv", written(rows));
       if (page) setState(`The first ${rows.length} rows; the command line exports all.`);
     } catch (error) {
-      setState(told(error).message);
+      setFailed(error);
     }
     setBusy(false);
   };
   return (
     <>
       {state && <span role="status">{state}</span>}
+      {failed !== undefined && <Failed {...told(failed)} />}
       <Button kind="quiet" small busy={busy} onClick={() => void all()}>
         {busy ? "Exporting…" : "Export CSV"}
       </Button>

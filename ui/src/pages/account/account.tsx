@@ -73,6 +73,15 @@ function Sessions() {
         queryKey={["sessions"]}
         load={(query, signal) => take(api.GET("/api/v1/me/sessions", { params: { query }, signal }))}
         rowKey={(it) => it.id}
+        exported={({ id, ip, agent, method, second_factor, created_at, last_used_at }) => ({
+          id,
+          ip,
+          agent,
+          method,
+          second_factor: String(second_factor),
+          created_at,
+          last_used_at,
+        })}
         empty={<Empty title="No session" />}
         columns={[
           {

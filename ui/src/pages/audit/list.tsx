@@ -17,6 +17,7 @@ import { TypedField } from "../../list/typed";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { prove, type Proved, Unproved } from "./proof";
+import { Link } from "react-router";
 
 type AuditRecord = Schemas["AuditRecord"];
 
@@ -163,7 +164,11 @@ export function AuditLog({ of }: { of: Source }) {
             detail: JSON.stringify(it.detail),
             leaf: it.leaf,
           })}
-          empty={<Empty title="Nothing matches">Choose another category or outcome, or search for another text.</Empty>}
+          empty={
+            <Empty title="Nothing matches" action={<Link to={{ search: "" }}>All records</Link>}>
+              Choose another category or outcome, or search for another text.
+            </Empty>
+          }
         />
       </section>
       {shown && (

@@ -110,7 +110,11 @@ export default function ControlsPage() {
             errors,
             evaluated_at,
           })}
-          empty={<Empty title="No controls here">Choose another framework or result; controls come with the rule packs.</Empty>}
+          empty={
+            <Empty title="No controls here" action={<Link to={to.controls(slug)}>All controls</Link>}>
+              Choose another framework or result; controls come with the rule packs.
+            </Empty>
+          }
         />
       </section>
       {proving && (

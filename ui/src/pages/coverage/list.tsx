@@ -12,6 +12,7 @@ import { SearchField } from "../../list/search";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { RunJob } from "../job/run";
 
 type Entry = Schemas["CoverageEntry"];
 
@@ -115,7 +116,11 @@ export default function CoveragePage() {
             job,
             evidence,
           })}
-          empty={<Empty title="Nothing here">Each scope that a job or an agent read, or could not read, has its line.</Empty>}
+          empty={
+            <Empty title="Nothing here" action={<RunJob />}>
+              Each scope that a job or an agent read, or could not read, has its line.
+            </Empty>
+          }
         />
       </section>
     </>

@@ -13,6 +13,7 @@ import { SearchField } from "../../list/search";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { RunJob } from "../job/run";
 
 type Evidence = Schemas["Evidence"];
 
@@ -24,6 +25,7 @@ export const KINDS: Record<string, string> = {
   "null-result": "Asked completely, and nothing there",
   assessment: "How a control or a finding was judged",
   attestation: "What somebody attests",
+  recording: "A session that was recorded",
 };
 
 export const about = (it: Evidence) => (it.control ? `${it.framework} ${it.control}` : (it.scope ?? "a finding"));
@@ -84,7 +86,7 @@ export default function EvidencePage() {
           rowKey={(it) => it.id}
           exported={({ id, kind, scope, framework, control, key, created_at }) => ({ id, kind, scope, framework, control, key, created_at })}
           empty={
-            <Empty title="No evidence here">
+            <Empty title="No evidence here" action={<RunJob />}>
               Evidence comes with every discovery job and every judgement. Run a job, or choose other filters.
             </Empty>
           }

@@ -7,6 +7,7 @@ import type { Column } from "../../design/table";
 import { Listing } from "../../list/keyset";
 import { type FindingsOf, to } from "../../paths";
 import { useTenant } from "../../session/me";
+import { RunJob } from "../job/run";
 
 type Group = Schemas["FindingGroup"];
 
@@ -87,7 +88,7 @@ export function Groups({ by, filters }: { by: By; filters: FindingsOf }) {
           resolved: it.resolved,
           ...Object.fromEntries(SEVERITIES.map((severity) => [severity, bySeverity(it, severity)])),
         })}
-        empty={<Empty title="No groups">No finding matches: take a filter away, or run a discovery job.</Empty>}
+        empty={<Empty title="No groups" action={<RunJob />}>No finding matches: take a filter away, or run a discovery job.</Empty>}
       />
     </section>
   );

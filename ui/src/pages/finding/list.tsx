@@ -18,6 +18,7 @@ import { useJudging } from "../control/judge";
 import { ALLOWED, ChangeDialog, type Subject, type Verb } from "./change";
 import { useChoice } from "./choose";
 import { GROUPS, Groups, isGroup } from "./groups";
+import { RunJob } from "../job/run";
 
 type Finding = Schemas["Finding"];
 
@@ -175,7 +176,7 @@ function Findings({ filters }: { filters: FindingsOf }) {
           Object.keys(filters).length > 0 ? (
             <Empty title="Nothing matches">Take a filter away, or search for another part of the message.</Empty>
           ) : (
-            <Empty title="No findings">
+            <Empty title="No findings" action={<RunJob />}>
               Nothing violates a rule, or nothing was discovered yet. Run a discovery job, and findings follow within a minute.
             </Empty>
           )

@@ -101,6 +101,11 @@ export default function FleetPage({ kind }: { kind: Kind }) {
       ),
     },
   ];
+  const enroll = (
+    <Button reason={lacks} onClick={() => setEnrolling(true)}>
+      Enroll {kind === "agent" ? "an agent" : "a relay"}
+    </Button>
+  );
   return (
     <>
       <Head title={title} about={about}>
@@ -147,18 +152,14 @@ export default function FleetPage({ kind }: { kind: Kind }) {
           empty={
             <Empty
               title={`No ${kind}s here`}
-              action={
-                <Button reason={lacks} onClick={() => setEnrolling(true)}>
-                  Enroll {kind === "agent" ? "an agent" : "a relay"}
-                </Button>
-              }
+              action={enroll}
             >
               Make an enrollment token, and start the {kind} with it on its machine.
             </Empty>
           }
         />
       </section>
-      <Tokens kind={kind} />
+      <Tokens kind={kind} enroll={enroll} />
       {enrolling && <EnrollDialog kind={kind} onClose={() => setEnrolling(false)} />}
       {labelling && <LabelsDialog kind={kind} unit={labelling} onClose={() => setLabelling(undefined)} />}
       {revoking && (

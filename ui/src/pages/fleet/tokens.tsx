@@ -9,8 +9,9 @@ import { useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
 import type { Kind } from "./list";
+import type { ReactNode } from "react";
 
-export function Tokens({ kind }: { kind: Kind }) {
+export function Tokens({ kind, enroll }: { kind: Kind; enroll: ReactNode }) {
   const tenant = useTenant();
   const path = { tenant: tenant.slug };
   const queryKey = ["tenant", tenant.slug, "enrollment-tokens", kind];
@@ -32,6 +33,7 @@ export function Tokens({ kind }: { kind: Kind }) {
           take(api.GET("/api/v1/tenants/{tenant}/enrollment-tokens", { params: { path, query: { kind, ...page } }, signal }))
         }
         rowKey={(it) => it.id}
+        exported={({ id, kind, state, created_by, created_at, expires_at }) => ({ id, kind, state, created_by, created_at, expires_at })}
         columns={[
           { head: "Token", kind: "main", cell: (it) => <code>{it.id}</code> },
           { head: "State", cell: (it) => <Badge word={it.state} /> },
@@ -52,7 +54,11 @@ export function Tokens({ kind }: { kind: Kind }) {
             ),
           },
         ]}
-        empty={<Empty title="No tokens">Each enrolls one {kind}, and is shown once.</Empty>}
+        empty={
+          <Empty title="No tokens" action={enroll}>
+            Each enrolls one {kind}, and is shown once.
+          </Empty>
+        }
       />
     </Panel>
   );

@@ -46,6 +46,7 @@ export default function GrantsPage() {
   const path = { tenant: tenant.slug };
   const queryKey = ["tenant", tenant.slug, "grants"];
   const { change, failure } = useChange(queryKey);
+  const lacks = tenant.lacks("access:manage");
   const [giving, setGiving] = useState(false);
   const [taking, setTaking] = useState<Grant>();
   const [user, setUser] = useFilter("user");
@@ -87,16 +88,21 @@ export default function GrantsPage() {
     {
       head: "",
       cell: (it) => (
-        <Button small aria-label={`Take away from ${it.user ?? it.group ?? ""}`} onClick={() => setTaking(it)}>
+        <Button small aria-label={`Take away from ${it.user ?? it.group ?? ""}`} reason={lacks} onClick={() => setTaking(it)}>
           Take away
         </Button>
       ),
     },
   ];
+  const give = (
+    <Button reason={lacks} onClick={() => setGiving(true)}>
+      Give a grant
+    </Button>
+  );
   return (
     <>
       <Head title="Grants" about="Who may reach which destination, as what. Without a grant nobody reaches anything.">
-        <Button kind="primary" onClick={() => setGiving(true)}>
+        <Button kind="primary" reason={lacks} onClick={() => setGiving(true)}>
           Give a grant
         </Button>
       </Head>
@@ -143,7 +149,9 @@ export default function GrantsPage() {
             since || Object.keys(filters).length > 0 ? (
               <Empty title="No grants like that">Choose another member, destination or time.</Empty>
             ) : (
-              <Empty title="No grants">Give one to a member or a group, or let people ask for access.</Empty>
+              <Empty title="No grants" action={give}>
+                Give one to a member or a group, or let people ask for access.
+              </Empty>
             )
           }
         />

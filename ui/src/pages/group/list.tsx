@@ -77,7 +77,18 @@ export default function GroupsPage() {
             created_at,
             created_by,
           })}
-          empty={<Empty title="No groups">Make one, and grant it what all its members reach.</Empty>}
+          empty={
+            <Empty
+              title="No groups"
+              action={
+                <Button reason={lacks} onClick={() => setMaking(true)}>
+                  Make a group
+                </Button>
+              }
+            >
+              Make one, and grant it what all its members reach.
+            </Empty>
+          }
         />
       </section>
       {making && <MakeDialog onClose={() => setMaking(false)} />}

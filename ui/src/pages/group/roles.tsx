@@ -69,7 +69,18 @@ export default function GroupRolesPage() {
           columns={columns}
           rowKey={(it) => it.id}
           exported={({ id, provider, group, role, created_at, created_by }) => ({ id, provider, group, role, created_at, created_by })}
-          empty={<Empty title="No roles">Let a group of an identity provider give one.</Empty>}
+          empty={
+            <Empty
+              title="No roles"
+              action={
+                <Button reason={lacks} onClick={() => setGiving(true)}>
+                  Give a role
+                </Button>
+              }
+            >
+              Let a group of an identity provider give one.
+            </Empty>
+          }
         />
       </section>
       {giving && <GiveDialog onClose={() => setGiving(false)} />}

@@ -48,6 +48,11 @@ export default function JobsPage() {
     { head: "Asked", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
     { head: "Took", kind: "nowrap", cell: (it) => seconds(it.started_at, it.finished_at) },
   ];
+  const start = (
+    <Button reason={tenant.lacks("jobs:manage")} onClick={() => setStarting(true)}>
+      Run a job
+    </Button>
+  );
   return (
     <>
       <Head title="Jobs" about="One job reads one source once. What it no longer sees is closed, never deleted.">
@@ -86,18 +91,14 @@ export default function JobsPage() {
           empty={
             <Empty
               title="No jobs here"
-              action={
-                <Button reason={tenant.lacks("jobs:manage")} onClick={() => setStarting(true)}>
-                  Run a job
-                </Button>
-              }
+              action={start}
             >
               A job of the plugin “host” reads the server’s own machine and needs nothing else.
             </Empty>
           }
         />
       </section>
-      <Schedules />
+      <Schedules start={start} />
       {starting && <StartDialog onClose={() => setStarting(false)} />}
     </>
   );

@@ -1,5 +1,5 @@
 // Jobs that repeat: when each comes next, pausing it, changing it.
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
@@ -31,7 +31,8 @@ function useUpdate() {
   return { update, failure };
 }
 
-export function Schedules() {
+/** `start`: what runs a job, where none repeats. */
+export function Schedules({ start }: { start: ReactNode }) {
   const tenant = useTenant();
   const { slug } = tenant;
   const queryKey = ["tenant", slug, "schedules"];
@@ -58,6 +59,15 @@ export function Schedules() {
         load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/schedules", { params: { path, query }, signal }))}
         every={15_000}
         rowKey={(it) => it.id}
+        exported={(it) => ({
+          id: it.id,
+          plugin: it.plugin,
+          settings: told(it),
+          interval_s: it.interval_s,
+          paused: String(it.paused),
+          next_at: it.next_at,
+          created_by: it.created_by,
+        })}
         columns={[
           {
             head: "Plugin",
@@ -94,7 +104,11 @@ export function Schedules() {
             ),
           },
         ]}
-        empty={<Empty title="Nothing repeats">When you run a job, choose how often it is to be run again.</Empty>}
+        empty={
+          <Empty title="Nothing repeats" action={start}>
+            When you run a job, choose how often it is to be run again.
+          </Empty>
+        }
       />
       {editing && <EditDialog of={editing} onClose={() => setEditing(undefined)} />}
       {deleting && (

@@ -68,6 +68,11 @@ export default function MembersPage() {
       ),
     },
   ];
+  const invite = (
+    <Button reason={lacks} onClick={() => setPlacing({ email: "", role: "read-only" })}>
+      Invite somebody
+    </Button>
+  );
   return (
     <>
       <Head title="Members" about="A role holds in this tenant only. Whoever loses it loses it at the next request.">
@@ -84,7 +89,7 @@ export default function MembersPage() {
           columns={columns}
           rowKey={(it) => it.user}
           exported={({ user, email, name, role, disabled, created_at }) => ({ user, email, name, role, disabled: String(disabled), created_at })}
-          empty={<Empty title="Nobody">Invite somebody.</Empty>}
+          empty={<Empty title="Nobody" action={invite} />}
         />
       </section>
       <Panel title="Invitations" flush>
@@ -94,6 +99,7 @@ export default function MembersPage() {
           queryKey={[...queryKey, "invitations"]}
           load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/invitations", { params: { path, query }, signal }))}
           rowKey={(it) => it.id}
+          exported={({ id, email, role, created_at, expires_at }) => ({ id, email, role, created_at, expires_at })}
           columns={[
             { head: "For", kind: "main", cell: (it) => it.email },
             { head: "Role", cell: (it) => it.role },
@@ -107,7 +113,11 @@ export default function MembersPage() {
               ),
             },
           ]}
-          empty={<Empty title="Nobody is invited">Whoever signs in with an invited login name takes the role up.</Empty>}
+          empty={
+            <Empty title="Nobody is invited" action={invite}>
+              Whoever signs in with an invited login name takes the role up.
+            </Empty>
+          }
         />
       </Panel>
       {placing && <PlaceDialog {...placing} onClose={() => setPlacing(undefined)} />}

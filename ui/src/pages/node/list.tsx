@@ -14,6 +14,7 @@ import { TypedField } from "../../list/typed";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { RunJob } from "../job/run";
 
 type Node = Schemas["Node"];
 
@@ -94,7 +95,7 @@ export default function NodesPage() {
             Object.keys(filters).length > 0 ? (
               <Empty title="Nothing matches">Choose another type, or another part of the name.</Empty>
             ) : (
-              <Empty title="Nothing discovered yet">
+              <Empty title="Nothing discovered yet" action={<RunJob />}>
                 Run a discovery job: <code>cairn jobs run --plugin host --wait</code> reads the server’s own machine.
               </Empty>
             )

@@ -95,7 +95,9 @@ export default function RecordingsPage() {
             user || destination ? (
               <Empty title="Nothing matches">Search for another user, or another destination.</Empty>
             ) : (
-              <Empty title="No recordings">Sessions with kubectl exec and attach, and on hosts through a relay, are recorded.</Empty>
+              <Empty title="No recordings" action={<Link to={to.security(slug)}>What is recorded</Link>}>
+                Sessions with kubectl exec and attach, and on hosts through a relay, are recorded.
+              </Empty>
             )
           }
         />

@@ -1,5 +1,5 @@
 // Requests for access: one's own, and those that wait for an answer.
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
@@ -34,25 +34,42 @@ const base: Column<Request>[] = [
   { head: "Answer", cell: (it) => (it.decided_by ? `${it.decided_by}: ${it.answer || "no words"}` : "") },
 ];
 
+const exported = (it: Request) => ({
+  id: it.id,
+  email: it.email,
+  destination: it.name,
+  role: it.role,
+  namespace: it.namespace,
+  duration_s: it.duration_s,
+  reason: it.reason,
+  state: it.state,
+  created_at: it.created_at,
+  decided_by: it.decided_by,
+  answer: it.answer,
+});
+
 export default function RequestsPage() {
   useTitle("Access requests");
   const tenant = useTenant();
   const [asking, setAsking] = useState(false);
+  const ask = (primary: boolean) => (
+    <Button kind={primary ? "primary" : "plain"} onClick={() => setAsking(true)}>
+      Ask for access
+    </Button>
+  );
   return (
     <>
       <Head title="Access requests" about="Access for a while, which somebody else approves.">
-        <Button kind="primary" onClick={() => setAsking(true)}>
-          Ask for access
-        </Button>
+        {ask(true)}
       </Head>
       {tenant.can("access:manage") && <Waiting />}
-      <Mine />
+      <Mine ask={ask(false)} />
       {asking && <AskDialog onClose={() => setAsking(false)} />}
     </>
   );
 }
 
-function Mine() {
+function Mine({ ask }: { ask: ReactNode }) {
   const { slug } = useTenant();
   const path = { tenant: slug };
   const queryKey = ["tenant", slug, "requests", "mine"];
@@ -71,6 +88,7 @@ function Mine() {
         queryKey={queryKey}
         load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/access-requests/mine", { params: { path, query }, signal }))}
         rowKey={(it) => it.id}
+        exported={exported}
         columns={[
           ...base,
           {
@@ -87,7 +105,11 @@ function Mine() {
             ),
           },
         ]}
-        empty={<Empty title="You asked for nothing">When you need a destination for a while, ask here.</Empty>}
+        empty={
+          <Empty title="You asked for nothing" action={ask}>
+            When you need a destination for a while, ask here.
+          </Empty>
+        }
       />
     </Panel>
   );
@@ -108,6 +130,7 @@ function Waiting() {
         load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/access-requests", { params: { path, query }, signal }))}
         every={10_000}
         rowKey={(it) => it.id}
+        exported={exported}
         columns={[
           { head: "Who", cell: (it) => it.email },
           ...base,
@@ -138,7 +161,11 @@ function Waiting() {
             },
           },
         ]}
-        empty={<Empty title="Nobody asked">Requests are here when somebody does.</Empty>}
+        empty={
+          <Empty title="Nobody asked">
+            Members ask on this page, or with <code>cairn requests create</code>; you are shown it here.
+          </Empty>
+        }
       />
       {answering && <AnswerDialog {...answering} onClose={() => setAnswering(undefined)} />}
     </Panel>

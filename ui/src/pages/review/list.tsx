@@ -22,14 +22,13 @@ export default function ReviewsPage() {
   const tenant = useTenant();
   const path = { tenant: tenant.slug };
   const [beginning, setBeginning] = useState(false);
+  const lacks = tenant.lacks("access:manage");
   return (
     <>
       <Head title="Access reviews" about="Whether everybody still needs what they have. A review ends in signed evidence.">
-        {tenant.can("access:manage") && (
-          <Button kind="primary" onClick={() => setBeginning(true)}>
-            Begin a review
-          </Button>
-        )}
+        <Button kind="primary" reason={lacks} onClick={() => setBeginning(true)}>
+          Begin a review
+        </Button>
       </Head>
       <Panel title="Reviews" flush>
         <Listing<Review>
@@ -37,6 +36,17 @@ export default function ReviewsPage() {
           queryKey={["tenant", tenant.slug, "reviews"]}
           load={(query, signal) => take(api.GET("/api/v1/tenants/{tenant}/access-reviews", { params: { path, query }, signal }))}
           rowKey={(it) => it.id}
+          exported={(it) => ({
+            id: it.id,
+            name: it.name,
+            state: it.state,
+            reviewers: it.reviewers.join(" "),
+            items: it.items,
+            decided: it.decided,
+            revoked: it.revoked,
+            undecided: it.undecided,
+            ends_at: it.ends_at,
+          })}
           columns={[
             { head: "Review", kind: "main", cell: (it) => <Link to={to.review(tenant.slug, it.id)}>{it.name}</Link> },
             { head: "State", cell: (it) => <Badge word={it.state} /> },
@@ -44,7 +54,18 @@ export default function ReviewsPage() {
             { head: "To be taken", cell: (it) => String(it.revoked) },
             { head: "Ends", kind: "nowrap", cell: (it) => <When at={it.ends_at} /> },
           ]}
-          empty={<Empty title="No reviews">Reviews that you are asked to decide are here.</Empty>}
+          empty={
+            <Empty
+              title="No reviews"
+              action={
+                <Button reason={lacks} onClick={() => setBeginning(true)}>
+                  Begin a review
+                </Button>
+              }
+            >
+              Reviews that you are asked to decide are here.
+            </Empty>
+          }
         />
       </Panel>
       {beginning && <BeginDialog onClose={() => setBeginning(false)} />}

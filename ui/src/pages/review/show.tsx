@@ -45,11 +45,9 @@ function Shown({ review }: { review: Review }) {
   return (
     <>
       <Head title={review.name} about={`${review.decided} of ${review.items} decided, by ${review.reviewers.join(", ")}`}>
-        {tenant.can("access:manage") && (
-          <Button reason={closed} onClick={() => setClosing(true)}>
-            Close
-          </Button>
-        )}
+        <Button reason={tenant.lacks("access:manage") ?? closed} onClick={() => setClosing(true)}>
+          Close
+        </Button>
       </Head>
       {failure}
       <Panel title="What is reviewed" flush>
@@ -60,6 +58,15 @@ function Shown({ review }: { review: Review }) {
             take(api.GET("/api/v1/tenants/{tenant}/access-reviews/{access_review}/items", { params: { path, query }, signal }))
           }
           rowKey={(it) => String(it.number)}
+          exported={({ number, about, reason, decision, outcome, decided_by, decided_at }) => ({
+            number,
+            about,
+            reason,
+            decision,
+            outcome,
+            decided_by,
+            decided_at,
+          })}
           columns={[
             { head: "No.", cell: (it) => String(it.number) },
             {
@@ -93,7 +100,11 @@ function Shown({ review }: { review: Review }) {
               ),
             },
           ]}
-          empty={<Empty title="Nothing">Nothing is reviewed here.</Empty>}
+          empty={
+            <Empty title="Nothing" action={<Link to={to.reviews(tenant.slug)}>All reviews</Link>}>
+              No grant was in what this review is about.
+            </Empty>
+          }
         />
       </Panel>
       <p>

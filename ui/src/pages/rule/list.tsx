@@ -79,7 +79,11 @@ export default function RulesPage() {
             pack: it.pack,
             source: it.source,
           })}
-          empty={<Empty title="No rule matches">Choose another severity, or search for another part of the name.</Empty>}
+          empty={
+            <Empty title="No rule matches" action={<Link to={to.rules(slug)}>All rules</Link>}>
+              Choose another severity, or search for another part of the name.
+            </Empty>
+          }
         />
       </section>
     </>

@@ -77,7 +77,7 @@ export default function TenantsPage() {
           columns={columns}
           rowKey={(it) => it.id}
           exported={({ id, slug, name, created_at }) => ({ id, slug, name, created_at })}
-          empty={<Empty title="No tenants">Make one.</Empty>}
+          empty={<Empty title="No tenants" action={<Button onClick={() => setMaking(true)}>Make a tenant</Button>} />}
         />
       </section>
       {closing && (

@@ -89,7 +89,7 @@ export default function UsersPage() {
             created_at,
             disabled_at,
           })}
-          empty={<Empty title="Nobody" />}
+          empty={<Empty title="Nobody" action={<Button onClick={() => setMaking(true)}>Make a user</Button>} />}
         />
       </section>
       {making && <MakeDialog onClose={() => setMaking(false)} />}

@@ -60,7 +60,11 @@ export default function WitnessesPage() {
           columns={columns}
           rowKey={(it) => it.vkey}
           exported={({ name, vkey, added_by, added_at }) => ({ name, vkey, added_by, added_at })}
-          empty={<Empty title="No witnesses">Add one that another party runs: it notices a log that was rewritten.</Empty>}
+          empty={
+            <Empty title="No witnesses" action={<Button onClick={() => setAdding(true)}>Add a witness</Button>}>
+              Add one that another party runs: it notices a log that was rewritten.
+            </Empty>
+          }
         />
       </section>
       {adding && <AddDialog onClose={() => setAdding(false)} />}
