@@ -31,7 +31,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc};
 
-use self::rbac::{RBAC, bindings, may, namespace, review, subjects};
+use self::rbac::{RBAC, bindings, may, namespace, review, subjects, whoami};
 
 /// One request, as it came.
 #[derive(Debug, Clone)]
@@ -361,6 +361,7 @@ fn route(shared: &Arc<Shared>, request: Request<Incoming>, body: &[u8]) -> Respo
         ["api", "v1", .., "echo"] => document(200, &json!({"bytes": body.len()})),
         ["api", "v1", ..] => objects(shared, &method, &path, body, is("watch")),
         ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] => review(shared, request.headers(), body),
+        ["apis", "authentication.k8s.io", "v1", "selfsubjectreviews"] => whoami(request.headers()),
         ["apis", "rbac.authorization.k8s.io", "v1", ..] => bindings(shared, &method, &path, body),
         _ => failure(404, "NotFound", "there is no such resource"),
     }

@@ -242,6 +242,8 @@ mod tests {
             ("POST /api", None),
             ("GET /apis/apps/v1/namespaces/A/deployments", None),
             ("POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews", Some("edit view")),
+            ("POST /apis/authentication.k8s.io/v1/selfsubjectreviews", Some("edit view")),
+            ("POST /apis/authentication.k8s.io/v1/tokenreviews", None),
             ("POST /apis/authorization.k8s.io/v1/subjectaccessreviews", None),
         ] {
             assert_eq!(roles(request).as_deref(), expect, "{request}");

@@ -203,12 +203,15 @@ impl Call {
         ) || parts.first() == Some(&"openapi")
     }
 
-    /// Whether it asks the API server what the caller itself may do.
+    /// Whether it asks the API server who the caller itself is there, or what it may do.
     pub(crate) fn is_self_review(&self) -> bool {
-        self.group == "authorization.k8s.io"
-            && self.verb == "create"
+        self.verb == "create"
             && self.subresource.is_empty()
-            && matches!(self.resource.as_str(), "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
+            && matches!(
+                (self.group.as_str(), self.resource.as_str()),
+                ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
+                    | ("authentication.k8s.io", "selfsubjectreviews")
+            )
     }
 }
 

@@ -39,11 +39,25 @@ pub(super) fn may(shared: &Shared, groups: &[String], namespace: &str, reads: bo
         || (!is_secret && reads && holds(shared, groups, "view", namespace))
 }
 
+fn texts(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let values = headers.get_all(name).iter();
+    values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+}
+
+/// The answer to `kubectl auth whoami`.
+pub(super) fn whoami(headers: &HeaderMap) -> Response<Body> {
+    let mut groups = texts(headers, "impersonate-group");
+    // Whoever is impersonated is somebody, says a real one.
+    groups.push("system:authenticated".to_owned());
+    let user = json!({"username": texts(headers, "impersonate-user").concat(), "groups": groups});
+    let (version, kind) = ("authentication.k8s.io/v1", "SelfSubjectReview");
+    document(201, &json!({"apiVersion": version, "kind": kind, "metadata": {}, "status": {"userInfo": user}}))
+}
+
 /// The answer to `kubectl auth can-i`.
 pub(super) fn review(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response<Body> {
     let mut reviewed: Value = serde_json::from_slice(body).unwrap_or_default();
-    let groups = headers.get_all("impersonate-group").iter();
-    let groups: Vec<String> = groups.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+    let groups = texts(headers, "impersonate-group");
     let asked = &reviewed["spec"]["resourceAttributes"];
     let text = |name: &str| asked[name].as_str().unwrap_or_default().to_owned();
     let reads = ["get", "list", "watch"].contains(&text("verb").as_str());
