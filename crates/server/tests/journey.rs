@@ -36,6 +36,14 @@ mod hostile;
 mod key_provider;
 #[path = "journey/keys.rs"]
 mod keys;
+#[path = "journey/kube_answers.rs"]
+mod kube_answers;
+#[path = "journey/kube_apiserver.rs"]
+mod kube_apiserver;
+#[path = "journey/kube_authorizer.rs"]
+mod kube_authorizer;
+#[path = "journey/kubectl.rs"]
+mod kubectl;
 #[path = "journey/kubernetes.rs"]
 mod kubernetes;
 #[path = "journey/relay.rs"]

@@ -4,7 +4,8 @@
 //! **Not for** production code (`[dev-dependencies]` only), and not for doubles of our own crates: tests use the real ones.
 //!
 //! Invariants:
-//! - nothing is skipped: what a test needs and does not find is a panic that names the command which installs it;
+//! - nothing is skipped: what a test needs and does not find is a panic that names the command which installs it. The one exception is a real API server
+//!   ([`kube_apiserver`]): its tests say that they did nothing;
 //! - nothing listens on another address than 127.0.0.1 nor on a fixed port, and nothing reaches the internet;
 //! - nothing outlives the suite: a server that a test started ends with it, also when the test process is killed.
 #![allow(
@@ -17,9 +18,11 @@
 
 pub mod authenticator;
 pub mod cable;
+pub mod chart;
 pub mod clock;
 pub mod golden;
 pub mod kube;
+pub mod kube_apiserver;
 pub mod lab;
 pub mod logs;
 pub mod moto;
@@ -34,6 +37,7 @@ pub mod suite;
 
 pub use clock::TestClock;
 pub use kube::KubeApi;
+pub use kube_apiserver::KubeApiserver;
 pub use lab::Lab;
 pub use moto::Moto;
 pub use oidc::OidcProvider;

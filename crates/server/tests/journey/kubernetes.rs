@@ -1,13 +1,14 @@
 //! From `cairn login` to `kubectl exec`: the real programs and the real `kubectl` in front of an API server double.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use testkit::cable::Cable;
 use testkit::{KubeApi, logs};
 
+use crate::kubectl::{self, Going, records};
 use crate::relay_world::{Relay, port, trust_also};
 use crate::world::{Engine, Server, World, until};
 
@@ -76,29 +77,16 @@ impl Cluster {
 
     /// Grants this role to who is signed in: the grant's id.
     fn grant(&self, role: &str, more: &[&str]) -> String {
-        let words = ["grants", "create", role, "--user", "admin@localhost", "--destination", "prod", "-o", "json"];
-        let made = self.world.cairn([&words[..], more].concat()).ok().json();
-        made["id"].as_str().unwrap().to_owned()
+        kubectl::grant(&self.world, role, more)
     }
 
     fn kubectl(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
-        command
-            .args(arguments)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.world.path("home"))
-            .env("CAIRN_HOME", self.world.path("home"))
-            .env("KUBECONFIG", self.world.path("kubeconfig"))
-            .stdin(Stdio::null());
-        command
+        kubectl::kubectl(&self.world, arguments)
     }
 
     /// `cairn use`, as the same person.
     fn select(&self, arguments: &[&str]) -> crate::world::Ran {
-        let mut command = self.world.cairn_command([&["use"], arguments].concat());
-        let output = command.env("KUBECONFIG", self.world.path("kubeconfig")).output().unwrap();
-        crate::world::Ran::of(&output, "journey-cairn")
+        kubectl::select(&self.world, arguments)
     }
 
     /// Runs it and expects that it works.
@@ -117,43 +105,7 @@ impl Cluster {
     }
 
     fn begin(&self, arguments: &[&str]) -> Going {
-        let mut command = self.kubectl(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let (stdin, lines) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
-        Going { child, stdin, lines }
-    }
-}
-
-/// A `kubectl` that goes on.
-struct Going {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Going {
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line
-    }
-
-    fn say(&mut self, text: &str) {
-        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    /// Waits until it has ended by itself.
-    fn ends(mut self) {
-        let mut rest = Vec::new();
-        let _ = self.lines.read_to_end(&mut rest);
-        until("the end of kubectl", || self.child.try_wait().unwrap());
-    }
-}
-
-impl Drop for Going {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        kubectl::begin(self.kubectl(arguments))
     }
 }
 
@@ -277,6 +229,11 @@ fn attack_52_kubectl_works_directly_and_what_is_open_ends_with_its_grant() {
         serde_json::from_str::<Value>(&answer).unwrap()["status"]["allowed"].as_bool().unwrap()
     };
     assert!(may_list("a") && !may_list("b"));
+    // So does `auth whoami`.
+    let who: Value = serde_json::from_str(&cluster.run(&["auth", "whoami", "-o", "json"])).unwrap();
+    let who = &who["status"]["userInfo"];
+    assert_eq!(who["username"], "cairn:admin@localhost");
+    assert_eq!(who["groups"], serde_json::json!(["cairn-role:view@1", "system:authenticated"]));
     assert!(cluster.api.bindings()["namespaces/a/rolebindings/cairn-role:view"] == ["cairn-role:view@1"]);
     until("who acted as whom, in the audit log", || {
         let is =
@@ -302,12 +259,7 @@ fn attack_52_kubectl_works_directly_and_what_is_open_ends_with_its_grant() {
     assert!(!devs.is_empty() && devs.iter().all(|seen| !seen.target.contains("namespaces/b/")));
 }
 
-/// What the audit log says of calls, newest first: verb, resource with its subresource, name, status, phase.
-fn records(world: &World) -> Vec<Value> {
-    let words = ["audit", "list", "--action", "kubernetes_call", "--all", "-o", "json"];
-    world.cairn(words).ok().json().as_array().unwrap().clone()
-}
-
+/// What a record says: verb, resource with its subresource, phase.
 fn told(record: &Value) -> [&str; 4] {
     let detail = &record["detail"];
     let text = |name: &str| detail[name].as_str().unwrap_or_default();
