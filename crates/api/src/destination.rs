@@ -371,6 +371,7 @@ pub(crate) async fn access_check(
             role: one.role,
             namespaces: one.namespaces,
             act_as: one.act_as,
+            groups: one.groups,
             ssh: one.ssh.map_or_else(SshUse::default, ssh_use),
         })
         .collect();

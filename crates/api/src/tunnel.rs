@@ -107,6 +107,8 @@ pub(crate) fn standing(said: &Admission) -> store::Standing {
         role: said.role.clone(),
         namespaces: said.namespaces.clone(),
         act_as: said.act_as.clone(),
+        // Of which of them the cluster is told its relay knows, and asks.
+        groups: Vec::new(),
         ssh: SshUse::default(),
     }
 }

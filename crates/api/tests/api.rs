@@ -31,6 +31,8 @@ mod console;
 mod cookie;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/fed_access.rs"]
+mod fed_access;
 #[path = "api/finding.rs"]
 mod finding;
 #[path = "api/fleet.rs"]

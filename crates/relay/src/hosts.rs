@@ -51,6 +51,7 @@ use wire::ssh_access::{
 use crate::config::Settings;
 use crate::direct::Direct;
 use crate::recording::Recordings;
+use crate::standing::{Ask, is_final, judge};
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -66,10 +67,9 @@ const CHECKED: Duration = Duration::from_secs(3);
 const CHECK: Duration = Duration::from_secs(1);
 /// How often it is told what is open.
 const HOLD: Duration = Duration::from_secs(15);
-/// After so long without an answer, what is open ends with its token.
+/// After so long without a word about it, what is open ends when what it rests on does by the last one; and after so long with its token.
+const UNSURE: Duration = Duration::from_secs(6);
 const ALONE: Duration = Duration::from_mins(1);
-/// How many are asked about at a time.
-const CHECKED_MAX: usize = 1_000;
 /// How long a connection to a host may take.
 const DIAL: Duration = Duration::from_secs(10);
 /// How long to wait before something is told again, and how often.
@@ -85,6 +85,8 @@ struct Open {
     standing: Standing,
     cut: Arc<Cut>,
     until: AtomicI64,
+    /// When the server said last whether it stands.
+    judged: Mutex<tokio::time::Instant>,
     token_expires: Timestamp,
 }
 
@@ -101,7 +103,6 @@ struct Inner {
     asking: Arc<Semaphore>,
     /// Connections that ended, of which the server does not know yet.
     untold: Mutex<HashSet<SshSessionId>>,
-    heard: Mutex<Instant>,
     stop: CancellationToken,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
@@ -207,7 +208,6 @@ impl Hosts {
             direct: OnceLock::new(),
             asking: Arc::new(Semaphore::new(ASKING_MAX)),
             untold: Mutex::default(),
-            heard: Mutex::new(Instant::now()),
             stop: stop.clone(),
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
@@ -340,10 +340,12 @@ impl Hosts {
                 role: told.account.clone(),
                 namespaces: None,
                 act_as: Vec::new(),
+                groups: Vec::new(),
                 ssh: Some(SshStanding { from: connect.from, extensions, force_command: told.force_command.clone() }),
             },
             cut: Arc::default(),
             until: AtomicI64::new(told.until.as_millis()),
+            judged: Mutex::new(tokio::time::Instant::now()),
             token_expires: told.token_expires_at,
         });
         if let Some(terms) = told.recording {
@@ -499,7 +501,6 @@ impl Hosts {
         let body = serde_json::to_vec(body)?;
         let answer = tokio::time::timeout(limit, self.0.client.call(Method::POST, &target, &body)).await;
         let answer = answer.context("the server did not answer in time")??;
-        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Ok(answer.body)
     }
 
@@ -522,54 +523,62 @@ impl Hosts {
 
     async fn look(&self) {
         let open: Vec<_> = self.open().values().cloned().collect();
-        for some in open.chunks(CHECKED_MAX) {
-            let standings = some.iter().map(|open| open.standing.clone()).collect();
-            match self.call::<AccessChecked>("access-check", &AccessCheck { standings }, CHECKED).await {
-                Ok(told) if told.until.len() == some.len() => {
-                    for (open, until) in some.iter().zip(told.until) {
-                        match until {
-                            Some(until) => open.until.store(until.as_millis(), Ordering::Release),
-                            None => open.cut.now(GONE),
-                        }
-                    }
-                }
-                Ok(_) => tracing::warn!("the server answers something else"),
-                Err(error) if is_no(&error) => {
-                    tracing::error!(
-                        error = format!("{error:#}"),
-                        "the server does not let this relay take anybody anywhere"
-                    );
-                    for open in some {
-                        open.cut.now("the relay may not take anybody there any more");
-                    }
-                }
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "nobody says what may stay open"),
-            }
-        }
-        let (now, alone) = (self.0.clock.now(), self.alone());
-        for open in open {
-            if alone > 2 * CHECKED && open.until.load(Ordering::Acquire) <= now.as_millis() {
-                open.cut.now("it ended, and the server cannot be asked");
-            }
-            if alone > ALONE && open.token_expires <= now {
-                open.cut.now("its token has ended, and the server cannot be asked");
-            }
-        }
-    }
-
-    /// For how long the server has not answered.
-    fn alone(&self) -> Duration {
-        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        look(&open, self.0.clock.now(), self).await;
     }
 }
 
-/// Whether the server answered that it will not.
-fn is_no(error: &anyhow::Error) -> bool {
-    match error.downcast_ref() {
-        Some(fleet::Error::Refused { status: 401, code, .. }) => code == "unauthenticated",
-        Some(fleet::Error::Refused { status, .. }) => matches!(status, 400 | 403 | 404 | 409 | 410 | 413),
-        _ => false,
+#[async_trait]
+impl Ask for Hosts {
+    async fn ask(&self, check: AccessCheck) -> anyhow::Result<AccessChecked> {
+        self.call("access-check", &check, CHECKED).await
     }
+}
+
+/// Looks once after all that is open: asks about it, and ends what stands no more by the last word about it.
+async fn look(open: &[Arc<Open>], now: Timestamp, server: &dyn Ask) {
+    let asked = open.iter().map(|open| (Arc::clone(open), open.standing.clone())).collect();
+    match judge(asked, server).await {
+        Ok(judged) => {
+            for (open, until) in judged {
+                match until {
+                    Some(until) => open.stand_until(until),
+                    None => open.cut.now(GONE),
+                }
+            }
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the server does not let this relay take anybody anywhere");
+            for open in open {
+                open.cut.now("the relay may not take anybody there any more");
+            }
+        }
+    }
+    for open in open {
+        let unjudged = open.unjudged_for();
+        if unjudged > UNSURE && open.until.load(Ordering::Acquire) <= now.as_millis() {
+            open.cut.now("it ended, and the server cannot be asked");
+        }
+        if unjudged > ALONE && open.token_expires <= now {
+            open.cut.now("its token has ended, and the server cannot be asked");
+        }
+    }
+}
+
+impl Open {
+    fn stand_until(&self, until: Timestamp) {
+        self.until.store(until.as_millis(), Ordering::Release);
+        *self.judged.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
+    }
+
+    /// For how long the server has not said whether it stands.
+    fn unjudged_for(&self) -> Duration {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// Whether the server answered that it will not take what it is told, now or later.
+fn is_no(error: &anyhow::Error) -> bool {
+    is_final(error) || matches!(error.downcast_ref(), Some(fleet::Error::Refused { status: 400 | 410 | 413, .. }))
 }
 
 /// What the server said no to, for the user.

@@ -23,6 +23,7 @@ mod listen;
 mod log;
 mod recording;
 mod sink;
+mod standing;
 mod task;
 
 use std::sync::Arc;

@@ -26,6 +26,9 @@ use crate::{Store, group, ssh_access};
 const TOKEN_MS: i64 = 5 * 60_000;
 /// Most names that one token lends: it is a header of each request.
 const LENT_MAX: usize = 100;
+/// Most bytes of the lists in a token, as JSON: with the rest of it and the signature it stays under what verifiers take
+/// (`crypto::jwt::TOKEN_BYTES_MAX`).
+const LISTS_BYTES_MAX: usize = 5_000;
 /// How often whoever holds connections asks whether something changed: an end has to be noticed within two seconds.
 const POLL: Duration = Duration::from_millis(400);
 
@@ -66,6 +69,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Whether they are in all of these groups.
+    fn is_in(&self, groups: &[Slug]) -> bool {
+        groups.iter().all(|group| self.groups.values().any(|held| held == group))
+    }
+
     pub(crate) fn reach(&self, place: &DestinationRow, now: Timestamp) -> BTreeMap<DestinationRole, Held> {
         let groups: BTreeSet<GroupId> = self.groups.keys().copied().collect();
         let asker = Asker { user: self.user, groups: &groups, is_member: self.is_member };
@@ -198,6 +206,15 @@ impl Store {
                 "`{role}` lends you more than {LENT_MAX} names there: an administrator takes some of these grants"
             )));
         }
+        let groups: Vec<Slug> = known.groups.into_values().collect::<BTreeSet<_>>().into_iter().collect();
+        let namespaces: Option<Vec<Slug>> = held.namespaces.map(|names| names.into_iter().collect());
+        let bytes = json!([groups, namespaces, held.lent]).to_string().len();
+        if bytes > LISTS_BYTES_MAX {
+            return Err(Error::conflict(format!(
+                "your groups and what you hold as `{role}` there do not fit into a token ({bytes} of {LISTS_BYTES_MAX} bytes): an administrator \
+                 grants it in fewer namespaces, or in the whole cluster"
+            )));
+        }
         let ssh_way = match destination.relay.filter(|_| destination.kind == DestinationKind::Ssh) {
             Some(relay) => way_of(&mut unit.tx, tenant, relay).await?,
             None => None,
@@ -205,8 +222,8 @@ impl Store {
         let token = DestinationTokenRow {
             id: DestinationTokenId::generate(&**self.clock(), &**self.rng()),
             name: known.email,
-            groups: known.groups.into_values().collect::<BTreeSet<_>>().into_iter().collect(),
-            namespaces: held.namespaces.map(|names| names.into_iter().collect()),
+            groups,
+            namespaces,
             act_as: held.lent.into_iter().collect(),
             ssh_way,
             // A token counts from whole seconds: it is never good for longer than it says.
@@ -243,6 +260,8 @@ pub struct Standing {
     pub namespaces: Option<Vec<Slug>>,
     /// As whom else the user may act.
     pub act_as: Vec<Lent>,
+    /// The user's groups that the destination was told of.
+    pub groups: Vec<Slug>,
     /// At a host: what it is used for.
     pub ssh: SshUse,
 }
@@ -280,6 +299,23 @@ pub(crate) async fn ssh_offer(
 ) -> Result<Option<SshOffer>> {
     let mut roles = know(tx, of.tenant, of.user, now).await?.reach(place, now);
     Ok(roles.remove(&of.role).and_then(|held| ssh::connection(&held, bounds, of.ssh.from)))
+}
+
+/// A destination that can be reached, and of a host its bounds.
+async fn place_of(
+    tx: &mut Tx,
+    (tenant, id): (TenantId, DestinationId),
+) -> Result<Option<(DestinationRow, Option<SshBounds>)>> {
+    let place = match destination::find(tx, tenant, &id.to_string()).await {
+        Ok(place) if !place.relay_ended => place,
+        Ok(_) | Err(Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bounds = match place.kind {
+        DestinationKind::Ssh => Some(ssh_access::bounds(tx, tenant, place.id).await?),
+        DestinationKind::Kubernetes => None,
+    };
+    Ok(Some((place, bounds)))
 }
 
 async fn session_ends(tx: &mut Tx, standing: &Standing, now: Timestamp) -> Result<Option<Timestamp>> {
@@ -323,6 +359,8 @@ impl Store {
     pub async fn standing_until(&self, standings: &[Standing]) -> Result<Vec<Option<Timestamp>>> {
         let now = self.clock().now();
         let mut known: BTreeMap<(TenantId, UserId), Known> = BTreeMap::new();
+        let mut places: BTreeMap<(TenantId, DestinationId), Option<(DestinationRow, Option<SshBounds>)>> =
+            BTreeMap::new();
         let mut answers = Vec::with_capacity(standings.len());
         let mut tx = self.db().read().await?;
         for standing in standings {
@@ -331,19 +369,20 @@ impl Store {
             if let Entry::Vacant(vacant) = known.entry(key) {
                 vacant.insert(know(&mut tx, standing.tenant, standing.user, now).await?);
             }
-            let place = match destination::find(&mut tx, standing.tenant, &standing.destination.to_string()).await {
-                Ok(place) if !place.relay_ended => Some(place),
-                Ok(_) | Err(Error::NotFound { .. }) => None,
-                Err(error) => return Err(error),
-            };
-            let held = known.get(&key).zip(place.as_ref());
-            let held = held.and_then(|(known, place)| known.reach(place, now).remove(&standing.role));
-            let bounds = match place.filter(|place| place.kind == DestinationKind::Ssh) {
-                Some(place) => Some(ssh_access::bounds(&mut tx, standing.tenant, place.id).await?),
+            let at = (standing.tenant, standing.destination);
+            if let Entry::Vacant(vacant) = places.entry(at) {
+                vacant.insert(place_of(&mut tx, at).await?);
+            }
+            let asked = known.get(&key).zip(places.get(&at).and_then(Option::as_ref));
+            let lasts =
+                asked.filter(|(known, _)| known.is_in(&standing.groups)).and_then(|(known, (place, bounds))| {
+                    let held = known.reach(place, now).remove(&standing.role)?;
+                    standing.lasts(&held, bounds.as_ref())
+                });
+            let session = match lasts {
+                Some(_) => session_ends(&mut tx, standing, now).await?,
                 None => None,
             };
-            let session = session_ends(&mut tx, standing, now).await?;
-            let lasts = held.and_then(|held| standing.lasts(&held, bounds.as_ref()));
             answers.push(lasts.zip(session).map(|(lasts, session)| lasts.min(session)));
         }
         Ok(answers)

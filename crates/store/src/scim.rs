@@ -455,12 +455,19 @@ impl Store {
         Ok(row)
     }
 
-    /// Removes a group; who was in it loses at once what it gave.
+    /// Removes a group; who was in it loses at once what it gave. With the last one go the groups of tokens that counted before the first: they
+    /// count again as new tokens name them, and never as old ones did.
     pub async fn scim_group_delete(&self, ctx: &OpCtx, provider: &ProviderRow, id: GroupId) -> Result<()> {
         let mut tx = self.db().write().await?;
         let before = show_group(&mut tx, provider.id, id).await?;
         self.set_members(&mut tx, ctx, provider.id, id, &BTreeSet::new(), false).await?;
         tx.execute("DELETE FROM scim_group WHERE provider_id = $1 AND id = $2", args![provider.id, id]).await?;
+        tx.execute(
+            "UPDATE identity SET groups = '[]' WHERE provider_id = $1 \
+             AND NOT EXISTS (SELECT 1 FROM scim_group g WHERE g.provider_id = $1)",
+            args![provider.id],
+        )
+        .await?;
         let detail = json!({"provider": provider.name, "name": before.display_name});
         let change = Change::to(Category::User, "group", id).detail(detail);
         append_everywhere(&mut tx, ctx, None, "scim_group_delete", &change).await?;

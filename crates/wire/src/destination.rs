@@ -150,6 +150,10 @@ pub struct Standing {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub act_as: Vec<Lent>,
+    /// The user's groups that the destination was told of; absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub groups: Vec<Slug>,
     /// At a host: what it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<SshStanding>,

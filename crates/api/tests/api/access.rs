@@ -106,17 +106,17 @@ async fn register_at(world: &World, relay: &mut Machine, name: &str, address: Op
     world.send(request).await
 }
 
-async fn grant(world: &World, body: Value) -> String {
+pub(crate) async fn grant(world: &World, body: Value) -> String {
     world.by(&admin(), "POST", &format!("{T}/grants"), Some(body)).await.is(201).id()
 }
 
 /// Asks for a token as somebody.
-async fn token(world: &World, email: &str, destination: &str, body: Value) -> Answer {
+pub(crate) async fn token(world: &World, email: &str, destination: &str, body: Value) -> Answer {
     world.by(email, "POST", &format!("{T}/destinations/{destination}/tokens"), Some(body)).await
 }
 
 /// A proxy at a destination, with the keys that are published now.
-async fn proxy(world: &World, destination: &str) -> Verifier {
+pub(crate) async fn proxy(world: &World, destination: &str) -> Verifier {
     let keys = world.call("GET", "/.well-known/jwks.json", None, None).await.is(200);
     let keys = KeySet::parse(keys.text.as_bytes()).unwrap();
     Verifier::new(world.installation.clone(), destination.parse().unwrap(), keys, 5)
@@ -247,6 +247,7 @@ fn attack_52_whatever_takes_access_away_is_noticed_by_who_holds_connections_on_e
                 role: admission.role,
                 namespaces: admission.namespaces,
                 act_as: admission.act_as,
+                groups: Vec::new(),
                 ssh: access::ssh::SshUse::default(),
             };
             let stands = async |standing: &Standing| {
@@ -324,6 +325,7 @@ fn attack_47_a_grant_lends_names_of_its_own_tenant_and_they_go_with_it() {
             role: said.role,
             namespaces: None,
             act_as: said.act_as,
+            groups: Vec::new(),
             ssh: access::ssh::SshUse::default(),
         };
         let stands = async || world.store.standing_until(std::slice::from_ref(&standing)).await.unwrap()[0].is_some();

@@ -11,14 +11,14 @@ const GROUP: &str = "urn:ietf:params:scim:schemas:core:2.0:Group";
 const PATCH: &str = "urn:ietf:params:scim:api:messages:2.0:PatchOp";
 
 /// Makes a provider and its token.
-async fn provisioning(world: &World, name: &str, issuer: &str) -> String {
+pub(crate) async fn provisioning(world: &World, name: &str, issuer: &str) -> String {
     world.provider_at(name, issuer).await;
     let made = world.by(PLATFORM, "POST", &format!("/api/v1/providers/{name}/scim-token"), None).await.is(201);
     assert_eq!(made.json["url"], format!("{PUBLIC_URL}/scim/v2"));
     made.json["token"].as_str().unwrap().to_owned()
 }
 
-async fn scim(world: &World, token: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+pub(crate) async fn scim(world: &World, token: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
     let answer = world.call(method, &format!("/scim/v2/{path}"), Some(token), body).await;
     if answer.status != 204 {
         assert_eq!(answer.header("content-type"), "application/scim+json", "{}", answer.text);
@@ -30,7 +30,7 @@ async fn scim(world: &World, token: &str, method: &str, path: &str, body: Option
     answer
 }
 
-fn user(name: &str, email: &str) -> Value {
+pub(crate) fn user(name: &str, email: &str) -> Value {
     json!({
         "schemas": [USER], "userName": name, "externalId": format!("ext-{name}"), "active": true,
         "name": {"givenName": "Ann", "familyName": "Example"}, "displayName": "Ann Example",
@@ -39,7 +39,7 @@ fn user(name: &str, email: &str) -> Value {
     })
 }
 
-async fn patch(world: &World, token: &str, path: &str, operations: Value) -> Answer {
+pub(crate) async fn patch(world: &World, token: &str, path: &str, operations: Value) -> Answer {
     scim(world, token, "PATCH", path, Some(json!({"schemas": [PATCH], "Operations": operations}))).await
 }
 
@@ -53,7 +53,7 @@ async fn members(world: &World, tenant: char) -> Vec<(String, String)> {
     ours
 }
 
-async fn map(world: &World, group: &str, role: &str) {
+pub(crate) async fn map(world: &World, group: &str, role: &str) {
     let body = json!({"provider": "corp", "group": group, "role": role});
     world.by(&admin(), "PUT", "/api/v1/tenants/acme/group-roles", Some(body)).await.is(200);
 }

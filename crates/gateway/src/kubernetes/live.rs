@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use domain::{Digest, Timestamp};
+use domain::{Timestamp, UserId};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Admission, Admit, Refusal};
 
-/// Tokens at a time.
+/// Tokens at a time, and of one user.
 const TOKENS_MAX: usize = 20_000;
+const TOKENS_OF_ONE_MAX: usize = 500;
 /// Requests at a time under one token.
 const OPEN_MAX: usize = 512;
 
@@ -32,6 +34,8 @@ pub struct Token {
     open: AtomicUsize,
     confirmed: OnceCell<()>,
     stands_until: AtomicI64,
+    /// When somebody said last whether it stands; at first when it came.
+    judged: Mutex<Instant>,
 }
 
 impl Token {
@@ -50,9 +54,29 @@ impl Token {
         Timestamp::from_millis(self.stands_until.load(Ordering::Acquire))
     }
 
-    /// Notes until when it stands.
+    /// Notes until when it stands, as somebody says at this moment.
     pub fn stand_until(&self, until: Timestamp) {
         self.stands_until.store(until.as_millis(), Ordering::Release);
+        *self.judged() = Instant::now();
+    }
+
+    /// What was found of another one that rests on the same is so of this one.
+    pub fn stand_as(&self, other: &Self) {
+        self.stands_until.store(other.stands_until().as_millis(), Ordering::Release);
+        let judged = *other.judged();
+        *self.judged() = judged;
+        if let Some(why) = other.why_cut() {
+            self.cut(why);
+        }
+    }
+
+    /// For how long nobody has said whether it stands.
+    pub fn unjudged_for(&self) -> Duration {
+        self.judged().elapsed()
+    }
+
+    fn judged(&self) -> MutexGuard<'_, Instant> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cuts what is open under it, and refuses it from now on.
@@ -108,20 +132,20 @@ pub trait Confirm: Send + Sync {
 /// The tokens in use at one proxy.
 #[derive(Default)]
 pub struct Live {
-    tokens: Mutex<HashMap<Digest, Arc<Token>>>,
+    /// By their ids, and not by their text: of one signature there are two texts that verify.
+    tokens: Mutex<HashMap<String, Arc<Token>>>,
     /// Connections that switched protocols: they are nobody's request any more.
     carried: TaskTracker,
 }
 
 impl Live {
-    fn tokens(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Token>>> {
+    fn tokens(&self) -> MutexGuard<'_, HashMap<String, Arc<Token>>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a request in under its token.
     pub fn enter(&self, admit: &dyn Admit, token: &str, now: Timestamp) -> Result<Place, Refusal> {
-        let digest = crypto::sha256(token.as_bytes());
-        let token = self.learn(digest, admit.admit(token, now)?, now)?;
+        let token = self.learn(admit.admit(token, now)?, now)?;
         if let Some(refusal) = token.refusal() {
             return Err(refusal);
         }
@@ -132,17 +156,29 @@ impl Live {
         Ok(Place(token))
     }
 
-    fn learn(&self, digest: Digest, admission: Admission, now: Timestamp) -> Result<Arc<Token>, Refusal> {
+    fn learn(&self, admission: Admission, now: Timestamp) -> Result<Arc<Token>, Refusal> {
         let mut tokens = self.tokens();
-        if let Some(known) = tokens.get(&digest) {
+        if let Some(known) = tokens.get(&admission.jti) {
             return Ok(Arc::clone(known));
         }
-        if tokens.len() >= TOKENS_MAX {
+        let of_one = |tokens: &HashMap<String, Arc<Token>>, user: UserId| {
+            tokens.values().filter(|token| token.admission.user_id == user).count()
+        };
+        let is_full = |tokens: &HashMap<_, _>| {
+            tokens.len() >= TOKENS_MAX || of_one(tokens, admission.user_id) >= TOKENS_OF_ONE_MAX
+        };
+        if is_full(&tokens) {
             tokens.retain(|_, token| token.open() > 0 || now < token.admission.expires);
+        }
+        if of_one(&tokens, admission.user_id) >= TOKENS_OF_ONE_MAX {
+            return Err(Refusal::Unavailable(format!(
+                "{TOKENS_OF_ONE_MAX} of your tokens are in use here: use one of them, or try again in five minutes"
+            )));
         }
         if tokens.len() >= TOKENS_MAX {
             return Err(Refusal::Unavailable("too many tokens are in use here: try again in a minute".to_owned()));
         }
+        let id = admission.jti.clone();
         let token = Arc::new(Token {
             admission,
             cut: CancellationToken::new(),
@@ -150,8 +186,9 @@ impl Live {
             open: AtomicUsize::new(0),
             confirmed: OnceCell::new(),
             stands_until: AtomicI64::new(i64::MAX),
+            judged: Mutex::new(Instant::now()),
         });
-        tokens.insert(digest, Arc::clone(&token));
+        tokens.insert(id, Arc::clone(&token));
         Ok(token)
     }
 
@@ -248,6 +285,31 @@ mod tests {
         assert!(live.enter(&admit, "a", at(1)).is_err());
         places.pop();
         assert!(live.enter(&admit, "a", at(1)).is_ok());
+    }
+
+    #[test]
+    fn one_user_takes_only_so_many_places_and_a_token_is_known_by_its_id() {
+        struct Named;
+        impl Admit for Named {
+            fn admit(&self, token: &str, _: Timestamp) -> Result<Admission, Refusal> {
+                let mut words = token.split(' ');
+                let (user, jti) = (words.next().unwrap(), words.next().unwrap().to_owned());
+                let user_id = format!("usr_{user:0>26}").parse().unwrap();
+                Ok(Admission { jti, user_id, ..admission(&[("view", "")]) })
+            }
+        }
+        let live = Live::default();
+        let open: Vec<_> =
+            (0..TOKENS_OF_ONE_MAX).map(|id| live.enter(&Named, &format!("1 {id}"), at(1)).unwrap()).collect();
+        let Err(Refusal::Unavailable(why)) = live.enter(&Named, "1 more", at(1)) else { panic!("too many") };
+        assert!(why.contains("of your tokens"), "{why}");
+        assert!(live.enter(&Named, "2 more", at(1)).is_ok(), "another user has places of their own");
+        assert!(live.enter(&Named, "1 0", at(1)).is_ok(), "and a token that is in use goes on");
+        drop(open);
+        assert!(live.enter(&Named, "1 more", at(1_000)).is_ok(), "those that have ended make room");
+        // The same token in another writing.
+        live.cut("gone", |token| token.admission().jti == "more");
+        assert!(live.enter(&Named, "1 more otherwise-signed", at(1)).is_err());
     }
 
     struct Once(AtomicU32);

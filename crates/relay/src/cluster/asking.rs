@@ -5,12 +5,12 @@
 //! - keys are believed for as long as a token lives and no longer: who has a key that was withdrawn gains nothing by keeping the relay from its
 //!   server;
 //! - while the server is away, a token that is good lets its user in; what is open under one ends when what it rests on ends by the server's last
-//!   word, and soon after the token where the server stays away;
+//!   word, and soon after the token where the server stays away: of each token it counts when the server said something about that one;
 //! - a server that says no is believed at once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use crypto::es512::KeySet;
@@ -21,6 +21,7 @@ use gateway::kubernetes::{Admission, Admit, Confirm, Live, Refusal, Token};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use wire::destination::{
     AccessCheck, AccessChecked, DestinationRegister, DestinationRegistered, RoleGranted, Standing,
 };
@@ -29,13 +30,14 @@ use wire::destination_token::LIFETIME_S_MAX;
 use super::bindings::Bindings;
 use super::settings::{ClusterSettings, Groups, Lendable};
 use crate::recording::Recordings;
+use crate::standing::{Ask, is_final, judge};
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
-/// After so long without an answer, what is open ends with its token. Longer than a server takes to start anew.
-const ALONE: Duration = Duration::from_mins(1);
-/// How many are asked about at a time.
-const CHECKED_MAX: usize = 1_000;
+/// After so long without a word about it, what is open ends when what it rests on does by the last one.
+const UNSURE: Duration = Duration::from_secs(6);
+/// After so long without a word about it, it ends with its token. Longer than a server takes to start anew.
+const ALONE: Duration = Duration::from_secs(66);
 /// How far the server's clock may be off, in seconds.
 const LEEWAY_S: i64 = 30;
 /// For how long keys are believed.
@@ -64,22 +66,11 @@ struct Server {
     recordings: Recordings,
     clock: Arc<dyn Clock>,
     registered: RwLock<Option<Registered>>,
-    /// When it last answered.
-    heard: Mutex<Option<Instant>>,
 }
 
 /// The proxy's questions to the server; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Asking(Arc<Server>);
-
-/// Whether the server answered that this relay has nothing to do with the destination, or with anything.
-fn is_final(error: &anyhow::Error) -> bool {
-    match error.downcast_ref() {
-        Some(fleet::Error::Refused { status: 401, code, .. }) => code == "unauthenticated",
-        Some(fleet::Error::Refused { status, .. }) => matches!(status, 403 | 404 | 409),
-        _ => false,
-    }
-}
 
 impl Asking {
     pub(super) fn new(
@@ -91,8 +82,8 @@ impl Asking {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (groups, lendable) = (settings.groups.clone(), settings.lendable.clone());
-        let (registered, heard) = (RwLock::default(), Mutex::default());
-        let server = Server { client, groups, lendable, bindings, live, recordings, clock, registered, heard };
+        let registered = RwLock::default();
+        let server = Server { client, groups, lendable, bindings, live, recordings, clock, registered };
         Self(Arc::new(server))
     }
 
@@ -120,9 +111,7 @@ impl Asking {
         if answer.as_ref().is_err_and(is_final) {
             self.end();
         }
-        let answer = answer?;
-        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        Ok(answer.body)
+        Ok(answer?.body)
     }
 
     /// Nobody is let in any more, and nothing stays open, until the server says otherwise.
@@ -158,73 +147,68 @@ impl Asking {
         Ok((told.id, told.granted))
     }
 
-    /// Asks about what these tokens rest on, and cuts those that rest on nothing.
-    async fn check(&self, tokens: &[Arc<Token>]) -> anyhow::Result<()> {
-        let destination = self.destination().context("the cluster is not registered")?;
-        let (mut asked, mut standings) = (Vec::new(), Vec::new());
-        for token in tokens {
-            match standing(token.admission(), destination) {
-                Ok(standing) => {
-                    asked.push(token);
-                    standings.push(standing);
-                }
-                Err(_) => token.cut(GONE),
-            }
-        }
-        let told: AccessChecked = self.call("access-check", &AccessCheck { standings }).await?;
-        if told.until.len() != asked.len() {
-            anyhow::bail!("the server answers something else");
-        }
-        for (token, until) in asked.into_iter().zip(told.until) {
-            if let Some(until) = until {
-                token.stand_until(until);
-            } else {
-                tracing::info!(user = token.admission().user, open = token.open(), "cut off: {GONE}");
-                token.cut(GONE);
-            }
-        }
-        Ok(())
-    }
-
     /// Looks once after everything that is in use.
     pub(super) async fn look(&self) {
-        let (live, now) = (&self.0.live, self.0.clock.now());
-        live.forget(now);
-        // One question for all tokens of one session in one role: a watch outlives many.
-        let mut asked = BTreeMap::<_, Vec<Arc<Token>>>::new();
-        for token in live.all().into_iter().filter(|token| token.why_cut().is_none()) {
-            let Admission { user_id, session, grants, act_as, .. } = token.admission();
-            asked.entry((*user_id, *session, grants.clone(), act_as.clone())).or_default().push(token);
-        }
-        let first: Vec<_> = asked.values().filter_map(|tokens| tokens.first().cloned()).collect();
-        for some in first.chunks(CHECKED_MAX) {
-            if let Err(error) = self.check(some).await {
-                tracing::warn!(error = format!("{error:#}"), "nobody says what may stay open");
-                break;
-            }
-        }
-        for tokens in asked.values() {
-            let [first, rest @ ..] = tokens.as_slice() else { continue };
-            for token in rest {
-                token.stand_until(first.stands_until());
-                if let Some(why) = first.why_cut() {
-                    token.cut(why);
-                }
-            }
-        }
-        if self.is_alone(Duration::ZERO) {
-            live.cut("it ended, and the server cannot be asked", |token| token.stands_until() <= now);
-        }
-        if self.is_alone(ALONE) {
-            live.cut("the token has ended, and the server cannot be asked", |token| token.admission().expires <= now);
-        }
+        let now = self.0.clock.now();
+        look(&self.0.live, self.destination(), now, self).await;
     }
+}
 
-    /// Whether the server has not answered for so long, and a little.
-    fn is_alone(&self, since: Duration) -> bool {
-        let heard = *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.is_none_or(|heard| heard.elapsed() > since + 2 * ANSWER)
+#[async_trait::async_trait]
+impl Ask for Asking {
+    async fn ask(&self, check: AccessCheck) -> anyhow::Result<AccessChecked> {
+        self.call("access-check", &check).await
     }
+}
+
+/// Asks about what these tokens rest on, and cuts those that rest on nothing.
+async fn check(tokens: Vec<Arc<Token>>, destination: DestinationId, server: &dyn Ask) -> anyhow::Result<()> {
+    let mut asked = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        match standing(token.admission(), destination) {
+            Ok(standing) => asked.push((token, standing)),
+            Err(_) => token.cut(GONE),
+        }
+    }
+    for (token, until) in judge(asked, server).await? {
+        if let Some(until) = until {
+            token.stand_until(until);
+        } else {
+            tracing::info!(user = token.admission().user, open = token.open(), "cut off: {GONE}");
+            token.cut(GONE);
+        }
+    }
+    Ok(())
+}
+
+/// Looks once after everything that is in use: asks about it, and ends what stands no more by the last word about it.
+async fn look(live: &Live, destination: Option<DestinationId>, now: Timestamp, server: &dyn Ask) {
+    live.forget(now);
+    // One question for all tokens of one session in one role: a watch outlives many.
+    let mut asked = BTreeMap::<_, Vec<Arc<Token>>>::new();
+    for token in live.all().into_iter().filter(|token| token.why_cut().is_none()) {
+        let Admission { user_id, session, grants, act_as, groups, .. } = token.admission();
+        let rests_on = (*user_id, *session, grants.clone(), act_as.clone(), groups.clone());
+        asked.entry(rests_on).or_default().push(token);
+    }
+    let first = asked.values().filter_map(|tokens| tokens.first().cloned()).collect();
+    if let Some(destination) = destination
+        && let Err(error) = check(first, destination, server).await
+    {
+        tracing::warn!(error = format!("{error:#}"), "nobody says what may stay open");
+    }
+    for tokens in asked.values() {
+        let [first, rest @ ..] = tokens.as_slice() else { continue };
+        for token in rest {
+            token.stand_as(first);
+        }
+    }
+    live.cut("it ended, and the server cannot be asked", |token| {
+        token.unjudged_for() > UNSURE && token.stands_until() <= now
+    });
+    live.cut("the token has ended, and the server cannot be asked", |token| {
+        token.unjudged_for() > ALONE && token.admission().expires <= now
+    });
 }
 
 /// What an admission rests on.
@@ -233,6 +217,7 @@ fn standing(admission: &Admission, destination: DestinationId) -> anyhow::Result
     let namespaces: Option<Vec<_>> = admission.grants.iter().map(|grant| grant.namespace.as_deref()).collect();
     let namespaces = namespaces.map(|names| names.into_iter().map(str::parse).collect::<Result<_, _>>()).transpose()?;
     let act_as = admission.act_as.clone();
+    let groups = admission.groups.iter().map(|group| group.parse()).collect::<Result<_, _>>()?;
     Ok(Standing {
         user: admission.user_id,
         session: admission.session,
@@ -240,6 +225,7 @@ fn standing(admission: &Admission, destination: DestinationId) -> anyhow::Result
         role,
         namespaces,
         act_as,
+        groups,
         ssh: None,
     })
 }
@@ -264,13 +250,17 @@ impl Admit for Asking {
 #[async_trait::async_trait]
 impl Confirm for Asking {
     async fn confirm(&self, token: &Arc<Token>) -> Result<(), Refusal> {
-        if let Err(error) = self.check(std::slice::from_ref(token)).await {
+        let Some(destination) = self.destination() else { return Ok(()) };
+        if let Err(error) = check(vec![Arc::clone(token)], destination, self).await {
             tracing::warn!(error = format!("{error:#}"), "a token is taken at its word: the server cannot be asked");
         }
-        if let (None, Some(destination)) = (token.why_cut(), self.destination()) {
+        if token.why_cut().is_none() {
             self.0.bindings.ensure(&token.admission().grants, destination).await;
         }
         // A token that was cut is refused by who asked.
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
