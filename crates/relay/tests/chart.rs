@@ -93,6 +93,20 @@ fn groups_are_impersonated_by_name_with_a_prefix_and_roles_are_bound_to_theirs()
 }
 
 #[test]
+fn users_are_impersonated_by_name_unless_the_operator_says_that_anybody_may_be() {
+    let (all, values) = (read("templates/rbac.yaml"), read("values.yaml"));
+    // An empty list would be an open one: the cluster's own users among them.
+    let neither = "{{- if not .Values.cluster.anyUser }}\n{{- if not .Values.cluster.users }}\n{{- fail \"";
+    let both = "{{- if .Values.cluster.anyUser }}\n{{- if .Values.cluster.users }}\n{{- fail \"";
+    assert!(all.contains(neither) && all.contains(both), "{all}");
+    let users = parts().0.join("\n");
+    let users = users.split_once("resources: [\"users\"]").unwrap().1.trim_start();
+    let open = "verbs: [\"impersonate\"]\n{{- if not .Values.cluster.anyUser }}\nresourceNames:\n{{- range uniq (concat .Values.cluster.users ";
+    assert!(users.starts_with(open), "{users}");
+    assert!(values.contains("\n  users: []\n") && values.contains("\n  anyUser: false\n"), "{values}");
+}
+
+#[test]
 fn the_chart_sets_only_what_the_relay_reads() {
     let (chart, sources) = (
         read("templates/relay.yaml"),
