@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_relay_may_impersonate_the_chart_s_names_and_no_others() {
-        let values = json!({"cluster": {"roles": ["view"], "groups": ["devs"], "actAs": {"users": ["bot"]}}, "bindings": {"namespaces": 2}});
+        let values = json!({"cluster": {"roles": ["view"], "anyUser": true, "groups": ["devs"], "actAs": {"users": ["bot"]}}, "bindings": {"namespaces": 2}});
         let text = render("rbac.yaml", &values, "cairn");
         let groups =
             text.split("resources: [\"groups\"]").nth(1).expect("groups").split("- apiGroups").next().expect("a rule");

@@ -26,7 +26,7 @@ pub(crate) struct Real {
 pub(crate) fn values() -> Value {
     json!({
         "server": "https://cairn.example.com",
-        "cluster": {"name": "prod", "groups": ["devs"], "actAs": {"users": ["deploy-bot"], "groups": ["ops"]}},
+        "cluster": {"name": "prod", "anyUser": true, "groups": ["devs"], "actAs": {"users": ["deploy-bot"], "groups": ["ops"]}},
         "bindings": {"namespaces": 3},
     })
 }

@@ -105,6 +105,7 @@ fn attack_47_a_real_authorizer_lets_the_relays_own_token_do_what_the_chart_says_
     assert!(is_any("system:kube-controller-manager"), "RBAC knows no prefixes: the chart says so");
     let mut listed = values();
     listed["cluster"]["users"] = json!(["ann@example.com"]);
+    listed["cluster"]["anyUser"] = json!(false);
     real.api.apply(&chart::render("rbac.yaml", &listed, "cairn"));
     until("the new rules", || (!is_any("system:kube-controller-manager")).then_some(()));
     assert!(is_any("cairn:ann@example.com") && is_any("cairn:deploy-bot"), "and those that are lent");
