@@ -136,6 +136,7 @@ async fn execute(command: Command, config: Config) -> anyhow::Result<()> {
 }
 
 fn try_main(arguments: Arguments) -> anyhow::Result<()> {
+    crypto::system::keep_memory_private().context("core dumps cannot be turned off")?;
     crypto::fips::self_test()?;
     crypto::tls::install();
     // Everything that the agent writes is for its owner only.

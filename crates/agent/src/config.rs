@@ -215,6 +215,13 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_is_told_nothing_collects_every_five_minutes_and_takes_little() {
+        let agent = with("", &[]).unwrap().agent;
+        assert_eq!((agent.interval_s, agent.cpu_percent_max.to_string()), (300, "0.4".to_owned()));
+        assert_eq!((agent.spool_bytes_max, agent.watch), (64 * 1_024 * 1_024, true));
+    }
+
+    #[test]
     fn mistakes_are_told_with_what_to_change() {
         for (text, part) in [
             ("[agent]\nserver = \"http://a\"\n", "has to begin with `https://`"),

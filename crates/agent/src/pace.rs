@@ -88,6 +88,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_jittered_stays_within_a_tenth_and_spreads_over_it() {
+        let rng = testkit::TestRng::seeded(9);
+        let waits: Vec<Duration> = (0..1_000).map(|_| jittered(&rng, FIVE)).collect();
+        let (least, most) = (Duration::from_secs(270), Duration::from_secs(330));
+        assert!(
+            waits.iter().all(|wait| (least..=most).contains(wait)),
+            "{:?} {:?}",
+            waits.iter().min(),
+            waits.iter().max()
+        );
+        // Each of ten equal parts gets about a tenth of them: agents that began together do not stay together.
+        for part in 0..10 {
+            let (from, to) = (least + Duration::from_secs(6 * part), least + Duration::from_secs(6 * (part + 1)));
+            let inside = waits.iter().filter(|wait| (from..to).contains(wait)).count();
+            assert!((60..=140).contains(&inside), "{inside} of 1,000 from {from:?} to {to:?}");
+        }
+    }
+
+    #[test]
     fn this_process_has_used_a_core_and_memory() {
         let before = cpu_seconds();
         let mut digest = crypto::sha256(b"");

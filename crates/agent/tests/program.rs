@@ -1,7 +1,138 @@
 //! The program itself, before it has a server.
-#![allow(clippy::expect_used, reason = "test code: where it fails, the test fails")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "test code: where it fails, the test fails"
+)]
 
-use std::process::Command;
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cairn-agent");
+
+/// The agent as its systemd unit starts it: another user, who may read every file and do nothing else that needs a right. Needs root.
+fn under_its_unit() -> Command {
+    assert!(rustix::process::geteuid().is_root(), "this test starts the agent as another user: run it as root");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"]);
+    for set in ["--bounding-set", "--inh-caps", "--ambient-caps"] {
+        command.args([set, "-all,+dac_read_search"]);
+    }
+    command.arg(PROGRAM).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
+/// What `run --once --print` prints, line by line.
+fn printed(mut command: Command, state: &Path) -> Vec<Value> {
+    let output = command
+        .env("CAIRN_AGENT_STATE_DIR", state)
+        .args(["run", "--once", "--print"])
+        .output()
+        .expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!state.exists(), "what only shows writes nothing");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+/// The nodes of these lines by their ids.
+fn nodes(lines: &[Value]) -> BTreeMap<String, Value> {
+    let pages = lines.iter().filter_map(|line| line["page"]["nodes"].as_array()).flatten();
+    pages.map(|node| (node["id"].as_str().expect("an id").to_owned(), node.clone())).collect()
+}
+
+/// The verdict of each scope.
+fn verdicts(lines: &[Value]) -> BTreeMap<String, String> {
+    let scopes = lines.iter().filter(|line| line["scope"].is_object()).map(|line| &line["scope"]);
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    scopes.map(|scope| (text(&scope["name"]), text(&scope["coverage"]["coverage"]))).collect()
+}
+
+#[test]
+fn what_would_be_sent_is_shown_without_a_server_and_without_leaving_anything_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(PROGRAM);
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("CAIRN_HOST_COLLECTORS", "accounts");
+    let lines = printed(command, &folder.path().join("state"));
+    assert_eq!(lines[0]["head"]["version"], 1);
+    assert_eq!(lines[0]["head"]["program"]["sha256"].as_str().map(str::len), Some(64));
+    assert_eq!(lines[lines.len() - 1]["end"]["state"].as_str().map(str::len), Some(64));
+    assert_eq!(verdicts(&lines).into_keys().collect::<Vec<_>>(), ["accounts"]);
+    let (id, root) = nodes(&lines).into_iter().find(|(_, node)| node["name"] == "root").expect("an account `root`");
+    assert!(id.contains(":host.user:") && root["properties"]["uid"] == 0, "{id} {root}");
+    let calls = lines.iter().find_map(|line| line["calls"].as_array()).expect("how it was read");
+    assert!(calls.iter().any(|call| call.to_string().contains("/etc/passwd")), "{calls:?}");
+}
+
+#[test]
+fn with_no_right_but_to_read_the_agent_sees_files_of_root_and_says_of_nothing_that_it_was_kept_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (secret, state) = (folder.path().join("of-root"), folder.path().join("state"));
+    std::fs::write(&secret, "of root alone").expect("a file");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("its mode");
+    let mut command = under_its_unit();
+    command.env("CAIRN_HOST_COLLECTORS", "machine,accounts,sudo,mounts,services,integrity,packages");
+    command.env("CAIRN_HOST_PACKAGE_MANAGERS", "dpkg").env("CAIRN_HOST_INTEGRITY_PATHS", &secret);
+    let lines = printed(command, &state);
+    let hash = crypto::sha256(b"of root alone").to_hex();
+    let files = nodes(&lines);
+    let file = files.values().find(|node| node["name"] == *secret.to_str().expect("a name")).expect("the file's node");
+    assert!(file.to_string().contains(&hash), "{file}");
+    let verdicts = verdicts(&lines);
+    assert!(verdicts.len() >= 6, "{verdicts:?}");
+    assert!(verdicts.values().all(|verdict| verdict == "complete" || verdict == "absent"), "{verdicts:?}");
+}
+
+/// Waits until the program has dialed the listener; where it ends before that, the test does.
+fn dialed(listener: &TcpListener, program: &mut Child) -> TcpStream {
+    listener.set_nonblocking(true).expect("a socket that does not wait");
+    loop {
+        if let Ok((stream, _)) = listener.accept() {
+            return stream;
+        }
+        let ended = program.try_wait().expect("its state");
+        assert!(ended.is_none(), "it ended before it dialed: {ended:?}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn attack_59_the_agent_leaves_no_core_dump_and_no_process_of_its_user_looks_into_it() {
+    // A server that says nothing: the agent waits for it with its token in its memory.
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "a token of nobody").expect("a file");
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+    for path in [folder.path(), &token] {
+        std::os::unix::fs::chown(path, Some(65_534), Some(65_534)).expect("its owner");
+    }
+    let mut agent = under_its_unit()
+        .env("CAIRN_AGENT_SERVER", format!("https://127.0.0.1:{port}"))
+        .env("CAIRN_AGENT_STATE_DIR", folder.path().join("state"))
+        .args(["enroll", "--token-file"])
+        .arg(&token)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let _stream = dialed(&listener, &mut agent);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.id())).expect("its limits");
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("the line");
+    // What may be dumped belongs to its user in /proc, and everything else to root.
+    let owner = std::fs::metadata(format!("/proc/{}", agent.id())).expect("its folder").uid();
+    agent.kill().expect("it runs");
+    agent.wait().expect("it ended");
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
+    assert_eq!(owner, 0);
+}
 
 #[test]
 fn what_is_missing_is_said_at_the_start_and_nothing_is_written() {
@@ -13,7 +144,7 @@ fn what_is_missing_is_said_at_the_start_and_nothing_is_written() {
         (&["status"], "not enrolled"),
         (&["run", "--print"], "--once"),
     ] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn-agent"));
+        let mut command = Command::new(PROGRAM);
         let output = command
             .env_clear()
             .env("CAIRN_AGENT_STATE_DIR", &state)

@@ -77,6 +77,7 @@ fn say(text: &str) {
 }
 
 fn run() -> anyhow::Result<()> {
+    crypto::system::keep_memory_private().context("core dumps cannot be turned off")?;
     crypto::fips::self_test()?;
     crypto::tls::install();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));

@@ -107,6 +107,7 @@ async fn settle(config: &mut Config, file: Option<&Path>) -> anyhow::Result<Stor
 
 /// False: what was asked about is not as it should be, and has been told.
 fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    crypto::system::keep_memory_private()?;
     // Before any key is made or used; libraries that ask for a default get the same provider.
     crypto::fips::self_test()?;
     crypto::tls::install();
