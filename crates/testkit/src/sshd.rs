@@ -1,7 +1,7 @@
 //! An OpenSSH server of one test: its own keys, its own configuration, its own free port on loopback.
 //!
-//! It runs as the user that runs the tests and lets that user in. A root process can also check a password, if the machine's PAM lets it;
-//! tests of passwords use an account of their own only where they are root.
+//! It runs as the user that runs the tests and lets that user in. [`Sshd::start_for`] lets an account with a password in that only this server
+//! knows: it sees files of its own in the place of the machine's list of accounts.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -29,10 +29,62 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is UTF-8")
 }
 
+/// An account with a password, of no machine until a server is started for it.
+pub struct Account {
+    /// Whom it is to sign in as.
+    pub name: String,
+    /// Its password, which no log may hold.
+    pub password: String,
+}
+
+impl Account {
+    /// Makes up one.
+    #[expect(clippy::new_without_default, reason = "it plants a secret")]
+    pub fn new() -> Self {
+        Self { name: "of-a-test".to_owned(), password: crate::logs::plant("the password of an account") }
+    }
+
+    /// What its server sees instead of the machine's own files: accounts, their passwords, and how PAM asks for one.
+    fn write(&self, dir: &Path) {
+        let mut hashing = Command::new("openssl")
+            .args(["passwd", "-6", "-stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("openssl runs");
+        let mut input = hashing.stdin.take().expect("a pipe");
+        std::io::Write::write_all(&mut input, self.password.as_bytes()).expect("it reads");
+        drop(input);
+        let hash = String::from_utf8(hashing.wait_with_output().expect("it ends").stdout).expect("text");
+        let name = &self.name;
+        let write = |file: &str, text: &str, mode: u32| {
+            fs::write(dir.join(file), text).expect("a file");
+            fs::set_permissions(dir.join(file), fs::Permissions::from_mode(mode)).expect("its mode");
+        };
+        let accounts = fs::read_to_string("/etc/passwd").expect("the machine's accounts");
+        write("passwd", &format!("{accounts}{name}:x:64321:64321::/:/bin/sh\n"), 0o644);
+        write("shadow", &format!("{name}:{}:20000:0:99999:7:::\n", hash.trim()), 0o600);
+        let pam = "auth required pam_unix.so\naccount required pam_unix.so\nsession required pam_permit.so\n";
+        write("pam", pam, 0o644);
+    }
+}
+
+/// What starts a server: itself, or a program that first puts its own list of accounts, for nobody else, where the machine's is.
+fn program(dir: &Path) -> Command {
+    if !dir.join("passwd").exists() {
+        return Command::new(SSHD);
+    }
+    let script = "mount --bind \"$1/passwd\" /etc/passwd && mount --bind \"$1/shadow\" /etc/shadow && mount --bind \"$1/pam\" /etc/pam.d/sshd \
+                  && shift && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh", text(dir), SSHD]);
+    command
+}
+
 /// Runs a server on the configuration of a folder; none where it does not answer.
 fn spawn(dir: &Path, port: u16) -> Option<Child> {
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("a log");
-    let mut child = Command::new(SSHD)
+    let mut child = program(dir)
         .args(["-D", "-e", "-f", text(&dir.join("config"))])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -59,6 +111,17 @@ impl Sshd {
 
     /// Starts one with more lines of configuration before its own: the first that names a setting counts.
     pub fn start_with(lines: &str) -> Self {
+        Self::begin(lines, None)
+    }
+
+    /// Starts one that knows this account besides the machine's, and how it signs in is for the lines to say. Nobody else sees the account.
+    pub fn start_for(account: &Account, lines: &str) -> Self {
+        let id = Command::new("id").arg("-u").output().expect("id");
+        assert_eq!(id.stdout, b"0\n", "a server with accounts of its own mounts files: run this test as root");
+        Self::begin(lines, Some(account))
+    }
+
+    fn begin(lines: &str, account: Option<&Account>) -> Self {
         assert!(Path::new(SSHD).is_file(), "{SSHD} is missing: run `cargo xtask setup`");
         // A root sshd needs its folder for separated privileges, which the package's service makes.
         let _ = fs::create_dir_all("/run/sshd");
@@ -69,6 +132,9 @@ impl Sshd {
         }
         fs::copy(at("user.pub"), at("authorized")).expect("a copy");
         fs::write(at("revoked"), "").expect("a list");
+        if let Some(account) = account {
+            account.write(dir.path());
+        }
         for _ in 0..5 {
             let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
             let port = socket.local_addr().expect("its address").port();
@@ -110,6 +176,20 @@ impl Sshd {
         }
         keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "host", "-f", text(&self.path("host"))]);
         self.restart_with("");
+    }
+
+    /// Has it show a certificate of its host key, signed by `ca` for these names (with commas between; none: for any) and for `validity`.
+    pub fn certify_host(&mut self, names: &str, validity: &str) {
+        let (ca, public) = (self.path("ca"), self.path("host.pub"));
+        let mut arguments = vec!["-q", "-s", text(&ca), "-I", "host", "-h", "-V", validity];
+        if !names.is_empty() {
+            arguments.extend(["-n", names]);
+        }
+        arguments.push(text(&public));
+        let is_first = !self.path("host-cert.pub").exists();
+        keygen(&arguments);
+        let line = format!("HostCertificate {}", text(&self.path("host-cert.pub")));
+        self.restart_with(if is_first { &line } else { "" });
     }
 
     /// A file of its folder: `user`, `other`, `ca` and `host` are private keys, with `.pub` public ones; `authorized` and `revoked` list

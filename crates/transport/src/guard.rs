@@ -64,6 +64,9 @@ const METADATA_V6: [Ipv6Addr; 4] = [
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
 ];
 
+/// How long a name is looked up that somebody else resolves.
+const ELSEWHERE: Duration = Duration::from_secs(3);
+
 /// The IPv4 address that an IPv6 address leads to: mapped (RFC 4291), compatible (the same), through NAT64 (RFC 6052) or 6to4 (RFC 3056).
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let parts = ip.segments();
@@ -209,9 +212,28 @@ impl Guard {
 
     /// Whether a URL may name this host, as far as that can be told before its name is resolved.
     pub(crate) fn check_host(&self, host: &str) -> Result<(), Refused> {
-        let host = host.trim_matches(['[', ']']);
-        let local = || host.eq_ignore_ascii_case("localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        host.parse().ok().or_else(local).map_or(Ok(()), |address| self.check(address))
+        spelled(host).map_or(Ok(()), |address| self.check(address))
+    }
+
+    /// Judges a host that somebody else resolves and connects to: by what is written there, and by where it leads from here, as far as it does.
+    /// What only the other side's resolver knows is not seen here. Where this one's networks are limited such a name is refused.
+    pub async fn check_elsewhere(&self, host: &str, port: u16) -> Result<(), CallError> {
+        if let Some(address) = spelled(host) {
+            return self.check(address).map_err(Into::into);
+        }
+        let name = host.trim_end_matches('.');
+        let looked = tokio::time::timeout(ELSEWHERE, tokio::net::lookup_host((name, port))).await;
+        let found: Vec<SocketAddr> = looked.ok().and_then(Result::ok).map(Iterator::collect).unwrap_or_default();
+        for address in &found {
+            self.check(address.ip())?;
+        }
+        if found.is_empty() && !self.within.is_empty() {
+            return Err(CallError::Denied(format!(
+                "`{}` has no address here, so that nobody can tell whether it is in the networks of this relay (`RELAY_NETWORKS`): name its address",
+                shown(host)
+            )));
+        }
+        Ok(())
     }
 
     /// Whether an address may be connected to.
@@ -266,6 +288,38 @@ impl Guard {
         };
         tokio::time::timeout(timeout, work).await.unwrap_or(Err(CallError::Timeout(timeout)))
     }
+}
+
+/// The address that a host in text is, in whatever spelling resolvers take one: with brackets, a zone or a dot at its end, as one to four
+/// numbers that are decimal, octal or hexadecimal (inet_aton(3)), or by the names that mean the machine itself (RFC 6761).
+fn spelled(host: &str) -> Option<IpAddr> {
+    let host = host.trim().trim_matches(['[', ']']);
+    let host = host.split('%').next().unwrap_or_default().trim_end_matches('.');
+    let local = || {
+        let last = host.rsplit('.').next().unwrap_or_default();
+        last.eq_ignore_ascii_case("localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    };
+    host.parse().ok().or_else(|| numbers(host).map(IpAddr::V4)).or_else(local)
+}
+
+/// An IPv4 address of one to four numbers, the last of which fills what is left.
+fn numbers(text: &str) -> Option<Ipv4Addr> {
+    let number = |part: &str| {
+        let (digits, radix) = match part.as_bytes() {
+            [b'0', b'x' | b'X', ..] => (part.get(2..)?, 16),
+            [b'0', _, ..] => (part.get(1..)?, 8),
+            _ => (part, 10),
+        };
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(())?;
+        u32::from_str_radix(digits, radix).ok()
+    };
+    let parts: Vec<u32> = text.split('.').map(number).collect::<Option<_>>()?;
+    let (last, first) = parts.split_last().filter(|(_, first)| first.len() <= 3)?;
+    let mut bits = Some(*last).filter(|last| first.is_empty() || *last < 1 << (32 - 8 * first.len()))?;
+    for (at, byte) in first.iter().enumerate() {
+        bits |= u32::from(u8::try_from(*byte).ok()?) << (24 - 8 * at);
+    }
+    Some(Ipv4Addr::from_bits(bits))
 }
 
 /// A target in text: `host`, `host:port`, an IPv6 address, `[IPv6]` or `[IPv6]:port`. The host is in lower case.
@@ -434,6 +488,77 @@ mod tests {
         let connecting = guard.connect("127.0.0.1", port, Duration::from_secs(5));
         let (stream, _) = tokio::join!(connecting, listener.accept());
         assert_eq!(stream.unwrap().peer_addr().unwrap().port(), port);
+    }
+
+    #[tokio::test]
+    async fn attack_64_a_host_that_somebody_else_resolves_is_judged_in_every_spelling() {
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "127.0.1",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+            "0177.0.0.1",
+            "017700000001",
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "::1",
+            "[::1]",
+            "::ffff:127.0.0.1",
+            "fe80::1%eth0",
+            "169.254.169.254",
+            "169.254.43518",
+            "2852039166",
+            "0xa9fea9fe",
+            "0251.0376.0251.0376",
+            "0",
+        ] {
+            let refused = Guard::default().check_elsewhere(host, 22).await;
+            assert!(matches!(refused, Err(CallError::Denied(_))), "{host}: {refused:?}");
+        }
+        // A name of nobody is for the other side to resolve, unless this side's networks are limited.
+        let unknown = "a-host-behind-the-jump-host.test";
+        assert!(Guard::default().check_elsewhere(unknown, 22).await.is_ok());
+        let limited = Guard::default().within(&["10.0.0.0/8".parse().unwrap()]);
+        for (host, allowed) in
+            [(unknown, false), ("10.1", true), ("167837955", true), ("10.1.2.3", true), ("192.0.2.1", false)]
+        {
+            assert_eq!(limited.check_elsewhere(host, 22).await.is_ok(), allowed, "{host}");
+        }
+        // What the tenant's policy names may be one here, too.
+        let policy = Guard::default().allowing(["127.0.0.0/8".parse().unwrap()]);
+        for host in ["localhost", "127.1", "0x7f000001"] {
+            assert!(policy.check_elsewhere(host, 22).await.is_ok(), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_in_any_spelling_is_none() {
+        for name in [
+            "",
+            ".",
+            "a",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "1.2.3.256",
+            "1.16777216",
+            "4294967296",
+            "0x",
+            "08",
+            "1..2",
+            "+1",
+            "web-1.example",
+            "0xg",
+        ] {
+            assert_eq!(spelled(name), None, "{name}");
+        }
+        for (text, address) in
+            [("10.1", "10.0.0.1"), ("10.1.2", "10.1.0.2"), ("010.1", "8.0.0.1"), ("1.16777215", "1.255.255.255")]
+        {
+            assert_eq!(spelled(text), Some(ip(address)), "{text}");
+        }
     }
 
     proptest! {

@@ -196,10 +196,8 @@ impl SshClient {
                 let (handle, host_key) = self.handshake(stream, host, port).await?;
                 return Ok(Session { handle, jump: None, host_key });
             };
-            // The jump host resolves the target's name by itself: an address in text can be judged here, a name there only.
-            if let Ok(address) = host.parse() {
-                self.guard.check(address)?;
-            }
+            // The jump host resolves the target's name by itself: it is judged here as far as it can be.
+            self.guard.check_elsewhere(host, port).await?;
             let stream = self.guard.connect(jump_host, *jump_port, limit).await?;
             let _ = stream.set_nodelay(true);
             let at_jump = |error: CallError| match error {

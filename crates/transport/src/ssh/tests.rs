@@ -173,9 +173,78 @@ async fn a_target_behind_a_jump_host_is_reached_and_judged_by_its_own_key() {
     made.settings["known_hosts"] = target.known_host("127.0.0.1").into();
     assert!(made.refusal(&target).await.to_string().contains("jump host:"));
     made.settings["known_hosts"] = jump.known_host("127.0.0.1").into();
-    made.guard = Guard::loopback(true);
-    let metadata = made.client().connect("169.254.169.254", 22, &tag()).await;
-    assert!(matches!(metadata.err(), Some(CallError::Denied(_))), "not through a jump host either");
+    // The jump host is one that may be connected to; that makes nothing else a target.
+    made.guard = Guard::default().allowing(["127.0.0.1".parse().unwrap()]);
+    for special in ["169.254.169.254", "2852039166", "0xa9fea9fe", "127.2", "::1", "fe80::1%lo", "0"] {
+        let refused = made.client().connect(special, target.port, &tag()).await.err().unwrap();
+        let why = refused.to_string();
+        assert!(matches!(refused, CallError::Denied(_)) && why.contains("may not be a target"), "{special}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_lets_in_where_it_is_right_and_is_typed_at_a_prompt_where_it_is_asked_for_there() {
+    let account = testkit::sshd::Account::new();
+    let server = |lines: &str| Sshd::start_for(&account, &format!("{lines}\nPubkeyAuthentication no"));
+    for (lines, methods) in [
+        ("PasswordAuthentication yes", "password"),
+        ("KbdInteractiveAuthentication yes\nUsePAM yes", "keyboard-interactive"),
+        (
+            "PasswordAuthentication yes\nKbdInteractiveAuthentication yes\nUsePAM yes\nAuthenticationMethods keyboard-interactive",
+            "keyboard-interactive alone",
+        ),
+    ] {
+        let server = server(lines);
+        let mut made = Made::by_key(&server);
+        made.kind = "ssh-password";
+        made.secret = json!({ "username": account.name, "password": account.password });
+        let host =
+            made.connect(&server).await.unwrap_or_else(|error| panic!("{methods}: {error} {}", server.read("log")));
+        let ran = host.command(&["id", "-un"], 100, Duration::from_secs(5), &tag()).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&ran.stdout.body).trim(), account.name, "{methods}");
+        host.close().await;
+        made.secret["password"] = format!("{}x", account.password).into();
+        let refused = made.refusal(&server).await;
+        let why = refused.to_string();
+        assert!(matches!(refused, CallError::Denied(_)) && why.contains("does not let"), "{methods}: {why}");
+        assert!(!why.contains(&account.password), "{methods}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_whose_key_an_authority_signed_is_known_while_that_signature_is_good_for_it() {
+    let mut server = Sshd::start();
+    let mut made = Made::by_key(&server);
+    let line = |marker: &str, key: &str| format!("{marker} [127.0.0.1]:{} {key}", server.port);
+    let authority = line("@cert-authority", &server.read("ca.pub"));
+    let revoked = format!("{authority}\n{}", line("@revoked", &server.read("ca.pub")));
+    let unknown = line("@cert-authority", &server.read("other.pub"));
+    for (names, validity, known, expect) in [
+        ("127.0.0.1,web.example", "-5m:+1h", &authority, None),
+        ("127.0.0.1", "-2h:-1h", &authority, Some("not valid now")),
+        ("127.0.0.1", "+1h:+2h", &authority, Some("not valid now")),
+        ("127.0.0.2", "-5m:+1h", &authority, Some("not one for this host")),
+        ("", "-5m:+1h", &authority, Some("not one for this host")),
+        ("127.0.0.1", "-5m:+1h", &revoked, Some("not one for this host")),
+        ("127.0.0.1", "-5m:+1h", &unknown, Some("not signed by a known authority")),
+    ] {
+        server.certify_host(names, validity);
+        made.settings = json!({ "known_hosts": known });
+        let connected = made.connect(&server).await;
+        match expect {
+            None => assert!(connected.is_ok(), "{names} {validity}: {}", connected.err().unwrap()),
+            Some(expect) => {
+                let refused = connected.err().unwrap_or_else(|| panic!("{names} {validity} is let through: {known}"));
+                let why = refused.to_string();
+                assert!(matches!(refused, CallError::Denied(_)) && why.contains(expect), "{names} {validity}: {why}");
+            }
+        }
+    }
+    // Without a certificate the key has to be known by itself: an authority says nothing of it.
+    let plain = Sshd::start();
+    made.settings =
+        json!({ "known_hosts": format!("@cert-authority [127.0.0.1]:{} {}", plain.port, plain.read("ca.pub")) });
+    assert!(made.refusal(&plain).await.to_string().contains("is not known"));
 }
 
 #[tokio::test]
@@ -205,6 +274,16 @@ async fn what_a_hostile_target_prints_is_bounded_in_bytes_and_time() {
     let error = host.read("/etc/\x1b[31mred", 10, &tag()).await.unwrap_err().to_string();
     assert!(!error.contains('\x1b'), "{error}");
     assert!(host.read("/etc/passwd", 1 << 20, &tag()).await.is_ok());
+    // One that never stops, and is never silent for long, is cut off when the target's time is up.
+    made.settings["target_timeout_s"] = json!(2);
+    let dripping = made.connect(&server).await.unwrap();
+    let began = std::time::Instant::now();
+    let script = "while :; do echo x; sleep 0.1; done";
+    let endless = dripping.command(&["sh", "-c", script], 1 << 20, Duration::from_secs(60), &tag()).await;
+    assert!(matches!(endless, Err(CallError::Timeout(_))), "{endless:?}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    let after = dripping.read("/etc/passwd", 1 << 20, &tag()).await;
+    assert!(matches!(after, Err(CallError::Timeout(_))), "{after:?}");
     // A whole target's bytes are bounded as well.
     let big = server.path("big");
     std::fs::write(&big, vec![b'x'; 5 << 20]).unwrap();
