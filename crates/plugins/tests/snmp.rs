@@ -10,7 +10,7 @@ use domain::{Coverage, ScopeId};
 use open::{Kept, collected, map, reach};
 use plugins::SnmpPlugin;
 use serde_json::{Value, json};
-use testkit::Snmpd;
+use testkit::{Lab, Snmpd};
 
 impl Kept {
     fn of(&self, kind: &str) -> Vec<&Value> {
@@ -247,4 +247,82 @@ async fn a_table_that_the_agent_does_not_show_is_absent_and_a_refused_user_is_de
     let kept = collected(&SnmpPlugin, &config, &reach("snmp", &config, Some((kind, secret.clone()))).0).await.unwrap();
     assert_eq!(kept.verdict(&format!("snmp-target:127.0.0.1:{}", device.port)), "denied");
     assert_eq!(kept.scopes.len(), 1, "{:?}", kept.scopes);
+}
+
+/// A bridge that knows no VLANs.
+const PLAIN_BRIDGE: &str = "
+override .1.3.6.1.2.1.17.1.4.1.2.3 integer 1
+override .1.3.6.1.2.1.17.4.3.1.1.0.27.33.164.195.153 octet_str 0x001b21a4c399
+override .1.3.6.1.2.1.17.4.3.1.2.0.27.33.164.195.153 integer 3
+override .1.3.6.1.2.1.17.4.3.1.3.0.27.33.164.195.153 integer 3
+override .1.3.6.1.2.1.17.4.3.1.1.0.27.33.164.195.154 octet_str 0x001b21a4c39a
+override .1.3.6.1.2.1.17.4.3.1.2.0.27.33.164.195.154 integer 0
+override .1.3.6.1.2.1.17.4.3.1.3.0.27.33.164.195.154 integer 2
+";
+
+#[test]
+fn neighbours_routes_programs_and_what_a_plain_bridge_learned_are_read_row_by_row() {
+    // A network of its own: nobody else's neighbours and routes come and go there.
+    let lab = Lab::new();
+    lab.hosts(
+        "ip neigh add 10.99.0.77 lladdr 02:00:00:00:00:77 nud permanent dev v1; \
+         ip neigh add fd99::77 lladdr 02:00:00:00:00:78 nud permanent dev v1; \
+         ip route add 10.77.0.0/16 via 10.99.0.1; ip route add 10.78.0.0/24 dev v1",
+    );
+    let (kept, id) = lab.there(|| {
+        let device = agent("router", "a-router-of-the-lab", PLAIN_BRIDGE);
+        let config = map(json!({
+            "targets": format!("127.0.0.1:{}", device.port), "site": "lab",
+            "collectors": "interfaces,arp,routes,forwarding,software",
+        }));
+        let (kind, secret) = reader();
+        let (reach, _) = reach("snmp", &config, Some((kind, secret)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let kept = runtime.block_on(collected(&SnmpPlugin, &config, &reach)).unwrap();
+        let [chassis] = kept.of("chassis")[..] else { panic!("{:?} {:?}", kept.nodes.keys(), kept.scopes) };
+        let id = format!("engine-{}", chassis["engine_id"].as_str().unwrap());
+        (kept, id)
+    });
+    let node = |kind: &str, resource: &str| format!("snmp:lab:snmp.{kind}:{id}/{resource}");
+    let shown = |kind: &str, resource: &str| {
+        let id = node(kind, resource);
+        kept.nodes.get(&id).unwrap_or_else(|| panic!("{id} is not in {:#?}", kept.of(kind)))
+    };
+    for (address, mac) in [("10.99.0.77", "02:00:00:00:00:77"), ("fd99::77", "02:00:00:00:00:78")] {
+        let entry = shown("arp_entry", &format!("v1/{address}"));
+        assert_eq!(
+            (&entry["mac"], &entry["interface"], &entry["address"]),
+            (&json!(mac), &json!("v1"), &json!(address))
+        );
+    }
+    let via = shown("route", "10.77.0.0/16 via 10.99.0.1 on v1");
+    assert_eq!(
+        (&via["next_hop"], &via["kind"], &via["is_default"]),
+        (&json!("10.99.0.1"), &json!("remote"), &json!(false))
+    );
+    let direct = shown("route", "10.78.0.0/24 on v1");
+    assert_eq!((&direct["destination"], &direct.get("next_hop")), (&json!("10.78.0.0/24"), &None));
+    let learned = shown("forwarding_entry", "0/00:1b:21:a4:c3:99");
+    assert_eq!(
+        (&learned["status"], &learned["interface"], &learned.get("database")),
+        (&json!("learned"), &json!("lo"), &None)
+    );
+    assert_eq!(kept.of("forwarding_entry").len(), 1, "an invalid entry is none: {:#?}", kept.of("forwarding_entry"));
+    // The machine's own packages, as snmpd reads them of dpkg or rpm.
+    let packages = kept.of("package");
+    assert!(packages.len() > 10 && packages.iter().all(|package| package["name"].is_string()), "{packages:?}");
+    assert!(packages.iter().any(|package| package["kind"] == "application"), "{packages:?}");
+    let lo = node("interface", "lo");
+    let v1 = node("interface", "v1");
+    for edge in [
+        format!("{} attached_to {v1}", node("arp_entry", "v1/10.99.0.77")),
+        format!("{} routes_to {v1}", node("route", "10.77.0.0/16 via 10.99.0.1 on v1")),
+        format!("{} routes_to {v1}", node("route", "10.78.0.0/24 on v1")),
+        format!("{} attached_to {lo}", node("forwarding_entry", "0/00:1b:21:a4:c3:99")),
+    ] {
+        assert!(kept.edges.contains(&edge), "{edge} is not in {:#?}", kept.edges);
+    }
+    for table in ["interfaces", "arp", "routes", "forwarding", "software"] {
+        assert_eq!(kept.verdict(&format!("snmp:{id}:{table}")), "complete", "{table}: {:?}", kept.scopes);
+    }
 }

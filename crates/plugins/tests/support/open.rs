@@ -78,5 +78,11 @@ pub(crate) async fn collected(plugin: &dyn Plugin, config: &Map<String, Value>, 
     for task in plugin.plan(config, reach).await? {
         plugin.run(&task, reach, &mut kept).await?;
     }
+    // What a plugin shows it says in its manifest: of a relay a server takes nothing else.
+    let types = plugin.manifest().node_types;
+    for id in kept.nodes.keys() {
+        let id: domain::NodeId = id.parse().unwrap();
+        assert!(types.iter().any(|known| known == id.node_type()), "{} is in no manifest", id.node_type());
+    }
     Ok(kept)
 }
