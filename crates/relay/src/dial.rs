@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
-use domain::Rng;
+use domain::{Network, Rng};
 use fleet::Identity;
 use gateway::websocket;
 use rustls_pki_types::ServerName;
@@ -55,7 +55,9 @@ impl Proxy {
         let excepted = either("NO_PROXY", "no_proxy").unwrap_or_default().to_ascii_lowercase();
         let names = |entry: &str| {
             let entry = entry.trim().trim_start_matches('.');
-            !entry.is_empty() && (entry == "*" || host == entry || host.ends_with(&format!(".{entry}")))
+            let inside = || Some(entry.parse::<Network>().ok()?.contains(host.parse().ok()?));
+            !entry.is_empty()
+                && (entry == "*" || host == entry || host.ends_with(&format!(".{entry}")) || inside() == Some(true))
         };
         if matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1") || excepted.split(',').any(names) {
             return Ok(None);
@@ -64,8 +66,35 @@ impl Proxy {
         let rest = url.strip_prefix("http://").context(wrong)?;
         let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
         let address = authority(&format!("http://{place}"), "http://", 80).context(wrong)?;
-        Ok(Some(Self { address, authorization: login.map(|login| format!("Basic {}", STANDARD.encode(login))) }))
+        let authorization = login.map(|login| {
+            let (user, password) = login.split_once(':').unwrap_or((login, ""));
+            let both = [&unescape(user)[..], b":", &unescape(password)].concat();
+            format!("Basic {}", STANDARD.encode(both))
+        });
+        Ok(Some(Self { address, authorization }))
     }
+}
+
+/// A part of a URL's login as it is meant: what a URL cannot hold stands there as `%` and two hex digits (RFC 3986, section 2.1).
+fn unescape(part: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits =
+            behind.first_chunk::<2>().filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = behind.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    out
 }
 
 /// Ends a step that takes too long.
@@ -209,12 +238,26 @@ mod tests {
         let found = of(&[proxy], "https://cairn.example").unwrap().unwrap();
         assert_eq!(found.address, "proxy.example:3128");
         assert_eq!(found.authorization.as_deref(), Some("Basic dXNlcjp3b3Jk"));
+        // What a URL cannot hold is escaped there, as the other calls of this program read it.
+        for (login, meant) in [
+            ("user:p%40ss%3Aword", "user:p@ss:word"),
+            ("us%65r", "user:"),
+            ("u:100%", "u:100%"),
+            ("u:%zz%4", "u:%zz%4"),
+        ] {
+            let found =
+                of(&[("HTTPS_PROXY", &format!("http://{login}@p:1"))], "https://cairn.example").unwrap().unwrap();
+            assert_eq!(found.authorization, Some(format!("Basic {}", STANDARD.encode(meant))), "{login}");
+        }
         assert!(of(&[proxy], "https://127.0.0.1:8443").unwrap().is_none());
         assert!(of(&[], "https://cairn.example").unwrap().is_none());
         for excepted in ["cairn.example", ".example", "x, CAIRN.example", "*"] {
             assert!(of(&[proxy, ("NO_PROXY", excepted)], "https://cairn.example").unwrap().is_none(), "{excepted}");
         }
         assert!(of(&[proxy, ("NO_PROXY", "airn.example")], "https://cairn.example").unwrap().is_some());
+        let network = ("NO_PROXY", "localhost,10.0.0.0/8");
+        assert!(of(&[proxy, network], "https://10.1.2.3:8443").unwrap().is_none());
+        assert!(of(&[proxy, network], "https://192.0.2.1:8443").unwrap().is_some());
         assert!(of(&[("HTTPS_PROXY", "ftp://x")], "https://cairn.example").is_err());
     }
 

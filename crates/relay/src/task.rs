@@ -176,12 +176,11 @@ impl Worker {
         host_keys: AskedHostKeys,
     ) -> Result<TaskReach, Error> {
         let credential = start.credential.as_ref().map(|sealed| self.unseal(start, sealed)).transpose()?;
-        let guard = Guard::loopback(start.loopback_targets).allowing(start.special_networks.iter().copied());
         let opened = transport::open(Opening {
             plugin: &start.plugin,
             config: &start.config,
             credential,
-            guard: guard.within(&self.networks),
+            guard: guard(start, &self.networks),
             call_timeout: Duration::from_millis(start.call_timeout_ms.clamp(1_000, 600_000)),
             pacer: Arc::clone(&self.pacer),
             recorder,
@@ -207,6 +206,12 @@ impl Worker {
     }
 }
 
+/// What may be a target here: what the tenant's policy names, inside of the relay's networks. What the server's installation lets be a target of
+/// its own machine says nothing of this one.
+fn guard(start: &TaskStart, networks: &[Network]) -> Guard {
+    Guard::default().allowing(start.special_networks.iter().copied()).within(networks)
+}
+
 /// Waits until the server takes the work away; passes on that it was cancelled, and answers.
 async fn told_to_stop(stream: &StreamHandle, cancelled: &CancellationToken, answers: &mpsc::Sender<Vec<u8>>) {
     // Anything else is the end of the stream, or as good as that; so are more answers than there were questions.
@@ -226,4 +231,27 @@ fn words(error: &Error) -> String {
         tracing::error!(detail, "a task failed");
     }
     error.to_string().chars().take(1_000).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_64_only_the_tenants_policy_lets_a_relay_reach_its_own_machine_and_never_the_servers_switch() {
+        let start = |special: &[&str]| TaskStart {
+            job: domain::JobId::generate(&crypto::system::SystemClock, &crypto::system::SystemRng),
+            work: Work::Plan {},
+            plugin: "host".to_owned(),
+            config: serde_json::Map::new(),
+            credential: None,
+            call_timeout_ms: 1_000,
+            special_networks: special.iter().map(|text| text.parse().unwrap()).collect(),
+            loopback_targets: true,
+        };
+        let loopback = "127.0.0.1".parse().unwrap();
+        assert!(guard(&start(&[]), &[]).check(loopback).is_err());
+        assert!(guard(&start(&["127.0.0.0/8"]), &[]).check(loopback).is_ok());
+        assert!(guard(&start(&["127.0.0.0/8"]), &["10.0.0.0/8".parse().unwrap()]).check(loopback).is_err());
+    }
 }

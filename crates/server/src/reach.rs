@@ -84,11 +84,7 @@ impl Opener {
 
     /// The guard of what runs here.
     pub(crate) fn own_guard(&self, policy: &[Network]) -> Guard {
-        self.guard(policy).up_to(&self.special_targets)
-    }
-
-    fn guard(&self, policy: &[Network]) -> Guard {
-        Guard::loopback(self.loopback_targets).allowing(policy.iter().copied())
+        Guard::loopback(self.loopback_targets).allowing(policy.iter().copied()).up_to(&self.special_targets)
     }
 
     /// The job's credential, whose use is in the audit log before it is here.
@@ -126,8 +122,15 @@ impl Opener {
             kind: credential.kind.clone(),
             secret: Secret::new(credential.secret.expose()),
         });
-        self.opened(errand, copy, self.guard(policy), Arc::default(), CancellationToken::new(), Arc::new(NoHostKeys))
-            .map(drop)
+        self.opened(
+            errand,
+            copy,
+            Guard::default().allowing(policy.iter().copied()),
+            Arc::default(),
+            CancellationToken::new(),
+            Arc::new(NoHostKeys),
+        )
+        .map(drop)
     }
 
     pub(crate) fn opened(

@@ -3,7 +3,7 @@
 //! What a relay sends is checked like a target's reply: documents are parsed strictly, artifacts are hashed here, and a task is over
 //! when its relay breaks a rule.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -173,15 +173,12 @@ pub(crate) async fn run(
 ) -> Result<()> {
     let mut begun = Begun::new(connected, start, over).await?;
     let (mut artifacts, mut held) = (HashMap::<Digest, Bytes>::new(), 0);
+    let types = sink.node_types();
     loop {
         let message = begun.next().await?;
         match message.kind {
             MessageKind::Page => {
-                let page: Page = document(&message.bytes)?;
-                if page.nodes.len() + page.edges.len() > Limits::PAGE_OBSERVATIONS {
-                    return Err(broken("a page with more observations than are allowed"));
-                }
-                sink.page(page).await?;
+                sink.page(page(&message.bytes, &types)?).await?;
             }
             MessageKind::Artifact => {
                 held += message.bytes.len();
@@ -213,6 +210,23 @@ pub(crate) async fn run(
             _ => return Err(broken("a message that has no place in a task")),
         }
     }
+}
+
+/// A page that a relay sends: of what the job's plugin shows and nothing else. A relay is trusted with what it sees, and not with what the plugin
+/// of another job shows.
+fn page(bytes: &[u8], types: &BTreeSet<String>) -> Result<Page> {
+    let page: Page = document(bytes)?;
+    if page.nodes.len() + page.edges.len() > Limits::PAGE_OBSERVATIONS {
+        return Err(broken("a page with more observations than are allowed"));
+    }
+    if let Some(node) = page.nodes.iter().find(|node| !types.contains(node.id.node_type())) {
+        let shown: String = node.id.node_type().chars().take(64).flat_map(char::escape_debug).collect();
+        let message = format!(
+            "the relay shows a node of the type `{shown}`, which this server does not know from the plugin: if the relay is of a later version, update the server"
+        );
+        return Err(Error::Invalid { field: None, message });
+    }
+    Ok(page)
 }
 
 /// Puts a scope's records where the sink takes them from, with the bytes that came before them.
@@ -270,6 +284,31 @@ mod tests {
     fn done(records: Vec<CallRecord>, kept: Vec<u32>) -> ScopeDone<CallRecord> {
         let sent = ScopeDone { scope: "host:a:hosts".parse().unwrap(), coverage: Coverage::Complete, records, kept };
         document(&serde_json::to_vec(&sent).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn attack_59_a_relay_shows_what_the_jobs_plugin_shows_and_nothing_else() {
+        use domain::{NodeObservation, Properties};
+        let types = BTreeSet::from(["host.user".to_owned(), "host.group".to_owned()]);
+        let node = |id: &str| NodeObservation {
+            id: id.parse().unwrap(),
+            name: "x".to_owned(),
+            properties: Properties::new(),
+            tags: domain::Tags::default(),
+        };
+        let sent = |ids: &[&str]| {
+            let page = Page {
+                scope: "host:a:accounts".parse().unwrap(),
+                nodes: ids.iter().map(|id| node(id)).collect(),
+                edges: Vec::new(),
+            };
+            super::page(&serde_json::to_vec(&page).unwrap(), &types)
+        };
+        assert_eq!(sent(&["host:local:host.user:m/root", "host:local:host.group:m/root"]).unwrap().nodes.len(), 2);
+        for other in ["aws:1:us-east-1:aws.iam_user:root", "host:local:host.userx:m/a", "host:local:snmp.chassis:m"] {
+            let error = sent(&["host:local:host.user:m/root", other]).unwrap_err().to_string();
+            assert!(error.contains("a node of the type") && error.contains("update the server"), "{other}: {error}");
+        }
     }
 
     #[test]

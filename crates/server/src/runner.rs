@@ -325,7 +325,7 @@ impl Runner {
             credential: None,
             call_timeout_ms: u64::try_from(self.opener.call_timeout.as_millis()).unwrap_or(u64::MAX),
             special_networks,
-            loopback_targets: self.opener.loopback_targets,
+            loopback_targets: false,
         };
         start.credential = opened.map(|credential| remote::seal(connected, &start, credential)).transpose()?;
         Ok(start)

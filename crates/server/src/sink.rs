@@ -110,6 +110,11 @@ impl StoreSink {
         self.task.claim.tenant
     }
 
+    /// The types of nodes that the task's plugin can show.
+    pub(crate) fn node_types(&self) -> BTreeSet<String> {
+        self.task.manifest.node_types.iter().cloned().collect()
+    }
+
     fn check(&self) -> Result<()> {
         if self.task.over.is_cancelled() { Err(Error::conflict("the task was stopped")) } else { Ok(()) }
     }

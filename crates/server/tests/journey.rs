@@ -52,6 +52,8 @@ mod relay;
 mod relay_certificate;
 #[path = "journey/relay_log.rs"]
 mod relay_log;
+#[path = "journey/relay_proxy.rs"]
+mod relay_proxy;
 #[path = "journey/relay_world.rs"]
 mod relay_world;
 #[path = "journey/scan.rs"]

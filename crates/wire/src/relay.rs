@@ -149,7 +149,7 @@ pub struct TaskStart {
     /// Special networks (loopback, link-local, …) that the tenant lets its jobs reach.
     #[serde(default)]
     pub special_networks: Vec<Network>,
-    /// Whether this installation lets targets be the machine itself, for test doubles.
+    /// Told to relays of earlier versions, which counted the installation's word about its own machine as one about theirs: always false.
     #[serde(default)]
     pub loopback_targets: bool,
 }

@@ -401,3 +401,21 @@ fn attack_23_an_agent_that_was_revoked_is_refused_says_so_and_does_not_hammer() 
     let refused = log.lines().filter(|line| line.contains("/report") && line.contains("401")).count();
     assert_eq!(refused, 2, "one of the run, one of the start after it: {log}");
 }
+
+#[test]
+fn a_watched_file_that_changes_is_reported_long_before_the_next_collection() {
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let server = world.start();
+    world.first_login(&server);
+    // Nothing but the watch can tell of the second and the third content: the next collection is an hour away.
+    let agent = Agent::new(&world, &[("CAIRN_AGENT_INTERVAL_S", "3600")]);
+    agent.enroll(&server, &Agent::token(&world)).unwrap();
+    let running = agent.run(&server);
+    for content in ["one", "two", "three"] {
+        agent.write(content);
+        agent.sha256_is(content);
+    }
+    running.stop();
+    agent.history_is(&["one", "two", "three"]);
+    server.stop();
+}

@@ -219,9 +219,10 @@ fn aws_job(world: &World, secret: &str, endpoint: &str, name: &str) -> String {
 
 #[test]
 fn attack_59_a_credential_that_a_relay_used_is_neither_on_its_disk_nor_in_its_memory() {
-    let world = world(Engine::Sqlite).with("CAIRN_DISCOVERY_LOOPBACK_TARGETS", "true");
+    let world = world(Engine::Sqlite);
     let server = world.start();
     world.first_login(&server);
+    world.cairn(["tenants", "target-policy", "--allow", "127.0.0.0/8"]).ok();
     let (cable, moto) = (Cable::to(port(&server)), Moto::start());
     let mut relay = Relay::start_read_only(&world, &server, &cable);
     let secret = logs::plant("relay-aws-secret");
@@ -282,7 +283,8 @@ fn attack_23_a_relay_that_is_revoked_at_another_server_loses_its_connection_and_
 
 #[test]
 fn attack_25_a_target_that_is_refused_is_refused_at_the_server_and_at_the_relay() {
-    let world = world(Engine::Sqlite);
+    // What the installation lets be a target of its own machine is no word about a relay's.
+    let world = world(Engine::Sqlite).with("CAIRN_DISCOVERY_LOOPBACK_TARGETS", "true");
     let server = world.start();
     world.first_login(&server);
     let cable = Cable::to(port(&server));
@@ -306,6 +308,38 @@ fn attack_25_a_target_that_is_refused_is_refused_at_the_server_and_at_the_relay(
     world.cairn(["tenants", "target-policy", "--allow", "127.0.0.1"]).ok();
     let said = refused(&world, "http://127.0.0.1:9", "three");
     assert!(said.contains("RELAY_NETWORKS"), "{said}");
+    relay.stop();
+    server.stop();
+}
+
+/// What the kernel writes of a process at most when it crashes: the soft and the hard limit.
+fn core_limits(pid: u32) -> Vec<String> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    line.split_whitespace().take(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn attack_59_neither_server_nor_relay_leaves_a_core_dump_and_a_relay_is_who_it_is_told_to_be() {
+    let world = world(Engine::Sqlite);
+    let server = world.start();
+    world.first_login(&server);
+    let cable = Cable::to(port(&server));
+    let relay = Relay::start(&world, &server, &cable, &[]);
+    for pid in [server.pid(), relay.pid()] {
+        assert_eq!(core_limits(pid), ["0", "0"]);
+    }
+    let id = relay.id.clone();
+    relay.stop();
+
+    // Started with the id of another relay, it does not work with the identity of this one.
+    let other = domain::RelayId::generate(&crypto::system::SystemClock, &crypto::system::SystemRng).to_string();
+    let (code, said) = Relay::begin(&world, &server, &cable, &[("RELAY_ID", other.as_str())]).ended();
+    assert!(
+        code == Some(1) && said.contains(&format!("RELAY_ID is `{other}`")) && said.contains(&id),
+        "{code:?} {said}"
+    );
+    let relay = Relay::start(&world, &server, &cable, &[("RELAY_ID", id.as_str())]);
     relay.stop();
     server.stop();
 }

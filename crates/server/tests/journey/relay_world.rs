@@ -178,6 +178,15 @@ impl Relay {
         self.child.id()
     }
 
+    /// Waits until it has ended by itself; its exit code, and what it said.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        (code, self.said())
+    }
+
     /// Kills it with -9.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

@@ -347,7 +347,6 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    #[allow(dead_code, reason = "of use to `hostile` only")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
