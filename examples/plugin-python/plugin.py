@@ -5,16 +5,15 @@ It opens no connection. What it wants to know, it asks Cairn for on the stream t
 
 import json
 import os
-import zlib
 from concurrent import futures
 
 import grpc
 import plugin_pb2 as pb
 import plugin_pb2_grpc as rpc
+from differences import tell
 
 SCOPE = "repositories"
 PAGE = 100
-CHECKPOINT = 64 << 10
 
 
 class NotRead(Exception):
@@ -34,10 +33,9 @@ def ask(requests, start, path, query):
     if answer.WhichOneof("what") == "refusal":
         denied = answer.refusal.code in ("denied", "credential", "not_allowed")
         raise NotRead(pb.VERDICT_DENIED if denied else pb.VERDICT_FAILED, answer.refusal.message)
-    if answer.reply.status in (401, 403):
-        raise NotRead(pb.VERDICT_DENIED, f"the registry answered {answer.reply.status}")
     if answer.reply.status != 200:
-        raise NotRead(pb.VERDICT_FAILED, f"the registry answered {answer.reply.status}")
+        denied = answer.reply.status in (401, 403)
+        raise NotRead(pb.VERDICT_DENIED if denied else pb.VERDICT_FAILED, f"the registry answered {answer.reply.status}")
     return json.loads(answer.reply.body)
 
 
@@ -50,14 +48,6 @@ def pages(requests, start, path, key):
         if len(found) < PAGE or not found:
             return items
         last = {"last": found[-1]}
-
-
-def node(kind, host, resource, name, properties):
-    return pb.Node(
-        id=f"registry:{host}:registry.{kind}:{resource}",
-        name=name,
-        properties_json=json.dumps(properties),
-    )
 
 
 def read(requests, start):
@@ -73,27 +63,12 @@ def read(requests, start):
 def page(start, name, tags):
     """A repository with its tags, as nodes and edges."""
     # A region has no colon: the port is behind an underscore.
-    host = json.loads(start.settings_json)["url"].split("://")[1].replace(":", "_")
-    repository = node("repository", host, name, name, {"tags": len(tags)})
-    nodes = [node("tag", host, f"{name}:{tag}", tag, {"repository": name}) for tag in tags]
+    region = "registry:" + json.loads(start.settings_json)["url"].split("://")[1].replace(":", "_")
+    count = json.dumps({"tags": len(tags)})
+    repository = pb.Node(id=f"{region}:registry.repository:{name}", name=name, properties_json=count)
+    nodes = [pb.Node(id=f"{region}:registry.tag:{name}:{tag}", name=tag) for tag in tags]
     edges = [pb.Edge(source=repository.id, target=tag.id, type="contains") for tag in nodes]
     return pb.Page(scope=SCOPE, nodes=[repository, *nodes], edges=edges)
-
-
-def gone(start, name, before, now):
-    """What a repository does not show any more; None: it is gone itself."""
-    was = page(start, name, before)
-    still = set() if now is None else {n.id for n in page(start, name, now).nodes}
-    nodes = [n.id for n in was.nodes if n.id not in still]
-    return pb.Gone(scope=SCOPE, nodes=nodes, edges=[edge for edge in was.edges if edge.target not in still])
-
-
-def known(start):
-    """What the checkpoint says that was there; None without one, or where it is not ours."""
-    try:
-        return json.loads(zlib.decompress(start.checkpoints[0].checkpoint)) if start.checkpoints else None
-    except (ValueError, zlib.error):
-        return None
 
 
 class Registry(rpc.PluginServicer):
@@ -107,21 +82,9 @@ class Registry(rpc.PluginServicer):
 
     def Discover(self, requests, context):
         start = next(requests).start
-        before = known(start)
         try:
             found = yield from read(requests, start)
-            if found == before:
-                yield pb.FromPlugin(unchanged=pb.Unchanged(scope=SCOPE))
-            else:
-                was = before or {}
-                for name in [name for name in found if found[name] != was.get(name)]:
-                    yield pb.FromPlugin(page=page(start, name, found[name]))
-                for name in [name for name in was if was[name] != found.get(name)]:
-                    yield pb.FromPlugin(gone=gone(start, name, was[name], found.get(name)))
-                left = zlib.compress(json.dumps(found).encode())
-                done = pb.ScopeDone(scope=SCOPE, verdict=pb.VERDICT_COMPLETE, since_checkpoint=before is not None)
-                done.checkpoint = left if len(left) <= CHECKPOINT else b""
-                yield pb.FromPlugin(scope_done=done)
+            yield from tell(start, SCOPE, found, page)
         except NotRead as why:
             yield pb.FromPlugin(scope_done=pb.ScopeDone(scope=SCOPE, verdict=why.verdict, reason=str(why)))
         yield pb.FromPlugin(done=pb.Done())

@@ -35,8 +35,11 @@ fn mode(path: &Path, mode: u32) {
 /// Copies a plugin's folder to `path`, with the messages that `grpc_tools` makes of the committed `.proto` file.
 pub fn install(source: &Path, path: &Path) {
     fs::create_dir(path).expect("a new folder");
-    for file in ["plugin.toml", "plugin.py"] {
-        fs::copy(source.join(file), path.join(file)).expect("a copy");
+    for entry in fs::read_dir(source).expect("the source's folder") {
+        let name = entry.expect("a file").file_name();
+        if Path::new(&name).extension().is_some_and(|kind| kind == "toml" || kind == "py") {
+            fs::copy(source.join(&name), path.join(&name)).expect("a copy");
+        }
     }
     let made = Command::new(venv().join("bin/python"))
         .args(["-m", "grpc_tools.protoc", "-I"])

@@ -93,6 +93,12 @@ async fn a_check_records_a_tape_without_the_secret_and_replays_it_without_a_netw
     );
 }
 
+#[test]
+fn the_example_is_a_plugin_that_somebody_reads_in_one_go() {
+    let program = std::fs::read_to_string(testkit::python_plugin::example().join("plugin.py")).unwrap();
+    assert!(program.lines().count() <= 100, "{} lines", program.lines().count());
+}
+
 #[tokio::test]
 async fn a_check_without_calls_still_looks_at_everything_else() {
     let (_dir, path) = example();

@@ -169,3 +169,59 @@ fn differences(url: &str, password: &str, repositories: &Repositories) {
     assert_eq!((&whole["verdict"], shown), (&json!("complete"), tags(&["app:v3"])));
     server.stop();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plugin_is_checked_on_the_command_line_without_any_server_recorded_once_and_replayed() {
+    let password = logs::plant("registry-password-94");
+    let repositories = two();
+    let url = registry(&password, Arc::clone(&repositories)).await;
+    tokio::task::spawn_blocking(move || checked(&url, &password, &repositories)).await.unwrap();
+}
+
+fn checked(url: &str, password: &str, repositories: &Repositories) {
+    let world = World::new(Engine::Sqlite);
+    let plugin = world.path("registry");
+    python_plugin::install(&python_plugin::example(), &plugin);
+    let (set, tape) = (format!("url={url}"), world.path("tape.json"));
+    let tape = tape.to_str().unwrap();
+    let stored = json!({"origin": url, "username": "reader", "password": password}).to_string();
+    let credential = world.private("registry.json", &stored);
+    let check = |words: &[&str]| {
+        let runtimes = python_plugin::runtimes();
+        let mut command = vec!["plugins", "check", plugin.to_str().unwrap(), "--loopback", "-o", "json"];
+        for runtime in &runtimes {
+            command.extend(["--runtime", runtime.to_str().unwrap()]);
+        }
+        command.extend(words);
+        let ran = world.cairn(command);
+        assert!(!ran.out.contains(password) && !ran.err.contains(password));
+        ran
+    };
+    let results = |told: &Value| -> Vec<String> {
+        told.as_array().unwrap().iter().map(|item| item["result"].as_str().unwrap().to_owned()).collect()
+    };
+    // Without calls what needs them is skipped, and nothing else is wrong.
+    let told = check(&["--set", &set]).ok().json();
+    assert!(results(&told).contains(&"skipped".to_owned()), "{told}");
+    let recording = ["--set", &set, "--record", tape, "--credential-file", credential.to_str().unwrap()];
+    let told = check(&recording).ok().json();
+    assert!(results(&told).iter().all(|result| result == "passed"), "{told}");
+    let kept = fs::read_to_string(tape).unwrap();
+    assert!(kept.contains("tools") && !kept.contains(password), "the tape holds the answers and no secret");
+    // The tape answers instead of the registry, which holds nothing any more.
+    repositories.lock().unwrap().clear();
+    let told = check(&["--replay", tape]).ok().json();
+    assert!(results(&told).iter().all(|result| result == "passed"), "{told}");
+
+    // One that says that it saw everything where it was kept out is found out, and so is one that does not begin.
+    let program = fs::read_to_string(plugin.join("plugin.py")).unwrap();
+    let lying = program.replace("verdict=why.verdict, reason=str(why)", "verdict=pb.VERDICT_COMPLETE");
+    assert_ne!(lying, program);
+    for broken in [lying.as_str(), "raise SystemExit(3)\n"] {
+        fs::write(plugin.join("plugin.py"), broken).unwrap();
+        let ran = check(&["--replay", tape]);
+        assert_eq!(ran.code, 1, "{} {}", ran.out, ran.err);
+        assert!(results(&ran.json()).contains(&"failed".to_owned()), "{}", ran.out);
+        assert!(ran.err.contains("did not pass every check"), "{}", ran.err);
+    }
+}
