@@ -393,6 +393,14 @@ impl Store {
         let held = slot.held().clone();
         let is_large = held.as_ref().is_some_and(|held| held.map.len() + held.map.edges() > SMALL);
         if let Some(held) = held.filter(|held| held.stamp == stamp || is_large) {
+            // A graph that was read to open a group was not counted yet; mostly its numbers are stored.
+            if is_large
+                && held.summary.get().is_none()
+                && let Some((of, _, summary)) = stored(&mut tx, tenant, &slot).await?
+                && of == held.stamp
+            {
+                held.summary.get_or_init(|| summary);
+            }
             drop(tx);
             let is_current = held.stamp == stamp;
             if !is_current {

@@ -330,6 +330,46 @@ pub(super) fn strongest(mut links: Vec<OverviewLink>, most: usize) -> (Vec<Overv
     (links, told.0, told.1)
 }
 
+/// Edges that are counted by their cells. A large graph has a million pairs of cells and more: sorting what was seen takes a tenth of what a hash
+/// table of them takes, and putting together what is equal now and then keeps it as small.
+#[derive(Default)]
+struct Counting {
+    seen: Vec<(u32, u32, u64)>,
+    /// How many there were after they were last put together.
+    distinct: usize,
+}
+
+impl Counting {
+    /// Pairs that may be added before they are put together for the first time.
+    const FIRST: usize = 1 << 20;
+
+    fn add(&mut self, source: u32, target: u32, count: u64) {
+        if self.seen.len() >= self.distinct * 2 + Self::FIRST {
+            self.put_together();
+        }
+        self.seen.push((source, target, count));
+    }
+
+    fn put_together(&mut self) {
+        self.seen.sort_unstable_by_key(|(source, target, _)| (*source, *target));
+        self.seen.dedup_by(|next, kept| {
+            let same = (next.0, next.1) == (kept.0, kept.1);
+            if same {
+                kept.2 += next.2;
+            }
+            same
+        });
+        self.distinct = self.seen.len();
+    }
+
+    /// All pairs in their order, each once.
+    fn counted(mut self) -> Vec<(u32, u32, u64)> {
+        self.put_together();
+        self.seen.shrink_to_fit();
+        self.seen
+    }
+}
+
 impl GraphMap {
     /// The graph in numbers at a moment; none for now. Findings are those of now, and only in a summary of now.
     pub fn summary(&self, moment: Option<Timestamp>) -> Summary {
@@ -346,7 +386,7 @@ impl GraphMap {
                 ..CellCount::default()
             })
             .collect();
-        let mut links: HashMap<(u32, u32), u64> = HashMap::new();
+        let mut links = Counting::default();
         for (node, point) in (0..).zip(&self.points) {
             if !then.is_drawn(node) {
                 continue;
@@ -371,18 +411,36 @@ impl GraphMap {
                     Some((cell, count)) if *cell == target => *count += 1,
                     _ => {
                         if let Some((cell, count)) = run.replace((target, 1)) {
-                            *links.entry((point.cell, cell)).or_default() += count;
+                            links.add(point.cell, cell, count);
                         }
                     }
                 }
             }
             if let Some((cell, count)) = run {
-                *links.entry((point.cell, cell)).or_default() += count;
+                links.add(point.cell, cell, count);
             }
         }
-        let mut links: Vec<(u32, u32, u64)> =
-            links.into_iter().map(|((source, target), count)| (source, target, count)).collect();
-        links.sort_unstable();
-        Summary { texts: self.texts.texts.clone(), cells, links }
+        Summary { texts: self.texts.texts.clone(), cells, links: links.counted() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_counted_however_many_are_put_together_on_the_way() {
+        let mut links = Counting { distinct: 0, seen: Vec::new() };
+        let mut expect: HashMap<(u32, u32), u64> = HashMap::new();
+        for n in 0..3_000_000_u64 {
+            let source = u32::try_from(n.wrapping_mul(2_654_435_761) % 251).unwrap();
+            let target = u32::try_from(n % 241).unwrap();
+            links.add(source, target, n % 3 + 1);
+            *expect.entry((source, target)).or_default() += n % 3 + 1;
+            assert!(links.seen.len() <= Counting::FIRST + 2 * 251 * 241);
+        }
+        let counted = links.counted();
+        assert!(counted.is_sorted() && counted.len() == expect.len());
+        assert!(counted.iter().all(|(source, target, count)| expect[&(*source, *target)] == *count));
     }
 }
