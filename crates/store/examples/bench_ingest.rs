@@ -5,7 +5,8 @@
 //! transaction per page. Both in this process, one after the other, on SQLite and on PostgreSQL. Prints one JSON line per result.
 //!
 //! `CAIRN_BENCH_NODES` (default 1,000,000) is the number of nodes; there are three times as many edges. `CAIRN_BENCH_ENGINES` (default
-//! `sqlite,postgres`) chooses.
+//! `sqlite,postgres`) chooses. `CAIRN_BENCH_WITHOUT` names indexes to go first, by commas, to see what they cost; the time of a processor that this
+//! process took (all of it on SQLite) goes to stderr, since it depends less on what else runs.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -78,7 +79,31 @@ fn pages(nodes: usize) -> usize {
     nodes.div_ceil(PAGE_NODES)
 }
 
+/// Drops what `CAIRN_BENCH_WITHOUT` names.
+async fn without(url: &str) {
+    let names = std::env::var("CAIRN_BENCH_WITHOUT").unwrap_or_default();
+    for name in names.split(',').filter(|name| !name.is_empty()) {
+        let sql = AssertSqlSafe(format!("DROP INDEX {name}"));
+        if url.starts_with("sqlite:") {
+            let mut connection = SqliteConnection::connect(url).await.unwrap();
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+        } else {
+            let mut connection = PgConnection::connect(url).await.unwrap();
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+        }
+    }
+}
+
+/// Seconds of a processor that this process took until now.
+fn processor_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let after = stat.rsplit_once(')').unwrap().1;
+    let ticks: Vec<f64> = after.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse().unwrap()).collect();
+    (ticks[0] + ticks[1]) / 100.0
+}
+
 async fn open(url: String, owner_url: Option<String>, dir: &Path) -> (Store, TenantId, OpCtx) {
+    let owner = owner_url.clone().unwrap_or_else(|| url.clone());
     let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
     let options = OpenOptions {
         url,
@@ -90,6 +115,7 @@ async fn open(url: String, owner_url: Option<String>, dir: &Path) -> (Store, Ten
         rng: Arc::clone(&rng) as _,
     };
     let store = Store::open(options).await.unwrap();
+    without(&owner).await;
     let ctx = OpCtx::system_platform("bench", Arc::clone(&clock) as _, Arc::clone(&rng) as _);
     let unit = store.write_platform(ctx.authorize_platform::<ops::TenantCreate>().unwrap()).await.unwrap();
     let tenant = unit.tenant_create(&"bench".parse().unwrap(), &"bench".parse().unwrap(), None).await.unwrap().id;
@@ -328,7 +354,9 @@ async fn bench(engine: &str, nodes: usize) {
     drop(raw);
 
     let (store, tenant, ctx) = open(ours.0, ours.1, dir.path()).await;
+    let before = processor_seconds();
     let (spent, changes) = run(&store, tenant, &ctx, nodes).await;
+    eprintln!("ingest {engine}: {:.1} s of a processor", processor_seconds() - before);
     assert_eq!((changes.nodes_inserted, changes.edges_inserted), (nodes, nodes * 3));
     report(engine, "ingest", total / spent.as_secs_f64(), raw_rate, ">= 0.5");
 

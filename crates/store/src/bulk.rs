@@ -5,9 +5,10 @@
 //! nothing but keys. `$1`, `$2`, … are values that are the same for every row; `$1` is the tenant.
 //!
 //! `LOOKUP(t a)` joins `v` with the rows `a` of table `t` that have the tenant and `v`'s key, one look-up in the primary key for each row of
-//! `v`; it ends a statement's `FROM`, and `SAME(t a)` behind it makes these the rows that an `UPDATE` of `t` changes. Left to itself
-//! PostgreSQL takes a tenant for a few rows while it has no statistics (its id is compared twice, by the query and by row-level security),
-//! and reads all of them for every page or even for every row.
+//! `v`; `LOOKUP(t a x y)` does with the columns `x` and `y` in the place of the key. It ends a statement's `FROM`, and `SAME(t a)` behind it makes
+//! these the rows that an `UPDATE` of `t` changes. Left to itself PostgreSQL takes a tenant for a few rows while it has no statistics (its id is
+//! compared twice, by the query and by row-level security), and reads all of them for every page or even for every row; SQLite does so too where
+//! an index of a tenant's rows holds what is asked for.
 
 use std::fmt::Write as _;
 
@@ -198,29 +199,37 @@ fn add<'q, T: Encode<'q, sqlx::Sqlite> + Type<sqlx::Sqlite>>(arguments: &mut Sql
 
 /// The statement with each `LOOKUP(t a)` and `SAME(t a)` as the engine has it.
 fn looked_up(sql: &str, engine: Engine) -> String {
-    let sql = replaced(sql, "LOOKUP(", |table, alias| match engine {
-        Engine::Sqlite => format!("v CROSS JOIN {table} {alias} ON {alias}.tenant_id = $1 AND {alias}.key = v.key"),
-        // A subquery with an offset is not merged into the join: `v` comes first, and what is left to use is the primary key, because
-        // row-level security alone says the tenant inside. The query's own word on it stays outside.
-        Engine::Pg => format!(
-            "v CROSS JOIN LATERAL (SELECT t.ctid AS row_id, t.* FROM {table} t WHERE t.key = v.key OFFSET 0) {alias} \
-             WHERE {alias}.tenant_id = $1"
-        ),
+    let sql = replaced(sql, "LOOKUP(", |table, alias, columns| {
+        let columns = if columns.is_empty() { vec!["key"] } else { columns };
+        let same =
+            |of: &str| columns.iter().map(|name| format!("{of}.{name} = v.{name}")).collect::<Vec<_>>().join(" AND ");
+        match engine {
+            Engine::Sqlite => format!("v CROSS JOIN {table} {alias} ON {alias}.tenant_id = $1 AND {}", same(alias)),
+            // A subquery with an offset is not merged into the join: `v` comes first, and what is left to use is the primary key, because
+            // row-level security alone says the tenant inside. The query's own word on it stays outside.
+            Engine::Pg => format!(
+                "v CROSS JOIN LATERAL (SELECT t.ctid AS row_id, t.* FROM {table} t WHERE {} OFFSET 0) {alias} \
+             WHERE {alias}.tenant_id = $1",
+                same("t")
+            ),
+        }
     });
-    replaced(&sql, "SAME(", |table, alias| match engine {
+    replaced(&sql, "SAME(", |table, alias, _| match engine {
         Engine::Sqlite => format!("WHERE {table}.rowid = {alias}.rowid"),
         Engine::Pg => format!("AND {table}.ctid = {alias}.row_id"),
     })
 }
 
-fn replaced(sql: &str, word: &str, with: impl Fn(&str, &str) -> String) -> String {
+fn replaced(sql: &str, word: &str, with: impl Fn(&str, &str, Vec<&str>) -> String) -> String {
     let mut out = String::with_capacity(sql.len() + 256);
     let mut rest = sql;
     while let Some((before, after)) = rest.split_once(word) {
         let (what, tail) = after.split_once(')').unwrap_or((after, ""));
-        let (table, alias) = what.split_once(' ').unwrap_or((what, what));
+        let mut words = what.split(' ');
+        let table = words.next().unwrap_or(what);
+        let alias = words.next().unwrap_or(table);
         out.push_str(before);
-        out.push_str(&with(table, alias));
+        out.push_str(&with(table, alias, words.collect()));
         rest = tail;
     }
     out.push_str(rest);
@@ -331,6 +340,25 @@ mod tests {
         let batch = Batch::new().text("name", vec![long.as_str(); 5]);
         assert_eq!(batch.chunks(64), [(0, 2), (2, 2), (4, 1)]);
         assert_eq!(Batch::keys([]).chunks(64), []);
+    }
+
+    #[test]
+    fn a_look_up_goes_by_the_key_or_by_the_columns_that_are_named() {
+        let sqlite = |sql| looked_up(sql, Engine::Sqlite);
+        assert_eq!(
+            sqlite("FROM LOOKUP(node n) AND 1"),
+            "FROM v CROSS JOIN node n ON n.tenant_id = $1 AND n.key = v.key AND 1"
+        );
+        assert_eq!(
+            sqlite("UPDATE finding SET x = 1 FROM LOOKUP(finding f rule_id node_key) SAME(finding f)"),
+            "UPDATE finding SET x = 1 FROM v CROSS JOIN finding f ON f.tenant_id = $1 AND f.rule_id = v.rule_id AND f.node_key = v.node_key \
+             WHERE finding.rowid = f.rowid"
+        );
+        assert_eq!(
+            looked_up("UPDATE finding SET x = 1 FROM LOOKUP(finding f id) SAME(finding f)", Engine::Pg),
+            "UPDATE finding SET x = 1 FROM v CROSS JOIN LATERAL (SELECT t.ctid AS row_id, t.* FROM finding t WHERE t.id = v.id OFFSET 0) f \
+             WHERE f.tenant_id = $1 AND finding.ctid = f.row_id"
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::finding::{lock_findings, node_key};
 use crate::job::{count, stored};
 use crate::packed::unpack;
 use crate::unit::{Read, Write};
-use crate::{Page, graph_map, posture};
+use crate::{Page, finding_node, graph_map, posture};
 
 /// How many findings an evaluation changed how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -191,13 +191,16 @@ impl Write<ops::EvaluationRun> {
     pub async fn finding_current(&mut self) -> Result<Vec<CurrentFinding>> {
         let tenant = self.tenant();
         lock_findings(&mut self.tx, tenant).await?;
-        let mut current = Vec::new();
+        let (mut current, mut stale) = (Vec::new(), Vec::new());
         self.tx
             .for_each(
-                "SELECT f.rule_id, n.id, f.status, f.accepted_until, f.severity, f.risk, f.message, f.facts \
-                 FROM finding f JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key WHERE f.tenant_id = $1",
+                "SELECT f.rule_id, n.id, f.status, f.accepted_until, f.severity, f.risk, f.message, f.facts, \
+                   CASE WHEN s.name = n.name THEN NULL ELSE n.key END \
+                 FROM finding f CROSS JOIN node n LEFT JOIN finding_node s ON s.tenant_id = f.tenant_id AND s.key = f.node_key \
+                 WHERE f.tenant_id = $1 AND n.tenant_id = f.tenant_id AND n.key = f.node_key",
                 args![tenant],
                 |row| {
+                    stale.extend(row.opt_uuid(8)?.map(|key| key.as_u128()));
                     current.push(CurrentFinding {
                         rule_id: row.text(0)?,
                         node_id: row.text(1)?,
@@ -214,6 +217,7 @@ impl Write<ops::EvaluationRun> {
                 },
             )
             .await?;
+        finding_node::again(&mut self.tx, tenant, &stale).await?;
         Ok(current)
     }
 
@@ -242,6 +246,7 @@ impl Write<ops::EvaluationRun> {
         if !changes.is_empty() {
             graph_map::changed(&mut self.tx, tenant, graph_map::Part::Findings).await?;
         }
+        finding_node::add(&mut self.tx, tenant, opened.nodes.iter().copied()).await?;
         Ok(FindingCounts {
             opened: self
                 .tx
@@ -258,8 +263,8 @@ impl Write<ops::EvaluationRun> {
                     &reopened.batch(),
                     "UPDATE finding SET status = 'open', severity = v.severity, risk = v.risk, message = v.message, facts = v.facts, \
                      changed_at = $2, status_at = $2, resolved_at = NULL, resolution = NULL, accepted_by = NULL, accepted_reason = NULL, \
-                     accepted_until = NULL FROM v \
-                     WHERE finding.tenant_id = $1 AND finding.rule_id = v.rule_id AND finding.node_key = v.node_key",
+                     accepted_until = NULL \
+                     FROM LOOKUP(finding f rule_id node_key) SAME(finding f)",
                     args![tenant, now],
                 )
                 .await?,
@@ -268,8 +273,8 @@ impl Write<ops::EvaluationRun> {
                 .bulk(
                     &updated.batch(),
                     "UPDATE finding SET severity = v.severity, risk = v.risk, message = v.message, facts = v.facts, changed_at = $2, \
-                     status_at = COALESCE(finding.status_at, finding.changed_at) FROM v \
-                     WHERE finding.tenant_id = $1 AND finding.rule_id = v.rule_id AND finding.node_key = v.node_key",
+                     status_at = COALESCE(finding.status_at, finding.changed_at) \
+                     FROM LOOKUP(finding f rule_id node_key) SAME(finding f)",
                     args![tenant, now],
                 )
                 .await?,
@@ -278,8 +283,8 @@ impl Write<ops::EvaluationRun> {
                 .bulk(
                     &Batch::new().text("rule_id", rules).uuid("node_key", nodes).text("resolution", why),
                     "UPDATE finding SET status = 'resolved', changed_at = $2, status_at = $2, resolved_at = $2, resolution = v.resolution, \
-                     accepted_by = NULL, accepted_reason = NULL, accepted_until = NULL FROM v \
-                     WHERE finding.tenant_id = $1 AND finding.rule_id = v.rule_id AND finding.node_key = v.node_key",
+                     accepted_by = NULL, accepted_reason = NULL, accepted_until = NULL \
+                     FROM LOOKUP(finding f rule_id node_key) SAME(finding f)",
                     args![tenant, now],
                 )
                 .await?,

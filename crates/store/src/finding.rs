@@ -4,6 +4,8 @@
 //! A finding that was resolved or reopened by hand against the facts does not stay so: the next evaluation opens it if the node still
 //! fails, and resolves it if the node complies.
 
+use std::cmp::Reverse;
+
 use access::ops;
 use domain::{Error, FindingId, FindingStatus, NodeId, Result, Severity, TenantId, Timestamp};
 use inventory::NodeKey;
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::audit::{Category, Change};
+use crate::bulk::Batch;
 use crate::db::{Engine, Row, Tx, Value as DbValue, args};
 use crate::job::count;
 use crate::unit::{Read, Write};
@@ -122,6 +125,12 @@ macro_rules! finding_columns {
 
 pub(crate) use finding_columns;
 
+/// The same columns of findings whose ids are a batch.
+const SHOWN: &str = "SELECT f.id, f.rule_id, (SELECT n.id FROM node n WHERE n.tenant_id = $1 AND n.key = f.node_key), \
+     (SELECT n.type FROM node n WHERE n.tenant_id = $1 AND n.key = f.node_key), \
+     (SELECT n.name FROM node n WHERE n.tenant_id = $1 AND n.key = f.node_key), f.status, f.severity, f.risk, f.message, f.facts, f.first_seen, \
+     f.changed_at, f.resolved_at, f.resolution, f.accepted_by, f.accepted_reason, f.accepted_until FROM LOOKUP(finding f id)";
+
 /// The findings of a tenant that a filter names, as what stands behind `FROM`. Only what is asked for stands in it, so that the engine can tell
 /// what it needs: nothing of a node where nothing is asked about it.
 pub(crate) struct Matching {
@@ -130,7 +139,7 @@ pub(crate) struct Matching {
 }
 
 impl Matching {
-    pub(crate) fn new(tenant: TenantId, filter: &FindingFilter) -> Self {
+    pub(crate) fn new(engine: Engine, tenant: TenantId, filter: &FindingFilter) -> Self {
         let mut this = Self { conditions: String::new(), values: vec![tenant.into()] };
         // The list goes by risk, the groups by rule or node: an index of few columns in that order is read, whatever is asked for. An index by
         // status, severity or rule would be taken for a filter that leaves nearly everything, and all that would have to be sorted: `|| ''`
@@ -166,14 +175,25 @@ impl Matching {
         }
         if let Some(text) = filter.text.as_deref().filter(|text| !text.is_empty()) {
             let value = this.bind(containing(Some(text)));
-            let has = |column: &str| format!("LOWER({column}) LIKE {value} ESCAPE '\\'");
-            // The nodes are looked through once, and only where a finding itself does not hold the text.
+            let has = |column: &str| match engine {
+                // It takes A to Z in either case by itself.
+                Engine::Sqlite => format!("{column} LIKE {value} ESCAPE '\\'"),
+                Engine::Pg => format!("LOWER({column} COLLATE \"C\") LIKE {value} ESCAPE '\\'"),
+            };
+            // Messages are in none of the narrow indexes. SQLite would look up each row in the order of an index: it reads them once, as they lie.
+            let message = match engine {
+                Engine::Sqlite => format!(
+                    "(f.rule_id, f.node_key) IN (SELECT m.rule_id, m.node_key FROM finding m WHERE m.tenant_id = $1 AND {})",
+                    has("m.message")
+                ),
+                Engine::Pg => has("f.message"),
+            };
+            // The nodes that have findings are looked through once, and only where a finding itself does not hold the text.
             this.and(&format!(
-                "({} OR {} OR f.node_key IN (SELECT t.key FROM node t WHERE t.tenant_id = $1 AND ({} OR {})))",
-                has("f.message"),
+                "({message} OR {} OR f.node_key IN (SELECT s.key FROM finding_node s WHERE s.tenant_id = $1 AND ({} OR {})))",
                 has("f.rule_id"),
-                has("t.name"),
-                has("t.id")
+                has("s.name"),
+                has("s.id")
             ));
         }
         this
@@ -286,22 +306,25 @@ impl Read<ops::FindingList> {
         limit: u32,
     ) -> Result<Page<FindingRow, FindingKey>> {
         let tenant = self.tenant();
-        let mut matching = Matching::new(tenant, filter);
+        let mut matching = Matching::new(self.tx.engine(), tenant, filter);
         if let Some(after) = after {
             let (risk, id) = (matching.bind(after.risk), matching.bind(after.id));
             matching.and(&format!("f.risk <= {risk} AND (f.risk < {risk} OR f.id > {id})"));
         }
         let limited = matching.bind(i64::from(limit) + 1);
-        // The page first, by the narrow index alone; then what is shown of it.
-        let sql = format!(
-            "WITH page AS (SELECT f.id AS id FROM {} ORDER BY f.risk DESC, f.id LIMIT {limited}) SELECT {} FROM page \
-             JOIN finding f ON f.tenant_id = $1 AND f.id = page.id \
-             JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key ORDER BY f.risk DESC, f.id",
-            matching.rows(),
-            finding_columns!()
-        );
+        // The page first, by the narrow index alone; then what is shown of it, by look-ups: in one statement either engine may read all findings to find
+        // those of the page among them.
+        let sql = format!("SELECT f.id FROM {} ORDER BY f.risk DESC, f.id LIMIT {limited}", matching.rows());
         let rows = self.tx.rows_built(sql, matching.values()).await?;
-        let items = rows.iter().map(finding_row).collect::<Result<_>>()?;
+        let ids = rows.iter().map(|row| Ok(row.uuid(0)?.as_u128())).collect::<Result<Vec<_>>>()?;
+        let mut items: Vec<FindingRow> = Vec::with_capacity(ids.len());
+        self.tx
+            .bulk_rows(&Batch::new().uuid("id", ids), SHOWN, args![tenant], |row| {
+                items.push(finding_row(row)?);
+                Ok(())
+            })
+            .await?;
+        items.sort_unstable_by_key(|row| (Reverse(row.risk), row.id.as_uuid()));
         Ok(Page::cut(items, limit, |row: &FindingRow| FindingKey { risk: row.risk, id: row.id }))
     }
 
@@ -314,7 +337,7 @@ impl Read<ops::FindingList> {
     /// How many there are of each kind.
     pub async fn finding_summary(&mut self) -> Result<FindingSummary> {
         let tenant = self.tenant();
-        let all = Matching::new(tenant, &FindingFilter::default());
+        let all = Matching::new(self.tx.engine(), tenant, &FindingFilter::default());
         let rows = self.tx.rows_built(all.counts(), all.values()).await?;
         let mut counts = Vec::with_capacity(rows.len());
         for row in rows {

@@ -144,19 +144,33 @@ struct Standing {
 
 /// Those that a filter names and the change can be done to, in the order of their ids; one more than the limit where there are more.
 async fn standing(tx: &mut Tx, tenant: TenantId, filter: &FindingFilter, verb: FindingVerb) -> Result<Vec<Standing>> {
-    let mut matching = Matching::new(tenant, filter);
+    let mut matching = Matching::new(tx.engine(), tenant, filter);
     let allowed: Vec<String> = verb.allowed().iter().map(|status| matching.bind(status.as_str())).collect();
     matching.and(&format!("f.status || '' IN ({})", allowed.join(", ")));
     let limited = matching.bind(i64::from(FINDINGS_MATCHED) + 1);
-    let sql = format!(
-        "WITH chosen AS (SELECT f.id AS id FROM {} ORDER BY f.id LIMIT {limited}) \
-         SELECT f.id, f.rule_id, n.id, f.status, f.changed_at, f.accepted_reason, f.accepted_until FROM chosen \
-         JOIN finding f ON f.tenant_id = $1 AND f.id = chosen.id \
-         JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key ORDER BY f.id",
-        matching.rows()
-    );
+    // In the order of the list's index, which holds all that filters ask for: which ones they are where they are too many is of no account.
+    let sql = format!("SELECT f.id FROM {} ORDER BY f.risk DESC, f.id LIMIT {limited}", matching.rows());
     let rows = tx.rows_built(sql, matching.values()).await?;
-    rows.iter().map(standing_row).collect()
+    let ids = rows.iter().map(|row| Ok(row.uuid(0)?.as_u128())).collect::<Result<Vec<_>>>()?;
+    with_ids(tx, tenant, ids).await
+}
+
+/// Those of these ids that are there, in their order.
+async fn with_ids(tx: &mut Tx, tenant: TenantId, ids: Vec<u128>) -> Result<Vec<Standing>> {
+    let mut found = Vec::with_capacity(ids.len());
+    tx.bulk_rows(
+        &Batch::new().uuid("id", ids),
+        "SELECT f.id, f.rule_id, (SELECT n.id FROM node n WHERE n.tenant_id = $1 AND n.key = f.node_key), f.status, f.changed_at, \
+         f.accepted_reason, f.accepted_until FROM LOOKUP(finding f id)",
+        args![tenant],
+        |row| {
+            found.push(standing_row(row)?);
+            Ok(())
+        },
+    )
+    .await?;
+    found.sort_by_key(|standing: &Standing| standing.id.as_uuid());
+    Ok(found)
 }
 
 fn standing_row(row: &Row) -> Result<Standing> {
@@ -178,22 +192,11 @@ async fn named(tx: &mut Tx, tenant: TenantId, ids: &[FindingId]) -> Result<Vec<S
     if ids.is_empty() || ids.len() > FINDINGS_NAMED {
         return Err(Error::invalid("findings", format!("name 1 to {FINDINGS_NAMED} findings, or use a `filter`")));
     }
-    let mut found = Vec::with_capacity(ids.len());
-    tx.bulk_rows(
-        &Batch::new().uuid("id", ids.iter().copied()),
-        "SELECT f.id, f.rule_id, n.id, f.status, f.changed_at, f.accepted_reason, f.accepted_until FROM v \
-         JOIN finding f ON f.tenant_id = $1 AND f.id = v.id JOIN node n ON n.tenant_id = f.tenant_id AND n.key = f.node_key",
-        args![tenant],
-        |row| {
-            found.push(standing_row(row)?);
-            Ok(())
-        },
-    )
-    .await?;
-    if found.len() < ids.len() {
+    let asked = ids.len();
+    let found = with_ids(tx, tenant, ids).await?;
+    if found.len() < asked {
         return Err(Error::NotFound { what: "finding" });
     }
-    found.sort_by_key(|standing| standing.id.as_uuid());
     Ok(found)
 }
 
@@ -214,7 +217,7 @@ impl Read<ops::FindingList> {
     /// What a change to all that a filter names would be about.
     pub async fn finding_selection(&mut self, filter: &FindingFilter, verb: FindingVerb) -> Result<FindingSelection> {
         let tenant = self.tenant();
-        let matching = Matching::new(tenant, filter);
+        let matching = Matching::new(self.tx.engine(), tenant, filter);
         let (mut counts, mut total, mut left) = (Vec::new(), 0, 0);
         for row in self.tx.rows_built(matching.counts(), matching.values()).await? {
             let (status, severity, number): (FindingStatus, Severity, u64) =
@@ -316,7 +319,7 @@ impl Write<ops::FindingChange> {
                     .bulk(
                         &batch,
                         "UPDATE finding SET status = 'accepted', changed_at = $2, status_at = $2, accepted_by = $3, accepted_reason = $4, accepted_until = $5 \
-                         FROM v WHERE finding.tenant_id = $1 AND finding.id = v.id",
+                         FROM LOOKUP(finding f id) SAME(finding f)",
                         args![tenant, now, by, reason.unwrap_or_default(), *until],
                     )
                     .await?
@@ -326,7 +329,7 @@ impl Write<ops::FindingChange> {
                     .bulk(
                         &batch,
                         "UPDATE finding SET status = 'resolved', changed_at = $2, status_at = $2, resolved_at = $2, resolution = 'manual', accepted_by = NULL, \
-                         accepted_reason = NULL, accepted_until = NULL FROM v WHERE finding.tenant_id = $1 AND finding.id = v.id",
+                         accepted_reason = NULL, accepted_until = NULL FROM LOOKUP(finding f id) SAME(finding f)",
                         args![tenant, now],
                     )
                     .await?
@@ -336,7 +339,7 @@ impl Write<ops::FindingChange> {
                     .bulk(
                         &batch,
                         "UPDATE finding SET status = 'open', changed_at = $2, status_at = $2, resolved_at = NULL, resolution = NULL, accepted_by = NULL, \
-                         accepted_reason = NULL, accepted_until = NULL FROM v WHERE finding.tenant_id = $1 AND finding.id = v.id",
+                         accepted_reason = NULL, accepted_until = NULL FROM LOOKUP(finding f id) SAME(finding f)",
                         args![tenant, now],
                     )
                     .await?

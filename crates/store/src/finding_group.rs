@@ -67,7 +67,7 @@ impl Read<ops::FindingList> {
         limit: u32,
     ) -> Result<Page<FindingGroup, FindingGroupKey>> {
         let tenant = self.tenant();
-        let mut matching = Matching::new(tenant, filter);
+        let mut matching = Matching::new(self.tx.engine(), tenant, filter);
         let behind = match after {
             None => String::new(),
             Some(after) => {
@@ -99,7 +99,7 @@ impl Read<ops::FindingList> {
                 "WITH whole AS (SELECT f.node_key AS k, MAX(f.risk) AS risk, COUNT(*) AS n FROM {rows} GROUP BY f.node_key), \
                  page AS (SELECT k, risk, n FROM whole {place}) \
                  SELECT page.k, page.risk, page.n, f.status, f.severity, COUNT(*), n.id, n.name, n.type FROM page \
-                 JOIN finding f ON f.node_key = page.k JOIN node n ON n.tenant_id = $1 AND n.key = page.k WHERE {condition} \
+                 CROSS JOIN finding f CROSS JOIN node n WHERE f.node_key = page.k AND n.tenant_id = $1 AND n.key = page.k AND {condition} \
                  GROUP BY page.k, page.risk, page.n, f.status, f.severity, n.id, n.name, n.type \
                  ORDER BY page.risk DESC, page.n DESC, page.k, f.status, f.severity"
             ),

@@ -23,7 +23,7 @@ use crate::bulk::Batch;
 use crate::checkpoint::{Checkpoint, Ending, rests_on_nothing};
 use crate::db::{Engine, Row, Tx, WriterCache, args};
 use crate::unit::enter;
-use crate::{Category, Change, Store, Write, destination_node, graph_map};
+use crate::{Category, Change, Store, Write, destination_node, finding_node, graph_map};
 
 /// How much a finished scope changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -540,6 +540,9 @@ pub(crate) async fn apply(
     tx.bulk(&endings(rewrites.iter().map(|r| (r.item.key.0, r.past))), KEEP_NODES, args![tenant]).await?;
     let batch = node_contents(rewrites.iter().map(|r| r.item)).i64("at", rewrites.iter().map(|r| r.at.as_millis()));
     tx.bulk(&batch, REWRITE_NODES, args![tenant, scope]).await?;
+    let named = rewrites.iter().map(|r| r.item);
+    let names = Batch::keys(named.clone().map(|node| node.key.0)).text("name", named.map(|node| node.name));
+    finding_node::renamed(tx, tenant, &names).await?;
     tx.bulk(&node_contents(claim.iter().copied()), CLAIM_NODES, args![tenant, scope, now]).await?;
 
     let Changes { insert, claim, .. } = &plan.edges;
@@ -667,6 +670,7 @@ pub(crate) async fn leave(
     tx.bulk(&closing(&nodes), CLOSE_NODES, args![tenant, last_seen]).await?;
     tx.bulk(&endings(nodes.hand_over.iter().map(|heir| (heir.key, heir.past))), KEEP_NODES, args![tenant]).await?;
     tx.bulk(&heirs(&nodes), HAND_OVER_NODES, args![tenant]).await?;
+    finding_node::handed_over(tx, tenant, &heirs(&nodes)).await?;
     let sql = "DELETE FROM node_claim WHERE tenant_id = $1 AND (key, scope_key) IN (SELECT v.key, v.heir FROM v)";
     tx.bulk(&heirs(&nodes), sql, args![tenant]).await?;
 

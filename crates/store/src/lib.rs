@@ -38,6 +38,7 @@ mod federation;
 mod finding;
 mod finding_change;
 mod finding_group;
+mod finding_node;
 mod fleet;
 mod fleet_credential;
 mod fleet_memory;

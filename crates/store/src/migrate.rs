@@ -41,6 +41,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (34, include_str!("../migrations/0034_discovery.sql")),
     (35, include_str!("../migrations/0035_ssh_session_open.sql")),
     (37, include_str!("../migrations/0037_grant_expiry.sql")),
+    (38, include_str!("../migrations/0038_finding_node.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

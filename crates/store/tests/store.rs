@@ -31,6 +31,8 @@ mod finding_change;
 mod finding_group;
 #[path = "store/forward.rs"]
 mod forward;
+#[path = "store/finding_text.rs"]
+mod finding_text;
 #[path = "store/graph.rs"]
 mod graph;
 #[path = "store/graph_map.rs"]

@@ -35,6 +35,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "store", "--example", "bench_graph"],
     },
     Bench {
+        name: "findings",
+        about: "pages, filters, groups, texts and changes to many among 100,000 findings (CAIRN_BENCH_FINDINGS, CAIRN_BENCH_NODES, CAIRN_BENCH_ENGINES)",
+        command: &["cargo", "run", "--quiet", "--release", "--package", "store", "--example", "bench_findings"],
+    },
+    Bench {
         name: "evaluate",
         about: "every shipped rule over 100,000 nodes, on one core",
         command: &["cargo", "run", "--quiet", "--release", "--package", "compliance", "--example", "bench_evaluate"],
