@@ -198,6 +198,19 @@ fn records_reach_syslog_and_splunk_also_after_a_refusal_and_a_restart_and_none_i
         "from the first record on"
     );
     assert!(event["event"]["class_uid"].is_u64() && event["source"].as_str().unwrap().contains("/t/"), "{event}");
+    // How it goes is told, and where to without what is secret.
+    let told = until("nothing waits", || {
+        let told = world.cairn(["audit", "forwards", "-o", "json"]).ok().json();
+        let well = |it: &Value| it["waiting"] == 0 && it["failures"] == 0 && it["delivered"].as_u64() > Some(3);
+        told.as_array().unwrap().iter().all(well).then_some(told)
+    });
+    let logs = |at: usize| -> Vec<&str> {
+        told[at]["logs"].as_array().unwrap().iter().map(|log| log["log"].as_str().unwrap()).collect()
+    };
+    assert_eq!((logs(0), logs(1)), (vec!["platform", "default"], vec!["default"]));
+    let at = |at: usize| (told[at]["name"].as_str().unwrap(), told[at]["address"].as_str().unwrap());
+    assert_eq!(at(0), ("siem", format!("tls://127.0.0.1:{syslog}").as_str()));
+    assert_eq!(at(1), ("splunk", format!("http://127.0.0.1:{hec}").as_str()));
     let log = server.stop();
     assert!(log.contains("audit records wait") || log.contains("stopped"));
 }
