@@ -29,10 +29,10 @@ mod finding;
 mod finding_change;
 #[path = "store/finding_group.rs"]
 mod finding_group;
-#[path = "store/forward.rs"]
-mod forward;
 #[path = "store/finding_text.rs"]
 mod finding_text;
+#[path = "store/forward.rs"]
+mod forward;
 #[path = "store/graph.rs"]
 mod graph;
 #[path = "store/graph_map.rs"]
