@@ -101,7 +101,7 @@ mod tests {
         // Each of ten equal parts gets about a tenth of them: agents that began together do not stay together.
         for part in 0..10 {
             let (from, to) = (least + Duration::from_secs(6 * part), least + Duration::from_secs(6 * (part + 1)));
-            let inside = waits.iter().filter(|wait| (from..to).contains(wait)).count();
+            let inside = waits.iter().filter(|wait| (from..to).contains(*wait)).count();
             assert!((60..=140).contains(&inside), "{inside} of 1,000 from {from:?} to {to:?}");
         }
     }

@@ -64,8 +64,9 @@ fn what_would_be_sent_is_shown_without_a_server_and_without_leaving_anything_beh
     assert_eq!(lines[0]["head"]["program"]["sha256"].as_str().map(str::len), Some(64));
     assert_eq!(lines[lines.len() - 1]["end"]["state"].as_str().map(str::len), Some(64));
     assert_eq!(verdicts(&lines).into_keys().collect::<Vec<_>>(), ["accounts"]);
-    let (id, root) = nodes(&lines).into_iter().find(|(_, node)| node["name"] == "root").expect("an account `root`");
-    assert!(id.contains(":host.user:") && root["properties"]["uid"] == 0, "{id} {root}");
+    let is_root = |(id, node): &(String, Value)| id.contains(":host.user:") && node["name"] == "root";
+    let (_, root) = nodes(&lines).into_iter().find(is_root).expect("an account `root`");
+    assert_eq!(root["properties"]["uid"], 0, "{root}");
     let calls = lines.iter().find_map(|line| line["calls"].as_array()).expect("how it was read");
     assert!(calls.iter().any(|call| call.to_string().contains("/etc/passwd")), "{calls:?}");
 }
@@ -126,8 +127,8 @@ fn attack_59_the_agent_leaves_no_core_dump_and_no_process_of_its_user_looks_into
     let _stream = dialed(&listener, &mut agent);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.id())).expect("its limits");
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("the line");
-    // What may be dumped belongs to its user in /proc, and everything else to root.
-    let owner = std::fs::metadata(format!("/proc/{}", agent.id())).expect("its folder").uid();
+    // The memory of what may be dumped is its user's in /proc, and of everything else root's.
+    let owner = std::fs::metadata(format!("/proc/{}/mem", agent.id())).expect("its memory").uid();
     agent.kill().expect("it runs");
     agent.wait().expect("it ended");
     assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);

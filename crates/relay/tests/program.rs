@@ -75,8 +75,8 @@ fn attack_59_a_relay_leaves_no_core_dump_and_no_process_of_its_user_looks_into_i
     let _stream = dialed(&listener, &mut relay);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", relay.id())).expect("its limits");
     let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("the line");
-    // What may be dumped belongs to its user in /proc, and everything else to root.
-    let owner = std::fs::metadata(format!("/proc/{}", relay.id())).expect("its folder").uid();
+    // The memory of what may be dumped is its user's in /proc, and of everything else root's.
+    let owner = std::fs::metadata(format!("/proc/{}/mem", relay.id())).expect("its memory").uid();
     relay.kill().expect("it runs");
     relay.wait().expect("it ended");
     assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
