@@ -107,6 +107,25 @@ fn users_are_impersonated_by_name_unless_the_operator_says_that_anybody_may_be()
 }
 
 #[test]
+fn what_the_relay_creates_is_kept_to_its_own_names_by_a_policy_of_the_cluster() {
+    let all = read("templates/rbac.yaml");
+    let policy = all.split_once("kind: ValidatingAdmissionPolicy\n").unwrap().1;
+    for line in [
+        "failurePolicy: Fail",
+        "operations: [\"CREATE\", \"UPDATE\"]",
+        "resources: [\"clusterrolebindings\", \"rolebindings\"]",
+        "request.userInfo.username == \"system:serviceaccount:{{ .Release.Namespace }}:cairn-relay\"",
+        "object.metadata.name == \"cairn-role:\" + object.roleRef.name",
+        "validationActions: [\"Deny\", \"Audit\"]",
+    ] {
+        assert!(policy.contains(line), "{line}");
+    }
+    // It is about the service account that the pod has, and there unless somebody says no.
+    assert!(read("templates/relay.yaml").contains("serviceAccountName: cairn-relay\n"));
+    assert!(read("values.yaml").contains("\n  policy: true\n"));
+}
+
+#[test]
 fn the_chart_sets_only_what_the_relay_reads() {
     let (chart, sources) = (
         read("templates/relay.yaml"),

@@ -72,6 +72,8 @@ fn attack_47_a_real_authorizer_lets_the_relays_own_token_do_what_the_chart_says_
     may_not(&api_as(&["--as=cairn:ann@example.com", "--as-uid=1"]));
     for words in [
         &["get", "secrets", "-A"][..],
+        &["delete", "validatingadmissionpolicy", "cairn-relay"],
+        &["delete", "validatingadmissionpolicybinding", "cairn-relay"],
         &["get", "pods", "-n", "cairn"],
         &["get", "configmaps", "-A"],
         &["get", "serviceaccounts", "-n", "cairn"],
@@ -93,10 +95,47 @@ fn attack_47_a_real_authorizer_lets_the_relays_own_token_do_what_the_chart_says_
     ] {
         may_not(words);
     }
-    // What it may bind are the roles that the chart offers, and its own, whose rights it has; ADR 0060 says what that is worth to who steals its token.
+    // RBAC cannot say which names may be created: the chart's policy does, once the API server has read it.
+    let other = ["create", "rolebinding", "other", "-n", "a", "--clusterrole=view", "--group=cairn:devs"];
+    let dry = [&other[..], &["--dry-run=server"]].concat();
+    until("the policy", || (!as_relay(&real, &dry).0).then_some(()));
+    let binding = |name: &str, role: &str, label: &str, group: &str| {
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": "b", "labels": {"app.kubernetes.io/managed-by": label}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
+        })
+    };
+    let mut two = binding("cairn-role:view", "view", "cairn", "cairn-role:view@3");
+    let first = two["subjects"][0].clone();
+    two["subjects"].as_array_mut().unwrap().push(first);
+    let right = binding("cairn-role:view", "view", "cairn", "cairn-role:view@3");
+    let create = |object: &serde_json::Value| {
+        let file = real.world.private("binding.json", &object.to_string());
+        as_relay(&real, &["create", "-f", file.to_str().unwrap()])
+    };
+    for wrong in [
+        binding("other", "view", "cairn", "cairn-role:view@3"),
+        binding("cairn-role:edit", "view", "cairn", "cairn-role:view@3"),
+        binding("cairn-role:view", "view", "somebody", "cairn-role:view@3"),
+        binding("cairn-role:view", "view", "cairn", "cairn-role:edit@3"),
+        binding("cairn-role:view", "view", "cairn", "cairn-role:view"),
+        binding("cairn-role:view", "view", "cairn", "cairn:devs"),
+        binding("cairn-role:cairn-relay", "cairn-relay", "cairn", "cairn-role:cairn-relay@1"),
+        two,
+    ] {
+        let (worked, said) = create(&wrong);
+        assert!(!worked && said.contains("ValidatingAdmissionPolicy 'cairn-relay'"), "{wrong}: {said}");
+    }
+    assert!(create(&right).0, "what it does all day");
+    // Without it (`bindings.policy=false`) there are also the roles that the chart offers, and its own, whose rights it has: ADR 0060 and 0068 say what
+    // that is worth to who steals its token.
+    real.api.admin(&["delete", "validatingadmissionpolicybinding", "cairn-relay"]);
+    until("no policy", || as_relay(&real, &dry).0.then_some(()));
     may(&["create", "clusterrolebinding", "other", "--clusterrole=cairn-relay", "--group=cairn:devs"]);
     may_not(&["delete", "clusterrolebinding", "other"]);
-    may(&["create", "rolebinding", "other", "-n", "a", "--clusterrole=view", "--group=cairn:devs"]);
+    may(&other);
     may_not(&["delete", "rolebinding", "other", "-n", "a"]);
     may_not(&["patch", "rolebinding", "other", "-n", "a", "-p", "{}"]);
 
