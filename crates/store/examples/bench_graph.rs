@@ -4,6 +4,7 @@
 //! just started is asked, over the functions that the API calls. Prints one JSON line per result, on SQLite and on PostgreSQL.
 //!
 //! `CAIRN_BENCH_NODES` (default 1,000,000) is the number of nodes. `CAIRN_BENCH_ENGINES` (default `sqlite,postgres`) chooses.
+//! With `CAIRN_BENCH_INTO` nothing is measured: the estate goes into the first tenant of the stopped server whose data directory it names.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::{OpCtx, Permit, ops};
+use crypto::system::{SystemClock, SystemRng};
 use domain::{CollectionId, Coverage, EdgeObservation, Limits, NodeId, NodeObservation, Page, TenantId};
 use inventory::map::{By, Filter, Follow, Opened, Sketch, Trip};
 use serde_json::json;
@@ -227,9 +229,36 @@ async fn bench(engine: &str, nodes: usize) {
     store.close().await;
 }
 
+/// Fills a server's own tenant, for benchmarks that look at the whole of it.
+async fn fill_server(data: &Path, nodes: usize) {
+    let (clock, rng) = (Arc::new(SystemClock), Arc::new(SystemRng));
+    let key = std::fs::read_to_string(data.join("master.key")).unwrap();
+    let options = OpenOptions {
+        url: format!("sqlite:{}", data.join("cairn.db").display()),
+        owner_url: None,
+        master: crypto::aead::AeadKey::from_bytes(key.trim().parse::<domain::Digest>().unwrap().0),
+        vault: store::VaultOptions::default(),
+        blobs: data.join("blobs"),
+        clock: Arc::clone(&clock) as _,
+        rng: Arc::clone(&rng) as _,
+    };
+    let store = Store::open(options).await.unwrap();
+    let platform = OpCtx::system_platform("bench", Arc::clone(&clock) as _, Arc::clone(&rng) as _);
+    let tenants = store.tenant_list(platform.authorize_platform::<ops::TenantList>().unwrap(), None, 1).await.unwrap();
+    let tenant = tenants.items[0].id;
+    let ctx = OpCtx::system("bench", tenant, clock, rng);
+    fill(&store, tenant, &ctx, nodes).await;
+    // As after a discovery job.
+    store.graph_prepare(ctx.authorize(tenant).unwrap()).await.unwrap();
+    store.close().await;
+}
+
 #[tokio::main]
 async fn main() {
     let nodes = std::env::var("CAIRN_BENCH_NODES").map_or(1_000_000, |nodes| nodes.parse().unwrap());
+    if let Some(data) = std::env::var_os("CAIRN_BENCH_INTO") {
+        return fill_server(Path::new(&data), nodes).await;
+    }
     let engines = std::env::var("CAIRN_BENCH_ENGINES").unwrap_or_else(|_| "sqlite,postgres".to_owned());
     for engine in engines.split(',') {
         bench(engine, nodes).await;

@@ -100,6 +100,11 @@ const BENCHES: &[Bench] = &[
         command: &["python3", "-B", "benches/fleet.py"],
     },
     Bench {
+        name: "console",
+        about: "the console in headless Chromium: its first page, its JavaScript, the overview of 1,000,000 nodes, 20,000 elements moved (CAIRN_BENCH_NODES, CAIRN_BENCH_ROUNDS)",
+        command: &["python3", "-B", "benches/console.py"],
+    },
+    Bench {
         name: "account",
         about: "an AWS account read and judged, against Prowler (its program in CAIRN_PROWLER)",
         command: &["python3", "-B", "benches/account.py"],

@@ -281,9 +281,18 @@ class Flat implements Renderer {
   free() {}
 }
 
+/** Whether the processor paints what a graphics card would: then smooth lines take six times as long. */
+function isSoftware(): boolean {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  const told = gl?.getExtension("WEBGL_debug_renderer_info");
+  const name = gl ? String(gl.getParameter(told ? told.UNMASKED_RENDERER_WEBGL : gl.RENDERER)) : "";
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return /SwiftShader|llvmpipe|softpipe|Basic Render/i.test(name);
+}
+
 /** What draws on a canvas; none where the browser draws nothing. */
 export function rendererOf(canvas: HTMLCanvasElement): Renderer | undefined {
-  const gl = canvas.getContext("webgl2", { antialias: true, premultipliedAlpha: true });
+  const gl = canvas.getContext("webgl2", { antialias: !isSoftware(), premultipliedAlpha: true });
   if (gl) {
     const points = program(gl, POINTS_VERTEX, POINTS_FRAGMENT);
     const lines = program(gl, LINES_VERTEX, LINES_FRAGMENT);
