@@ -39,12 +39,15 @@ pub(crate) async fn evidence_key_show(State(state): State<ApiState>, caller: Cal
     Ok(Json(EvidenceKey { fingerprint: state.evidence_key.fingerprint().to_hex(), pem: state.evidence_key.to_pem() }))
 }
 
+/// What a statement is of: what was collected, how, or what was made of it.
+const KINDS: [&str; 7] = ["api-response", "config", "scan", "null-result", "assessment", "attestation", "recording"];
+
 /// Which statements.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EvidenceQuery {
-    /// `api-response`, `config`, `scan`, `null-result`, `assessment` or `attestation`.
+    /// `api-response`, `config`, `scan`, `null-result`, `assessment`, `attestation` or `recording`.
     kind: Option<String>,
     /// A framework.
     framework: Option<String>,
@@ -68,6 +71,9 @@ pub(crate) async fn evidence_list(
     Query(query): Query<EvidenceQuery>,
 ) -> Answer<Json<List<Evidence>>> {
     let permit = caller.permit::<ops::EvidenceList>(&tenant).await?;
+    if query.kind.as_deref().is_some_and(|kind| !KINDS.contains(&kind)) {
+        return Err(Error::invalid("kind", format!("use one of: {}", KINDS.join(", "))).into());
+    }
     let filter = EvidenceFilter {
         kind: query.kind,
         framework: query.framework,

@@ -224,6 +224,7 @@ fn a_filter_with_a_word_that_does_not_exist_is_refused() {
             ("edges?direction=up", "direction"),
             ("edges?type=A%20B", "type"),
             ("evidence?scope=", "scope"),
+            ("evidence?kind=collection", "kind"),
             ("evidence-bundle", "finding"),
             ("evidence-bundle?control=AC-6", "framework"),
             ("evidence-bundle?finding=x&framework=y", "finding"),
