@@ -199,10 +199,12 @@ fn add<'q, T: Encode<'q, sqlx::Sqlite> + Type<sqlx::Sqlite>>(arguments: &mut Sql
 
 /// The statement with each `LOOKUP(t a)` and `SAME(t a)` as the engine has it.
 fn looked_up(sql: &str, engine: Engine) -> String {
+    let updated = if engine == Engine::Sqlite { updated_by_row(sql) } else { None };
+    if let Some(sql) = updated {
+        return sql;
+    }
     let sql = replaced(sql, "LOOKUP(", |table, alias, columns| {
-        let columns = if columns.is_empty() { vec!["key"] } else { columns };
-        let same =
-            |of: &str| columns.iter().map(|name| format!("{of}.{name} = v.{name}")).collect::<Vec<_>>().join(" AND ");
+        let same = |of: &str| same_columns(of, &columns);
         match engine {
             Engine::Sqlite => format!("v CROSS JOIN {table} {alias} ON {alias}.tenant_id = $1 AND {}", same(alias)),
             // A subquery with an offset is not merged into the join: `v` comes first, and what is left to use is the primary key, because
@@ -214,10 +216,29 @@ fn looked_up(sql: &str, engine: Engine) -> String {
             ),
         }
     });
-    replaced(&sql, "SAME(", |table, alias, _| match engine {
-        Engine::Sqlite => format!("WHERE {table}.rowid = {alias}.rowid"),
-        Engine::Pg => format!("AND {table}.ctid = {alias}.row_id"),
-    })
+    replaced(&sql, "SAME(", |table, alias, _| format!("AND {table}.ctid = {alias}.row_id"))
+}
+
+/// That the columns, or the key, are those of `v`.
+fn same_columns(of: &str, columns: &[&str]) -> String {
+    let columns: &[&str] = if columns.is_empty() { &["key"] } else { columns };
+    columns.iter().map(|name| format!("{of}.{name} = v.{name}")).collect::<Vec<_>>().join(" AND ")
+}
+
+/// An `UPDATE` of what is looked up, as SQLite has it: each row by its number, which a subquery looks up. The number cannot come from a join, because
+/// the table that is changed stands before all that is joined: SQLite then reads the whole table for every row of `v`.
+fn updated_by_row(sql: &str) -> Option<String> {
+    let (before, after) = sql.split_once("LOOKUP(")?;
+    let (what, tail) = after.split_once(')')?;
+    let (_, rest) = tail.trim_start().strip_prefix("SAME(")?.split_once(')')?;
+    let mut words = what.split(' ');
+    let (table, alias) = (words.next()?, words.next()?);
+    let columns: Vec<&str> = words.collect();
+    let before = before.replacen(&format!("UPDATE {table} SET"), &format!("UPDATE {table} AS {alias} SET"), 1);
+    let same = same_columns("t", &columns);
+    Some(format!(
+        "{before}v WHERE {alias}.rowid = (SELECT t.rowid FROM {table} t WHERE t.tenant_id = $1 AND {same}){rest}"
+    ))
 }
 
 fn replaced(sql: &str, word: &str, with: impl Fn(&str, &str, Vec<&str>) -> String) -> String {
@@ -351,8 +372,8 @@ mod tests {
         );
         assert_eq!(
             sqlite("UPDATE finding SET x = 1 FROM LOOKUP(finding f rule_id node_key) SAME(finding f)"),
-            "UPDATE finding SET x = 1 FROM v CROSS JOIN finding f ON f.tenant_id = $1 AND f.rule_id = v.rule_id AND f.node_key = v.node_key \
-             WHERE finding.rowid = f.rowid"
+            "UPDATE finding AS f SET x = 1 FROM v WHERE f.rowid = (SELECT t.rowid FROM finding t \
+             WHERE t.tenant_id = $1 AND t.rule_id = v.rule_id AND t.node_key = v.node_key)"
         );
         assert_eq!(
             looked_up("UPDATE finding SET x = 1 FROM LOOKUP(finding f id) SAME(finding f)", Engine::Pg),

@@ -273,7 +273,7 @@ impl Write<ops::EvaluationRun> {
                 .bulk(
                     &updated.batch(),
                     "UPDATE finding SET severity = v.severity, risk = v.risk, message = v.message, facts = v.facts, changed_at = $2, \
-                     status_at = COALESCE(finding.status_at, finding.changed_at) \
+                     status_at = COALESCE(f.status_at, f.changed_at) \
                      FROM LOOKUP(finding f rule_id node_key) SAME(finding f)",
                     args![tenant, now],
                 )
