@@ -233,20 +233,32 @@ impl Channel {
         S: AsyncRead + AsyncWrite,
     {
         let now = self.now();
-        let linked = self.session().link_up(now, peer_received);
-        if let Err(broken) = linked {
-            return broken.into();
-        }
-        let (reader, mut writer) = tokio::io::split(socket);
-        let pong = Mutex::new(None);
-        let end = tokio::select! {
-            end = self.read(reader, side, rest, &pong) => end,
-            end = self.write(&mut writer, side, &pong, rng) => end,
-            () = self.shared.over.cancelled() => LinkEnd::Ours(self.why_ended().reason),
-            () = drop.cancelled() => LinkEnd::Ours(Reason::Done),
+        let linked = {
+            let mut session = self.session();
+            // Looked at under the lock: a link that gave way to another one does not come up after it.
+            if drop.is_cancelled() { None } else { Some(session.link_up(now, peer_received)) }
         };
-        self.session().link_down();
-        self.shared.changed.notify_waiters();
+        let (reader, mut writer) = tokio::io::split(socket);
+        let end = match linked {
+            None => LinkEnd::Ours(Reason::Done),
+            Some(Err(broken)) => return broken.into(),
+            Some(Ok(link)) => {
+                let pong = Mutex::new(None);
+                let end = tokio::select! {
+                    end = self.read(link, reader, side, rest, &pong) => end,
+                    end = self.write(link, &mut writer, side, &pong, rng) => end,
+                    () = self.shared.over.cancelled() => LinkEnd::Ours(self.why_ended().reason),
+                    () = drop.cancelled() => LinkEnd::Ours(Reason::Done),
+                };
+                self.session().link_down(link);
+                self.shared.changed.notify_waiters();
+                end
+            }
+        };
+        if end.may_resume() {
+            // Whoever hears a goodbye takes the session for over.
+            return end;
+        }
         let (reason, text) = match &end {
             LinkEnd::Ours(reason) => (*reason, self.ended().map(|ended| ended.text).unwrap_or_default()),
             LinkEnd::Broken(Broken::Goodbye(..)) | LinkEnd::Io(_) | LinkEnd::Closed => return end,
@@ -257,8 +269,15 @@ impl Channel {
         end
     }
 
+    /// The session, while this link is the one that is there.
+    fn on(&self, link: u64) -> Option<MutexGuard<'_, Session>> {
+        let session = self.session();
+        session.is_on(link).then_some(session)
+    }
+
     async fn read<R: AsyncRead + Unpin>(
         &self,
+        link: u64,
         mut reader: R,
         side: Side,
         mut buffer: BytesMut,
@@ -275,9 +294,11 @@ impl Channel {
                 }
                 Ok(Ok(Received::Message(frame))) => {
                     let now = self.now();
-                    if let Err(broken) = self.session().receive(now, &frame) {
+                    let Some(mut session) = self.on(link) else { return LinkEnd::Ours(Reason::Done) };
+                    if let Err(broken) = session.receive(now, &frame) {
                         return broken.into();
                     }
+                    drop(session);
                     self.shared.changed.notify_waiters();
                     self.shared.write.notify_one();
                     continue;
@@ -298,6 +319,7 @@ impl Channel {
 
     async fn write<W: AsyncWrite + Unpin>(
         &self,
+        link: u64,
         writer: &mut W,
         side: Side,
         pong: &Mutex<Option<BytesMut>>,
@@ -309,8 +331,8 @@ impl Channel {
                 websocket::write_pong(side, &body, rng, &mut out);
             }
             let now = self.now();
-            let wait = {
-                let mut session = self.session();
+            let mut wait = {
+                let Some(mut session) = self.on(link) else { return LinkEnd::Ours(Reason::Done) };
                 let wait = session.tick(now);
                 while out.len() < WRITE_BYTES {
                     let Some(frame) = session.transmit() else { break };
@@ -330,8 +352,20 @@ impl Channel {
                 writer.write_all(&out).await?;
                 writer.flush().await
             };
-            if let Err(error) = wrote.await {
-                return error.into();
+            let mut wrote = std::pin::pin!(wrote);
+            // A peer that takes nothing may be gone: a write that waits is no reason not to notice its silence.
+            loop {
+                match tokio::time::timeout(Duration::from_millis(wait), wrote.as_mut()).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) => return error.into(),
+                    Err(_) => {}
+                }
+                let now = self.now();
+                let Some(mut session) = self.on(link) else { return LinkEnd::Ours(Reason::Done) };
+                wait = match session.tick(now) {
+                    Ok(wait) => wait,
+                    Err(broken) => return broken.into(),
+                };
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,8 @@ pub struct Connected {
     key: SessionKey,
     /// Ends the link that is there, and not the session.
     link: CancellationToken,
+    /// Which of all connections it is.
+    number: u64,
 }
 
 /// Why a connection is not taken.
@@ -103,13 +106,22 @@ pub struct Hub<K> {
     ended: Mutex<HashMap<K, Instant>>,
     /// How many there are; changes with each that comes and goes.
     count: watch::Sender<usize>,
+    /// Connections that were let in.
+    connections: AtomicU64,
     rng: Arc<dyn Rng>,
 }
 
 impl<K: Copy + Eq + Hash> Hub<K> {
     /// Nobody is here yet.
     pub fn new(settings: HubSettings, rng: Arc<dyn Rng>) -> Self {
-        Self { settings, relays: Mutex::new(HashMap::new()), ended: Mutex::default(), count: watch::channel(0).0, rng }
+        Self {
+            settings,
+            relays: Mutex::new(HashMap::new()),
+            ended: Mutex::default(),
+            count: watch::channel(0).0,
+            connections: AtomicU64::new(0),
+            rng,
+        }
     }
 
     fn relays(&self) -> MutexGuard<'_, HashMap<K, Connected>> {
@@ -229,18 +241,22 @@ impl<K: Copy + Eq + Hash> Hub<K> {
         Ok((Admitted { end, is_over }, connected))
     }
 
-    /// Waits until a session that lost its link has gone on over another one, or ends it. True: it is over.
+    /// Waits until a session that lost this link has gone on over another one, or ends it. True: it is over.
     pub async fn expire(&self, key: K, connected: &Connected) -> bool {
         tokio::select! {
             () = connected.channel.wait_end() => return true,
             () = tokio::time::sleep(self.settings.resume) => {}
         }
-        let superseded = self.relay(key).is_some_and(|now| now.key != connected.key || now.link_differs(connected));
-        if superseded || connected.channel.is_linked() {
+        let mut relays = self.relays();
+        // It came back meanwhile: who waits after the end of that link has the say, also where that one is cut again by now.
+        if relays.get(&key).is_some_and(|now| now.number != connected.number) {
             return false;
         }
+        // Under the lock: from here on nobody resumes it.
+        relays.remove(&key);
+        self.count.send_replace(relays.len());
+        drop(relays);
         connected.channel.end(Reason::Done, "the relay did not come back");
-        self.remove(key, connected.key);
         true
     }
 
@@ -274,15 +290,18 @@ impl<K: Copy + Eq + Hash> Hub<K> {
         }
         let resumed =
             known.as_ref().filter(|known| hello.session == Some(known.key) && known.channel.ended().is_none());
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let (connected, resumed, received) = if let Some(known) = resumed {
+            // Also one that is not up yet: it does not come up any more.
+            known.link.cancel();
             let link = CancellationToken::new();
-            (Connected { hello: Arc::new(hello.clone()), link, ..known.clone() }, true, hello.received)
+            (Connected { hello: Arc::new(hello.clone()), link, number, ..known.clone() }, true, hello.received)
         } else {
             let mut bits = [0; 16];
             self.rng.fill(&mut bits);
             let channel = Channel::new(Session::server(self.settings.timing));
             let link = CancellationToken::new();
-            (Connected { hello: Arc::new(hello), channel, key: SessionKey(bits), link }, false, 0)
+            (Connected { hello: Arc::new(hello), channel, key: SessionKey(bits), link, number }, false, 0)
         };
         let before = relays.insert(key, connected.clone());
         self.count.send_replace(relays.len());
@@ -291,13 +310,6 @@ impl<K: Copy + Eq + Hash> Hub<K> {
             before.channel.end(Reason::Done, "the relay started anew");
         }
         Ok((connected, resumed, received))
-    }
-}
-
-impl Connected {
-    fn link_differs(&self, other: &Self) -> bool {
-        // A token is cancelled when its link gave way to another one.
-        other.link.is_cancelled() && !self.link.is_cancelled()
     }
 }
 

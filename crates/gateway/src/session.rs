@@ -86,6 +86,8 @@ pub enum Incoming {
 /// What happens between the two ends while a link is there.
 #[derive(Debug)]
 struct Link {
+    /// Which of this session's links it is.
+    number: u64,
     heard: u64,
     /// What was asked and when.
     asked: Option<(u64, u64)>,
@@ -118,6 +120,8 @@ pub struct Session {
     /// Streams that the other end opened and nobody took yet.
     fresh: VecDeque<u32>,
     questions: u64,
+    /// How many links there were.
+    links: u64,
     link: Option<Link>,
     duplicates: u64,
 }
@@ -148,6 +152,7 @@ impl Session {
             turn: VecDeque::new(),
             fresh: VecDeque::new(),
             questions: 0,
+            links: 0,
             link: None,
             duplicates: 0,
         }
@@ -168,13 +173,19 @@ impl Session {
         self.link.is_some()
     }
 
+    /// Whether this link is the one that is there.
+    pub fn is_on(&self, link: u64) -> bool {
+        self.link.as_ref().is_some_and(|there| there.number == link)
+    }
+
     /// Streams that are open.
     pub fn streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// A new link is there. `peer_received`: what the other end has of this session.
-    pub fn link_up(&mut self, now: u64, peer_received: u64) -> Result<(), Broken> {
+    /// A new link is there, in place of one that may still be; which of the session's links it is. `peer_received`: what the other end has
+    /// of this session.
+    pub fn link_up(&mut self, now: u64, peer_received: u64) -> Result<u64, Broken> {
         if peer_received > self.sent {
             return Err(Broken::Lost("the peer has frames that were never sent"));
         }
@@ -182,13 +193,24 @@ impl Session {
             return Err(Broken::Lost("the peer lacks frames that it had acknowledged"));
         }
         self.forget(peer_received);
-        self.link = Some(Link { heard: now, asked: None, answered: 0, answers: VecDeque::new(), ack: false, next: 0 });
-        Ok(())
+        self.links += 1;
+        self.link = Some(Link {
+            number: self.links,
+            heard: now,
+            asked: None,
+            answered: 0,
+            answers: VecDeque::new(),
+            ack: false,
+            next: 0,
+        });
+        Ok(self.links)
     }
 
-    /// The link is gone; streams and messages wait for the next one.
-    pub fn link_down(&mut self) {
-        self.link = None;
+    /// This link is gone; streams and messages wait for the next one, unless that one is there already.
+    pub fn link_down(&mut self, link: u64) {
+        if self.is_on(link) {
+            self.link = None;
+        }
     }
 
     /// Asks for a sign of life now; [`Session::has_answered`] tells when it came.

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gateway::session::{Session, Timing};
+use gateway::session::{Broken, Session, Timing};
 use gateway::websocket::Side;
 use gateway::{Channel, Hub, HubSettings, LinkEnd, Refused, channel};
 use testkit::TestRng;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wire::frame::{Body, Frame, MessageKind, Reason, VERSION};
@@ -32,7 +33,16 @@ fn settings() -> HubSettings {
 }
 
 fn hub() -> Arc<Hub<u32>> {
-    Arc::new(Hub::new(settings(), Arc::new(TestRng::seeded(1))))
+    hub_with(settings())
+}
+
+fn hub_with(settings: HubSettings) -> Arc<Hub<u32>> {
+    Arc::new(Hub::new(settings, Arc::new(TestRng::seeded(1))))
+}
+
+/// One that keeps a session for longer than any test takes.
+fn patient_hub() -> Arc<Hub<u32>> {
+    hub_with(HubSettings { resume: Duration::from_mins(10), ..settings() })
 }
 
 type Served = JoinHandle<Result<bool, Refused>>;
@@ -266,4 +276,183 @@ async fn a_hub_holds_no_more_relays_than_it_may() {
         relays.push((relay, served));
     }
     assert_eq!(*hub.count().borrow(), 3);
+}
+
+/// Waits until a condition holds, without letting time go by where it stands still.
+async fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A cable between two sockets that carries nothing while it is told to hold.
+fn cable() -> (DuplexStream, DuplexStream, watch::Sender<bool>) {
+    let ((near, near_end), (far, far_end)) = (tokio::io::duplex(4_096), tokio::io::duplex(4_096));
+    let (holds, held) = watch::channel(false);
+    let ((near_reads, near_writes), (far_reads, far_writes)) = (tokio::io::split(near_end), tokio::io::split(far_end));
+    for (mut from, mut to) in [(near_reads, far_writes), (far_reads, near_writes)] {
+        let mut held = held.clone();
+        tokio::spawn(async move {
+            let mut bytes = [0; 1_024];
+            while let Ok(length @ 1..) = from.read(&mut bytes).await {
+                let _ = held.wait_for(|held| !held).await;
+                if to.write_all(&bytes[..length]).await.is_err() {
+                    break;
+                }
+            }
+            let _ = held.wait_for(|held| !held).await;
+            let _ = to.shutdown().await;
+        });
+    }
+    (near, far, holds)
+}
+
+#[tokio::test]
+async fn whoever_hears_nothing_for_too_long_lets_the_link_go_and_the_session_goes_on() {
+    let hub = patient_hub();
+    let (ours, theirs, holds) = cable();
+    let served = serve(&hub, 7, ours);
+    let mut relay = Relay::new();
+    relay.connect(theirs).await.unwrap();
+    let channel = hub.relay(7).unwrap().channel;
+    let stream = channel.open().unwrap();
+    let at_relay = relay.channel.accept().await.unwrap();
+    // Nothing is carried, as behind a machine that is moved: the server takes the relay for gone. The relay has more to send than the cable
+    // holds, so that it waits in the middle of a write.
+    holds.send_replace(true);
+    at_relay.send(MessageKind::Page, vec![7; 300_000]).await.unwrap();
+    until(|| !channel.is_linked()).await;
+    // What the server said of it comes late, and is no end of the session.
+    holds.send_replace(false);
+    let end = relay.driven.take().unwrap().await.unwrap();
+    assert!(end.may_resume(), "{end}");
+    let (ours, theirs) = tokio::io::duplex(4_096);
+    let again = serve(&hub, 7, ours);
+    assert!(relay.connect(theirs).await.unwrap().resumed);
+    assert_eq!(stream.recv().await.unwrap().bytes, vec![7; 300_000]);
+    drop((served, again));
+}
+
+#[tokio::test]
+async fn a_relay_that_nothing_is_heard_of_for_longer_than_a_session_is_kept_begins_anew() {
+    let hub = hub();
+    let (ours, theirs, holds) = cable();
+    let served = serve(&hub, 7, ours);
+    let mut relay = Relay::new();
+    relay.connect(theirs).await.unwrap();
+    let stream = hub.relay(7).unwrap().channel.open().unwrap();
+    holds.send_replace(true);
+    assert_eq!(stream.recv().await.unwrap_err().text, "the relay did not come back");
+    assert!(served.await.unwrap().unwrap(), "whoever held the task is told, and it is tried anew");
+    holds.send_replace(false);
+    let end = relay.driven.take().unwrap().await.unwrap();
+    assert!(end.may_resume(), "{end}");
+    let (ours, theirs) = tokio::io::duplex(4_096);
+    let again = serve(&hub, 7, ours);
+    assert!(!relay.connect(theirs).await.unwrap().resumed);
+    drop(again);
+}
+
+#[tokio::test]
+async fn a_relay_notices_silence_while_it_waits_in_the_middle_of_a_write() {
+    let hub = hub_with(HubSettings { timing: Timing { heartbeat_ms: 60_000, answer_ms: 60_000 }, ..settings() });
+    let (ours, theirs, holds) = cable();
+    let served = serve(&hub, 7, ours);
+    let timing = Timing { heartbeat_ms: 200, answer_ms: 200 };
+    let mut relay = Relay { channel: Channel::new(Session::relay(timing)), ..Relay::new() };
+    relay.connect(theirs).await.unwrap();
+    let stream = hub.relay(7).unwrap().channel.open().unwrap();
+    let at_relay = relay.channel.accept().await.unwrap();
+    holds.send_replace(true);
+    at_relay.send(MessageKind::Page, vec![7; 300_000]).await.unwrap();
+    let end = relay.driven.take().unwrap().await.unwrap();
+    assert!(matches!(end, LinkEnd::Broken(Broken::Silent)), "{end}");
+    drop((stream, served));
+}
+
+#[tokio::test]
+async fn a_gap_ends_the_link_without_a_goodbye_and_the_session_goes_on() {
+    let hub = patient_hub();
+    let (ours, mut theirs) = tokio::io::duplex(4_096);
+    let served = serve(&hub, 7, ours);
+    // By hand, since no relay of ours leaves one out: its first frame is number 1.
+    let (mut relay, rng, mut rest) = (Relay::new(), TestRng::seeded(5), BytesMut::new());
+    let hello = serde_json::to_vec(&relay.hello()).unwrap();
+    channel::write_first(&mut theirs, Side::Client, Body::Hello(&hello), &rng).await.unwrap();
+    let first = channel::read_first(&mut theirs, Side::Client, &mut rest).await.unwrap();
+    let Body::Welcome(welcome) = Frame::decode(&first).unwrap().body else { panic!() };
+    relay.session = Some(serde_json::from_slice::<Welcome>(welcome).unwrap().session);
+    let (mut frame, mut out) = (Vec::new(), Vec::new());
+    Frame { stream: 1, number: 2, body: Body::Credit(1) }.encode(&mut frame).unwrap();
+    gateway::websocket::write_message(Side::Client, &frame, &rng, &mut out);
+    theirs.write_all(&out).await.unwrap();
+    let end = loop {
+        match channel::read_first(&mut theirs, Side::Client, &mut rest).await {
+            Ok(frame) => {
+                let said = Frame::decode(&frame).unwrap();
+                assert!(!matches!(said.body, Body::Goodbye(..)), "{said:?}");
+            }
+            Err(end) => break end,
+        }
+    };
+    assert!(end.may_resume(), "{end}");
+    let (ours, theirs) = tokio::io::duplex(4_096);
+    let again = serve(&hub, 7, ours);
+    assert!(relay.connect(theirs).await.unwrap().resumed);
+    drop((served, again));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_kept_for_its_whole_time_after_each_cut_and_not_after_the_first() {
+    let hub = hub();
+    let mut relay = Relay::new();
+    let mut waiting = Vec::new();
+    // Nothing here waits for time but what waits for the relay: it goes by only where it is told to.
+    for resumed in [false, true] {
+        let (ours, theirs) = tokio::io::duplex(4_096);
+        let served = serve(&hub, 7, ours);
+        assert_eq!(relay.connect(theirs).await.unwrap().resumed, resumed);
+        let channel = hub.relay(7).unwrap().channel;
+        until(|| channel.is_linked()).await;
+        relay.cut().await;
+        until(|| !channel.is_linked()).await;
+        // So that it waits by now.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        waiting.push(served);
+        tokio::time::advance(Duration::from_millis(400)).await;
+    }
+    // 800 ms after the first cut, and 400 ms after the second.
+    let second = waiting.pop().unwrap();
+    assert!(!waiting.pop().unwrap().await.unwrap().unwrap(), "the session went on");
+    assert!(hub.relay(7).unwrap().channel.ended().is_none());
+    let (ours, theirs) = tokio::io::duplex(4_096);
+    let served = serve(&hub, 7, ours);
+    assert!(relay.connect(theirs).await.unwrap().resumed);
+    drop((second, served));
+}
+
+#[tokio::test]
+async fn a_link_that_gave_way_takes_the_one_after_it_not_down_and_does_not_come_up_after_it() {
+    let channel = Channel::new(Session::server(settings().timing));
+    let rng = TestRng::seeded(6);
+    let drive = |drop: &CancellationToken| {
+        let (channel, rng, drop) = (channel.clone(), &rng, drop.clone());
+        let (ours, theirs) = tokio::io::duplex(4_096);
+        let driven = async move { channel.drive(ours, Side::Server, BytesMut::new(), 0, rng, &drop).await };
+        (Box::pin(driven), theirs)
+    };
+    let (first, second, late) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let ((mut old, _old_peer), (mut new, _new_peer), (never, _never_peer)) =
+        (drive(&first), drive(&second), drive(&late));
+    assert!(futures::poll!(&mut old).is_pending());
+    first.cancel();
+    late.cancel();
+    // Nobody looked at the old one since; the new one is there already.
+    assert!(futures::poll!(&mut new).is_pending());
+    assert!(matches!(old.await, LinkEnd::Ours(Reason::Done)));
+    assert!(channel.is_linked());
+    assert!(matches!(never.await, LinkEnd::Ours(Reason::Done)));
+    assert!(channel.is_linked() && futures::poll!(&mut new).is_pending());
 }
