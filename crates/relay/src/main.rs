@@ -101,7 +101,7 @@ async fn identity(
     } else {
         let token = settings.token()?.with_context(|| {
             format!(
-                "`{}` holds no identity: set RELAY_TOKEN to an enrollment token (`cairn enrollment-tokens create --kind relay`)",
+                "`{}` holds no identity: set RELAY_TOKEN to an enrollment token (`cairn relays tokens create`)",
                 settings.data_dir.display()
             )
         })?;

@@ -120,8 +120,9 @@ fn bodies() -> impl Strategy<Value = (u8, Vec<u8>, u64, bool, String)> {
 }
 
 fn body<'a>(kind: u8, bytes: &'a [u8], value: u64, last: bool, text: &'a str) -> Body<'a> {
-    let message = MessageKind::ALL[usize::try_from(value % 9).unwrap()].0;
-    let reason = Reason::ALL[usize::try_from(value % 7).unwrap()].0;
+    let at = |length: usize| usize::try_from(value % length as u64).unwrap();
+    let message = MessageKind::ALL[at(MessageKind::ALL.len())].0;
+    let reason = Reason::ALL[at(Reason::ALL.len())].0;
     let credit = 1 + u32::try_from(value % u64::from(CREDIT_MAX)).unwrap();
     match kind {
         0 => Body::Hello(bytes),
