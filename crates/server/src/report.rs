@@ -317,7 +317,14 @@ impl api::ports::Report for Reports {
             ReportBegun::Known(state) => return Ok(answer(Outcome::Known, state)),
             ReportBegun::Take(lease, before) => (lease, before),
         };
-        let mut states = self.take(&permit, &head.machine, report, &before).await?;
+        let mut states = match self.take(&permit, &head.machine, report, &before).await {
+            Ok(states) => states,
+            Err(error) => {
+                // Before the answer: the agent comes again as soon as it may.
+                lease.release().await;
+                return Err(error);
+            }
+        };
         let changed = !states.is_empty();
         // What was not taken is as it was.
         for name in touched {

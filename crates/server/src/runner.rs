@@ -31,7 +31,9 @@ mod validate;
 /// How long an idle worker waits before it looks for work that makes no sign here: expired leases, due schedules, another server's work.
 const IDLE: Duration = Duration::from_secs(1);
 /// Pieces of work at relays at a time: they cost this server little.
-const PLACED: usize = 16;
+const PLACED: usize = 32;
+/// How many of them may be one tenant's: the relays of the others do not wait for its tasks.
+const PLACED_EACH: u32 = 16;
 /// How often progress is written.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// Most lines that the progress of one try of a task leaves in the job's log.
@@ -144,7 +146,7 @@ impl Runner {
                     () = stop.cancelled() => break,
                     _ = relays.wait_for(|count| *count > 0) => {}
                 }
-                self.store.work_claim_placed(&self.name, self.lease_ms, self.relays.server).await
+                self.store.work_claim_placed(&self.name, self.lease_ms, self.relays.server, PLACED_EACH).await
             } else {
                 self.store.work_claim(&self.name, self.lease_ms).await
             };

@@ -48,13 +48,60 @@ pub struct ReportState {
     pub scopes: BTreeMap<String, Digest>,
 }
 
-/// A report that is being taken in.
-#[derive(Debug)]
+/// A report that is being taken in. Dropped before it has ended, as where its request is given up, it is given back.
 pub struct ReportLease {
+    store: Store,
+    tenant: TenantId,
     id: Uuid,
     machine: String,
     epoch: u64,
     sequence: u64,
+    is_over: bool,
+}
+
+impl std::fmt::Debug for ReportLease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "report {}.{} of {}", self.epoch, self.sequence, self.machine)
+    }
+}
+
+impl ReportLease {
+    /// Gives it back: the report is not taken in, and the next one need not wait.
+    pub async fn release(mut self) {
+        self.is_over = true;
+        self.give_back().await;
+    }
+
+    async fn give_back(&self) {
+        let released = async {
+            let mut tx = self.store.db().write().await?;
+            enter(&mut tx, self.tenant).await?;
+            tx.execute(
+                "UPDATE agent_machine SET busy_id = NULL, busy_until = NULL \
+                 WHERE tenant_id = $1 AND machine = $2 AND busy_id = $3",
+                args![self.tenant, self.machine.as_str(), self.id],
+            )
+            .await?;
+            tx.commit().await
+        };
+        if let Err(error) = released.await {
+            tracing::debug!(%error, machine = self.machine, "the agent's next report waits for the time of this one to end");
+        }
+    }
+}
+
+impl Drop for ReportLease {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        // Outside of a runtime nobody is left to write: the lease runs out by itself.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let own =
+                Self { store: self.store.clone(), machine: std::mem::take(&mut self.machine), is_over: true, ..*self };
+            runtime.spawn(async move { own.give_back().await });
+        }
+    }
 }
 
 /// What is to be done with a report.
@@ -254,7 +301,8 @@ impl Store {
             Some(change) => _ = unit.commit(change).await?,
             None => unit.tx.commit().await?,
         }
-        Ok(ReportBegun::Take(ReportLease { id, machine: machine.to_owned(), epoch, sequence }, before))
+        let (store, machine, is_over) = (self.clone(), machine.to_owned(), false);
+        Ok(ReportBegun::Take(ReportLease { store, tenant, id, machine, epoch, sequence, is_over }, before))
     }
 
     /// Ends it: these scopes are in these states now, and those that are not collected any more are forgotten. `changed`: the graph is
@@ -262,7 +310,7 @@ impl Store {
     pub async fn report_end(
         &self,
         permit: &ReportPermit,
-        lease: ReportLease,
+        mut lease: ReportLease,
         states: &BTreeMap<String, Digest>,
         forget: &[String],
         changed: bool,
@@ -302,6 +350,7 @@ impl Store {
         }
         let state = state(&mut unit.tx, tenant, agent(permit)).await?;
         unit.tx.commit().await?;
+        lease.is_over = true;
         Ok(state)
     }
 

@@ -233,13 +233,17 @@ pub(crate) async fn put_back(tx: &mut Tx, claim: &Claim, due_at: Timestamp, atte
 }
 
 macro_rules! claim_sql {
-    ($place:literal, $lock:literal) => {
+    ($held:literal, $place:literal, $order:literal, $lock:literal) => {
         concat!(
             "UPDATE work SET lease_id = $1, lease_owner = $2, lease_until = $3, attempt = attempt + 1 WHERE id = ( \
-               SELECT w.id FROM work w WHERE w.due_at <= $4 AND (w.lease_until IS NULL OR w.lease_until <= $4) \
+               SELECT w.id FROM work w ",
+            $held,
+            " WHERE w.due_at <= $4 AND (w.lease_until IS NULL OR w.lease_until <= $4) \
                  AND EXISTS (SELECT 1 FROM tenant t WHERE t.id = w.owner_tenant AND t.deleted_at IS NULL) ",
             $place,
-            " ORDER BY w.due_at, w.id LIMIT 1",
+            " ORDER BY ",
+            $order,
+            "w.due_at, w.id LIMIT 1",
             $lock,
             ") RETURNING id, kind, owner_tenant, attempt, relay_id"
         )
@@ -249,14 +253,22 @@ macro_rules! claim_sql {
 /// Work that any server may do.
 macro_rules! anywhere {
     ($lock:literal) => {
-        claim_sql!("AND w.relay_id IS NULL AND $5 = $5", $lock)
+        claim_sql!("", "AND w.relay_id IS NULL AND $5 = $5 AND $6 = $6", "", $lock)
     };
 }
 
-/// Work of the relays that hang on this server.
+/// Work of the relays that hang on this server: of tenants that have room, and first of those of which the least is at work.
 macro_rules! placed {
     ($lock:literal) => {
-        claim_sql!("AND EXISTS (SELECT 1 FROM relay_link l WHERE l.relay_id = w.relay_id AND l.server = $5)", $lock)
+        claim_sql!(
+            "LEFT JOIN (SELECT h.owner_tenant, COUNT(*) AS many FROM work h \
+               WHERE h.relay_id IS NOT NULL AND h.lease_owner = $2 AND h.lease_until > $4 GROUP BY h.owner_tenant) held \
+               ON held.owner_tenant = w.owner_tenant",
+            "AND EXISTS (SELECT 1 FROM relay_link l WHERE l.relay_id = w.relay_id AND l.server = $5) \
+               AND COALESCE(held.many, 0) < $6",
+            "COALESCE(held.many, 0), ",
+            $lock
+        )
     };
 }
 
@@ -267,17 +279,25 @@ impl Store {
         self.claim(worker, lease_ms, None).await
     }
 
-    /// The same with work of the relays that hang on this server, and no other work.
-    pub async fn work_claim_placed(&self, worker: &str, lease_ms: i64, server: Uuid) -> Result<Option<Claim>> {
-        self.claim(worker, lease_ms, Some(server)).await
+    /// The same with work of the relays that hang on this server, and no other work. `each_max`: how much of it this worker may hold of one
+    /// tenant; who has the least at work comes first.
+    pub async fn work_claim_placed(
+        &self,
+        worker: &str,
+        lease_ms: i64,
+        server: Uuid,
+        each_max: u32,
+    ) -> Result<Option<Claim>> {
+        self.claim(worker, lease_ms, Some((server, each_max))).await
     }
 
-    async fn claim(&self, worker: &str, lease_ms: i64, server: Option<Uuid>) -> Result<Option<Claim>> {
+    async fn claim(&self, worker: &str, lease_ms: i64, placed: Option<(Uuid, u32)>) -> Result<Option<Claim>> {
         let mut lease = [0u8; 16];
         self.rng().fill(&mut lease);
         let lease = Uuid::from_bytes(lease);
         let mut tx = self.db().write().await?;
-        let sql = match (tx.engine(), server) {
+        let (server, each_max) = placed.unwrap_or_default();
+        let sql = match (tx.engine(), placed) {
             (Engine::Sqlite, None) => anywhere!(""),
             (Engine::Sqlite, Some(_)) => placed!(""),
             (Engine::Pg, None) => anywhere!(" FOR UPDATE OF w SKIP LOCKED"),
@@ -285,7 +305,8 @@ impl Store {
         };
         // Only now, under SQLite's write lock: a time from before the wait for it would give a shorter lease.
         let now = self.clock().now();
-        let row = tx.row(sql, args![lease, worker, now.plus_millis(lease_ms), now, server.unwrap_or_default()]).await?;
+        let until = now.plus_millis(lease_ms);
+        let row = tx.row(sql, args![lease, worker, until, now, server, i64::from(each_max)]).await?;
         let claim = match row {
             None => None,
             Some(row) => Some(Claim {

@@ -47,6 +47,8 @@ mod job_detail;
 mod log;
 #[path = "store/pair.rs"]
 mod pair;
+#[path = "store/placed.rs"]
+mod placed;
 #[path = "store/posture.rs"]
 mod posture;
 #[path = "store/remembered.rs"]

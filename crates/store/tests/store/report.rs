@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use access::{Actor, Grants, OpCtx, fleet_ops, ops};
 use domain::{
-    AgentId, Clock as _, Digest, EnrollmentTokenId, Error, FleetCredentialId, FleetId, FleetKind, Labels, RequestId,
-    TenantId,
+    AgentId, Clock as _, Digest, EnrollmentTokenId, Error, FleetCredentialId, FleetId, Labels, RequestId, TenantId,
 };
 use store::{
     Enrollment, FoundUnit, LiveUnit, NewEnrollmentToken, NewFleetCredential, NewUnit, ReportBegun, ReportPermit, Seen,
@@ -25,21 +24,28 @@ struct Agent {
 }
 
 async fn enrolled(pair: &Pair<'_>, tenant: TenantId, name: &str) -> Agent {
+    let id = AgentId::generate(&*pair.clock, &*pair.rng);
+    let credential = enroll(pair, tenant, name, id.into()).await;
+    Agent { id, tenant, credential }
+}
+
+/// Enrolls an agent or a relay; its credential.
+pub(crate) async fn enroll(pair: &Pair<'_>, tenant: TenantId, name: &str, id: FleetId) -> FleetCredentialId {
     let (clock, rng) = (&*pair.clock, &*pair.rng);
     let expires_at = clock.now().plus_millis(365 * 86_400_000);
     let lookup = EnrollmentTokenId::generate(clock, rng).to_string();
     let new = NewEnrollmentToken {
         lookup: lookup.clone(),
         hash: Digest([1; 32]),
-        kind: FleetKind::Agent,
+        kind: id.kind(),
         labels: Labels::default(),
         expires_at,
     };
     pair.write::<ops::EnrollmentTokenCreate>(tenant).await.enrollment_token_create(&new).await.unwrap();
     let token = pair.store.enrollment_token_find(&lookup).await.unwrap().unwrap();
-    let (id, credential) = (AgentId::generate(clock, rng), FleetCredentialId::generate(clock, rng));
+    let credential = FleetCredentialId::generate(clock, rng);
     let unit = NewUnit {
-        id: id.into(),
+        id,
         name: name.parse().unwrap(),
         public_key: [7; 32],
         version: "1.0.0".to_owned(),
@@ -49,7 +55,7 @@ async fn enrolled(pair: &Pair<'_>, tenant: TenantId, name: &str) -> Agent {
     };
     let ctx = OpCtx::system("test", tenant, pair.clock.clone(), pair.rng.clone());
     assert_eq!(pair.store.enroll(&ctx, &token, &unit).await.unwrap(), Enrollment::Done);
-    Agent { id, tenant, credential }
+    credential
 }
 
 impl Agent {
@@ -295,6 +301,37 @@ async fn what_is_remembered_ends_with_its_time_and_follows_what_is_written_down(
         assert_eq!(pair.store.report_state(&agent.permit(pair)).await.unwrap().sequence, 1);
         pair.clock.advance(Duration::from_hours(24 * 400));
         assert!(matches!(agent.find(&pair.store).await, FoundUnit::Refused { reason: "expired" }));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_report_that_is_not_taken_in_makes_the_next_one_of_its_agent_not_wait() {
+    each_engine(async |pair| {
+        let agent = enrolled(pair, pair.a, "host-1").await;
+        let begin = async |sequence| {
+            let permit = agent.permit(pair);
+            pair.store.report_begin(&permit, "0000000000000001", (1, sequence), &["accounts"]).await
+        };
+        let Ok(ReportBegun::Take(failed, _)) = begin(1).await else { panic!("it is the first") };
+        assert!(matches!(begin(2).await, Err(Error::Throttled { .. })), "one at a time");
+        failed.release().await;
+        let Ok(ReportBegun::Take(given_up, _)) = begin(2).await else { panic!("the one before was given back") };
+        // Its request is over, as when the agent hangs up; the clock stands still, so that no lease runs out.
+        drop(given_up);
+        let began = std::time::Instant::now();
+        let lease = loop {
+            match begin(3).await {
+                Ok(ReportBegun::Take(lease, _)) => break lease,
+                Err(Error::Throttled { .. }) => assert!(began.elapsed() < Duration::from_mins(1), "it waits still"),
+                other => panic!("{other:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        // What was begun and never ended counts for nothing.
+        let states = [("accounts".to_owned(), Digest([9; 32]))].into();
+        let state = pair.store.report_end(&agent.permit(pair), lease, &states, &[], false).await.unwrap();
+        assert_eq!((state.sequence, state.scopes), (3, states));
     })
     .await;
 }
