@@ -10,6 +10,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use access::{Actor, FleetOperation, FleetPermit, Grants, OpCtx};
 use axum::extract::FromRequestParts;
@@ -25,6 +26,7 @@ use serde_json::json;
 use store::{CloneSign, FoundUnit, LiveUnit, Seen};
 
 use crate::caller;
+use crate::fleet_connections::Carrier;
 use crate::fleet_memory::{Keys, Mac, Named, Verdict, Verified};
 use crate::problem::{self, Failure};
 use crate::session::hashing;
@@ -243,10 +245,14 @@ impl FromRequestParts<ApiState> for FleetCaller {
         let named = named(state, &credential, mac, &key).await?;
         check_time(state, &statement)?;
         let version = version(&parts.headers);
+        let asked = Instant::now();
         let (request, ip) = (caller::request(state), caller::address(parts));
         let caller = Self::judge(state, (credential, mac), named, (key, statement), version, (request, ip)).await;
         if matches!(&caller, Err(FleetFailure::Failure(Failure(Error::Unauthenticated)))) {
             state.fleet.forget(mac);
+        }
+        if let (Ok(caller), Some(carrier)) = (&caller, parts.extensions.get::<Carrier>()) {
+            state.connections().hold(caller.unit.id, carrier, asked);
         }
         caller
     }

@@ -13,6 +13,7 @@ use transport::WebClient;
 use crate::api_key::Keys;
 use crate::console::Console;
 use crate::device::Guesses;
+use crate::fleet_connections::Connections;
 use crate::fleet_memory::Fleet;
 use crate::oidc::Oidc;
 use crate::ports::{Catalog, Evaluate, Export, Peers, Record, Report};
@@ -107,6 +108,8 @@ pub struct Parts {
     pub(crate) keys: Arc<Keys>,
     /// What this process remembers of agents and relays.
     pub(crate) fleet: Arc<Fleet>,
+    /// The connections of agents and relays.
+    connections: Arc<Connections>,
     /// What this process remembers of the keys of destination tokens.
     pub(crate) token_keys: Arc<token_key::Keys>,
     /// Who judges those tokens where they come through this server.
@@ -156,6 +159,7 @@ impl ApiState {
             throttle,
             keys,
             fleet,
+            connections: Arc::default(),
             token_keys: Arc::default(),
             tunnels: Arc::default(),
             guesses: Arc::default(),
@@ -193,6 +197,11 @@ impl ApiState {
             message: "no relay can hang on this server".to_owned(),
             detail: "no place was given".to_owned(),
         })
+    }
+
+    /// The connections of agents and relays, for whoever hears that one is let in no more.
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
     }
 
     /// With what takes in agents' reports.

@@ -42,8 +42,6 @@ use crate::tls::Configs;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long an HTTP/1.1 connection is kept ready for the next request before it rests.
 const READY: Duration = Duration::from_millis(900);
-/// How long a connection that is told to end may take for what is at work.
-const PARTING: Duration = Duration::from_secs(2);
 
 /// What one peer may take.
 #[derive(Debug, Clone, Copy)]
@@ -238,6 +236,7 @@ impl Front {
         let (router, requests) = (self.router.clone(), Arc::clone(&watch));
         let service = move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(api::Carrier(Arc::clone(&requests) as Arc<dyn api::Connection>));
             if let Some(shown) = &shown {
                 request.extensions_mut().insert(shown.clone());
             }
@@ -285,13 +284,14 @@ impl Front {
             let comes = tokio::select! {
                 comes = tokio::time::timeout(limit, guard.wait()) => comes.map_err(|_| "it was idle".to_owned()),
                 () = self.stop.cancelled() => Ok(Ok(false)),
+                () = watch.condemned() => Ok(Ok(false)),
             };
             self.resting.fetch_sub(1, Ordering::Relaxed);
             match comes {
                 Ok(Ok(true)) => {}
                 Ok(Err(error)) => return Err(error.to_string()),
                 Ok(Ok(false)) | Err(_) => {
-                    let _ = tokio::time::timeout(PARTING, guard.shutdown()).await;
+                    let _ = tokio::time::timeout(watch.parting(), guard.shutdown()).await;
                     return comes.map(drop);
                 }
             }
@@ -342,7 +342,7 @@ impl Front {
                 }
             }
             shut_down(connection.as_mut());
-            parting = Some(tokio::time::Instant::now() + PARTING);
+            parting = Some(tokio::time::Instant::now() + watch.parting());
         }
     }
 }
@@ -457,5 +457,46 @@ mod tests {
         front.stop.cancel();
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
         served.await.unwrap();
+    }
+
+    /// Answers one request on each of two connections, the first of which rests by then, and ends both as [`api::Connection`] does.
+    #[tokio::test]
+    async fn attack_23_a_connection_whose_owner_is_let_in_no_more_ends_at_rest_between_requests_and_at_work() {
+        let (held, work) =
+            (Arc::<std::sync::Mutex<Vec<api::Carrier>>>::default(), Arc::new(tokio::sync::Notify::new()));
+        let (holds, at_work) = (Arc::clone(&held), Arc::clone(&work));
+        let hold = async move |request: Request<Body>| {
+            holds.lock().unwrap().push(request.extensions().get::<api::Carrier>().unwrap().clone());
+            "here"
+        };
+        let stays = async move || {
+            at_work.notify_one();
+            std::future::pending::<&str>().await
+        };
+        let router = Router::new().route("/", axum::routing::get(hold)).route("/stays", axum::routing::get(stays));
+        let mut own = Arc::into_inner(front()).unwrap();
+        own.router = router;
+        let front = Arc::new(own);
+        let (mut resting, resting_served) = connect(&front);
+        resting.write_all(HEAD).await.unwrap();
+        read_until(&mut resting, b"here").await;
+        rests(&front).await;
+        let (mut fresh, fresh_served) = connect(&front);
+        let (mut busy, busy_served) = connect(&front);
+        for stream in [&mut fresh, &mut busy] {
+            stream.write_all(HEAD).await.unwrap();
+            read_until(stream, b"here").await;
+        }
+        busy.write_all(b"GET /stays HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        work.notified().await;
+        let carriers = std::mem::take(&mut *held.lock().unwrap());
+        assert_eq!(carriers.len(), 3);
+        for carrier in carriers {
+            carrier.0.end();
+        }
+        for (mut stream, served) in [(resting, resting_served), (fresh, fresh_served), (busy, busy_served)] {
+            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+            served.await.unwrap();
+        }
     }
 }

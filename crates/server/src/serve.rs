@@ -137,7 +137,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         &clock,
         &rng,
     );
-    let attending = tokio::spawn(relays::keep(store.clone(), relays, stop.clone()));
+    let attending = tokio::spawn(relays::keep(store.clone(), relays, Arc::clone(state.connections()), stop.clone()));
     let listening = {
         let store = store.clone();
         tokio::spawn(async move { store.listen().await })

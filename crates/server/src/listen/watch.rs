@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,11 +15,18 @@ use tokio::sync::Notify;
 /// Longest piece of an answer that is handed out at once: what a client does not take stays in pieces of this size.
 const PIECE_BYTES: usize = 16 * 1_024;
 
+/// How long a connection that is told to end may take for what is at work, in milliseconds.
+const PARTING_MS: u64 = 2_000;
+/// The same where whoever is at the other end is let in no more: it is gone within a second of that.
+const CUT_MS: u64 = 400;
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Watch {
     state: Mutex<State>,
     condemned: Notify,
+    /// How long it may take to end once it is condemned, in milliseconds.
+    parting_ms: AtomicU64,
     /// Who waits for the last request to end.
     quiet: AtomicWaker,
     /// Whether the connection speaks another protocol now.
@@ -43,6 +50,7 @@ impl Watch {
         Arc::new(Self {
             state: Mutex::new(state),
             condemned: Notify::new(),
+            parting_ms: AtomicU64::new(PARTING_MS),
             quiet: AtomicWaker::new(),
             switched: AtomicBool::new(false),
             flushed: AtomicBool::new(true),
@@ -66,6 +74,11 @@ impl Watch {
     /// Ends the connection, politely.
     pub(super) fn condemn(&self) {
         self.condemned.notify_one();
+    }
+
+    /// For how long what is at work may go on once it is condemned.
+    pub(super) fn parting(&self) -> Duration {
+        Duration::from_millis(self.parting_ms.load(Ordering::Acquire))
     }
 
     /// Waits until the connection is condemned.
@@ -114,6 +127,13 @@ impl Watch {
         state.requests += 1;
         state.next += 1;
         AtWork { watch: Arc::clone(self), id: state.next }
+    }
+}
+
+impl api::Connection for Watch {
+    fn end(&self) {
+        self.parting_ms.store(CUT_MS, Ordering::Release);
+        self.condemn();
     }
 }
 

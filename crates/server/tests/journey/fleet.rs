@@ -4,12 +4,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crypto::system::{SystemClock, SystemRng};
-use domain::{Clock, FleetKind, Secret, Timestamp};
+use domain::{Clock, FleetId, FleetKind, Secret, Timestamp};
 use fleet::{Client, Connection, Enrolling, Error, Folder, Identity, Tls, Trust};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use crate::relay_world::port;
 use crate::world::{Engine, Server, World};
 
 /// A machine's clock that is an hour late.
@@ -129,4 +136,105 @@ fn an_agent_and_a_relay_enroll_call_renew_and_are_revoked_as_an_operator_would_d
 #[test]
 fn an_agent_and_a_relay_are_enrolled_and_revoked_on_postgresql_as_well() {
     journey(Engine::postgres());
+}
+
+type Socket = TlsStream<TcpStream>;
+
+async fn opened(world: &World, server: &Server) -> Socket {
+    let tls = Tls::new(Trust::of_file(&world.data().join("ca.crt")).unwrap()).client_config(&[b"http/1.1"]).unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", port(server))).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap()
+}
+
+/// Asks over a connection that stays open; the status.
+async fn ask(socket: &mut Socket, identity: &Identity, what: &str, media: &str, body: &[u8]) -> String {
+    let noun = if matches!(identity.id(), FleetId::Agent(_)) { "agents" } else { "relays" };
+    let target = format!("/api/v1/{noun}/{}/{what}", identity.id());
+    let signed = identity.sign("POST", &target, body).unwrap();
+    let (authorization, proof, length) = (signed.authorization, signed.proof, body.len());
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nhost: localhost\r\nauthorization: {authorization}\r\ndpop: {proof}\r\n\
+         user-agent: cairn-test/1.2.5\r\ncontent-type: {media}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    socket.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(socket.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    let length = answer.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    socket.read_exact(&mut vec![0; length.parse().unwrap()]).await.unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+/// Waits until the server closes this connection.
+async fn closed(socket: &mut Socket) {
+    let mut said = Vec::new();
+    // The end may come without TLS's own: what counts is that there is one, and that nothing was said.
+    let _ = tokio::time::timeout(Duration::from_mins(1), socket.read_to_end(&mut said)).await.expect("it stays open");
+    assert!(said.is_empty(), "{said:?}");
+}
+
+/// `by`: where it is revoked; `at`: where the connections are.
+fn loses_its_connection((by, revoking): (&World, &Server), (at, server): (&World, &Server)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let way = connection(by, revoking);
+        let mut units = Vec::new();
+        for (noun, kind, name) in [
+            ("agents", FleetKind::Agent, "open-1"),
+            ("agents", FleetKind::Agent, "open-2"),
+            ("relays", FleetKind::Relay, "open-3"),
+        ] {
+            let token = token(by, noun);
+            units.push(enroll(&way, &by.path(name), &token, kind, name).await.unwrap());
+        }
+        let report = |number: u8| crate::simulated::check_in(&format!("{number:016x}"));
+        let (media, json) = (wire::report::MEDIA_TYPE, "application/json");
+        let (mut first, mut other, mut relay) =
+            (opened(at, server).await, opened(at, server).await, opened(at, server).await);
+        // Their clocks are an hour late, and a refusal tells the time.
+        for unit in &units {
+            unit.adjust(SystemClock.now());
+        }
+        assert_eq!(ask(&mut first, &units[0], "report", media, &report(1)).await, "200");
+        assert_eq!(ask(&mut other, &units[1], "report", media, &report(2)).await, "200");
+        assert_eq!(ask(&mut relay, &units[2], "renew", json, br#"{"version":"1.2.5"}"#).await, "200");
+        for (noun, name, socket) in [("agents", "open-1", &mut first), ("relays", "open-3", &mut relay)] {
+            by.cairn([noun, "revoke", name]).ok();
+            let revoked = Instant::now();
+            closed(socket).await;
+            println!("closed {:?} after it was revoked", revoked.elapsed());
+        }
+        // Nobody else's.
+        assert_eq!(ask(&mut other, &units[1], "report", media, &report(2)).await, "200");
+    });
+}
+
+/// A server that by itself ends no connection that rests.
+fn patient(engine: Engine) -> World {
+    let world = World::new(engine).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    world.with("CAIRN_SERVER_HEADERS_S", "600").with("CAIRN_SERVER_IDLE_S", "600")
+}
+
+#[test]
+fn attack_23_who_is_revoked_loses_the_connections_that_are_open_and_nobody_else_does() {
+    let world = patient(Engine::Sqlite);
+    let server = world.start();
+    world.first_login(&server);
+    loses_its_connection((&world, &server), (&world, &server));
+    server.stop();
+}
+
+#[test]
+fn attack_23_who_is_revoked_at_another_server_loses_the_connections_that_are_open() {
+    let first = patient(Engine::postgres());
+    let one = first.start();
+    first.first_login(&one);
+    let second = first.beside();
+    let two = second.start();
+    loses_its_connection((&first, &one), (&second, &two));
+    two.stop();
+    one.stop();
 }

@@ -9,6 +9,7 @@ use testkit::logs;
 use testkit::moto::Moto;
 
 use crate::relay_world::{Relay, api, port, trust_also};
+use crate::simulated::{Simulated, Way};
 use crate::world::{Engine, World, faketime, until};
 
 fn world(engine: Engine) -> World {
@@ -277,6 +278,40 @@ fn attack_23_a_relay_that_is_revoked_at_another_server_loses_its_connection_and_
     let shown = first.cairn(["relays", "show", &relay.id, "-o", "json"]).ok().json();
     assert_eq!((&shown["state"], &shown["server"]), (&"revoked".into(), &Value::Null), "{shown}");
     relay.stop();
+    two.stop();
+    one.stop();
+}
+
+#[test]
+fn attack_24_a_second_connection_at_another_server_is_refused_with_an_alarm_while_the_first_answers() {
+    let first = world(Engine::postgres());
+    let one = first.start();
+    first.first_login(&one);
+    let second = first.beside();
+    let two = second.start();
+    second.login(&two);
+    let way = |world: &World, server| {
+        Way::new(port(server), &world.data().join("ca.crt"), &world.path("home").join("config.json"))
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (here, elsewhere) = (way(&first, &one), way(&second, &two));
+    let fleet = runtime.block_on(Simulated::enroll(here, 0, 1));
+    // Within the runtime, in which it stays connected.
+    let entered = runtime.enter();
+    fleet.link();
+    drop(entered);
+    until("the relay's connection", || fleet.all_linked().then_some(()));
+    // With the relay's own key, and with numbers that it has not used: no copy is to be seen by its proofs.
+    let refused = runtime.block_on(fleet.connect_again(&elsewhere)).expect("it is refused");
+    assert!(refused.contains("another connection has this identity"), "{refused}");
+    let told = second.cairn(["audit", "list", "--all", "--action", "relay_connect", "-o", "json"]).ok().json();
+    let denied: Vec<_> = told.as_array().unwrap().iter().filter(|record| record["outcome"] == "deny").collect();
+    assert_eq!(denied.len(), 1, "{told}");
+    assert_eq!(denied[0]["detail"]["alarm"], true, "{told}");
+    // The first one has not even noticed.
+    assert!(fleet.all_linked());
+    assert_eq!(fleet.counts.welcomed.load(std::sync::atomic::Ordering::Relaxed), 1);
+    runtime.shutdown_background();
     two.stop();
     one.stop();
 }

@@ -166,7 +166,7 @@ pub(crate) struct Simulated {
 }
 
 /// A report that says that nothing is there and nothing changed.
-fn check_in(machine: &str) -> Vec<u8> {
+pub(crate) fn check_in(machine: &str) -> Vec<u8> {
     let program = Program {
         version: "0.1.0".to_owned(),
         sha256: Digest([1; 32]),
@@ -218,6 +218,15 @@ impl Simulated {
                     failures += 1;
                 }
             });
+        }
+    }
+
+    /// Connects the first relay once more, elsewhere, while it may be connected already; why that is refused, if it is.
+    #[allow(dead_code, reason = "of no use to the bench")]
+    pub(crate) async fn connect_again(&self, elsewhere: &Way) -> Option<String> {
+        match relay(elsewhere, self.relays.first()?, &Counts::default()).await {
+            Err(Failed::Refused(why)) => Some(why),
+            Err(Failed::Unreachable | Failed::PutOff(_)) | Ok(()) => None,
         }
     }
 
