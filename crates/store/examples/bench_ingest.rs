@@ -11,6 +11,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     clippy::cast_precision_loss,
     reason = "a benchmark: it prints, it measures, and it ends where something fails"

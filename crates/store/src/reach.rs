@@ -301,11 +301,11 @@ pub(crate) async fn ssh_offer(
     Ok(roles.remove(&of.role).and_then(|held| ssh::connection(&held, bounds, of.ssh.from)))
 }
 
-/// A destination that can be reached, and of a host its bounds.
-async fn place_of(
-    tx: &mut Tx,
-    (tenant, id): (TenantId, DestinationId),
-) -> Result<Option<(DestinationRow, Option<SshBounds>)>> {
+/// A destination, and of a host its bounds.
+type Reachable = (DestinationRow, Option<SshBounds>);
+
+/// A destination that can be reached.
+async fn place_of(tx: &mut Tx, (tenant, id): (TenantId, DestinationId)) -> Result<Option<Reachable>> {
     let place = match destination::find(tx, tenant, &id.to_string()).await {
         Ok(place) if !place.relay_ended => place,
         Ok(_) | Err(Error::NotFound { .. }) => return Ok(None),
@@ -359,8 +359,7 @@ impl Store {
     pub async fn standing_until(&self, standings: &[Standing]) -> Result<Vec<Option<Timestamp>>> {
         let now = self.clock().now();
         let mut known: BTreeMap<(TenantId, UserId), Known> = BTreeMap::new();
-        let mut places: BTreeMap<(TenantId, DestinationId), Option<(DestinationRow, Option<SshBounds>)>> =
-            BTreeMap::new();
+        let mut places: BTreeMap<(TenantId, DestinationId), Option<Reachable>> = BTreeMap::new();
         let mut answers = Vec::with_capacity(standings.len());
         let mut tx = self.db().read().await?;
         for standing in standings {

@@ -92,7 +92,7 @@ fn attack_39_who_loses_a_place_in_a_group_at_the_provider_reaches_nothing_by_it(
                     patch(&world, &scim_token, &format!("Groups/{}", groups[1]), remove).await.is(200);
                 }
                 "group" => {
-                    drop(scim(&world, &scim_token, "DELETE", &format!("Groups/{}", groups[1]), None).await.is(204))
+                    drop(scim(&world, &scim_token, "DELETE", &format!("Groups/{}", groups[1]), None).await.is(204));
                 }
                 "account" => {
                     let inactive: Value = json!([{"op": "replace", "value": {"active": false}}]);

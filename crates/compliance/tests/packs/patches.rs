@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::world::{FIXTURES, ruleset, verdict, world};
 
+/// A patch, or why there is none.
+type Made = Result<String, String>;
+
 /// One word that needs no quotes; what a hostile value stands in the place of.
 const TAME: &str = "cairntame";
 
@@ -190,7 +193,7 @@ fn whatever_was_collected_stays_data_in_every_patch() {
         for patch in &rule.patches {
             // The node's own names; then each text that a target told, by way of the rule.
             let plain = values(&ruleset, rule, &case).unwrap();
-            let mut pairs: Vec<(Result<String, String>, Vec<(String, Result<String, String>)>)> = Vec::new();
+            let mut pairs: Vec<(Made, Vec<(String, Made)>)> = Vec::new();
             let all = || HOSTILE.into_iter().chain(UNSHOWN);
             pairs.push((
                 rendered(patch, rule, TAME, &plain),

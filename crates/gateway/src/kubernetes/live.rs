@@ -295,7 +295,7 @@ mod tests {
                 let mut words = token.split(' ');
                 let (user, jti) = (words.next().unwrap(), words.next().unwrap().to_owned());
                 let user_id = format!("usr_{user:0>26}").parse().unwrap();
-                Ok(Admission { jti, user_id, ..admission(&[("view", "")]) })
+                Ok(Admission { user_id, jti, ..admission(&[("view", "")]) })
             }
         }
         let live = Live::default();

@@ -205,7 +205,7 @@ fn loses_its_connection((by, revoking): (&World, &Server), (at, server): (&World
             by.cairn([noun, "revoke", name]).ok();
             let revoked = Instant::now();
             closed(socket).await;
-            println!("closed {:?} after it was revoked", revoked.elapsed());
+            eprintln!("closed {:?} after it was revoked", revoked.elapsed());
         }
         // Nobody else's.
         assert_eq!(ask(&mut other, &units[1], "report", media, &report(2)).await, "200");

@@ -67,8 +67,8 @@ impl World {
     }
 }
 
-fn at(seconds: i64) -> Option<Timestamp> {
-    Some(Timestamp::from_millis(seconds * 1_000))
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1_000)
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +81,7 @@ async fn what_the_server_says_no_to_is_cut_also_where_it_takes_no_question_about
             if check.standings.iter().any(|one| one.user == user(&bad)) {
                 return Err(refused(status));
             }
-            let until = check.standings.iter().map(|one| if one.user == user(&gone) { None } else { at(9_000) });
+            let until = check.standings.iter().map(|one| if one.user == user(&gone) { None } else { Some(at(9_000)) });
             Ok(AccessChecked { until: until.collect() })
         };
         world.looks(1, ask).await;
@@ -99,13 +99,13 @@ async fn whom_nobody_says_anything_about_goes_by_the_last_word_and_then_by_the_t
             let until = check
                 .standings
                 .iter()
-                .map(|one| if one.user == until.token().admission().user_id { at(20) } else { at(9_000) });
+                .map(|one| if one.user == until.token().admission().user_id { Some(at(20)) } else { Some(at(9_000)) });
             Ok(AccessChecked { until: until.collect() })
         })
         .await;
     // From now on the server answers about one of them only: that this one may stay counts for no other.
     let ask = |check: AccessCheck| match check.standings.as_slice() {
-        [one] if one.user == judged.token().admission().user_id => Ok(AccessChecked { until: vec![at(9_000)] }),
+        [one] if one.user == judged.token().admission().user_id => Ok(AccessChecked { until: vec![Some(at(9_000))] }),
         _ => Err(refused(500)),
     };
     world.looks(18, &ask).await;
@@ -126,7 +126,7 @@ async fn tokens_of_one_session_are_one_question_and_what_is_found_holds_for_all(
     world
         .looks(1, |check: AccessCheck| {
             asked.fetch_add(check.standings.len(), Ordering::SeqCst);
-            Ok(AccessChecked { until: vec![at(9_000); check.standings.len()] })
+            Ok(AccessChecked { until: vec![Some(at(9_000)); check.standings.len()] })
         })
         .await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
@@ -140,7 +140,7 @@ async fn a_group_that_the_cluster_is_told_of_is_part_of_what_is_asked() {
     let (told, other) = (world.enter("1 300 devs"), world.enter("1 301"));
     world
         .looks(1, |check: AccessCheck| {
-            let until = check.standings.iter().map(|one| if one.groups.is_empty() { at(9_000) } else { None });
+            let until = check.standings.iter().map(|one| if one.groups.is_empty() { Some(at(9_000)) } else { None });
             Ok(AccessChecked { until: until.collect() })
         })
         .await;
