@@ -1,10 +1,13 @@
 //! What HTTP itself can do wrong. The headers, the request id and the form of every error are checked on every answer, in `world`.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use access::Role;
 use axum::body::Body;
 use http::Request;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, SharedString, Unit};
 use serde_json::json;
 
 use crate::document::operations;
@@ -49,6 +52,52 @@ fn every_answer_carries_the_headers_and_a_request_id() {
                 answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-") && name != "server")
             );
         }
+    });
+}
+
+/// The series that metrics have.
+#[derive(Default)]
+struct Series(Mutex<BTreeSet<String>>);
+
+impl metrics::Recorder for Series {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.0.lock().unwrap().insert(key.to_string());
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.0.lock().unwrap().insert(key.to_string());
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.0.lock().unwrap().insert(key.to_string());
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn attack_69_strangers_make_no_series_of_metrics_by_what_they_invent() {
+    each_engine(|world| async move {
+        let series = Series::default();
+        let _here = metrics::set_default_local_recorder(&series);
+        let ask = async |number: usize| {
+            let method = format!("X{number}");
+            let path = format!("/api/v1/invented/{number}?{number}");
+            let request = Request::builder().method(method.as_str()).uri(path).header("host", format!("h{number}"));
+            world.send(request.header("user-agent", format!("a{number}")).body(Body::empty()).unwrap()).await
+        };
+        ask(0).await;
+        let first = series.0.lock().unwrap().clone();
+        assert!(first.iter().any(|key| key.contains("cairn_http_requests_total")), "{first:?}");
+        for number in 1..50 {
+            ask(number).await;
+        }
+        assert_eq!(*series.0.lock().unwrap(), first);
     });
 }
 
