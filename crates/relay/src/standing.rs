@@ -78,7 +78,7 @@ pub(crate) async fn judge<T>(
             Err(error) if is_final(&error) => return Err(error),
             Err(error) => error,
         };
-        tracing::warn!(error = format!("{error:#}"), of = some.len(), "nobody says what of these may stay open");
+        tracing::warn!(error = format!("{error:#}"), of = some.len(), "nobody says what may stay open");
         if !is_answer(&error) {
             silent += 1;
             if silent >= SILENT_MAX {

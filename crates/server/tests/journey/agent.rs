@@ -116,8 +116,11 @@ impl<'w> Agent<'w> {
         })
     }
 
+    /// In one step: a file that is written in place is empty for a moment, and the agent may see that too.
     pub(crate) fn write(&self, content: &str) {
-        std::fs::write(&self.watched, content).unwrap();
+        let beside = self.world.path("beside-the-watched");
+        std::fs::write(&beside, content).unwrap();
+        std::fs::rename(beside, &self.watched).unwrap();
     }
 
     /// What the agent says of itself.

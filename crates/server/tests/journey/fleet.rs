@@ -120,7 +120,8 @@ fn journey(engine: Engine) {
     world.cairn(["agents", "revoke", "web-01"]).ok();
     runtime.block_on(async {
         for folder in [&folder, &world.path("copy")] {
-            let ended = Client::new(way.clone(), Arc::new(open(folder))).renew("1").await.unwrap_err();
+            // By a connection of its own: those that were open end with the identity.
+            let ended = Client::new(connection(&world, &server), Arc::new(open(folder))).renew("1").await.unwrap_err();
             assert!(ended.has_ended(), "{ended}");
         }
     });
