@@ -305,7 +305,7 @@ mod tests {
             super::page(&serde_json::to_vec(&page).unwrap(), &types)
         };
         assert_eq!(sent(&["host:local:host.user:m/root", "host:local:host.group:m/root"]).unwrap().nodes.len(), 2);
-        for other in ["aws:1:us-east-1:aws.iam_user:root", "host:local:host.userx:m/a", "host:local:snmp.chassis:m"] {
+        for other in ["aws:global:aws.iam.user:root", "host:local:host.userx:m/a", "snmp:local:snmp.chassis:m"] {
             let error = sent(&["host:local:host.user:m/root", other]).unwrap_err().to_string();
             assert!(error.contains("a node of the type") && error.contains("update the server"), "{other}: {error}");
         }

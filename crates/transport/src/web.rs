@@ -414,7 +414,10 @@ mod tests {
         ] {
             assert_eq!(check_url(&Url::parse(url).unwrap(), &guard, &[]).is_ok(), allowed, "{url} {guard:?}");
         }
-        let error = get(&strict, "https://localhost.:9/").await.unwrap_err();
-        assert!(matches!(error, WebError::Unreachable { .. }), "a name that resolves to this machine: {error}");
+        let error = get(&strict, "https://localhost.:9/").await.unwrap_err().to_string();
+        assert!(
+            error.contains("points at this machine"),
+            "a name that is this machine's wherever it is asked: {error}"
+        );
     }
 }

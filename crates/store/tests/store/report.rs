@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use access::{Actor, Grants, OpCtx, fleet_ops, ops};
+use access::{Actor, Freshness, Grants, OpCtx, Role, fleet_ops, ops};
 use domain::{
-    AgentId, Clock as _, Digest, EnrollmentTokenId, Error, FleetCredentialId, FleetId, Labels, RequestId, TenantId,
+    AgentId, Clock as _, Digest, EnrollmentTokenId, Error, FleetCredentialId, FleetId, Labels, RequestId, SessionId,
+    TenantId, UserId,
 };
 use store::{
     Enrollment, FoundUnit, LiveUnit, NewEnrollmentToken, NewFleetCredential, NewUnit, ReportBegun, ReportPermit, Seen,
@@ -41,7 +42,14 @@ pub(crate) async fn enroll(pair: &Pair<'_>, tenant: TenantId, name: &str, id: Fl
         labels: Labels::default(),
         expires_at,
     };
-    pair.write::<ops::EnrollmentTokenCreate>(tenant).await.enrollment_token_create(&new).await.unwrap();
+    // A person: nobody else makes one for a relay.
+    let (user, session) = (UserId::generate(clock, rng), SessionId::generate(clock, rng));
+    let actor = Actor::User { id: user, email: "admin@example.org".parse().unwrap(), session };
+    let grants = Grants { platform_admin: false, tenants: vec![(tenant, Role::TenantAdmin)] };
+    let request = RequestId::generate(clock, rng);
+    let person = OpCtx::user(actor, grants, request, None, pair.clock.clone(), pair.rng.clone());
+    let permit = person.with_freshness(Freshness::Fresh).authorize::<ops::EnrollmentTokenCreate>(tenant).unwrap();
+    pair.store.write(permit).await.unwrap().enrollment_token_create(&new).await.unwrap();
     let token = pair.store.enrollment_token_find(&lookup).await.unwrap().unwrap();
     let credential = FleetCredentialId::generate(clock, rng);
     let unit = NewUnit {
