@@ -268,7 +268,7 @@ const PAGES: Record<string, Which> = {
     {
       name: "Integrations",
       asks: all("audit-forwards"),
-      empty: { title: "Records are sent nowhere", next: "Say in the server’s configuration where to" },
+      empty: { never: "the server of the walks sends records somewhere" },
       holds: "siem",
       row: FORWARD,
     },
