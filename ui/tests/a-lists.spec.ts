@@ -119,7 +119,7 @@ const PAGES: Record<string, Which> = {
   ],
   "/t/:tenant/frameworks": [
     { name: "Frameworks", asks: all("frameworks"), empty: { never: "they come with the server" }, holds: "nist" },
-    { name: "Packs", asks: all("packs"), empty: { never: "they come with the server" }, holds: "linux" },
+    { name: "Packs", asks: all("packs"), empty: { never: "they come with the server" }, holds: "cis-aws-foundations" },
   ],
   "/t/:tenant/rules": [
     {
