@@ -25,6 +25,7 @@ pub mod session;
 pub mod stall;
 pub mod tunnel;
 pub mod websocket;
+pub mod word;
 
 pub use channel::{Channel, ChannelEnded, LinkEnd, Message, StreamHandle};
 pub use destination_token::{Refusal, Verifier};

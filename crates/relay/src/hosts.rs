@@ -10,7 +10,6 @@
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +26,7 @@ use gateway::kubernetes::Listener;
 use gateway::kubernetes::headers::bearer;
 use gateway::tunnel::Tunnel;
 use gateway::websocket::Side;
+use gateway::word::Word;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -84,9 +84,7 @@ const GONE: &str = "the grant, the membership or the session behind it is gone";
 struct Open {
     standing: Standing,
     cut: Arc<Cut>,
-    until: AtomicI64,
-    /// When the server said last whether it stands.
-    judged: Mutex<tokio::time::Instant>,
+    word: Word,
     token_expires: Timestamp,
 }
 
@@ -332,6 +330,8 @@ impl Hosts {
         let id = told.id;
         // One that is not known here is not lent here.
         let extensions = told.extensions.iter().filter_map(|name| name.parse().ok()).collect();
+        let word = Word::default();
+        word.say(told.until);
         let open = Arc::new(Open {
             standing: Standing {
                 user: told.user,
@@ -344,8 +344,7 @@ impl Hosts {
                 ssh: Some(SshStanding { from: connect.from, extensions, force_command: told.force_command.clone() }),
             },
             cut: Arc::default(),
-            until: AtomicI64::new(told.until.as_millis()),
-            judged: Mutex::new(tokio::time::Instant::now()),
+            word,
             token_expires: told.token_expires_at,
         });
         if let Some(terms) = told.recording {
@@ -522,7 +521,9 @@ impl Hosts {
     }
 
     async fn look(&self) {
-        let open: Vec<_> = self.open().values().cloned().collect();
+        let mut open: Vec<_> = self.open().values().cloned().collect();
+        // Whom a slow answer left unasked is asked before all others the next time.
+        open.sort_by_key(|open| open.word.at());
         look(&open, self.0.clock.now(), self).await;
     }
 }
@@ -541,7 +542,7 @@ async fn look(open: &[Arc<Open>], now: Timestamp, server: &dyn Ask) {
         Ok(judged) => {
             for (open, until) in judged {
                 match until {
-                    Some(until) => open.stand_until(until),
+                    Some(until) => open.word.say(until),
                     None => open.cut.now(GONE),
                 }
             }
@@ -554,25 +555,13 @@ async fn look(open: &[Arc<Open>], now: Timestamp, server: &dyn Ask) {
         }
     }
     for open in open {
-        let unjudged = open.unjudged_for();
-        if unjudged > UNSURE && open.until.load(Ordering::Acquire) <= now.as_millis() {
+        let silence = open.word.silence();
+        if silence > UNSURE && open.word.is_over(now) {
             open.cut.now("it ended, and the server cannot be asked");
         }
-        if unjudged > ALONE && open.token_expires <= now {
+        if silence > ALONE && open.token_expires <= now {
             open.cut.now("its token has ended, and the server cannot be asked");
         }
-    }
-}
-
-impl Open {
-    fn stand_until(&self, until: Timestamp) {
-        self.until.store(until.as_millis(), Ordering::Release);
-        *self.judged.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
-    }
-
-    /// For how long the server has not said whether it stands.
-    fn unjudged_for(&self) -> Duration {
-        self.judged.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 
@@ -596,3 +585,6 @@ fn refused(error: &anyhow::Error) -> Refused {
         _ => Refused::away("the server cannot be asked now: try again"),
     }
 }
+
+#[cfg(test)]
+mod tests;

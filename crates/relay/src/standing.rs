@@ -34,9 +34,9 @@ pub(crate) fn is_final(error: &anyhow::Error) -> bool {
     }
 }
 
-/// Whether the server answered, and it is the question that it does not take.
-fn is_answer(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(fleet::Error::Refused { status, .. }) if *status != 429 && *status != 503)
+/// Whether it is this question that the server does not take, and not any.
+fn is_about_it(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(fleet::Error::Refused { status: 400 | 413 | 422 | 500, .. }))
 }
 
 fn questions<T>(open: Vec<(T, Standing)>) -> VecDeque<Vec<(T, Standing)>> {
@@ -79,7 +79,7 @@ pub(crate) async fn judge<T>(
             Err(error) => error,
         };
         tracing::warn!(error = format!("{error:#}"), of = some.len(), "nobody says what may stay open");
-        if !is_answer(&error) {
+        if !is_about_it(&error) {
             silent += 1;
             if silent >= SILENT_MAX {
                 break;
@@ -106,6 +106,13 @@ impl<F: Fn(AccessCheck) -> anyhow::Result<AccessChecked> + Send + Sync> Ask for 
     }
 }
 
+/// What it says no with.
+#[cfg(test)]
+pub(crate) fn refused(status: u16) -> anyhow::Error {
+    let (code, message, request) = ("x".to_owned(), String::new(), String::new());
+    fleet::Error::Refused { status, code, message, request, wait_s: None }.into()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -125,11 +132,6 @@ mod tests {
             groups: Vec::new(),
             ssh: None,
         }
-    }
-
-    fn refused(status: u16) -> anyhow::Error {
-        let (code, message, request) = ("x".to_owned(), String::new(), String::new());
-        fleet::Error::Refused { status, code, message, request, wait_s: None }.into()
     }
 
     fn told(check: &AccessCheck) -> AccessChecked {

@@ -211,8 +211,9 @@ impl Store {
         let bytes = json!([groups, namespaces, held.lent]).to_string().len();
         if bytes > LISTS_BYTES_MAX {
             return Err(Error::conflict(format!(
-                "your groups and what you hold as `{role}` there do not fit into a token ({bytes} of {LISTS_BYTES_MAX} bytes): an administrator \
-                 grants it in fewer namespaces, or in the whole cluster"
+                "your {} groups, and what you hold as `{role}` there, do not fit into a token ({bytes} of {LISTS_BYTES_MAX} bytes): an \
+                 administrator takes you out of some groups, or grants it in fewer namespaces or in the whole cluster",
+                groups.len()
             )));
         }
         let ssh_way = match destination.relay.filter(|_| destination.kind == DestinationKind::Ssh) {

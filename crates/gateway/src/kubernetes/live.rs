@@ -5,17 +5,17 @@
 //! can be cut.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use domain::{Timestamp, UserId};
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{Admission, Admit, Refusal};
+use crate::word::Word;
 
 /// Tokens at a time, and of one user.
 const TOKENS_MAX: usize = 20_000;
@@ -33,9 +33,7 @@ pub struct Token {
     why: OnceLock<String>,
     open: AtomicUsize,
     confirmed: OnceCell<()>,
-    stands_until: AtomicI64,
-    /// When somebody said last whether it stands; at first when it came.
-    judged: Mutex<Instant>,
+    word: Word,
 }
 
 impl Token {
@@ -50,33 +48,8 @@ impl Token {
     }
 
     /// Until when what it rests on stands, as far as anybody said.
-    pub fn stands_until(&self) -> Timestamp {
-        Timestamp::from_millis(self.stands_until.load(Ordering::Acquire))
-    }
-
-    /// Notes until when it stands, as somebody says at this moment.
-    pub fn stand_until(&self, until: Timestamp) {
-        self.stands_until.store(until.as_millis(), Ordering::Release);
-        *self.judged() = Instant::now();
-    }
-
-    /// What was found of another one that rests on the same is so of this one.
-    pub fn stand_as(&self, other: &Self) {
-        self.stands_until.store(other.stands_until().as_millis(), Ordering::Release);
-        let judged = *other.judged();
-        *self.judged() = judged;
-        if let Some(why) = other.why_cut() {
-            self.cut(why);
-        }
-    }
-
-    /// For how long nobody has said whether it stands.
-    pub fn unjudged_for(&self) -> Duration {
-        self.judged().elapsed()
-    }
-
-    fn judged(&self) -> MutexGuard<'_, Instant> {
-        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn word(&self) -> &Word {
+        &self.word
     }
 
     /// Cuts what is open under it, and refuses it from now on.
@@ -185,8 +158,7 @@ impl Live {
             why: OnceLock::new(),
             open: AtomicUsize::new(0),
             confirmed: OnceCell::new(),
-            stands_until: AtomicI64::new(i64::MAX),
-            judged: Mutex::new(Instant::now()),
+            word: Word::default(),
         });
         tokens.insert(id, Arc::clone(&token));
         Ok(token)

@@ -172,7 +172,7 @@ async fn check(tokens: Vec<Arc<Token>>, destination: DestinationId, server: &dyn
     }
     for (token, until) in judge(asked, server).await? {
         if let Some(until) = until {
-            token.stand_until(until);
+            token.word().say(until);
         } else {
             tracing::info!(user = token.admission().user, open = token.open(), "cut off: {GONE}");
             token.cut(GONE);
@@ -191,7 +191,9 @@ async fn look(live: &Live, destination: Option<DestinationId>, now: Timestamp, s
         let rests_on = (*user_id, *session, grants.clone(), act_as.clone(), groups.clone());
         asked.entry(rests_on).or_default().push(token);
     }
-    let first = asked.values().filter_map(|tokens| tokens.first().cloned()).collect();
+    let mut first: Vec<_> = asked.values().filter_map(|tokens| tokens.first().cloned()).collect();
+    // Whom a slow answer left unasked is asked before all others the next time.
+    first.sort_by_key(|token| token.word().at());
     if let Some(destination) = destination
         && let Err(error) = check(first, destination, server).await
     {
@@ -200,14 +202,20 @@ async fn look(live: &Live, destination: Option<DestinationId>, now: Timestamp, s
     for tokens in asked.values() {
         let [first, rest @ ..] = tokens.as_slice() else { continue };
         for token in rest {
-            token.stand_as(first);
+            first.word().learn_from(token.word());
+        }
+        for token in rest {
+            token.word().learn_from(first.word());
+            if let Some(why) = first.why_cut() {
+                token.cut(why);
+            }
         }
     }
     live.cut("it ended, and the server cannot be asked", |token| {
-        token.unjudged_for() > UNSURE && token.stands_until() <= now
+        token.word().silence() > UNSURE && token.word().is_over(now)
     });
     live.cut("the token has ended, and the server cannot be asked", |token| {
-        token.unjudged_for() > ALONE && token.admission().expires <= now
+        token.word().silence() > ALONE && token.admission().expires <= now
     });
 }
 

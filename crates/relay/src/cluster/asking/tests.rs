@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use gateway::kubernetes::{Granted, Place};
 
 use super::*;
-use crate::standing::By;
+use crate::standing::{By, refused};
 
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -32,11 +32,6 @@ impl Admit for Door {
 
 fn destination() -> DestinationId {
     format!("dst_{}", "0".repeat(26)).parse().unwrap()
-}
-
-fn refused(status: u16) -> anyhow::Error {
-    let (code, message, request) = ("x".to_owned(), String::new(), String::new());
-    fleet::Error::Refused { status, code, message, request, wait_s: None }.into()
 }
 
 struct World {
@@ -132,6 +127,38 @@ async fn tokens_of_one_session_are_one_question_and_what_is_found_holds_for_all(
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     world.looks(1, |check: AccessCheck| Ok(AccessChecked { until: vec![None; check.standings.len()] })).await;
     assert!(places.iter().all(|place| place.cut().is_cancelled()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_comes_while_nobody_can_be_asked_lengthens_nothing_that_rests_on_the_same() {
+    let world = World::new();
+    let open = world.enter("1 300");
+    world.looks(1, |check: AccessCheck| Ok(AccessChecked { until: vec![Some(at(9)); check.standings.len()] })).await;
+    let (later, silent) = (world.enter("1 301"), |_: AccessCheck| Err(refused(503)));
+    world.looks(7, silent).await;
+    assert!(!open.cut().is_cancelled(), "it stands until then");
+    let newcomer = world.enter("1 302");
+    world.looks(1, silent).await;
+    assert!([&open, &later, &newcomer].into_iter().all(|place| place.cut().is_cancelled()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_slow_answers_left_unasked_is_asked_first_the_next_time() {
+    let world = World::new();
+    let many: Vec<_> = (0..900).map(|user| world.enter(&format!("{user} 300"))).collect();
+    // Whose questions come first is nobody's choice: two in a row are not answered, and the rest is not asked.
+    let times = AtomicUsize::new(0);
+    let asked = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let server = |check: AccessCheck| {
+        let time = times.fetch_add(1, Ordering::SeqCst);
+        if time % 3 != 0 {
+            anyhow::bail!("the server did not answer in time");
+        }
+        asked.lock().unwrap().extend(check.standings.iter().map(|one| one.user));
+        Ok(AccessChecked { until: vec![Some(at(9_000)); check.standings.len()] })
+    };
+    world.looks(5, server).await;
+    assert_eq!(asked.lock().unwrap().len(), many.len());
 }
 
 #[tokio::test(start_paused = true)]
