@@ -69,30 +69,6 @@ void main() {
   painted = vec4(colour.rgb * alpha, alpha);
 }`;
 
-/** More points than this are drawn as points of the graphics library, which costs a tenth without a graphics card; one whose middle is outside is not seen. */
-const CORNERS_MAX = 2_000;
-
-const DOTS_VERTEX = `#version 300 es
-in vec2 place;
-in vec2 form;
-in vec4 fill;
-uniform vec2 middle;
-uniform vec2 size;
-uniform float scale;
-uniform float ratio;
-out vec4 colour;
-out float hollow;
-out float pixels;
-void main() {
-  pixels = max(2.0, form.x * min(scale, 1.6));
-  colour = fill;
-  hollow = form.y;
-  gl_Position = vec4((place - middle) * scale / size * 2.0 * vec2(1.0, -1.0), 0.0, 1.0);
-  gl_PointSize = (pixels + 1.0) * 2.0 * ratio;
-}`;
-
-const DOTS_FRAGMENT = POINTS_FRAGMENT.replace("in vec2 at;\n", "").replace("length(at)", "length((gl_PointCoord * 2.0 - 1.0) * (pixels + 1.0))");
-
 const LINES_VERTEX = `#version 300 es
 in vec2 place;
 in vec4 stroke;
@@ -133,7 +109,6 @@ class Gl implements Renderer {
   readonly kind = "webgl";
   private width = 1;
   private height = 1;
-  private ratio = 1;
   private readonly corner: WebGLBuffer;
   private readonly places: WebGLBuffer;
   private readonly forms: WebGLBuffer;
@@ -149,7 +124,6 @@ class Gl implements Renderer {
     private readonly gl: WebGL2RenderingContext,
     private readonly points: WebGLProgram,
     private readonly lines: WebGLProgram,
-    private readonly dots: WebGLProgram,
   ) {
     this.corner = gl.createBuffer();
     this.places = gl.createBuffer();
@@ -166,7 +140,6 @@ class Gl implements Renderer {
   resize(width: number, height: number, ratio: number) {
     this.width = width;
     this.height = height;
-    this.ratio = ratio;
     this.canvas.width = Math.max(1, Math.round(width * ratio));
     this.canvas.height = Math.max(1, Math.round(height * ratio));
     this.gl.viewport(0, 0, this.canvas.width, this.canvas.height);
@@ -225,17 +198,7 @@ class Gl implements Renderer {
       this.attribute(this.lines, "stroke", this.lineStrokes, 4, true, 0);
       gl.drawArrays(gl.LINES, 0, many);
     }
-    if (count > CORNERS_MAX) {
-      this.view(this.dots, camera);
-      gl.uniform1f(gl.getUniformLocation(this.dots, "ratio"), this.ratio);
-      this.upload(this.places, this.placesOf);
-      this.upload(this.forms, shapes.form);
-      this.upload(this.fills, shapes.fill);
-      this.attribute(this.dots, "place", this.places, 2, false, 0);
-      this.attribute(this.dots, "form", this.forms, 2, false, 0);
-      this.attribute(this.dots, "fill", this.fills, 4, true, 0);
-      gl.drawArrays(gl.POINTS, 0, count);
-    } else if (count > 0) {
+    if (count > 0) {
       this.view(this.points, camera);
       this.upload(this.places, this.placesOf);
       this.upload(this.forms, shapes.form);
@@ -333,8 +296,7 @@ export function rendererOf(canvas: HTMLCanvasElement): Renderer | undefined {
   if (gl) {
     const points = program(gl, POINTS_VERTEX, POINTS_FRAGMENT);
     const lines = program(gl, LINES_VERTEX, LINES_FRAGMENT);
-    const dots = program(gl, DOTS_VERTEX, DOTS_FRAGMENT);
-    if (points && lines && dots) return new Gl(canvas, gl, points, lines, dots);
+    if (points && lines) return new Gl(canvas, gl, points, lines);
   }
   const flat = canvas.getContext("2d");
   return flat ? new Flat(canvas, flat) : undefined;
