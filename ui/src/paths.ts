@@ -59,7 +59,7 @@ export const to = {
   requests: (slug: string) => tenant(slug, "/requests"),
   recordings: (slug: string) => tenant(slug, "/recordings"),
   recording: (slug: string, id: string) => tenant(slug, `/recordings/${part(id)}`),
-  grants: (slug: string, of: { destination?: string; user?: string } = {}) => tenant(slug, `/grants${query(of)}`),
+  grants: (slug: string, of: { destination?: string } = {}) => tenant(slug, `/grants${query(of)}`),
   groups: (slug: string) => tenant(slug, "/groups"),
   group: (slug: string, id: string) => tenant(slug, `/groups/${part(id)}`),
   hostKeys: (slug: string) => tenant(slug, "/ssh-host-keys"),

@@ -120,4 +120,10 @@ test("a finding says what to run, and leads to its rule and its control with the
   await page.getByRole("button", { name: "Get the evidence bundle" }).click();
   await page.getByRole("button", { name: /^Verify/ }).click();
   await expect(page.getByText("The bundle is genuine")).toBeVisible();
+  // All that was signed about it, also earlier.
+  await page.getByRole("link", { name: "Its evidence" }).click();
+  await expect(page).toHaveURL(/\/evidence\?framework=[^&]+&control=[^&]+$/);
+  await expect(page.getByRole("table", { name: "Evidence" }).getByRole("row").nth(1)).toContainText("assessment");
+  await page.locator(".filters button").filter({ hasText: "×" }).click();
+  await expect(page).toHaveURL(/\/evidence$/);
 });

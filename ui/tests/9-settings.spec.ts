@@ -160,7 +160,7 @@ test("a step back goes to what was looked at before, not through every key that 
 });
 
 test("a statement is opened from the library, with its bytes' digests, its bundle and its record @both", async ({ page, refusals }) => {
-  refusals.expect(404);
+  refusals.expect(404, 429);
   await signIn(page);
   await page.goto("/t/default/evidence");
   const table = page.getByRole("table", { name: "Evidence" });
@@ -172,6 +172,15 @@ test("a statement is opened from the library, with its bytes' digests, its bundl
   await expect(page.getByLabel("Digests")).toHaveText(/^[0-9a-f]{64}/);
   await expect(page.getByText("signs today")).toBeVisible();
   await look(page, "statement");
+  // Whether the key still signs is not asked for ever: what went wrong is said.
+  const problem = { request_id: "req_of_the_key", code: "limit", message: "too much was asked: wait a moment" };
+  await page.route("**/api/v1/evidence-key", (route) => route.fulfill({ status: 429, json: problem }));
+  await page.reload();
+  const alert = page.getByRole("alert");
+  await expect(alert).toContainText("Request req_of_the_key");
+  await page.unroute("**/api/v1/evidence-key");
+  await alert.getByRole("button", { name: "Try again" }).click();
+  await expect(page.getByText("signs today")).toBeVisible();
   await page.getByRole("link", { name: "Its record in the log" }).click();
   await page.getByRole("button", { name: /^Details of record/ }).first().click();
   await page.getByRole("button", { name: "Verify that it is in the log" }).click();
@@ -180,11 +189,29 @@ test("a statement is opened from the library, with its bytes' digests, its bundl
   await page.goto("/t/default/evidence?kind=assessment");
   await table.locator("td.main a").first().click();
   await expect(page.getByRole("heading", { name: "None of its own" })).toBeVisible();
-  await page.getByRole("button", { name: "Get the evidence bundle" }).click();
-  await page.getByRole("button", { name: /^Verify/ }).click();
-  await expect(page.getByText("The bundle is genuine")).toBeVisible();
+  await expect(page.getByRole("heading", { name: "Bundle of the control as it stands now" })).toBeVisible();
+  const prove = async () => {
+    await page.getByRole("button", { name: "Get the evidence bundle" }).click();
+    await page.getByRole("button", { name: /^Verify/ }).click();
+    await expect(page.getByText("The bundle is genuine")).toBeVisible();
+  };
+  const missing = page.getByText("This statement is not in the bundle");
+  await prove();
+  // The newest judgement holds.
+  await expect(page.getByText("is in it", { exact: true })).toBeVisible();
+  await expect(missing).toHaveCount(0);
+  // One that holds no more is of the same control, and its bundle does not have it.
+  await page.route(/\/api\/v1\/tenants\/default\/evidence\/evd_\w+$/, async (route) => {
+    const answer = await route.fetch();
+    await route.fulfill({ response: answer, json: { ...((await answer.json()) as object), id: "evd_00000000000000000000000000" } });
+  });
+  await page.reload();
+  await prove();
+  await expect(missing).toBeVisible();
+  await expect(page.getByText("is in it", { exact: true })).toHaveCount(0);
+  await page.unrouteAll();
   await page.goto("/t/default/evidence/evd_00000000000000000000000000");
-  await expect(page.getByRole("alert")).toContainText("Request req_");
+  await expect(alert).toContainText("Request req_");
 });
 
 test("everything is judged again when somebody asks for it, and an auditor is told why they may not @both", async ({ page, browser, watched }) => {

@@ -12,8 +12,14 @@ import { type Verified, verify } from "./verify";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
+interface CheckedProps {
+  bundle: Bytes;
+  /** The statement that is looked for in it. */
+  statement?: string | undefined;
+}
+
 /** Verifies once per bundle. */
-export function Checked({ bundle }: { bundle: Bytes }) {
+export function Checked({ bundle, statement }: CheckedProps) {
   const key = useQuery({
     queryKey: ["evidence-key"],
     queryFn: ({ signal }) => take(api.GET("/api/v1/evidence-key", { signal })),
@@ -21,6 +27,7 @@ export function Checked({ bundle }: { bundle: Bytes }) {
   const [typed, setTyped] = useState("");
   const trusted = typed.trim() || (key.data?.fingerprint ?? "");
   const [result, setResult] = useState<{ good?: Verified; wrong?: string }>();
+  const lacks = statement !== undefined && result?.good !== undefined && !result.good.statements.has(statement);
   const check = async () => {
     try {
       setResult({ good: await verify(bundle, trusted) });
@@ -52,15 +59,19 @@ export function Checked({ bundle }: { bundle: Bytes }) {
         </div>
       </form>
       {result?.good && (
-        <Notice kind="good">
+        <Notice kind={lacks ? "care" : "good"}>
           <div className="stack tight">
+            {lacks && (
+              <strong>This statement is not in the bundle, which proves how the control stands now. Its record in the log stays.</strong>
+            )}
             <strong>The bundle is genuine: nothing in it was changed, added or removed.</strong>
             <Facts
               of={[
                 ["Signed by", <code key="key">{result.good.fingerprint}</code>],
                 ["Exported", <When key="at" at={result.good.created} />],
                 ["Files", `${result.good.files}, each as it was signed`],
-                ["Signatures", `${result.good.statements} statements, ${result.good.artifacts} artifacts`],
+                ["Signatures", `${result.good.statements.size} statements, ${result.good.artifacts} artifacts`],
+                ...(statement !== undefined && !lacks ? ([["This statement", "is in it"]] as [string, string][]) : []),
               ]}
             />
             <span className="muted small">

@@ -15,7 +15,8 @@ const MANIFEST = ["manifest.json", "manifest.pae", "manifest.sig"];
 export interface Verified {
   fingerprint: string;
   files: number;
-  statements: number;
+  /** Their ids. */
+  statements: Set<string>;
   artifacts: number;
   created: string;
   tenant: string;
@@ -103,13 +104,14 @@ export async function verify(bundle: Bytes, trusted: string): Promise<Verified> 
     for (const key of keys) if (await key.verify(bytes, mark)) return;
     throw new Refused(by, `is not a signature of ${name}`);
   };
-  let [statements, artifacts] = [0, 0];
+  const statements = new Set<string>();
+  let artifacts = 0;
   for (const name of listed.keys()) {
     if (name.startsWith("ev/") && name.endsWith(".pae")) {
       const statement = need(files, name);
       body(statement, name);
       await signed(name, statement, name.replace(/\.pae$/, ".sig"));
-      statements += 1;
+      statements.add(name.slice("ev/".length, -".pae".length));
     }
     const artifact = /^blobs\/sha256\/(..)\/(..)\/([0-9a-f]{64})$/.exec(name);
     if (artifact) {

@@ -17,7 +17,7 @@ const SHOWN = "20";
 
 export default function ControlPage() {
   const { control: id = "" } = useParams();
-  const { slug } = useTenant();
+  const { slug, can } = useTenant();
   const query = useQuery({
     queryKey: ["tenant", slug, "control", id],
     queryFn: ({ signal }) =>
@@ -44,7 +44,10 @@ export default function ControlPage() {
             <Rules of={it} />
           </Panel>
           <Failing framework={it.framework} control={it.control} />
-          <Panel title="Evidence">
+          <Panel
+            title="Evidence"
+            action={can("evidence:read") && <Link to={to.evidence(slug, { framework: it.framework, control: it.control })}>Its evidence</Link>}
+          >
             <Proof of={it} />
           </Panel>
         </div>

@@ -15,7 +15,14 @@ export interface About {
   control?: string;
 }
 
-export function Bundle({ about, name }: { about: About; name: string }) {
+interface BundleProps {
+  about: About;
+  name: string;
+  /** The statement from whose page it is fetched: whether it is in it is said. */
+  statement?: string;
+}
+
+export function Bundle({ about, name, statement }: BundleProps) {
   const tenant = useTenant();
   const [bundle, setBundle] = useState<Bytes>();
   const [failed, setFailed] = useState<unknown>();
@@ -54,7 +61,7 @@ export function Bundle({ about, name }: { about: About; name: string }) {
             <Button onClick={() => save(name, "application/zip", bundle)}>Save the bundle</Button>
             <span className="muted small">{name}, {(bundle.length / 1024).toFixed(0)} KiB</span>
           </div>
-          <Checked bundle={bundle} />
+          <Checked bundle={bundle} statement={statement} />
         </>
       )}
     </div>

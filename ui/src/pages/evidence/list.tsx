@@ -28,7 +28,9 @@ export const KINDS: Record<string, string> = {
   recording: "A session that was recorded",
 };
 
-export const about = (it: Evidence) => (it.control ? `${it.framework} ${it.control}` : (it.scope ?? "a finding"));
+/** A recording has neither a control nor a scope. */
+export const about = (it: Evidence) =>
+  it.control ? `${it.framework} ${it.control}` : (it.scope ?? (it.kind === "recording" ? "a recorded session" : it.id));
 
 export default function EvidencePage() {
   useTitle("Evidence");

@@ -64,33 +64,39 @@ export default function StatementPage() {
             )}
           </Panel>
           {judged && (
-            <Panel title="Bundle">
-              <Bundle about={judged} name={`${judged.framework}-${judged.control}.zip`} />
+            <Panel title="Bundle of the control as it stands now">
+              <div className="stack">
+                <p className="muted">It has the judgement that holds now, which need not be this statement.</p>
+                <Bundle about={judged} name={`${judged.framework}-${judged.control}.zip`} statement={it.id} />
+              </div>
             </Panel>
           )}
         </div>
         <Panel title="About it">
-          <Facts
-            of={[
-              ["Kind", <Badge key="kind" word={it.kind} />],
-              [
-                "About",
-                judged && tenant.can("findings:read") ? (
-                  <Link key="about" to={to.control(slug, `${judged.framework}:${judged.control}`)}>
-                    {about(it)}
-                  </Link>
-                ) : (
-                  <span key="about" className="mono">
-                    {about(it)}
-                  </span>
-                ),
-              ],
-              ["Signed", <When key="at" at={it.created_at} />],
-              ["Key", <code key="key">{it.key}</code>],
-              ["This key", key.data === undefined ? "…" : key.data.fingerprint === it.key ? "signs today" : "signed earlier, and signs no more"],
-              ["Id", <code key="id">{it.id}</code>],
-            ]}
-          />
+          <div className="stack">
+            {key.isError && <Failed {...told(key.error)} onRetry={() => void key.refetch()} />}
+            <Facts
+              of={[
+                ["Kind", <Badge key="kind" word={it.kind} />],
+                [
+                  "About",
+                  judged && tenant.can("findings:read") ? (
+                    <Link key="about" to={to.control(slug, `${judged.framework}:${judged.control}`)}>
+                      {about(it)}
+                    </Link>
+                  ) : (
+                    <span key="about" className="mono">
+                      {about(it)}
+                    </span>
+                  ),
+                ],
+                ["Signed", <When key="at" at={it.created_at} />],
+                ["Key", <code key="key">{it.key}</code>],
+                ["This key", key.isError ? "unknown" : key.isPending ? "…" : key.data.fingerprint === it.key ? "signs today" : "signed earlier, and signs no more"],
+                ["Id", <code key="id">{it.id}</code>],
+              ]}
+            />
+          </div>
         </Panel>
       </div>
     </>
