@@ -1,7 +1,7 @@
 // What must stay apart: tenants, roles, sessions.
 import { readFileSync } from "node:fs";
 import { type Browser, type Page } from "@playwright/test";
-import { ADMIN, call, expect, look, PASSWORD, settled, signIn, test } from "./world";
+import { ADMIN, call, expect, joins, look, PASSWORD, settled, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -19,14 +19,8 @@ test("an auditor sees what the API allows, and the rest says why not @both", asy
   await signIn(page);
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
   await call(page, "POST", "/api/v1/tenants", { slug: "globex", name: MARKUP, admin: ADMIN });
-  const made = await call(page, "POST", "/api/v1/users", { email: AUDITOR, name: FORMULA });
-  await call(page, "PUT", "/api/v1/tenants/default/members", { email: AUDITOR, role: "auditor" });
   const theirs = await another(browser, watched);
-  await signIn(theirs, AUDITOR, made["one_time_password"] ?? "");
-  await theirs.getByLabel("Password so far").fill(made["one_time_password"] ?? "");
-  await theirs.getByLabel("New password", { exact: true }).fill(PASSWORD);
-  await theirs.getByLabel("New password, again").fill(PASSWORD);
-  await theirs.getByRole("button", { name: "Change the password" }).click();
+  await joins(page, theirs, { email: AUDITOR, name: FORMULA, role: "auditor" });
   const pages = theirs.getByRole("navigation", { name: "Pages" });
   await expect(pages.getByRole("link", { name: "Audit log" })).toBeVisible();
   for (const name of ["Nodes", "Jobs", "Credentials", "Agents", "API keys", "Grants", "Groups"]) {

@@ -1,18 +1,9 @@
 // Access and settings: host keys, access as code, breaking glass, the log's proofs and files, keys of the installation.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { ADMIN, call, expect, look, signIn, test } from "./world";
+import { readFileSync } from "node:fs";
+import { ADMIN, call, expect, look, publicKey, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
-
-/** A public key that `ssh-keygen` made. */
-function publicKey(): string {
-  const file = join(mkdtempSync(join(tmpdir(), "cairn-key-")), "key");
-  execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", file]);
-  return readFileSync(`${file}.pub`, "utf8").trim();
-}
 
 /** As `ssh-keygen -l` shows it. */
 function fingerprint(key: string): string {

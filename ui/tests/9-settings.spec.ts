@@ -1,22 +1,15 @@
 // Destinations and their hosts, credentials and what they were tried with, and filters that go back step by step.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { call, expect, look, PASSWORD, settled, signIn, test, URL_OF_SERVER } from "./world";
+import { call, expect, joins, look, publicKey, settled, signIn, test, URL_OF_SERVER } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
-/** A public key that `ssh-keygen` made, and the file that it is in. */
-function hostKey(): { file: string; line: string } {
-  const file = join(mkdtempSync(join(tmpdir(), "cairn-host-")), "key");
-  execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", file]);
-  return { file, line: readFileSync(`${file}.pub`, "utf8").trim() };
-}
-
 test("a host becomes a destination, is told what it needs, has its key signed and is changed @both", async ({ page, refusals }) => {
   refusals.expect(400, 404);
-  const { line } = hostKey();
+  const line = publicKey();
   await signIn(page);
   await page.getByRole("link", { name: "Destinations", exact: true }).click();
   await settled(page);
@@ -98,7 +91,7 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   await page.getByRole("button", { name: "Add an SSH host" }).click();
   await dialog.getByLabel("Name", { exact: true }).fill("web9");
   await dialog.getByLabel("Address").fill("evil.example");
-  await dialog.getByLabel("Its public key").fill(hostKey().line);
+  await dialog.getByLabel("Its public key").fill(publicKey());
   await dialog.getByLabel("Accounts").fill("root");
   await dialog.getByRole("button", { name: "Add", exact: true }).click();
   await expect(dialog.getByRole("alert")).toContainText("a destination `web9` already");
@@ -223,15 +216,8 @@ test("everything is judged again when somebody asks for it, and an auditor is to
   await page.goto("/t/default/audit?text=evaluation_run");
   await expect(page.getByRole("table", { name: "Audit log" })).toContainText("evaluation_run");
 
-  const made = await call(page, "POST", "/api/v1/users", { email: "desk@example.org", name: "Desk" });
-  await call(page, "PUT", "/api/v1/tenants/default/members", { email: "desk@example.org", role: "auditor" });
   const theirs = watched(await (await browser.newContext()).newPage());
-  await signIn(theirs, "desk@example.org", made["one_time_password"] ?? "");
-  await theirs.getByLabel("Password so far").fill(made["one_time_password"] ?? "");
-  await theirs.getByLabel("New password", { exact: true }).fill(PASSWORD);
-  await theirs.getByLabel("New password, again").fill(PASSWORD);
-  await theirs.getByRole("button", { name: "Change the password" }).click();
-  await expect(theirs.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  await joins(page, theirs, { email: "desk@example.org", name: "Desk", role: "auditor" });
   for (const place of ["findings", "controls"]) {
     await theirs.goto(`/t/default/${place}`);
     const judge = theirs.getByRole("button", { name: "Judge now" });

@@ -1,7 +1,7 @@
 // The home page: what changed since one has seen it, how things stand, what is going on, and a panel that fails or has nothing.
 import type { Browser, Page } from "@playwright/test";
 import { enroll } from "./fleet";
-import { ADMIN, call, expect, look, PASSWORD, settled, signIn, test } from "./world";
+import { ADMIN, call, expect, joins, look, settled, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -18,14 +18,8 @@ async function another(browser: Browser, watched: (page: Page) => Page) {
 test("what changed is there until one says that one has seen it, in every browser of that person and of nobody else", async ({ page, browser, watched }) => {
   await signIn(page);
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
-  const made = await call(page, "POST", "/api/v1/users", { email: OTHER, name: "Colleague" });
-  await call(page, "PUT", "/api/v1/tenants/default/members", { email: OTHER, role: "security-analyst" });
   const theirs = await another(browser, watched);
-  await signIn(theirs, OTHER, made["one_time_password"] ?? "");
-  await theirs.getByLabel("Password so far").fill(made["one_time_password"] ?? "");
-  await theirs.getByLabel("New password", { exact: true }).fill(PASSWORD);
-  await theirs.getByLabel("New password, again").fill(PASSWORD);
-  await theirs.getByRole("button", { name: "Change the password" }).click();
+  await joins(page, theirs, { email: OTHER, name: "Colleague", role: "security-analyst" });
   await page.goto("/t/default/findings?status=open&severity=low");
   await page.getByRole("checkbox", { name: /^Choose / }).first().check();
   await page.getByRole("button", { name: "Accept…" }).click();

@@ -1,13 +1,11 @@
 // Every list of the console, each by the same rules: its filters are in the address, it is a skeleton while it loads, an error names its request
 // and can be tried again, an empty one says the next step, all of it is saved as a file, and what a role may not do says why.
-import { execFileSync } from "node:child_process";
 import { createHash, generateKeyPairSync } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser, Cookie, Page, Route } from "@playwright/test";
 import { enroll } from "./fleet";
-import { ADMIN, call, expect, PASSWORD, settled, signIn, test } from "./world";
+import { ADMIN, call, expect, joins, publicKey, settled, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -355,13 +353,6 @@ test("an empty tenant says of each list what to do next", async ({ page }) => {
   }
 });
 
-/** A public key that `ssh-keygen` made. */
-function publicKey(): string {
-  const file = join(mkdtempSync(join(tmpdir(), "cairn-key-")), "key");
-  execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "", "-f", file]);
-  return readFileSync(`${file}.pub`, "utf8").trim();
-}
-
 test("rows are made for each list", async ({ page }) => {
   await signIn(page);
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
@@ -525,16 +516,8 @@ async function buttons(page: Page): Promise<Shown[]> {
 }
 
 async function memberOf(role: string, page: Page, browser: Browser, watched: (page: Page) => Page): Promise<Page> {
-  const email = `${role}-of-lists@example.org`;
-  const made = await call(page, "POST", "/api/v1/users", { email, name: role });
-  await call(page, "PUT", "/api/v1/tenants/default/members", { email, role });
   const theirs = watched(await (await browser.newContext({ viewport: { width: 1360, height: 860 } })).newPage());
-  await signIn(theirs, email, made["one_time_password"] ?? "");
-  await theirs.getByLabel("Password so far").fill(made["one_time_password"] ?? "");
-  await theirs.getByLabel("New password", { exact: true }).fill(PASSWORD);
-  await theirs.getByLabel("New password, again").fill(PASSWORD);
-  await theirs.getByRole("button", { name: "Change the password" }).click();
-  await expect(theirs.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  await joins(page, theirs, { email: `${role}-of-lists@example.org`, name: role, role });
   return theirs;
 }
 

@@ -1,6 +1,8 @@
 // What every browser test watches for: errors of the page, the content security policy, requests to others, and what axe finds.
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { type ConsoleMessage, test as base, expect, type Page } from "@playwright/test";
 
 const env = (name: string) => process.env[name] ?? "";
@@ -112,4 +114,29 @@ export async function call(page: Page, method: "POST" | "PUT" | "DELETE", path: 
   );
   expect(answer.status, answer.text).toBeLessThan(300);
   return answer.text ? (JSON.parse(answer.text) as Record<string, string>) : {};
+}
+
+interface Member {
+  email: string;
+  name: string;
+  role: string;
+}
+
+/** Makes a member of the tenant `default` by who is signed in on `page`; on `theirs` they sign in with the one-time password and choose another. */
+export async function joins(page: Page, theirs: Page, { email, name, role }: Member) {
+  const { one_time_password: once = "" } = await call(page, "POST", "/api/v1/users", { email, name });
+  await call(page, "PUT", "/api/v1/tenants/default/members", { email, role });
+  await signIn(theirs, email, once);
+  await theirs.getByLabel("Password so far").fill(once);
+  await theirs.getByLabel("New password", { exact: true }).fill(PASSWORD);
+  await theirs.getByLabel("New password, again").fill(PASSWORD);
+  await theirs.getByRole("button", { name: "Change the password" }).click();
+  await expect(theirs.getByRole("navigation", { name: "Pages" })).toBeVisible();
+}
+
+/** A public key that `ssh-keygen` made. */
+export function publicKey(kind: "ed25519" | "ecdsa" = "ed25519"): string {
+  const file = `${mkdtempSync(`${tmpdir()}/cairn-key-`)}/key`;
+  execFileSync("ssh-keygen", ["-q", "-t", kind, "-N", "", "-C", "", "-f", file]);
+  return readFileSync(`${file}.pub`, "utf8").trim();
 }
