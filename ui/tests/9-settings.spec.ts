@@ -256,7 +256,8 @@ test("each credential says how it went when it was last tried, and one that was 
   for (const it of [tried, other]) await call(page, "DELETE", `/api/v1/tenants/default/credentials/${it["id"]}`);
 });
 
-test("frameworks and packs are shown with their versions, and lead to their controls and rules @both", async ({ page }) => {
+test("frameworks and packs are shown with their versions, and lead to their controls and rules @both", async ({ page, refusals }) => {
+  refusals.expect(429);
   await signIn(page);
   await page.getByRole("link", { name: "Frameworks", exact: true }).click();
   const frameworks = page.getByRole("table", { name: "Frameworks" });
@@ -265,6 +266,24 @@ test("frameworks and packs are shown with their versions, and lead to their cont
   const packs = page.getByRole("table", { name: "Packs" });
   await expect(packs.getByRole("row").filter({ hasText: "Linux host" })).toContainText(/\d+\.\d+\.\d+/);
   await look(page, "frameworks");
+  // How they stand comes beside the list: until it is there, and where it does not come, none is called not judged.
+  let release = () => {};
+  const gate = new Promise<void>((open) => (release = open));
+  await page.route(/\/api\/v1\/tenants\/default\/posture\?/, async (route) => {
+    await gate;
+    await route.fulfill({ status: 429, json: { request_id: "req_of_the_posture", code: "limit", message: "too much was asked: wait a moment" } });
+  });
+  await page.reload();
+  const nist = frameworks.getByRole("row").filter({ hasText: "nist-800-53-r5" });
+  await expect(nist.getByRole("cell", { name: "…", exact: true })).toHaveCount(2);
+  release();
+  await expect(page.getByRole("alert")).toContainText("Request req_of_the_posture");
+  await expect(page.getByRole("alert")).toHaveCount(1);
+  await expect(nist.getByRole("cell", { name: "unknown", exact: true })).toHaveCount(2);
+  await page.unrouteAll();
+  await page.getByRole("alert").getByRole("button", { name: "Try again" }).click();
+  await expect(nist).toContainText(/\d %/);
+  await expect(page.getByRole("alert")).toHaveCount(0);
   await packs.getByRole("link", { name: "Linux host" }).click();
   await expect(page).toHaveURL(/rules\?pack=linux-host$/);
   await expect(page.getByRole("table", { name: "Rules" })).toContainText("linux-ssh-root-login");

@@ -1,5 +1,4 @@
 // Frameworks and packs: what is judged by, in which version, and how much of each framework the rules support.
-import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, type Schemas, take, told } from "../../api/client";
 import { Head, Panel } from "../../design/panel";
@@ -11,6 +10,7 @@ import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { useJudging } from "../control/judge";
+import { share, usePosture } from "./posture";
 
 type Framework = Schemas["Framework"];
 type Pack = Schemas["Pack"];
@@ -19,10 +19,9 @@ export default function FrameworksPage() {
   useTitle("Frameworks");
   const { slug } = useTenant();
   const judging = useJudging();
-  const posture = useQuery({
-    queryKey: ["tenant", slug, "posture"],
-    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/posture", { params: { path: { tenant: slug }, query: { days: "30" } }, signal })),
-  });
+  const posture = usePosture();
+  // How they stand comes beside the list: until it is there, nobody can say that one was not judged.
+  const absent = posture.data ? undefined : posture.isError ? "unknown" : "…";
   const standing = (framework: string) => posture.data?.items.find((it) => it.framework === framework);
   const frameworks: Column<Framework>[] = [
     {
@@ -38,8 +37,8 @@ export default function FrameworksPage() {
     { head: "Version", kind: "nowrap", cell: (it) => it.version },
     { head: "Controls with rules", kind: "number", cell: (it) => `${it.supported} of ${it.controls}` },
     { head: "Rules", kind: "number", cell: (it) => it.rules },
-    { head: "Passes", kind: "number", cell: (it) => share(standing(it.id)?.percent) },
-    { head: "Judged", kind: "nowrap", cell: (it) => <When at={standing(it.id)?.evaluated_at} /> },
+    { head: "Passes", kind: "number", cell: (it) => absent ?? share(standing(it.id)?.percent) },
+    { head: "Judged", kind: "nowrap", cell: (it) => absent ?? <When at={standing(it.id)?.evaluated_at} /> },
   ];
   const packs: Column<Pack>[] = [
     {
@@ -79,7 +78,7 @@ export default function FrameworksPage() {
             supported: it.supported,
             rules: it.rules,
             packs: it.packs.join(" "),
-            percent: standing(it.id)?.percent,
+            percent: absent ? "unknown" : standing(it.id)?.percent,
           })}
           empty={<Empty title="No frameworks">They come with the server; this one was built without any.</Empty>}
         />
@@ -103,5 +102,3 @@ export default function FrameworksPage() {
     </>
   );
 }
-
-const share = (percent: number | null | undefined) => (percent === null || percent === undefined ? "not judged" : `${percent} %`);

@@ -1,19 +1,16 @@
 // How each framework stands: of what was judged, how much passes, and how that went day by day.
-import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
-import { api, type Schemas, take, told } from "../../api/client";
+import { type Schemas, told } from "../../api/client";
 import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { Trend, told as inWords } from "../../design/trend";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
+import { DAYS, share, usePosture } from "../framework/posture";
 
 type Framework = Schemas["Posture"];
 type Day = Schemas["PostureDay"];
-
-const MINUTE_MS = 60_000;
-const DAYS = "30";
 
 /** The days on which something changed, with the first. */
 const turns = (history: Day[]) =>
@@ -22,16 +19,9 @@ const turns = (history: Day[]) =>
     return !before || before.percent !== day.percent || before.open_findings !== day.open_findings;
   });
 
-const share = (percent: number | null | undefined) => (percent === null || percent === undefined ? "not judged" : `${percent} %`);
-
 export function Posture() {
   const { slug } = useTenant();
-  const query = useQuery({
-    queryKey: ["tenant", slug, "posture"],
-    queryFn: ({ signal }) =>
-      take(api.GET("/api/v1/tenants/{tenant}/posture", { params: { path: { tenant: slug }, query: { days: DAYS } }, signal })),
-    refetchInterval: MINUTE_MS,
-  });
+  const query = usePosture();
   if (query.isPending) return <Loading rows={3} />;
   if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const rows = query.data.items;
