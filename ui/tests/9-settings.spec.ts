@@ -42,7 +42,8 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   // Its certificate is of its own key, by the authority that is shown.
   await page.getByRole("button", { name: "Sign its key for 90 days" }).click();
   const certificate = (await page.getByLabel("Certificate", { exact: true }).textContent()) ?? "";
-  const principal = /^@cert-authority (\S+) /.exec((await page.getByLabel("Line for known_hosts").textContent()) ?? "")?.[1] ?? "";
+  const [, principal = ""] = /^@cert-authority (\S+) /.exec((await page.getByLabel("Line for known_hosts").textContent()) ?? "") ?? [];
+  expect(principal).not.toBe("");
   const shown = execFileSync("ssh-keygen", ["-L", "-f", "-"], { input: `${certificate}\n` }).toString();
   expect(shown).toContain("host certificate");
   expect(shown).toContain(principal);
@@ -218,6 +219,10 @@ test("everything is judged again when somebody asks for it, and an auditor is to
 
   const theirs = watched(await (await browser.newContext()).newPage());
   await joins(page, theirs, { email: "desk@example.org", name: "Desk", role: "auditor" });
+  const asked: string[] = [];
+  theirs.on("request", (request) => {
+    if (request.method() === "POST" && request.url().endsWith("/evaluations")) asked.push(request.url());
+  });
   for (const place of ["findings", "controls"]) {
     await theirs.goto(`/t/default/${place}`);
     const judge = theirs.getByRole("button", { name: "Judge now" });
@@ -226,6 +231,7 @@ test("everything is judged again when somebody asks for it, and an auditor is to
     await judge.click({ force: true });
   }
   await theirs.goto("/t/default/destinations/anything");
+  expect(asked).toEqual([]);
   await expect(theirs.getByText("Your role auditor lacks the permission access:manage.")).toBeVisible();
   await theirs.goto("/platform/providers");
   await expect(theirs.getByRole("heading", { name: "Not for you" })).toBeVisible();
