@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { enroll } from "./fleet";
 import { call, expect, joins, look, publicKey, settled, signIn, test, URL_OF_SERVER } from "./world";
 
 test.describe.configure({ mode: "serial" });
@@ -70,6 +71,17 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   const main = page.getByRole("main");
   await expect(main.getByText("permit-port-forwarding, permit-pty")).toBeVisible();
   await expect(main.getByText("10.0.0.0/8")).toBeVisible();
+  // A certificate is of the key that was signed: with another key it is gone, and the next one stands in the file of that kind.
+  const place = page.getByLabel("Line of the certificate");
+  await page.getByRole("button", { name: "Sign its key for 90 days" }).click();
+  await expect(place).toHaveText("HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub");
+  await page.getByRole("button", { name: "Change the host…" }).click();
+  await dialog.getByLabel("Its public key").fill(publicKey("ecdsa"));
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(dialog).toHaveCount(0);
+  await expect(page.getByLabel("Certificate", { exact: true })).toHaveCount(0);
+  await page.getByRole("button", { name: "Sign its key for 90 days" }).click();
+  await expect(place).toHaveText("HostCertificate /etc/ssh/ssh_host_ecdsa_key-cert.pub");
   // Labels stay where nothing is said of them, and are changed by themselves.
   await expect(main.getByText("env=prod")).toBeVisible();
   await page.getByRole("button", { name: "Change…", exact: true }).click();
@@ -104,6 +116,39 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   await expect(page).toHaveURL(/\/t\/default\/destinations$/);
   await page.goto("/t/default/destinations/web9");
   await expect(page.getByRole("alert")).toContainText("Request req_");
+});
+
+test("the relay of a host stays chosen, and is called not let in only where that is known", async ({ page, refusals }) => {
+  refusals.expect(429);
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  const relay = await enroll(page, "relay", "gate7");
+  const host = { address: "192.0.2.7", host_key: publicKey(), roles: ["deploy"], relay };
+  await call(page, "PUT", "/api/v1/tenants/default/destinations/web7/ssh-host", host);
+  let release = () => {};
+  const gate = new Promise<void>((open) => (release = open));
+  await page.route(/\/api\/v1\/tenants\/default\/relays\?/, async (route) => {
+    await gate;
+    await route.fulfill({ status: 429, json: { request_id: "req_of_the_relays", code: "limit", message: "too much was asked: wait a moment" } });
+  });
+  await page.goto("/t/default/destinations/web7");
+  await page.getByRole("button", { name: "Change the host…" }).click();
+  const dialog = page.getByRole("dialog");
+  const choice = dialog.getByLabel("Relay");
+  const chosen = choice.locator("option:checked");
+  await expect(chosen).toHaveText(relay);
+  release();
+  await expect(dialog.getByRole("alert")).toContainText("Request req_of_the_relays");
+  await expect(choice).toHaveValue(relay);
+  await page.unrouteAll();
+  await dialog.getByRole("button", { name: "Try again" }).click();
+  await expect(chosen).toHaveText(/^gate7/);
+  await call(page, "DELETE", `/api/v1/tenants/default/relays/${relay}`);
+  await page.reload();
+  await page.getByRole("button", { name: "Change the host…" }).click();
+  await expect(chosen).toHaveText(`${relay} (not let in)`);
+  await page.keyboard.press("Escape");
+  await call(page, "DELETE", "/api/v1/tenants/default/destinations/web7");
 });
 
 test("a step back goes to what was looked at before, not through every key that was pressed", async ({ page }) => {

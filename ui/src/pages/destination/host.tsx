@@ -55,7 +55,8 @@ export function HostPanels({ destination }: { destination: string }) {
         />
       </Panel>
       <Tell host={it} />
-      <HostCertificate host={it} />
+      {/* A certificate that was signed is of the key that it was signed for. */}
+      <HostCertificate key={it.host_key} host={it} />
       {changing && <HostDialog of={it} onClose={() => setChanging(false)} />}
     </>
   );
@@ -83,6 +84,12 @@ function Tell({ host }: { host: Host }) {
   );
 }
 
+/** Where a certificate of this key stands: beside the key, whose file is named by its kind. */
+function certificateFile(hostKey: string): string {
+  const kind = (hostKey.split(" ")[0] ?? "").replace(/^ssh-/, "").replace(/-sha2-.*$/, "");
+  return `/etc/ssh/ssh_host_${kind}_key-cert.pub`;
+}
+
 /** The host's own certificate, where its users have the authority's line and no other. */
 function HostCertificate({ host }: { host: Host }) {
   const tenant = useTenant();
@@ -91,6 +98,7 @@ function HostCertificate({ host }: { host: Host }) {
   const [signed, setSigned] = useState<Schemas["SshHostCertificate"]>();
   const [busy, setBusy] = useState(false);
   const params = { path: { tenant: slug, destination: host.id } };
+  const file = certificateFile(host.host_key);
   const sign = async () => {
     setBusy(true);
     await change(async () => {
@@ -109,12 +117,12 @@ function HostCertificate({ host }: { host: Host }) {
         {signed && (
           <>
             <p>
-              Into <code>/etc/ssh/ssh_host_ed25519_key-cert.pub</code>, beside the key. It ends <When at={signed.expires_at} />; signing again
+              Into <code>{file}</code>, beside the key. It ends <When at={signed.expires_at} />; signing again
               makes another one.
             </p>
             <Copyable name="Certificate" text={signed.certificate} />
             <p>One more line for sshd, and one for users who come without <code>cairn</code>:</p>
-            <Copyable name="Line of the certificate" text="HostCertificate /etc/ssh/ssh_host_ed25519_key-cert.pub" />
+            <Copyable name="Line of the certificate" text={`HostCertificate ${file}`} />
             <Copyable name="Line for known_hosts" text={host.authorities.map((key) => `@cert-authority ${signed.principal} ${key}`).join("\n")} />
           </>
         )}

@@ -1,8 +1,9 @@
 // The relay that a destination hangs on.
-import { useQuery } from "@tanstack/react-query";
-import { api, take } from "../../api/client";
+import { told } from "../../api/client";
 import { Select, TextField } from "../../design/field";
+import { Failed } from "../../design/state";
 import { useTenant } from "../../session/me";
+import { useActiveRelays } from "../fleet/active";
 
 interface RelayChoiceProps {
   /** Its id; empty: none. */
@@ -16,24 +17,23 @@ interface RelayChoiceProps {
 /** One of the relays that are let in. Who may not see them names one by its id. */
 export function RelayChoice({ relay, none, help, onChange }: RelayChoiceProps) {
   const tenant = useTenant();
-  const may = tenant.can("fleet:manage");
-  const params = { path: { tenant: tenant.slug }, query: { limit: "500" } };
-  const relays = useQuery({
-    queryKey: ["tenant", tenant.slug, "relay", "all"],
-    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/relays", { params, signal })),
-    enabled: may,
-  });
-  if (!may || relays.isError) {
+  const query = useActiveRelays();
+  if (!tenant.can("fleet:manage") || query.isError) {
     return (
-      <TextField label="Relay" help={`${help} Its id, such as rly_…`} value={relay} onChange={(event) => onChange(event.target.value.trim())} />
+      <>
+        {query.isError && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+        <TextField label="Relay" help={`${help} Its id, such as rly_…`} value={relay} onChange={(event) => onChange(event.target.value.trim())} />
+      </>
     );
   }
-  const active = relays.data?.items.filter((it) => it.state === "active") ?? [];
+  const active = query.data?.relays ?? [];
   return (
     <Select label="Relay" help={help} value={relay} onChange={(event) => onChange(event.target.value)}>
       {none !== undefined && <option value="">{none}</option>}
-      {/* The one that it hangs on stays to be chosen, also where it is let in no more. */}
-      {relay && !active.some((it) => it.id === relay) && <option value={relay}>{`${relay} (not let in)`}</option>}
+      {/* The one that it hangs on stays to be chosen, also where it is let in no more: which is known once all are. */}
+      {relay && !active.some((it) => it.id === relay) && (
+        <option value={relay}>{query.data?.complete ? `${relay} (not let in)` : relay}</option>
+      )}
       {none === undefined && !relay && <option value="">none now</option>}
       {active.map((it) => (
         <option key={it.id} value={it.id}>

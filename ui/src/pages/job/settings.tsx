@@ -1,9 +1,11 @@
 // The settings of a plugin as a form, made from what the plugin says of itself; and who does the work.
 import { useQuery } from "@tanstack/react-query";
-import { api, type Schemas, take } from "../../api/client";
+import { api, type Schemas, take, told } from "../../api/client";
 import { Select, TextField } from "../../design/field";
 import { Prose } from "../../design/prose";
+import { Failed } from "../../design/state";
 import { useTenant } from "../../session/me";
+import { useActiveRelays } from "../fleet/active";
 
 export type Settings = Record<string, string>;
 
@@ -54,24 +56,21 @@ export function usePlugins() {
 /** Who does it: a server, or one of the relays that are let in. Who may not see them names one. */
 export function RelayField({ relay, onChange }: { relay: string; onChange: (relay: string) => void }) {
   const tenant = useTenant();
-  const may = tenant.can("fleet:manage");
-  const params = { path: { tenant: tenant.slug }, query: { limit: "500" } };
-  const relays = useQuery({
-    queryKey: ["tenant", tenant.slug, "relay", "all"],
-    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/relays", { params, signal })),
-    enabled: may,
-  });
-  if (!may) {
+  const query = useActiveRelays();
+  if (!tenant.can("fleet:manage") || query.isError) {
     return (
-      <TextField
-        label="Relay"
-        help="The name of the relay that does it; empty: a server does"
-        value={relay}
-        onChange={(event) => onChange(event.target.value)}
-      />
+      <>
+        {query.isError && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+        <TextField
+          label="Relay"
+          help="The name of the relay that does it; empty: a server does"
+          value={relay}
+          onChange={(event) => onChange(event.target.value)}
+        />
+      </>
     );
   }
-  const active = relays.data?.items.filter((it) => it.state === "active") ?? [];
+  const active = query.data?.relays ?? [];
   // One that is named already stays named, also when it is let in no more.
   const others = relay && !active.some((it) => it.id === relay) ? [relay] : [];
   return (
