@@ -267,7 +267,8 @@ const PAGES: Record<string, Which> = {
       name: "Integrations",
       asks: all("audit-forwards"),
       empty: { never: "the server of the walks sends records somewhere" },
-      holds: "siem",
+      // No log goes there.
+      holds: "idle",
       row: FORWARD,
     },
   ],

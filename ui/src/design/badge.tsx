@@ -33,6 +33,7 @@ const MEANING: Record<string, string> = {
   silent: "high",
   failing: "high",
   sending: "busy",
+  idle: "",
   revoked: "high",
   cloned: "critical",
   good: "good",

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
+import { count } from "../../design/count";
 import { Dialog } from "../../design/dialog";
 import { Head } from "../../design/panel";
 import { Copyable } from "../../design/secret";
@@ -15,8 +16,8 @@ import { useTitle } from "../../shell/title";
 type Forward = Schemas["Forward"];
 
 const QUERY_KEY = ["platform", "forwards"];
-const count = (of: number) => of.toLocaleString("en");
 const KINDS: Record<string, string> = { syslog: "syslog over TLS", "splunk-hec": "Splunk HTTP event collector" };
+const NO_LOG = "No log goes there: no tenant has a name that it is configured for.";
 const SAMPLE = `[[audit.forward]]
 name = "siem"
 kind = "syslog"                       # RFC 5424 over TLS; or splunk-hec
@@ -24,8 +25,10 @@ url = "tls://siem.example.com:6514"
 format = "jsonl"                      # or cef, ocsf
 logs = ["*"]                          # or slugs of tenants, and platform`;
 
-function state(of: { failures: number; waiting: number }): string {
+/** `logs`: of a place that takes several. */
+function state(of: { failures: number; waiting: number; logs?: unknown[] }): string {
   if (of.failures > 0) return "failing";
+  if (of.logs?.length === 0) return "idle";
   return of.waiting > 0 ? "sending" : "healthy";
 }
 
@@ -41,6 +44,7 @@ export default function ForwardsPage() {
           {it.name}
           <div className="under">{it.address}</div>
           {it.error && <div className="under">{it.error}</div>}
+          {it.logs.length === 0 && <div className="under">{NO_LOG}</div>}
         </>
       ),
     },
@@ -78,7 +82,7 @@ export default function ForwardsPage() {
             return of && <LogsDialog of={of} onClose={() => setShown(undefined)} />;
           }}
           rowKey={(it) => it.name}
-          exported={({ logs, ...it }) => ({ ...it, logs: logs.length })}
+          exported={({ logs, ...it }) => ({ ...it, state: state({ ...it, logs }), logs: logs.length })}
           empty={
             <Empty title="Records are sent nowhere" action={<Copyable name="Part of the configuration" text={SAMPLE} />}>
               Say in the server’s configuration where to, and start it again. What was recorded before is sent too.
@@ -94,7 +98,7 @@ function LogsDialog({ of, onClose }: { of: Forward; onClose: () => void }) {
   return (
     <Dialog title={`Logs that go to ${of.name}`} onClose={onClose}>
       {of.logs.length === 0 ? (
-        <p>None: no tenant has a name that it is configured for.</p>
+        <p>{NO_LOG}</p>
       ) : (
         <Table
           name="Logs"

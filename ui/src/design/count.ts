@@ -1,0 +1,2 @@
+// How many.
+export const count = (of: number) => of.toLocaleString("en");
