@@ -2,11 +2,10 @@
 import { useState } from "react";
 import { api, type Schemas, take } from "../../api/client";
 import { Button } from "../../design/button";
+import { count } from "../../design/count";
 import { Notice } from "../../design/state";
 import { useChange } from "../../list/change";
 import { useTenant } from "../../session/me";
-
-const count = (of: number) => of.toLocaleString("en");
 
 /** The button, and what came of it: they stand apart on a page. */
 export function useJudging() {

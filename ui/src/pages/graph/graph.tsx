@@ -4,6 +4,7 @@ import { useMemo, useRef, useState } from "react";
 import { Link } from "react-router";
 import { api, take, told } from "../../api/client";
 import { Button } from "../../design/button";
+import { count } from "../../design/count";
 import { Select, TextField } from "../../design/field";
 import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading, Notice } from "../../design/state";
@@ -313,12 +314,11 @@ function Nothing({ shown, change }: { shown: Shown; change: Change }) {
 function Legend({ scene, total, edges }: { scene: Scene; total: number | undefined; edges: number | undefined }) {
   const nodes = scene.points.reduce((sum, point) => sum + point.nodes, 0);
   const others = scene.points.find((point) => point.element.kind === "others");
-  const number = (count: number) => count.toLocaleString("en");
   return (
     <p className="graph-legend small muted">
       <span>
-        {number(scene.points.length)} elements for {number(nodes)} nodes{total !== undefined && total !== nodes ? ` of ${number(total)}` : ""}
-        {edges !== undefined ? `, ${number(edges)} edges` : ""}
+        {count(scene.points.length)} elements for {count(nodes)} nodes{total !== undefined && total !== nodes ? ` of ${count(total)}` : ""}
+        {edges !== undefined ? `, ${count(edges)} edges` : ""}
       </span>
       {others && <span>{labelOf(others.element, "")} are one element</span>}
       <span>{scene.points.some((it) => it.element.findings) && "Colour: the worst open finding. "}Hollow: only named by edges.</span>

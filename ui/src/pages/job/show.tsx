@@ -5,6 +5,7 @@ import { Link, useParams } from "react-router";
 import { api, type Schemas, take, told } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
+import { count } from "../../design/count";
 import { Facts, Json } from "../../design/facts";
 import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
@@ -119,8 +120,6 @@ function Read({ of }: { of: Counts }) {
     </span>
   );
 }
-
-const count = (of: number) => of.toLocaleString("en");
 
 function Tasks({ job }: { job: Job }) {
   return (
