@@ -64,12 +64,15 @@ export default function CredentialsPage() {
       ),
     },
   ];
+  const add = (look?: "primary") => (
+    <Button kind={look} reason={lacks} onClick={() => setAdding(true)}>
+      Add a credential
+    </Button>
+  );
   return (
     <>
       <Head title="Credentials" about="What discovery signs in with. A value is sealed when it comes in, and nobody is shown it again.">
-        <Button kind="primary" reason={lacks} onClick={() => setAdding(true)}>
-          Add a credential
-        </Button>
+        {add("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -95,11 +98,7 @@ export default function CredentialsPage() {
           empty={
             <Empty
               title="No credentials"
-              action={
-                <Button reason={lacks} onClick={() => setAdding(true)}>
-                  Add a credential
-                </Button>
-              }
+              action={add()}
             >
               Discovery of an AWS account, of hosts over SSH or of network devices needs one.
             </Empty>

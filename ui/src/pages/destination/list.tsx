@@ -145,8 +145,8 @@ function All() {
           node: it.node,
         })}
         empty={
-          <Empty title="No destinations">
-            A relay that runs in a cluster makes it a destination by itself. A host is one when you say what it is: add an SSH host.
+          <Empty title="No destinations" action={add}>
+            A relay that runs in a cluster makes it a destination by itself. A host is one when you say what it is.
           </Empty>
         }
       />

@@ -101,17 +101,15 @@ export default function FleetPage({ kind }: { kind: Kind }) {
       ),
     },
   ];
-  const enroll = (
-    <Button reason={lacks} onClick={() => setEnrolling(true)}>
+  const enroll = (look?: "primary") => (
+    <Button kind={look} reason={lacks} onClick={() => setEnrolling(true)}>
       Enroll {kind === "agent" ? "an agent" : "a relay"}
     </Button>
   );
   return (
     <>
       <Head title={title} about={about}>
-        <Button kind="primary" reason={lacks} onClick={() => setEnrolling(true)}>
-          Enroll {kind === "agent" ? "an agent" : "a relay"}
-        </Button>
+        {enroll("primary")}
       </Head>
       {failure}
       <div className="filters">
@@ -152,14 +150,14 @@ export default function FleetPage({ kind }: { kind: Kind }) {
           empty={
             <Empty
               title={`No ${kind}s here`}
-              action={enroll}
+              action={enroll()}
             >
               Make an enrollment token, and start the {kind} with it on its machine.
             </Empty>
           }
         />
       </section>
-      <Tokens kind={kind} enroll={enroll} />
+      <Tokens kind={kind} enroll={enroll()} />
       {enrolling && <EnrollDialog kind={kind} onClose={() => setEnrolling(false)} />}
       {labelling && <LabelsDialog kind={kind} unit={labelling} onClose={() => setLabelling(undefined)} />}
       {revoking && (

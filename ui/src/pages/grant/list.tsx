@@ -94,17 +94,15 @@ export default function GrantsPage() {
       ),
     },
   ];
-  const give = (
-    <Button reason={lacks} onClick={() => setGiving(true)}>
+  const give = (look?: "primary") => (
+    <Button kind={look} reason={lacks} onClick={() => setGiving(true)}>
       Give a grant
     </Button>
   );
   return (
     <>
       <Head title="Grants" about="Who may reach which destination, as what. Without a grant nobody reaches anything.">
-        <Button kind="primary" reason={lacks} onClick={() => setGiving(true)}>
-          Give a grant
-        </Button>
+        {give("primary")}
       </Head>
       {failure}
       <div className="filters">
@@ -149,7 +147,7 @@ export default function GrantsPage() {
             since || Object.keys(filters).length > 0 ? (
               <Empty title="No grants like that">Choose another member, destination or time.</Empty>
             ) : (
-              <Empty title="No grants" action={give}>
+              <Empty title="No grants" action={give()}>
                 Give one to a member or a group, or let people ask for access.
               </Empty>
             )

@@ -49,6 +49,11 @@ export default function GroupsPage() {
       ),
     },
   ];
+  const make = (look?: "primary") => (
+    <Button kind={look} reason={lacks} onClick={() => setMaking(true)}>
+      Make a group
+    </Button>
+  );
   return (
     <>
       <Head title="Groups" about="A group gives its members what is granted to it, and nothing else.">
@@ -57,9 +62,7 @@ export default function GroupsPage() {
             Roles of providers’ groups
           </Link>
         )}
-        <Button kind="primary" reason={lacks} onClick={() => setMaking(true)}>
-          Make a group
-        </Button>
+        {make("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -80,11 +83,7 @@ export default function GroupsPage() {
           empty={
             <Empty
               title="No groups"
-              action={
-                <Button reason={lacks} onClick={() => setMaking(true)}>
-                  Make a group
-                </Button>
-              }
+              action={make()}
             >
               Make one, and grant it what all its members reach.
             </Empty>

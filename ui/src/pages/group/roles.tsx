@@ -48,6 +48,11 @@ export default function GroupRolesPage() {
       ),
     },
   ];
+  const give = (look?: "primary") => (
+    <Button kind={look} reason={lacks} onClick={() => setGiving(true)}>
+      Give a role
+    </Button>
+  );
   return (
     <>
       {tenant.can("access:manage") && (
@@ -56,9 +61,7 @@ export default function GroupRolesPage() {
         </nav>
       )}
       <Head title={NAME} about="Whoever is in such a group has its role in this tenant from their next sign-in or check.">
-        <Button kind="primary" reason={lacks} onClick={() => setGiving(true)}>
-          Give a role
-        </Button>
+        {give("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -72,11 +75,7 @@ export default function GroupRolesPage() {
           empty={
             <Empty
               title="No roles"
-              action={
-                <Button reason={lacks} onClick={() => setGiving(true)}>
-                  Give a role
-                </Button>
-              }
+              action={give()}
             >
               Let a group of an identity provider give one.
             </Empty>

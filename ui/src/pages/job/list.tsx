@@ -48,17 +48,15 @@ export default function JobsPage() {
     { head: "Asked", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
     { head: "Took", kind: "nowrap", cell: (it) => seconds(it.started_at, it.finished_at) },
   ];
-  const start = (
-    <Button reason={tenant.lacks("jobs:manage")} onClick={() => setStarting(true)}>
+  const start = (look?: "primary") => (
+    <Button kind={look} reason={tenant.lacks("jobs:manage")} onClick={() => setStarting(true)}>
       Run a job
     </Button>
   );
   return (
     <>
       <Head title="Jobs" about="One job reads one source once. What it no longer sees is closed, never deleted.">
-        <Button kind="primary" reason={tenant.lacks("jobs:manage")} onClick={() => setStarting(true)}>
-          Run a job
-        </Button>
+        {start("primary")}
       </Head>
       <div className="filters">
         <Select label="Status" value={status} onChange={(event) => setStatus(event.target.value)}>
@@ -91,14 +89,14 @@ export default function JobsPage() {
           empty={
             <Empty
               title="No jobs here"
-              action={start}
+              action={start()}
             >
               A job of the plugin “host” reads the server’s own machine and needs nothing else.
             </Empty>
           }
         />
       </section>
-      <Schedules start={start} />
+      <Schedules start={start()} />
       {starting && <StartDialog onClose={() => setStarting(false)} />}
     </>
   );

@@ -71,12 +71,15 @@ export default function KeysPage() {
       ),
     },
   ];
+  const make = (look?: "primary") => (
+    <Button kind={look} reason={lacks} onClick={() => setMaking(true)}>
+      Make a key
+    </Button>
+  );
   return (
     <>
       <Head title="API keys" about="For machines. A key does what its role may do in this tenant, and dies the moment that it is revoked.">
-        <Button kind="primary" reason={lacks} onClick={() => setMaking(true)}>
-          Make a key
-        </Button>
+        {make("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -100,11 +103,7 @@ export default function KeysPage() {
           empty={
             <Empty
               title="No keys"
-              action={
-                <Button reason={lacks} onClick={() => setMaking(true)}>
-                  Make a key
-                </Button>
-              }
+              action={make()}
             >
               A pipeline that asks for findings, say, needs one with the role read-only.
             </Empty>

@@ -68,17 +68,15 @@ export default function MembersPage() {
       ),
     },
   ];
-  const invite = (
-    <Button reason={lacks} onClick={() => setPlacing({ email: "", role: "read-only" })}>
+  const invite = (look?: "primary") => (
+    <Button kind={look} reason={lacks} onClick={() => setPlacing({ email: "", role: "read-only" })}>
       Invite somebody
     </Button>
   );
   return (
     <>
       <Head title="Members" about="A role holds in this tenant only. Whoever loses it loses it at the next request.">
-        <Button kind="primary" reason={lacks} onClick={() => setPlacing({ email: "", role: "read-only" })}>
-          Invite somebody
-        </Button>
+        {invite("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -89,7 +87,7 @@ export default function MembersPage() {
           columns={columns}
           rowKey={(it) => it.user}
           exported={({ user, email, name, role, disabled, created_at }) => ({ user, email, name, role, disabled: String(disabled), created_at })}
-          empty={<Empty title="Nobody" action={invite} />}
+          empty={<Empty title="Nobody" action={invite()} />}
         />
       </section>
       <Panel title="Invitations" flush>
@@ -114,7 +112,7 @@ export default function MembersPage() {
             },
           ]}
           empty={
-            <Empty title="Nobody is invited" action={invite}>
+            <Empty title="Nobody is invited" action={invite()}>
               Whoever signs in with an invited login name takes the role up.
             </Empty>
           }

@@ -59,12 +59,15 @@ export default function ProvidersPage() {
       ),
     },
   ];
+  const add = (look?: "primary") => (
+    <Button kind={look} onClick={() => setAdding(true)}>
+      Add a provider
+    </Button>
+  );
   return (
     <>
       <Head title="Identity providers" about="OpenID Connect. What a tenant makes of a provider’s groups, its administrators decide.">
-        <Button kind="primary" onClick={() => setAdding(true)}>
-          Add a provider
-        </Button>
+        {add("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -86,7 +89,11 @@ export default function ProvidersPage() {
             scim: String(scim),
             created_at,
           })}
-          empty={<Empty title="No providers">People sign in with passwords and passkeys until you add one.</Empty>}
+          empty={
+            <Empty title="No providers" action={add()}>
+              People sign in with passwords and passkeys until you add one.
+            </Empty>
+          }
         />
       </section>
       {changing && <ChangeDialog of={changing} queryKey={QUERY_KEY} onClose={() => setChanging(undefined)} />}

@@ -23,12 +23,15 @@ export default function ReviewsPage() {
   const path = { tenant: tenant.slug };
   const [beginning, setBeginning] = useState(false);
   const lacks = tenant.lacks("access:manage");
+  const begin = (look?: "primary") => (
+    <Button kind={look} reason={lacks} onClick={() => setBeginning(true)}>
+      Begin a review
+    </Button>
+  );
   return (
     <>
       <Head title="Access reviews" about="Whether everybody still needs what they have. A review ends in signed evidence.">
-        <Button kind="primary" reason={lacks} onClick={() => setBeginning(true)}>
-          Begin a review
-        </Button>
+        {begin("primary")}
       </Head>
       <Panel title="Reviews" flush>
         <Listing<Review>
@@ -57,11 +60,7 @@ export default function ReviewsPage() {
           empty={
             <Empty
               title="No reviews"
-              action={
-                <Button reason={lacks} onClick={() => setBeginning(true)}>
-                  Begin a review
-                </Button>
-              }
+              action={begin()}
             >
               Reviews that you are asked to decide are here.
             </Empty>

@@ -61,12 +61,15 @@ export default function TenantsPage() {
     },
   ];
   const [making, setMaking] = useState(false);
+  const make = (look?: "primary") => (
+    <Button kind={look} onClick={() => setMaking(true)}>
+      Make a tenant
+    </Button>
+  );
   return (
     <>
       <Head title="Tenants" about="Each has its own graph, findings, keys and log. Closing one keeps its log and evidence.">
-        <Button kind="primary" onClick={() => setMaking(true)}>
-          Make a tenant
-        </Button>
+        {make("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -77,7 +80,7 @@ export default function TenantsPage() {
           columns={columns}
           rowKey={(it) => it.id}
           exported={({ id, slug, name, created_at }) => ({ id, slug, name, created_at })}
-          empty={<Empty title="No tenants" action={<Button onClick={() => setMaking(true)}>Make a tenant</Button>} />}
+          empty={<Empty title="No tenants" action={make()} />}
         />
       </section>
       {closing && (

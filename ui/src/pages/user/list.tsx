@@ -66,12 +66,15 @@ export default function UsersPage() {
       },
     },
   ];
+  const make = (look?: "primary") => (
+    <Button kind={look} onClick={() => setMaking(true)}>
+      Make a user
+    </Button>
+  );
   return (
     <>
       <Head title="Users" about="Of the whole installation. Who belongs to a tenant, its administrators decide.">
-        <Button kind="primary" onClick={() => setMaking(true)}>
-          Make a user
-        </Button>
+        {make("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -89,7 +92,7 @@ export default function UsersPage() {
             created_at,
             disabled_at,
           })}
-          empty={<Empty title="Nobody" action={<Button onClick={() => setMaking(true)}>Make a user</Button>} />}
+          empty={<Empty title="Nobody" action={make()} />}
         />
       </section>
       {making && <MakeDialog onClose={() => setMaking(false)} />}

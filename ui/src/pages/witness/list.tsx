@@ -44,12 +44,15 @@ export default function WitnessesPage() {
       ),
     },
   ];
+  const add = (look?: "primary") => (
+    <Button kind={look} onClick={() => setAdding(true)}>
+      Add a witness
+    </Button>
+  );
   return (
     <>
       <Head title="Witnesses" about="Who signs the heads of the audit logs beside this installation. Their lines stand in every checkpoint and proof.">
-        <Button kind="primary" onClick={() => setAdding(true)}>
-          Add a witness
-        </Button>
+        {add("primary")}
       </Head>
       {failure}
       <section className="panel">
@@ -61,7 +64,7 @@ export default function WitnessesPage() {
           rowKey={(it) => it.vkey}
           exported={({ name, vkey, added_by, added_at }) => ({ name, vkey, added_by, added_at })}
           empty={
-            <Empty title="No witnesses" action={<Button onClick={() => setAdding(true)}>Add a witness</Button>}>
+            <Empty title="No witnesses" action={add()}>
               Add one that another party runs: it notices a log that was rewritten.
             </Empty>
           }
