@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm/cairn-relay").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -92,36 +94,60 @@ fn groups_are_impersonated_by_name_with_a_prefix_and_roles_are_bound_to_theirs()
     assert_eq!(bound.matches("printf \"cairn-role:%s\"").count(), 2);
 }
 
+/// The chart's objects of one template with these values, each as YAML.
+fn objects(template: &str, values: &Value) -> Vec<Value> {
+    let text = testkit::chart::render(template, values, "cairn");
+    text.split("\n---")
+        .filter(|part| part.contains("kind:"))
+        .map(|part| serde_saphyr::from_str(part).unwrap())
+        .collect()
+}
+
+/// Why the chart does not render with these values.
+fn refusal(values: Value) -> String {
+    let why = std::panic::catch_unwind(|| testkit::chart::render("rbac.yaml", &values, "cairn")).unwrap_err();
+    why.downcast_ref::<String>().cloned().unwrap_or_default()
+}
+
 #[test]
 fn users_are_impersonated_by_name_unless_the_operator_says_that_anybody_may_be() {
-    let (all, values) = (read("templates/rbac.yaml"), read("values.yaml"));
     // An empty list would be an open one: the cluster's own users among them.
-    let neither = "{{- if not .Values.cluster.anyUser }}\n{{- if not .Values.cluster.users }}\n{{- fail \"";
-    let both = "{{- if .Values.cluster.anyUser }}\n{{- if .Values.cluster.users }}\n{{- fail \"";
-    assert!(all.contains(neither) && all.contains(both), "{all}");
-    let users = parts().0.join("\n");
-    let users = users.split_once("resources: [\"users\"]").unwrap().1.trim_start();
-    let open = "verbs: [\"impersonate\"]\n{{- if not .Values.cluster.anyUser }}\nresourceNames:\n{{- range uniq (concat .Values.cluster.users ";
-    assert!(users.starts_with(open), "{users}");
-    assert!(values.contains("\n  users: []\n") && values.contains("\n  anyUser: false\n"), "{values}");
+    assert!(refusal(json!({})).contains("set cluster.users"));
+    assert!(refusal(json!({"cluster": {"users": ["ann@example.com"], "anyUser": true}})).contains("set either"));
+    let users = |values: Value| {
+        let all = objects("rbac.yaml", &values);
+        let rules = all.iter().filter_map(|object| object["rules"].as_array()).flatten().cloned();
+        let of_users: Vec<_> = rules.filter(|rule| rule["resources"] == json!(["users"])).collect();
+        assert_eq!(of_users.len(), 1);
+        of_users[0]["resourceNames"].clone()
+    };
+    let named = json!({"cluster": {"users": ["ann@example.com"], "actAs": {"users": ["bot"]}}});
+    assert_eq!(users(named), json!(["cairn:ann@example.com", "cairn:bot"]));
+    assert_eq!(users(json!({"cluster": {"anyUser": true}})), Value::Null);
 }
 
 #[test]
 fn what_the_relay_creates_is_kept_to_its_own_names_by_a_policy_of_the_cluster() {
-    let all = read("templates/rbac.yaml");
-    let policy = all.split_once("kind: ValidatingAdmissionPolicy\n").unwrap().1;
-    for line in [
-        "failurePolicy: Fail",
-        "operations: [\"CREATE\", \"UPDATE\"]",
-        "resources: [\"clusterrolebindings\", \"rolebindings\"]",
-        "request.userInfo.username == \"system:serviceaccount:{{ .Release.Namespace }}:cairn-relay\"",
-        "object.metadata.name == \"cairn-role:\" + object.roleRef.name",
-        "validationActions: [\"Deny\", \"Audit\"]",
-    ] {
-        assert!(policy.contains(line), "{line}");
-    }
+    let policies = |policy: bool| {
+        let all = objects("rbac.yaml", &json!({"cluster": {"anyUser": true}, "bindings": {"policy": policy}}));
+        let of = |kind: &str| all.iter().find(|object| object["kind"] == *kind).cloned();
+        (of("ValidatingAdmissionPolicy"), of("ValidatingAdmissionPolicyBinding"))
+    };
+    let (Some(policy), Some(binding)) = policies(true) else { panic!("no policy") };
+    assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+    let rules = &policy["spec"]["matchConstraints"]["resourceRules"][0];
+    assert_eq!(rules["operations"], json!(["CREATE", "UPDATE"]));
+    assert_eq!(rules["resources"], json!(["clusterrolebindings", "rolebindings"]));
+    let spec = policy["spec"].to_string();
+    assert!(spec.contains("request.userInfo.username == \\\"system:serviceaccount:cairn:cairn-relay\\\""), "{spec}");
+    assert!(spec.contains("object.metadata.name == \\\"cairn-role:\\\" + object.roleRef.name"), "{spec}");
+    assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+    assert_eq!(binding["spec"]["validationActions"], json!(["Deny", "Audit"]));
+    assert_eq!(policies(false), (None, None));
     // It is about the service account that the pod has, and there unless somebody says no.
-    assert!(read("templates/relay.yaml").contains("serviceAccountName: cairn-relay\n"));
+    let values = json!({"server": "https://cairn.example.com", "cluster": {"name": "prod", "anyUser": true}});
+    let pod = objects("relay.yaml", &values).into_iter().find(|object| object["kind"] == "StatefulSet").unwrap();
+    assert_eq!(pod["spec"]["template"]["spec"]["serviceAccountName"], "cairn-relay");
     assert!(read("values.yaml").contains("\n  policy: true\n"));
 }
 
