@@ -7,12 +7,13 @@
 )]
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use testkit::program::{Running, private_file_of_nobody};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cairn-agent");
 
@@ -91,48 +92,23 @@ fn with_no_right_but_to_read_the_agent_sees_files_of_root_and_says_of_nothing_th
     assert!(verdicts.values().all(|verdict| verdict == "complete" || verdict == "absent"), "{verdicts:?}");
 }
 
-/// Waits until the program has dialed the listener; where it ends before that, the test does.
-fn dialed(listener: &TcpListener, program: &mut Child) -> TcpStream {
-    listener.set_nonblocking(true).expect("a socket that does not wait");
-    loop {
-        if let Ok((stream, _)) = listener.accept() {
-            return stream;
-        }
-        let ended = program.try_wait().expect("its state");
-        assert!(ended.is_none(), "it ended before it dialed: {ended:?}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn attack_59_the_agent_leaves_no_core_dump_and_no_process_of_its_user_looks_into_it() {
     // A server that says nothing: the agent waits for it with its token in its memory.
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("its address").port();
     let folder = tempfile::tempdir().expect("a folder");
-    let token = folder.path().join("token");
-    std::fs::write(&token, "a token of nobody").expect("a file");
-    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).expect("its mode");
-    for path in [folder.path(), &token] {
-        std::os::unix::fs::chown(path, Some(65_534), Some(65_534)).expect("its owner");
-    }
-    let mut agent = under_its_unit()
-        .env("CAIRN_AGENT_SERVER", format!("https://127.0.0.1:{port}"))
-        .env("CAIRN_AGENT_STATE_DIR", folder.path().join("state"))
-        .args(["enroll", "--token-file"])
-        .arg(&token)
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let _stream = dialed(&listener, &mut agent);
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", agent.id())).expect("its limits");
-    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("the line");
-    // The memory of what may be dumped is its user's in /proc, and of everything else root's.
-    let owner = std::fs::metadata(format!("/proc/{}/mem", agent.id())).expect("its memory").uid();
-    agent.kill().expect("it runs");
-    agent.wait().expect("it ended");
-    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
-    assert_eq!(owner, 0);
+    let token = private_file_of_nobody(folder.path(), "token", "a token of nobody");
+    let mut agent = Running::start(
+        under_its_unit()
+            .env("CAIRN_AGENT_SERVER", format!("https://127.0.0.1:{port}"))
+            .env("CAIRN_AGENT_STATE_DIR", folder.path().join("state"))
+            .args(["enroll", "--token-file"])
+            .arg(&token)
+            .stderr(Stdio::null()),
+    );
+    let _stream = agent.dials(&listener);
+    agent.keeps_its_memory_private();
 }
 
 #[test]

@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::port::HeldPort;
 use crate::{logs, suite};
 
 /// How long it may take to begin: two busy cores.
@@ -32,6 +33,7 @@ pub struct KubeApiserver {
     etcd_port: u16,
     dir: tempfile::TempDir,
     children: Vec<Child>,
+    _held: [HeldPort; 3],
 }
 
 /// Where the programs are: the API server's, and etcd's.
@@ -54,11 +56,6 @@ fn find() -> Option<(PathBuf, PathBuf)> {
     Some((server, etcd?))
 }
 
-fn free_port() -> u16 {
-    let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    socket.local_addr().expect("its address").port()
-}
-
 fn private(path: &Path, text: &str) {
     fs::write(path, text).expect("a file");
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("its mode");
@@ -73,30 +70,20 @@ impl KubeApiserver {
             );
             return None;
         };
-        let mut last = String::new();
-        // Neither can be told to take a free port: somebody else may be faster at it.
-        for _ in 0..5 {
-            match Self::try_start(&program, &etcd) {
-                Ok(server) => {
-                    eprintln!("{}: {}", program.display(), server.version);
-                    return Some(server);
-                }
-                Err(said) => last = said,
-            }
-            if !last.contains("address already in use") {
-                break;
-            }
-        }
-        panic!("{} does not start: {last}", program.display())
+        let server = Self::begin(&program, &etcd);
+        eprintln!("{}: {}", program.display(), server.version);
+        Some(server)
     }
 
-    fn try_start(program: &Path, etcd: &Path) -> Result<Self, String> {
+    fn begin(program: &Path, etcd: &Path) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let (authority, certificate, key) = crate::kube::certificates();
         let at = |name: &str| dir.path().join(name).to_str().expect("a temporary path is UTF-8").to_owned();
         let accounts = rcgen::KeyPair::generate().expect("a key");
         let token = logs::plant("cluster-administrator");
-        let (port, etcd_port, peer_port) = (free_port(), free_port(), free_port());
+        // Neither can be told to take a free port.
+        let held = [(); 3].map(|()| HeldPort::at(Ipv4Addr::LOCALHOST));
+        let [port, etcd_port, peer_port] = held.each_ref().map(|held| held.number);
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
@@ -159,7 +146,7 @@ impl KubeApiserver {
             "--profiling=false".to_owned(),
         ];
         let children = vec![spawn(etcd, &etcd_arguments), spawn(program, &arguments)];
-        let mut server = Self { port, authority, version: String::new(), etcd_port, dir, children };
+        let mut server = Self { port, authority, version: String::new(), etcd_port, dir, children, _held: held };
         let deadline = Instant::now() + PATIENCE;
         loop {
             let ready = server.kubectl(&["get", "--raw", "/readyz"]).output();
@@ -168,15 +155,14 @@ impl KubeApiserver {
                 break;
             }
             let ended = server.children.iter_mut().any(|child| child.try_wait().expect("its state").is_some());
-            if ended || Instant::now() > deadline {
-                return Err(format!("{}\n{}", String::from_utf8_lossy(&ready.stderr), server.log()));
-            }
+            let said = || format!("{}\n{}", String::from_utf8_lossy(&ready.stderr), server.log());
+            assert!(!ended && Instant::now() < deadline, "{} does not start: {}", program.display(), said());
             std::thread::sleep(Duration::from_millis(200));
         }
         let version: Value = serde_json::from_str(&server.admin(&["get", "--raw", "/version"])).expect("its version");
         server.aggregate();
         server.version = format!("Kubernetes {}", version["gitVersion"].as_str().expect("its version"));
-        Ok(server)
+        server
     }
 
     /// Fills the roles for people, as a cluster's controller manager does.

@@ -4,11 +4,13 @@
 //! knows: it sees files of its own in the place of the machine's list of accounts.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::port::HeldPort;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
@@ -18,6 +20,7 @@ pub struct Sshd {
     pub port: u16,
     dir: tempfile::TempDir,
     child: Child,
+    _held: HeldPort,
 }
 
 fn keygen(args: &[&str]) {
@@ -135,26 +138,23 @@ impl Sshd {
         if let Some(account) = account {
             account.write(dir.path());
         }
-        for _ in 0..5 {
-            let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-            let port = socket.local_addr().expect("its address").port();
-            drop(socket);
-            let config = format!(
-                "{lines}\nPort {port}\nListenAddress 0.0.0.0\nHostKey {}\nAuthorizedKeysFile {}\nTrustedUserCAKeys {}\nRevokedKeys {}\nPidFile none\n\
-                 StrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n\
-                 MaxStartups 200\nMaxSessions 20\nLogLevel ERROR\nSubsystem sftp internal-sftp\n",
-                text(&at("host")),
-                text(&at("authorized")),
-                text(&at("ca.pub")),
-                text(&at("revoked")),
-            );
-            fs::write(at("config"), config).expect("a configuration");
-            // Somebody else may be faster at the port.
-            if let Some(child) = spawn(dir.path(), port) {
-                return Self { port, dir, child };
-            }
-        }
-        panic!("sshd does not start: {}", fs::read_to_string(dir.path().join("log")).unwrap_or_default());
+        // It answers at other addresses of 127.0.0.0/8 too, so the port has to be free at all of them.
+        let held = HeldPort::at(Ipv4Addr::UNSPECIFIED);
+        let port = held.number;
+        let config = format!(
+            "{lines}\nPort {port}\nListenAddress 0.0.0.0\nHostKey {}\nAuthorizedKeysFile {}\nTrustedUserCAKeys {}\nRevokedKeys {}\nPidFile none\n\
+             StrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\n\
+             MaxStartups 200\nMaxSessions 20\nLogLevel ERROR\nSubsystem sftp internal-sftp\n",
+            text(&at("host")),
+            text(&at("authorized")),
+            text(&at("ca.pub")),
+            text(&at("revoked")),
+        );
+        fs::write(at("config"), config).expect("a configuration");
+        let child = spawn(dir.path(), port).unwrap_or_else(|| {
+            panic!("sshd does not start: {}", fs::read_to_string(dir.path().join("log")).unwrap_or_default())
+        });
+        Self { port, dir, child, _held: held }
     }
 
     /// Starts it anew with more lines of configuration before all others. Who is signed in stays so.

@@ -4,12 +4,13 @@
 //! of `cargo xtask test`.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use testkit::logs;
+use testkit::{HeldPort, logs};
 
 use crate::world::{Engine, World};
 
@@ -18,8 +19,9 @@ fn walk(engine: Engine, arguments: &[&str]) {
     let ui = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ui").canonicalize().unwrap();
     let playwright = ui.join("node_modules/.bin/playwright");
     assert!(playwright.exists(), "Playwright is not installed: run `cargo xtask browser`");
-    // Passkeys are for a name, and the server has to know its own: another port is taken only if somebody is faster.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Passkeys are for a name, and the server has to know its own.
+    let (held, silent) = (HeldPort::at(Ipv4Addr::LOCALHOST), HeldPort::at(Ipv4Addr::LOCALHOST));
+    let port = held.number;
     let url = format!("https://localhost:{port}");
     let world = World::new(engine)
         .with("CAIRN_SESSION_PASSKEY_ORIGIN", &url)
@@ -29,7 +31,10 @@ fn walk(engine: Engine, arguments: &[&str]) {
     // Nobody listens there: what waits, and why, is to be seen.
     world.private(
         "cairn.toml",
-        "[[audit.forward]]\nname = \"siem\"\nkind = \"syslog\"\nurl = \"tls://127.0.0.1:9\"\nloopback = true\nlogs = [\"platform\", \"default\"]\n",
+        &format!(
+            "[[audit.forward]]\nname = \"siem\"\nkind = \"syslog\"\nurl = \"tls://127.0.0.1:{}\"\nloopback = true\nlogs = [\"platform\", \"default\"]\n",
+            silent.number
+        ),
     );
     let server = world.start_on(&port.to_string());
     let authority = world.fingerprint();
@@ -64,7 +69,9 @@ fn walk(engine: Engine, arguments: &[&str]) {
 #[test]
 #[ignore = "needs Node, Chromium and the built console: `cargo xtask browser`"]
 fn a_person_walks_through_the_console_on_sqlite() {
-    walk(Engine::Sqlite, &[]);
+    // Names of files, such as `1-first-day a-lists`, while one of them is written.
+    let only = std::env::var("CAIRN_TEST_WALKS").unwrap_or_default();
+    walk(Engine::Sqlite, &only.split_whitespace().collect::<Vec<_>>());
 }
 
 #[test]

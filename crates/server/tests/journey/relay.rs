@@ -347,13 +347,6 @@ fn attack_25_a_target_that_is_refused_is_refused_at_the_server_and_at_the_relay(
     server.stop();
 }
 
-/// What the kernel writes of a process at most when it crashes: the soft and the hard limit.
-fn core_limits(pid: u32) -> Vec<String> {
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
-    line.split_whitespace().take(2).map(str::to_owned).collect()
-}
-
 #[test]
 fn attack_59_neither_server_nor_relay_leaves_a_core_dump_and_a_relay_is_who_it_is_told_to_be() {
     let world = world(Engine::Sqlite);
@@ -362,7 +355,7 @@ fn attack_59_neither_server_nor_relay_leaves_a_core_dump_and_a_relay_is_who_it_i
     let cable = Cable::to(port(&server));
     let relay = Relay::start(&world, &server, &cable, &[]);
     for pid in [server.pid(), relay.pid()] {
-        assert_eq!(core_limits(pid), ["0", "0"]);
+        assert_eq!(testkit::program::core_limits(pid), ["0", "0"]);
     }
     let id = relay.id.clone();
     relay.stop();
