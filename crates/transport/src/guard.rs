@@ -216,10 +216,16 @@ impl Guard {
     }
 
     /// Judges a host that somebody else resolves and connects to: by what is written there, and by where it leads from here, as far as it does.
-    /// What only the other side's resolver knows is not seen here. Where this one's networks are limited such a name is refused.
-    pub async fn check_elsewhere(&self, host: &str, port: u16) -> Result<(), CallError> {
+    /// Returns what they are to connect to: where this one's networks are limited the address that was judged, and a name that has none here is
+    /// refused. Else the host as it is, and what only the other side's resolver knows is not seen here.
+    pub async fn check_elsewhere(&self, host: &str, port: u16) -> Result<String, CallError> {
+        let place = |judged: Option<IpAddr>| match judged.filter(|_| !self.within.is_empty()) {
+            Some(address) => address.to_string(),
+            None => host.to_owned(),
+        };
         if let Some(address) = spelled(host) {
-            return self.check(address).map_err(Into::into);
+            self.check(address)?;
+            return Ok(place(Some(address)));
         }
         let name = host.trim_end_matches('.');
         let looked = tokio::time::timeout(ELSEWHERE, tokio::net::lookup_host((name, port))).await;
@@ -233,7 +239,7 @@ impl Guard {
                 shown(host)
             )));
         }
-        Ok(())
+        Ok(place(found.first().map(SocketAddr::ip)))
     }
 
     /// Whether an address may be connected to.
@@ -295,12 +301,20 @@ impl Guard {
 fn spelled(host: &str) -> Option<IpAddr> {
     let host = host.trim().trim_matches(['[', ']']);
     let host = host.split('%').next().unwrap_or_default().trim_end_matches('.');
-    let local = || {
-        let last = host.rsplit('.').next().unwrap_or_default();
-        last.eq_ignore_ascii_case("localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    let named = || {
+        let lower = host.to_ascii_lowercase();
+        let is_local = lower == "localhost" || lower.ends_with(".localhost") || LOCAL_NAMES.contains(&&*lower);
+        let metadata = (lower == METADATA_NAME).then_some(Ipv4Addr::new(169, 254, 169, 254));
+        is_local.then_some(Ipv4Addr::LOCALHOST).or(metadata).map(IpAddr::V4)
     };
-    host.parse().ok().or_else(|| numbers(host).map(IpAddr::V4)).or_else(local)
+    host.parse().ok().or_else(|| numbers(host).map(IpAddr::V4)).or_else(named)
 }
+
+/// Names besides `localhost` that lists of hosts give to the machine itself.
+const LOCAL_NAMES: [&str; 6] =
+    ["localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback", "localhost6.localdomain6"];
+/// The name by which Google's cloud tells a machine of itself.
+const METADATA_NAME: &str = "metadata.google.internal";
 
 /// An IPv4 address of one to four numbers, the last of which fills what is left.
 fn numbers(text: &str) -> Option<Ipv4Addr> {
@@ -514,19 +528,31 @@ mod tests {
             "0xa9fea9fe",
             "0251.0376.0251.0376",
             "0",
+            "localhost.localdomain",
+            "ip6-localhost",
+            "metadata.google.internal.",
         ] {
             let refused = Guard::default().check_elsewhere(host, 22).await;
             assert!(matches!(refused, Err(CallError::Denied(_))), "{host}: {refused:?}");
         }
         // A name of nobody is for the other side to resolve, unless this side's networks are limited.
-        let unknown = "a-host-behind-the-jump-host.test";
-        assert!(Guard::default().check_elsewhere(unknown, 22).await.is_ok());
+        let unknown = "a-host-behind-the-jump-host.invalid";
+        assert_eq!(Guard::default().check_elsewhere(unknown, 22).await.unwrap(), unknown);
+        assert_eq!(Guard::default().check_elsewhere("10.1", 22).await.unwrap(), "10.1");
+        // Then it is told the address that was judged: a name may lead elsewhere there, or at the next moment.
         let limited = Guard::default().within(&["10.0.0.0/8".parse().unwrap()]);
-        for (host, allowed) in
-            [(unknown, false), ("10.1", true), ("167837955", true), ("10.1.2.3", true), ("192.0.2.1", false)]
-        {
-            assert_eq!(limited.check_elsewhere(host, 22).await.is_ok(), allowed, "{host}");
+        for (host, place) in [
+            (unknown, None),
+            ("10.1", Some("10.0.0.1")),
+            ("167837955", Some("10.1.1.3")),
+            ("10.1.2.3", Some("10.1.2.3")),
+            ("192.0.2.1", None),
+        ] {
+            assert_eq!(limited.check_elsewhere(host, 22).await.ok().as_deref(), place, "{host}");
         }
+        let near =
+            Guard::default().within(&["127.0.0.0/8".parse().unwrap()]).allowing(["127.0.0.0/8".parse().unwrap()]);
+        assert_eq!(near.check_elsewhere("localhost", 22).await.unwrap(), "127.0.0.1");
         // What the tenant's policy names may be one here, too.
         let policy = Guard::default().allowing(["127.0.0.0/8".parse().unwrap()]);
         for host in ["localhost", "127.1", "0x7f000001"] {

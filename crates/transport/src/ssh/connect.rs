@@ -197,7 +197,7 @@ impl SshClient {
                 return Ok(Session { handle, jump: None, host_key });
             };
             // The jump host resolves the target's name by itself: it is judged here as far as it can be.
-            self.guard.check_elsewhere(host, port).await?;
+            let place = self.guard.check_elsewhere(host, port).await?;
             let stream = self.guard.connect(jump_host, *jump_port, limit).await?;
             let _ = stream.set_nodelay(true);
             let at_jump = |error: CallError| match error {
@@ -206,7 +206,7 @@ impl SshClient {
                 other => other,
             };
             let (jump, _) = self.handshake(stream, jump_host, *jump_port).await.map_err(at_jump)?;
-            let opened = jump.channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0).await;
+            let opened = jump.channel_open_direct_tcpip(place, u32::from(port), "127.0.0.1", 0).await;
             let channel = opened.map_err(|error| match error {
                 russh::Error::ChannelOpenFailure(reason) => {
                     CallError::Unreachable(words(&format!("the jump host cannot connect to it ({reason:?})")))
