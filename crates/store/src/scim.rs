@@ -7,7 +7,7 @@ use domain::{Email, Error, GroupId, ProviderId, Result, Timestamp, UserId};
 use serde_json::{Value, json};
 
 use crate::audit::{Category, Change};
-use crate::db::{Row, Tx, args};
+use crate::db::{Engine, Row, Tx, args};
 use crate::provider::ProviderRow;
 use crate::user::append_everywhere;
 use crate::{Store, federation, identity};
@@ -168,6 +168,14 @@ async fn show_user(tx: &mut Tx, provider: ProviderId, id: UserId) -> Result<Scim
     let rows = tx.rows_built(sql, args![provider, id]).await?;
     let row = rows.first().ok_or(Error::NotFound { what: "user" })?;
     user_row(tx, provider, row).await
+}
+
+/// Whether a provider's group is the first or the last one is for one transaction at a time to say. On SQLite there is only one that writes.
+async fn lock_groups(tx: &mut Tx, provider: ProviderId) -> Result<()> {
+    if tx.engine() == Engine::Pg {
+        tx.row("SELECT 1 FROM identity_provider WHERE id = $1 FOR UPDATE", args![provider]).await?;
+    }
+    Ok(())
 }
 
 async fn show_group(tx: &mut Tx, provider: ProviderId, id: GroupId) -> Result<ScimGroupRow> {
@@ -386,6 +394,7 @@ impl Store {
     ) -> Result<ScimGroupRow> {
         let (now, id) = (self.clock().now(), GroupId::generate(&**self.clock(), &**self.rng()));
         let mut tx = self.db().write().await?;
+        lock_groups(&mut tx, provider.id).await?;
         let first =
             tx.row("SELECT 1 FROM scim_group WHERE provider_id = $1 LIMIT 1", args![provider.id]).await?.is_none();
         tx.execute(
@@ -459,16 +468,19 @@ impl Store {
     /// count again as new tokens name them, and never as old ones did.
     pub async fn scim_group_delete(&self, ctx: &OpCtx, provider: &ProviderRow, id: GroupId) -> Result<()> {
         let mut tx = self.db().write().await?;
+        lock_groups(&mut tx, provider.id).await?;
         let before = show_group(&mut tx, provider.id, id).await?;
         self.set_members(&mut tx, ctx, provider.id, id, &BTreeSet::new(), false).await?;
         tx.execute("DELETE FROM scim_group WHERE provider_id = $1 AND id = $2", args![provider.id, id]).await?;
-        tx.execute(
-            "UPDATE identity SET groups = '[]' WHERE provider_id = $1 \
-             AND NOT EXISTS (SELECT 1 FROM scim_group g WHERE g.provider_id = $1)",
-            args![provider.id],
-        )
-        .await?;
-        let detail = json!({"provider": provider.name, "name": before.display_name});
+        let forgotten = tx
+            .execute(
+                "UPDATE identity SET groups = '[]' WHERE provider_id = $1 AND groups <> '[]' \
+                 AND NOT EXISTS (SELECT 1 FROM scim_group g WHERE g.provider_id = $1)",
+                args![provider.id],
+            )
+            .await?;
+        let detail =
+            json!({"provider": provider.name, "name": before.display_name, "groups_of_tokens_forgotten": forgotten});
         let change = Change::to(Category::User, "group", id).detail(detail);
         append_everywhere(&mut tx, ctx, None, "scim_group_delete", &change).await?;
         tx.commit().await
