@@ -17,6 +17,7 @@ use wire::session::Me;
 
 use crate::api_key::{self, KeyCaller};
 use crate::cookie;
+use crate::fleet_connections::Carrier;
 use crate::layers;
 use crate::problem::Failure;
 use crate::state::ApiState;
@@ -72,6 +73,9 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Failure> {
+        if let Some(carrier) = parts.extensions.get::<Carrier>() {
+            carrier.0.askers().asks(None);
+        }
         let (token, by_cookie) = cookie::token(&parts.headers)?.ok_or(Error::Unauthenticated)?;
         let mut caller = Self::of(state, token, request(state), address(parts)).await?;
         if by_cookie {

@@ -3,10 +3,12 @@
 //! **Not for** the relay channel, which the hub ends, and not for deciding who is let in: every request is judged anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use domain::FleetId;
+use uuid::Uuid;
 
 /// Connections of one agent or relay that are kept in mind. A proxy in front of the server may bring one agent over many.
 const EACH_MAX: usize = 256;
@@ -19,6 +21,32 @@ const FIRST_LOOK: usize = 1_024;
 pub trait Connection: Send + Sync {
     /// Ends it within a second: what is at work has less than that to end.
     fn end(&self);
+
+    /// Who has asked over it.
+    fn askers(&self) -> &Askers;
+}
+
+/// Who has asked over a connection. One of several callers is a proxy's: it is not ended with one of them, since the others would lose what they
+/// are at, and theirs is not the connection of whoever is let in no more.
+#[derive(Debug, Default)]
+pub struct Askers {
+    first: OnceLock<Uuid>,
+    several: AtomicBool,
+}
+
+impl Askers {
+    /// Notes who asks: an agent, a relay, or none of them. Whether nobody else has asked.
+    pub(crate) fn asks(&self, who: Option<FleetId>) -> bool {
+        let who = who.map_or(Uuid::nil(), |who| who.as_uuid());
+        if *self.first.get_or_init(|| who) != who {
+            self.several.store(true, Ordering::Release);
+        }
+        !self.is_several()
+    }
+
+    fn is_several(&self) -> bool {
+        self.several.load(Ordering::Acquire)
+    }
 }
 
 /// The connection that a request came over: an extension of the request.
@@ -45,6 +73,9 @@ impl Connections {
 
     /// Somebody is let in over a connection. `asked`: when it was begun to look whether they are; whoever was ended since then is not.
     pub(crate) fn hold(&self, id: FleetId, carrier: &Carrier, asked: Instant) {
+        if !carrier.0.askers().asks(Some(id)) {
+            return;
+        }
         let mut known = self.known();
         if known.ended.get(&id).is_some_and(|at| *at >= asked) {
             drop(known);
@@ -65,7 +96,7 @@ impl Connections {
         }
         drop(known);
         // What is not kept in mind could not be ended later.
-        if let Some(surplus) = surplus {
+        if let Some(surplus) = surplus.filter(|surplus| !surplus.askers().is_several()) {
             surplus.end();
         }
     }
@@ -77,7 +108,8 @@ impl Connections {
         known.ended.insert(id, Instant::now());
         let held = known.of.remove(&id).unwrap_or_default();
         drop(known);
-        let open: Vec<_> = held.iter().filter_map(Weak::upgrade).collect();
+        let open: Vec<_> =
+            held.iter().filter_map(Weak::upgrade).filter(|connection| !connection.askers().is_several()).collect();
         for connection in &open {
             connection.end();
         }
@@ -87,19 +119,22 @@ impl Connections {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use domain::{AgentId, RelayId};
-    use uuid::Uuid;
 
     use super::*;
 
     #[derive(Default)]
-    struct Counted(AtomicUsize);
+    struct Counted(AtomicUsize, Askers);
 
     impl Connection for Counted {
         fn end(&self) {
             self.0.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn askers(&self) -> &Askers {
+            &self.1
         }
     }
 
@@ -146,6 +181,27 @@ mod tests {
         let later = Instant::now() + Duration::from_millis(1);
         connections.hold(agent(1), &own_carrier, later);
         assert_eq!(own.ended(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_several_ask_over_ends_with_none_of_them() {
+        let connections = Connections::default();
+        let (shared, with_people) = (carrier(), carrier());
+        connections.hold(agent(1), &shared.1, Instant::now());
+        connections.hold(agent(2), &shared.1, Instant::now());
+        assert!(with_people.1.0.askers().asks(None));
+        connections.hold(agent(3), &with_people.1, Instant::now());
+        assert_eq!([1, 2, 3].map(|number| connections.end(agent(number))), [0, 0, 0]);
+        assert_eq!((shared.0.ended(), with_people.0.ended()), (0, 0));
+        // Nor because one of them has too many.
+        let oldest = carrier();
+        connections.hold(agent(4), &oldest.1, Instant::now());
+        assert!(!oldest.1.0.askers().asks(None));
+        let many: Vec<_> = (0..EACH_MAX).map(|_| carrier()).collect();
+        for (_, carrier) in &many {
+            connections.hold(agent(4), carrier, Instant::now());
+        }
+        assert_eq!((oldest.0.ended(), connections.end(agent(4))), (0, EACH_MAX));
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub use admission::{Admission, Admitted};
 pub use audit::audit_document;
 pub use console::{Asset, Console};
 pub use finding::finding_document;
-pub use fleet_connections::{Carrier, Connection, Connections};
+pub use fleet_connections::{Askers, Carrier, Connection, Connections};
 pub use forward::ForwardSettings;
 pub use layers::refusal;
 pub use login::recheck;

@@ -328,7 +328,7 @@ impl Front {
                     shut_down(connection.as_mut());
                     continue;
                 }
-                () = watch.condemned(), if parting.is_none() => {}
+                () = watch.condemned() => {}
                 _ = looks.tick() => {
                     if watch.is_stalled(self.limits.stall) {
                         return Err("the client does not take its answer".to_owned());
@@ -342,7 +342,9 @@ impl Front {
                 }
             }
             shut_down(connection.as_mut());
-            parting = Some(tokio::time::Instant::now() + watch.parting());
+            // Told again, it may have less time than it had: never more.
+            let until = tokio::time::Instant::now() + watch.parting();
+            parting = Some(parting.map_or(until, |before: tokio::time::Instant| before.min(until)));
         }
     }
 }

@@ -33,6 +33,7 @@ pub(super) struct Watch {
     switched: AtomicBool,
     /// Whether everything that was written is on its way.
     flushed: AtomicBool,
+    askers: api::Askers,
 }
 
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl Watch {
             quiet: AtomicWaker::new(),
             switched: AtomicBool::new(false),
             flushed: AtomicBool::new(true),
+            askers: api::Askers::default(),
         })
     }
 
@@ -134,6 +136,10 @@ impl api::Connection for Watch {
     fn end(&self) {
         self.parting_ms.store(CUT_MS, Ordering::Release);
         self.condemn();
+    }
+
+    fn askers(&self) -> &api::Askers {
+        &self.askers
     }
 }
 
