@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use domain::{Check, Coverage, Digest, Error, Limits, Page, Result};
+use domain::{Check, Coverage, Digest, Error, Limits, NodeId, Page, Result};
 use gateway::{ChannelEnded, Connected, Message, StreamHandle};
 use plugins::{Checks, Sink as _, TaskSpec};
 use serde::de::DeserializeOwned;
@@ -219,10 +219,15 @@ fn page(bytes: &[u8], types: &BTreeSet<String>) -> Result<Page> {
     if page.nodes.len() + page.edges.len() > Limits::PAGE_OBSERVATIONS {
         return Err(broken("a page with more observations than are allowed"));
     }
-    if let Some(node) = page.nodes.iter().find(|node| !types.contains(node.id.node_type())) {
-        let shown: String = node.id.node_type().chars().take(64).flat_map(char::escape_debug).collect();
+    // Of an edge one end: the other one may be somebody else's.
+    let is_own = |id: &NodeId| types.contains(id.node_type());
+    let foreign = page.edges.iter().filter(|edge| !is_own(&edge.source) && !is_own(&edge.target));
+    let foreign =
+        page.nodes.iter().map(|node| &node.id).filter(|id| !is_own(id)).chain(foreign.map(|edge| &edge.source)).next();
+    if let Some(id) = foreign {
+        let shown: String = id.node_type().chars().take(64).flat_map(char::escape_debug).collect();
         let message = format!(
-            "the relay shows a node of the type `{shown}`, which this server does not know from the plugin: if the relay is of a later version, update the server"
+            "the relay shows something of the type `{shown}`, which this server does not know from the plugin: if the relay is of a later version, update the server"
         );
         return Err(Error::Invalid { field: None, message });
     }
@@ -305,9 +310,26 @@ mod tests {
             super::page(&serde_json::to_vec(&page).unwrap(), &types)
         };
         assert_eq!(sent(&["host:local:host.user:m/root", "host:local:host.group:m/root"]).unwrap().nodes.len(), 2);
+        let edge = |source: &str, target: &str| {
+            let page = Page {
+                scope: "host:a:accounts".parse().unwrap(),
+                nodes: Vec::new(),
+                edges: vec![domain::EdgeObservation {
+                    source: source.parse().unwrap(),
+                    target: target.parse().unwrap(),
+                    edge_type: "member_of".parse().unwrap(),
+                    discriminator: String::new(),
+                    properties: Properties::new(),
+                }],
+            };
+            super::page(&serde_json::to_vec(&page).unwrap(), &types)
+        };
+        let (own, foreign) = ("host:local:host.user:m/root", "aws:global:aws.iam.user:root");
+        assert!(edge(own, own).is_ok() && edge(own, foreign).is_ok() && edge(foreign, own).is_ok());
+        assert!(edge(foreign, foreign).unwrap_err().to_string().contains("something of the type"));
         for other in ["aws:global:aws.iam.user:root", "host:local:host.userx:m/a", "snmp:local:snmp.chassis:m"] {
             let error = sent(&["host:local:host.user:m/root", other]).unwrap_err().to_string();
-            assert!(error.contains("a node of the type") && error.contains("update the server"), "{other}: {error}");
+            assert!(error.contains("something of the type") && error.contains("update the server"), "{other}: {error}");
         }
     }
 

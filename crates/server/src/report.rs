@@ -28,6 +28,8 @@ mod read;
 /// A report that is no longer than this when it is packed, as those are that say that nothing changed, is checked where it came in: even a
 /// bomb of this size unpacks to a mebibyte.
 const SMALL_BYTES: usize = 1_024;
+/// How long an answer waits for a report to be given back.
+const RELEASE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Longest that a report can have waited: a year.
 const SPOOLED_MS: i64 = 366 * 86_400_000;
 
@@ -320,8 +322,8 @@ impl api::ports::Report for Reports {
         let mut states = match self.take(&permit, &head.machine, report, &before).await {
             Ok(states) => states,
             Err(error) => {
-                // Before the answer: the agent comes again as soon as it may.
-                lease.release().await;
+                // Before the answer, if that is soon: the agent comes again as soon as it may.
+                let _ = tokio::time::timeout(RELEASE, lease.release()).await;
                 return Err(error);
             }
         };

@@ -32,7 +32,7 @@ mod validate;
 const IDLE: Duration = Duration::from_secs(1);
 /// Pieces of work at relays at a time: they cost this server little.
 const PLACED: usize = 32;
-/// How many of them may be one tenant's: the relays of the others do not wait for its tasks.
+/// How many of them may be one tenant's: no tenant alone keeps the relays of the others waiting.
 const PLACED_EACH: u32 = 16;
 /// How often progress is written.
 const PROGRESS: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@ use access::{ReadOperation, TenantOperation, WriteOperation, ops};
 use domain::{Error, FleetId, FleetKind, Labels, Result, TenantId, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::audit::{Category, Change};
@@ -250,6 +251,8 @@ pub struct FleetEndings {
     receiver: broadcast::Receiver<FleetId>,
     waiting: VecDeque<FleetId>,
     known: HashSet<(FleetId, Timestamp)>,
+    /// When it is to be looked for those of other servers, whatever comes from this one.
+    look_at: Instant,
 }
 
 impl FleetEndings {
@@ -260,9 +263,12 @@ impl FleetEndings {
                 return id;
             }
             // Too many at once for the channel: they are in the database too. It never closes, since the store holds it.
-            if let Ok(Ok(id)) = tokio::time::timeout(POLL, self.receiver.recv()).await {
+            if Instant::now() < self.look_at
+                && let Ok(Ok(id)) = tokio::time::timeout_at(self.look_at, self.receiver.recv()).await
+            {
                 return id;
             }
+            self.look_at = Instant::now() + POLL;
             if let Err(error) = self.look().await {
                 tracing::debug!(%error, "who has ended elsewhere cannot be asked");
             }
@@ -293,6 +299,7 @@ impl Store {
             receiver: self.inner.endings.0.subscribe(),
             waiting: VecDeque::new(),
             known: HashSet::new(),
+            look_at: Instant::now(),
         }
     }
 

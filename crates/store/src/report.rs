@@ -68,8 +68,8 @@ impl std::fmt::Debug for ReportLease {
 impl ReportLease {
     /// Gives it back: the report is not taken in, and the next one need not wait.
     pub async fn release(mut self) {
-        self.is_over = true;
         self.give_back().await;
+        self.is_over = true;
     }
 
     async fn give_back(&self) {
@@ -296,13 +296,15 @@ impl Store {
                 )
                 .await?;
         }
+        // Before it is there: whoever gives up meanwhile gives it back.
+        let (store, machine, is_over) = (self.clone(), machine.to_owned(), false);
+        let lease = ReportLease { store, tenant, id, machine, epoch, sequence, is_over };
         match change {
             // Who speaks for a machine is worth a record; what it says is recorded where the graph changes.
             Some(change) => _ = unit.commit(change).await?,
             None => unit.tx.commit().await?,
         }
-        let (store, machine, is_over) = (self.clone(), machine.to_owned(), false);
-        Ok(ReportBegun::Take(ReportLease { store, tenant, id, machine, epoch, sequence, is_over }, before))
+        Ok(ReportBegun::Take(lease, before))
     }
 
     /// Ends it: these scopes are in these states now, and those that are not collected any more are forgotten. `changed`: the graph is

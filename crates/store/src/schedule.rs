@@ -210,7 +210,7 @@ impl Write<ops::ScheduleUpdate> {
                 row.next_at = row.next_at.min(now.plus_millis(row.interval_s.saturating_mul(1_000)));
             }
         }
-        // What is only paused, or slowed down, may rest on what is gone.
+        // What is not begun again, nor given another credential or relay, may rest on what is gone: its next run says so.
         let uses = change.paused == Some(false);
         let (uses_credential, uses_relay) = (uses || change.credential.is_some(), uses || change.relay.is_some());
         row.credential = change.credential.or(row.credential);

@@ -55,7 +55,10 @@ impl Secrets {
             let in_one_line = domain::one_line(&value, usize::MAX);
             encoded.into_iter().chain([value, in_one_line]).map(Secret::new)
         });
-        Self(forms.filter(|form| form.expose().len() >= VALUE_BYTES).collect())
+        let mut all: Vec<Secret> = forms.filter(|form| form.expose().len() >= VALUE_BYTES).collect();
+        // The longest first: one that holds another would leave its rest.
+        all.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
+        Self(all)
     }
 
     fn taken_out(&self, text: &str) -> String {
