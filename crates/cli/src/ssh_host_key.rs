@@ -55,19 +55,20 @@ impl Table for SshHostKey {
     ];
 }
 
-async fn id_of(api: &Api, target: &str, relay: Option<domain::RelayId>) -> Result<String> {
-    if target.parse::<domain::SshHostKeyId>().is_ok() {
-        return Ok(target.to_owned());
+async fn id_of(api: &Api, target: &str, relay: Option<domain::RelayId>) -> Result<domain::SshHostKeyId> {
+    if let Ok(id) = target.parse() {
+        return Ok(id);
     }
     let wanted: HostPort = target.parse().map_err(|error: domain::Error| Failure::new(error.to_string()))?;
     let (wanted, place) = (wanted.to_string(), relay.map(|relay| relay.to_string()).unwrap_or_default());
     let keys = api.all(&["ssh-host-keys"]).await?;
     let found = keys.iter().find(|key| key.text("target") == wanted && key.text("relay") == place);
-    found.map(|key| key.text("id").to_owned()).ok_or_else(|| {
+    let Some(found) = found else {
         let place = relay.map_or_else(|| "by the server".to_owned(), |relay| format!("by the relay {relay}"));
-        Failure::new(format!("no key of {wanted} as it is reached {place} is remembered"))
-            .hint("`cairn host-keys list` shows what is")
-    })
+        return Err(Failure::new(format!("no key of {wanted} as it is reached {place} is remembered"))
+            .hint("`cairn host-keys list` shows what is"));
+    };
+    found.text("id").parse().map_err(|error: domain::IdParseError| Failure::new(error.to_string()))
 }
 
 impl Command {
@@ -79,12 +80,12 @@ impl Command {
                 let key = std::fs::read_to_string(&key_file)
                     .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", key_file.display())))?;
                 let key = key.trim().to_owned();
-                let replaces = if replace { id_of(&api, &target, relay).await?.parse().ok() } else { None };
+                let replaces = if replace { Some(id_of(&api, &target, relay).await?) } else { None };
                 let pin = SshHostKeyPin { target, key, relay, replaces };
                 api.out.one(&api.post(&["ssh-host-keys"], &pin).await?)
             }
             Self::Remove { target, relay } => {
-                let id = id_of(&api, &target, relay).await?;
+                let id = id_of(&api, &target, relay).await?.to_string();
                 api.delete(&["ssh-host-keys", &id]).await?;
                 api.out.say(&format!("the key of {target} is forgotten: the next contact is the first again"));
                 Ok(())

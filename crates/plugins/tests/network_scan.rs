@@ -72,15 +72,20 @@ fn scan_into<S: Sink>(lab: &Lab, config: &Value, mut sink: S) -> S {
 #[tokio::test]
 async fn a_validation_says_what_may_not_be_scanned() {
     let near = Near(Scanner::new(Guard::default(), Arc::new(TestClock::default()), Arc::new(Recorder::default())));
-    let config = json!({"targets": ["10.1.2.0/30", "127.0.0.0/30", "169.254.169.254/32"]});
+    let config = json!({"targets": ["10.1.2.0/30", "172.16.0.0/15", "127.0.0.0/30", "169.254.169.254/32"]});
     let checks = plugins::Checks::default();
     NetworkScanPlugin.validate(config.as_object().unwrap(), &near, &checks).await.unwrap();
     let told: Vec<_> = checks.all().into_iter().map(|check| (check.what, check.outcome.to_string())).collect();
     let of = |what: &str, outcome: &str| (what.to_owned(), outcome.to_owned());
     assert_eq!(
         told,
-        [of("10.1.2.0/30", "good"), of("127.0.0.0/30", "denied"), of("169.254.169.254/32", "denied")],
-        "what a job is refused is not told as good"
+        [
+            of("10.1.2.0/30", "good"),
+            of("127.0.0.0/30", "denied"),
+            of("169.254.169.254/32", "denied"),
+            of("172.16.0.0/15", "good")
+        ],
+        "what a job is refused is not told as good, and what it takes in parts is"
     );
 }
 

@@ -24,7 +24,7 @@ const FORMS: &str = r#"(?xi)
   # The secret that stands beside the id of an AWS key.
 | (?P<keep_aws> \b (?-i: (?:AKIA|ASIA) [A-Z0-9]{12,20} ) [^A-Za-z0-9/+]{1,8} (?: [a-z_]{1,24} [^A-Za-z0-9/+]{1,8} )? ) [A-Za-z0-9/+]{30,}=*
   # Credentials of HTTP.
-| (?P<keep_http> \b bearer \s+ | authorization [\\"']* \s* [:=] \s* [\\"']* basic \s+ ) [A-Za-z0-9._~+/=-]{6,}
+| (?P<keep_http> \b bearer \s+ | authorization [\\"']* \s* [:=] \s* [\\"']* (?: basic | splunk ) \s+ ) [A-Za-z0-9._~+/=-]{6,}
   # Passwords in URLs.
 | (?P<keep_url> [a-z][a-z0-9+.-]* :// [^\s:/@"'\\]* : ) [^\s@"'\\/]+ (?P<after_url> @ )
   # `password=...`, `"client_secret": "..."`, and their like.
@@ -101,6 +101,7 @@ mod tests {
             (format!("Authorization: Bearer {hex}"), hex),
             (format!("authorization=bearer   {hex}"), hex),
             (format!("Authorization: Basic {hex}=="), hex),
+            (format!("Authorization: Splunk {hex}"), hex),
             (format!("cannot reach postgres://cairn:{hex}@db/cairn"), hex),
             (format!("password={hex}"), hex),
             (format!("user=x PASSWORD = '{hex}' host=y"), hex),

@@ -39,7 +39,7 @@ pub struct NewArtifact {
 pub struct NewStatement {
     /// Its id, which the statement names too.
     pub id: EvidenceId,
-    /// `api-response`, `config`, `scan`, `null-result`, `assessment`, `attestation`.
+    /// `api-response`, `config`, `scan`, `null-result`, `assessment`, `attestation`, `recording`.
     pub kind: &'static str,
     /// The exact bytes that were signed.
     pub pae: Vec<u8>,

@@ -24,7 +24,7 @@ use crate::unit::{Read, Write};
 pub struct EvidenceRow {
     /// Its id.
     pub id: EvidenceId,
-    /// `api-response`, `config`, `scan`, `null-result`, `assessment`, `attestation`.
+    /// `api-response`, `config`, `scan`, `null-result`, `assessment`, `attestation`, `recording`.
     pub kind: String,
     /// The scope that was collected.
     pub scope: Option<String>,

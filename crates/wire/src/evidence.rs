@@ -10,7 +10,7 @@ pub struct Evidence {
     /// Its id.
     #[schema(value_type = String)]
     pub id: EvidenceId,
-    /// `api-response`, `config`, `scan` or `null-result` (collections), `assessment` or `attestation`.
+    /// `api-response`, `config`, `scan` or `null-result` (collections), `assessment`, `attestation` or `recording`.
     pub kind: String,
     /// The scope that it tells the collection of.
     pub scope: Option<String>,
@@ -20,7 +20,7 @@ pub struct Evidence {
     pub control: Option<String>,
     /// SHA-256 of the public key (SPKI) that signed it.
     pub key: String,
-    /// Its artifacts' SHA-256.
+    /// Its artifacts' SHA-256, where one statement is shown; a list leaves them out.
     pub artifacts: Vec<String>,
     /// When it was signed.
     #[schema(value_type = String)]
