@@ -16,8 +16,6 @@
 )]
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::{OpCtx, ops};
@@ -25,8 +23,11 @@ use crypto::ssh::PublicKey;
 use domain::TenantId;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
-use store::{NewGrant, NewSshHost, NewUser, OpenOptions, Store, SubjectName, TargetName};
-use testkit::{Postgres, TestClock, TestRng};
+use store::{NewGrant, NewSshHost, NewUser, Store, SubjectName, TargetName};
+use testkit::Postgres;
+
+#[path = "bench/world.rs"]
+mod world;
 
 /// How many of each question are asked.
 const ASKED: usize = 200;
@@ -55,24 +56,6 @@ struct World {
     tenant: TenantId,
     ctx: OpCtx,
     platform: OpCtx,
-}
-
-async fn open(url: String, owner_url: Option<String>, dir: &Path) -> World {
-    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
-    let options = OpenOptions {
-        url,
-        owner_url,
-        master: crypto::aead::AeadKey::from_bytes([1; 32]),
-        vault: store::VaultOptions::default(),
-        blobs: dir.to_owned(),
-        clock: Arc::clone(&clock) as _,
-        rng: Arc::clone(&rng) as _,
-    };
-    let store = Store::open(options).await.unwrap();
-    let platform = OpCtx::system_platform("bench", Arc::clone(&clock) as _, Arc::clone(&rng) as _);
-    let unit = store.write_platform(platform.authorize_platform::<ops::TenantCreate>().unwrap()).await.unwrap();
-    let tenant = unit.tenant_create(&"bench".parse().unwrap(), &"bench".parse().unwrap(), None).await.unwrap().id;
-    World { store, tenant, ctx: OpCtx::system("bench", tenant, clock, rng), platform }
 }
 
 fn user(n: usize) -> String {
@@ -194,7 +177,10 @@ async fn main() {
         let database = (engine == "postgres").then(|| Postgres::shared().database());
         let file = dir.path().join("cairn.db");
         let url = database.as_ref().map_or(format!("sqlite:{}", file.display()), |it| it.app_url.clone());
-        let world = open(url, database.as_ref().map(|it| it.owner_url.clone()), dir.path()).await;
+        let owner_url = database.as_ref().map(|it| it.owner_url.clone());
+        let (store, platform) = world::open(url, owner_url, dir.path()).await;
+        let (tenant, ctx) = world::tenant(&store, &platform).await;
+        let world = World { store, tenant, ctx, platform };
         let began = Instant::now();
         world.people(sizes.0).await;
         let id = world.tenant.as_uuid();

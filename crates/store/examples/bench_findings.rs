@@ -14,8 +14,6 @@
     reason = "a benchmark: it prints, it measures, and it ends where something fails"
 )]
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::{OpCtx, ops};
@@ -24,8 +22,11 @@ use domain::{
     CollectionId, Coverage, Digest, FindingStatus, Limits, NodeId, NodeObservation, Page, Severity, TenantId,
 };
 use serde_json::json;
-use store::{EvaluationRow, FindingFilter, FindingVerb, GroupBy, OpenOptions, Read, Store, TypeRules};
-use testkit::{Postgres, TestClock, TestRng};
+use store::{EvaluationRow, FindingFilter, FindingVerb, GroupBy, Read, Store, TypeRules};
+use testkit::Postgres;
+
+#[path = "bench/world.rs"]
+mod world;
 
 /// Each question is asked so often, and the median told.
 const ROUNDS: usize = 10;
@@ -87,24 +88,6 @@ fn finding(n: usize, findings: usize, nodes: usize) -> (String, String, Facts) {
             "launched_at": "2026-01-01T00:00:00Z", "image": format!("ami-{:017x}", n % 97)}),
     };
     (rule(kind(node), nth), id(node).to_string(), facts)
-}
-
-async fn open(url: String, owner_url: Option<String>, dir: &Path) -> (Store, TenantId, OpCtx) {
-    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
-    let options = OpenOptions {
-        url,
-        owner_url,
-        master: crypto::aead::AeadKey::from_bytes([1; 32]),
-        vault: store::VaultOptions::default(),
-        blobs: dir.to_owned(),
-        clock: Arc::clone(&clock) as _,
-        rng: Arc::clone(&rng) as _,
-    };
-    let store = Store::open(options).await.unwrap();
-    let ctx = OpCtx::system_platform("bench", Arc::clone(&clock) as _, Arc::clone(&rng) as _);
-    let unit = store.write_platform(ctx.authorize_platform::<ops::TenantCreate>().unwrap()).await.unwrap();
-    let tenant = unit.tenant_create(&"bench".parse().unwrap(), &"bench".parse().unwrap(), None).await.unwrap().id;
-    (store, tenant, OpCtx::system("bench", tenant, clock, rng))
 }
 
 async fn fill(store: &Store, tenant: TenantId, ctx: &OpCtx, nodes: usize) {
@@ -279,7 +262,8 @@ async fn bench(engine: &str, findings: usize, nodes: usize) {
         None => (format!("sqlite:{}", dir.path().join("cairn.db").display()), None),
         Some(database) => (database.app_url.clone(), Some(database.owner_url.clone())),
     };
-    let (store, tenant, ctx) = open(url, owner_url, dir.path()).await;
+    let (store, platform) = world::open(url, owner_url, dir.path()).await;
+    let (tenant, ctx) = world::tenant(&store, &platform).await;
     let begun = Instant::now();
     fill(&store, tenant, &ctx, nodes).await;
     report(engine, &format!("{nodes} nodes taken in"), begun.elapsed(), None);

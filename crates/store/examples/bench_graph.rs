@@ -26,6 +26,9 @@ use serde_json::json;
 use store::{Asked, Expansion, OpenOptions, Store};
 use testkit::{Postgres, TestClock, TestRng};
 
+#[path = "bench/world.rs"]
+mod world;
+
 /// Nodes in one scope, as in one region's listing of one service.
 const SCOPE_NODES: usize = 20_000;
 const PAGE_NODES: usize = Limits::PAGE_OBSERVATIONS / 4;
@@ -99,21 +102,6 @@ fn page(n: usize, nodes: usize) -> Page {
     }
 }
 
-async fn open(url: String, owner_url: Option<String>, dir: &Path) -> (Store, OpCtx) {
-    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
-    let options = OpenOptions {
-        url,
-        owner_url,
-        master: crypto::aead::AeadKey::from_bytes([1; 32]),
-        vault: store::VaultOptions::default(),
-        blobs: dir.to_owned(),
-        clock: Arc::clone(&clock) as _,
-        rng: Arc::clone(&rng) as _,
-    };
-    let store = Store::open(options).await.unwrap();
-    (store, OpCtx::system_platform("bench", clock, rng))
-}
-
 async fn fill(store: &Store, tenant: TenantId, ctx: &OpCtx, nodes: usize) {
     let permit = ctx.authorize::<ops::GraphIngest>(tenant).unwrap();
     let mut ingest = store.ingest(permit, "aws".parse().unwrap()).await.unwrap();
@@ -157,11 +145,8 @@ async fn bench(engine: &str, nodes: usize) {
         None => (format!("sqlite:{}", dir.path().join("cairn.db").display()), None),
         Some(database) => (database.app_url.clone(), Some(database.owner_url.clone())),
     };
-    let (store, platform) = open(url.clone(), owner_url.clone(), dir.path()).await;
-    let unit = store.write_platform(platform.authorize_platform::<ops::TenantCreate>().unwrap()).await.unwrap();
-    let tenant = unit.tenant_create(&"bench".parse().unwrap(), &"bench".parse().unwrap(), None).await.unwrap().id;
-    let rng = Arc::new(TestRng::seeded(2));
-    let ctx = OpCtx::system("bench", tenant, Arc::new(TestClock::default()), rng);
+    let (store, platform) = world::open(url.clone(), owner_url.clone(), dir.path()).await;
+    let (tenant, ctx) = world::tenant(&store, &platform).await;
     fill(&store, tenant, &ctx, nodes).await;
     let permit = || -> Permit<ops::GraphOverview> { ctx.authorize(tenant).unwrap() };
     // As after a discovery job.
@@ -170,7 +155,7 @@ async fn bench(engine: &str, nodes: usize) {
     store.close().await;
 
     // A server that has just started, and somebody who opens the page.
-    let (store, _) = open(url, owner_url, dir.path()).await;
+    let (store, _) = world::open(url, owner_url, dir.path()).await;
     let now = Asked::default();
     let overview = |by| Sketch { by, groups: true, elements: 200, ..Sketch::default() };
     let (took, drawn) = timed(store.graph_draw(permit(), &now, overview(By::Account))).await;

@@ -18,7 +18,6 @@
 )]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use access::{OpCtx, ops};
@@ -26,9 +25,12 @@ use domain::{CollectionId, Coverage, EdgeObservation, Limits, NodeId, NodeObserv
 use inventory::{EdgeKey, NodeKey, PageChanges, Prepared};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
-use store::{OpenOptions, Store};
-use testkit::{Postgres, TestClock, TestRng};
+use store::Store;
+use testkit::Postgres;
 use uuid::Uuid;
+
+#[path = "bench/world.rs"]
+mod world;
 
 /// Nodes in one scope, as in one region's listing of one service.
 const SCOPE_NODES: usize = 20_000;
@@ -105,22 +107,10 @@ fn processor_seconds() -> f64 {
 
 async fn open(url: String, owner_url: Option<String>, dir: &Path) -> (Store, TenantId, OpCtx) {
     let owner = owner_url.clone().unwrap_or_else(|| url.clone());
-    let (clock, rng) = (Arc::new(TestClock::default()), Arc::new(TestRng::seeded(1)));
-    let options = OpenOptions {
-        url,
-        owner_url,
-        master: crypto::aead::AeadKey::from_bytes([1; 32]),
-        vault: store::VaultOptions::default(),
-        blobs: dir.to_owned(),
-        clock: Arc::clone(&clock) as _,
-        rng: Arc::clone(&rng) as _,
-    };
-    let store = Store::open(options).await.unwrap();
+    let (store, platform) = world::open(url, owner_url, dir).await;
     without(&owner).await;
-    let ctx = OpCtx::system_platform("bench", Arc::clone(&clock) as _, Arc::clone(&rng) as _);
-    let unit = store.write_platform(ctx.authorize_platform::<ops::TenantCreate>().unwrap()).await.unwrap();
-    let tenant = unit.tenant_create(&"bench".parse().unwrap(), &"bench".parse().unwrap(), None).await.unwrap().id;
-    (store, tenant, OpCtx::system("bench", tenant, clock, rng))
+    let (tenant, ctx) = world::tenant(&store, &platform).await;
+    (store, tenant, ctx)
 }
 
 /// The whole graph through the real path: time spent in the store, and what changed.
