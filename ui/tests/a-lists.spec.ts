@@ -201,7 +201,7 @@ const PAGES: Record<string, Which> = {
     { name: "Enrollment tokens", asks: at("enrollment-tokens"), empty: { title: "No tokens", next: "Enroll a relay" }, holds: "enr_" },
   ],
   "/t/:tenant/destinations": [
-    { name: "Destinations", asks: at("destinations"), empty: { title: "No destinations", next: "add an SSH host" }, holds: "listed-host" },
+    { name: "Destinations", asks: at("destinations"), empty: { title: "No destinations", next: "Add an SSH host" }, holds: "listed-host" },
   ],
   "/t/:tenant/requests": [
     { name: "Your requests", asks: at("access-requests/mine"), empty: { title: "You asked for nothing", next: "Ask for access" }, holds: "listed-host" },
@@ -490,6 +490,9 @@ test("what is typed into two fields of one form counts together", async ({ page 
   await page.getByLabel("Text").fill("credential_create");
   await page.getByRole("button", { name: "Search" }).click();
   await expect(page).toHaveURL(/\?text=credential_create&actor=admin%40localhost$/);
+  const records = page.getByRole("table", { name: "Audit log" });
+  await expect(records.locator("tbody tr").filter({ hasNotText: "credential_create" })).toHaveCount(0);
+  await expect(records).toContainText("credential_create");
   // Back to what was before, the fields are too.
   await page.goBack();
   await expect(page.getByLabel("Who")).toHaveValue("");
