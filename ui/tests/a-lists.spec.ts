@@ -255,7 +255,7 @@ const PAGES: Record<string, Which> = {
   "/t/:tenant/keys": [{ name: "API keys", asks: at("api-keys"), empty: { title: "No keys", next: "Make a key" }, holds: "listed" }],
   "/t/:tenant/members": [
     { name: "Members", asks: at("members"), empty: { never: "who looks belongs to it" }, holds: ADMIN },
-    { name: "Invitations", asks: at("invitations"), empty: { title: "Nobody is invited", next: "Invite somebody" }, holds: "invited@example.org" },
+    { name: "Invitations", asks: at("invitations"), empty: { title: "Nobody is invited", next: "Invite somebody" }, holds: "@example.org" },
   ],
   "/platform/tenants": [{ name: "Tenants", asks: all("tenants"), empty: { never: "the first is made at the start" }, holds: "hollow" }],
   "/platform/users": [{ name: "Users", asks: all("users"), empty: { never: "who looks is one" }, holds: ADMIN }],

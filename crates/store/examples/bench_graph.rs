@@ -24,7 +24,7 @@ use domain::{CollectionId, Coverage, EdgeObservation, Limits, NodeId, NodeObserv
 use inventory::map::{By, Filter, Follow, Opened, Sketch, Trip};
 use serde_json::json;
 use store::{Asked, Expansion, OpenOptions, Store};
-use testkit::{Postgres, TestClock, TestRng};
+use testkit::Postgres;
 
 #[path = "bench/world.rs"]
 mod world;

@@ -70,8 +70,8 @@ fn walk(engine: Engine, arguments: &[&str]) {
 #[ignore = "needs Node, Chromium and the built console: `cargo xtask browser`"]
 fn a_person_walks_through_the_console_on_sqlite() {
     // Names of files, such as `1-first-day a-lists`, while one of them is written.
-    let only = std::env::var("CAIRN_TEST_WALKS").unwrap_or_default();
-    walk(Engine::Sqlite, &only.split_whitespace().collect::<Vec<_>>());
+    let only = std::env::var_os("CAIRN_TEST_WALKS").unwrap_or_default();
+    walk(Engine::Sqlite, &only.to_string_lossy().split_whitespace().collect::<Vec<_>>());
 }
 
 #[test]

@@ -151,7 +151,7 @@ async fn whom_slow_answers_left_unasked_is_asked_first_the_next_time() {
     let asked = std::sync::Mutex::new(std::collections::BTreeSet::new());
     let server = |check: AccessCheck| {
         let time = times.fetch_add(1, Ordering::SeqCst);
-        if time % 3 != 0 {
+        if !time.is_multiple_of(3) {
             anyhow::bail!("the server did not answer in time");
         }
         asked.lock().unwrap().extend(check.standings.iter().map(|one| one.user));
