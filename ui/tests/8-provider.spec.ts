@@ -52,7 +52,7 @@ async function through(page: Page, who: string) {
 test("a provider is added, and its groups give roles, before anybody comes from it @both", async ({ page }) => {
   await signIn(page);
   await page.goto("/platform/providers");
-  await page.getByRole("button", { name: "Add a provider" }).click();
+  await page.getByRole("button", { name: "Add a provider" }).first().click();
   await page.getByLabel("Short name").fill("corp");
   await page.getByLabel("Title").fill("Corp");
   await page.getByLabel("Issuer").fill(issuer);
