@@ -1,9 +1,11 @@
 //! How many things there may be at a time, in all and from one address: connections, requests at work.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use gateway::places::holder;
 
 /// Refusals are counted in metrics and told in the log at most this often: a flood must not become a flood of lines.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -77,14 +79,6 @@ impl Drop for Admitted {
             }
         }
         self.admission.tell(counts.all);
-    }
-}
-
-/// Who holds an address: one IPv4 address, or one IPv6 network of 64 bits, which is the least that a subscriber gets.
-fn holder(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every request goes through: an id, a span, limits, and the headers of the answer.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -12,7 +13,7 @@ use domain::{Clock, Limits, RequestId, Rng};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Admitted};
 use crate::page::Place;
 use crate::problem;
 use crate::state::ApiState;
@@ -79,6 +80,17 @@ fn known(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
+    }
+}
+
+/// A request's place among those at work. What becomes a connection to a destination leaves it: those have bounds of their own.
+#[derive(Clone)]
+pub(crate) struct AtWork(Arc<Mutex<Option<Admitted>>>);
+
+impl AtWork {
+    /// Gives the place back.
+    pub(crate) fn leave(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -178,16 +190,20 @@ pub(crate) fn apply(router: Router<ApiState>, state: ApiState) -> Router {
     let requests = Admission::new("requests", state.settings.requests_max, state.settings.requests_per_address);
     router
         .layer(middleware::from_fn_with_state(state.clone(), bounded))
-        .layer(middleware::from_fn(move |request: Request, next: Next| {
+        .layer(middleware::from_fn(move |mut request: Request, next: Next| {
             let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
             // Whoever restarts a server that does not answer must not do so because it is busy: this question takes no place and no work.
             let is_alive = request.uri().path() == "/healthz";
             let admitted = (!is_alive).then(|| requests.admit(peer.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))));
             async move {
                 match admitted {
-                    None | Some(Some(_)) => {
-                        let _admitted = admitted;
-                        next.run(request).await
+                    None => next.run(request).await,
+                    Some(Some(admitted)) => {
+                        let place = AtWork(Arc::new(Mutex::new(Some(admitted))));
+                        request.extensions_mut().insert(place.clone());
+                        let response = next.run(request).await;
+                        place.leave();
+                        response
                     }
                     Some(None) => problem::Failure(domain::Error::Unavailable {
                         message: "too many requests are at work: try again in a second".to_owned(),

@@ -23,11 +23,12 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use wire::relay::Connect;
 use wire::ssh_access::UPGRADE;
 
+use crate::layers::AtWork;
 use crate::page::Path;
 use crate::problem::Answer;
 use crate::reach::reach;
 use crate::state::ApiState;
-use crate::tunnel::{carry, standing, verify};
+use crate::tunnel::{NOT_ACCEPTED, RESTS_ON_NOTHING, carry, note_refused, standing, verify};
 
 /// Where it is asked for.
 pub(crate) const PATH: &str = "/api/v1/tenants/{tenant}/destinations/{destination}/ssh";
@@ -98,13 +99,28 @@ async fn pass(
     let token = bearer(request.headers()).map_err(refused)?.to_owned();
     let unknown = || Error::NotFound { what: "destination" };
     let destination = destination.parse().map_err(|_| unknown())?;
-    let said = verify(&state, destination, &token).await?;
     let from: Option<IpAddr> =
         request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical());
+    let said = match verify(&state, destination, &token).await {
+        Ok(said) => said,
+        Err(error @ Error::Forbidden { .. }) => {
+            note_refused(&state, from, (&tenant, destination), None, NOT_ACCEPTED).await?;
+            return Err(error.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let standing = store::Standing { ssh: SshUse { from, takes: None }, ..standing(&said) };
     let found = state.store.tunnel_find(&standing, DestinationKind::Ssh, &tenant).await?;
+    let Some(relay) = found else {
+        note_refused(&state, from, (&tenant, destination), Some(&said), RESTS_ON_NOTHING).await?;
+        return Err(unknown().into());
+    };
+    let place = state.tunnels.enter(said.user, relay).map_err(refused)?;
+    if let Some(at_work) = request.extensions().get::<AtWork>() {
+        at_work.leave();
+    }
     let connect = Connect { destination, from };
-    let stream = reach(&state, found.ok_or_else(unknown)?, &connect).await.map_err(refused)?;
+    let stream = reach(&state, relay, &connect).await.map_err(refused)?;
     let answered = tokio::time::timeout(ANSWER, exchange(stream, asked(&token)?)).await;
     let answered = answered.map_err(|_| away("the host's relay did not answer in time: try again"))?;
     let mut response = answered.map_err(|error| gone(&error))?;
@@ -121,7 +137,7 @@ async fn pass(
         .into());
     }
     let (client, relay) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(&mut response));
-    tokio::spawn(carry(client, relay));
+    tokio::spawn(carry(client, relay, place));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static(UPGRADE));

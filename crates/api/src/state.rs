@@ -46,6 +46,8 @@ pub struct Settings {
     pub requests_max: usize,
     /// Of these, from one IPv4 address or IPv6 network; default 128, 0 for no limit of its own.
     pub requests_per_address: usize,
+    /// Connections to destinations that one user may have through this server and one relay at a time; default 128. A relay's channel holds 1,024.
+    pub tunnels_per_user: usize,
     /// Reports that one agent may send in a minute, which may come at once; default 120. More are answered with 429.
     pub reports_per_min: u32,
     /// Where browsers and identity providers reach this server: `https://` and the host, no slash at its end.
@@ -70,6 +72,7 @@ impl Default for Settings {
             request_ms: 30_000,
             requests_max: 512,
             requests_per_address: 128,
+            tunnels_per_user: 128,
             reports_per_min: 120,
             public_url: String::new(),
             forwards: Vec::new(),
@@ -147,6 +150,7 @@ impl ApiState {
         let throttle = Arc::new(Throttle::new(cores, &**store.rng()));
         let keys = Arc::new(Keys::new(&**store.rng(), cores));
         let fleet = Arc::new(Fleet::new(&**store.rng()));
+        let tunnels = Arc::new(crate::tunnel::Doors::new(settings.tunnels_per_user));
         Self(Arc::new(Parts {
             store,
             settings: Arc::new(settings),
@@ -161,7 +165,7 @@ impl ApiState {
             fleet,
             connections: Arc::default(),
             token_keys: Arc::default(),
-            tunnels: Arc::default(),
+            tunnels,
             guesses: Arc::default(),
             draining,
             oidc: None,

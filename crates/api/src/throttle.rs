@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use access::OpCtx;
-use domain::{Email, Error, Rng, Timestamp, UserId};
+use domain::{DestinationId, Email, Error, Rng, Timestamp, UserId};
 use store::{Category, Change, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -66,6 +66,10 @@ const NETWORK: Rule =
 /// A secret of somebody who is signed in already or has proved a first factor: the old password, a TOTP or recovery code.
 pub(crate) const OWN_SECRET: Rule =
     Rule { kind: "own secret", free: 5, wait_ms_max: 900_000, forget_ms: FORGOTTEN_MS, right: Right::Clears };
+
+/// Destination tokens that are refused. They wait for nothing: it is the audit log that is not to be filled.
+const REFUSED_TOKEN: Rule =
+    Rule { kind: "refused tokens", free: 5, wait_ms_max: 300_000, forget_ms: 3_600_000, right: Right::GivesBack };
 
 /// The part of an address that one customer of a provider has for themselves: all of IPv4, the /64 of IPv6.
 fn network(ip: IpAddr) -> IpAddr {
@@ -242,6 +246,20 @@ impl Throttle {
         }
         drop(table);
         Ok(Guess { throttle: Arc::clone(self), counted })
+    }
+
+    /// How the refusal of a token from there is written down; none: it is one of a burst that the log knows of.
+    pub(crate) fn refused_token(
+        self: &Arc<Self>,
+        from: Option<IpAddr>,
+        destination: DestinationId,
+        now: Timestamp,
+    ) -> Option<&'static str> {
+        let network = from.map(|ip| network(ip).to_string()).unwrap_or_default();
+        match self.take(&[(REFUSED_TOKEN, &format!("{network}\0{destination}"))], now) {
+            Ok(_) => Some(""),
+            Err(wait) => wait.first.then_some(" (further ones of this burst are not recorded)"),
+        }
     }
 
     /// Counts a guess at an account's password.

@@ -15,21 +15,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use access::ssh::SshUse;
+use access::{Actor, Grants, OpCtx};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
-use domain::{DestinationId, DestinationKind, Error, RelayId};
+use domain::{DestinationId, DestinationKind, Error, RelayId, UserId};
 use gateway::Verifier;
 use gateway::destination_token::Admission;
 use gateway::kubernetes::headers::{self, Upgrade};
 use gateway::kubernetes::{Refusal, request};
+use gateway::places::{Place, Places};
 use gateway::tunnel::exchange;
+use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use wire::relay::Connect;
 
+use crate::layers::AtWork;
 use crate::reach::reach;
 use crate::state::ApiState;
 
@@ -41,6 +45,8 @@ const ANSWER: Duration = Duration::from_secs(100);
 const LEEWAY_S: i64 = 30;
 /// Destinations whose tokens are remembered.
 const DOORS_MAX: usize = 1_024;
+/// Connections to destinations through this server at a time. Each relay's channel has a bound of its own.
+const TUNNELS_MAX: usize = 16 * 1_024;
 /// How much is copied at once on a connection that switched protocols, in bytes, in each direction.
 const COPY_BYTES: usize = 16 * 1_024;
 /// What comes back for a browser to obey, and none of ours: an answer of a cluster is shown, and never acted on.
@@ -52,15 +58,34 @@ pub(crate) fn routes() -> Router<ApiState> {
     Router::new().route(PATH, any(pass)).route(&format!("{PATH}/"), any(pass)).route(&below, any(pass))
 }
 
-/// Who judges the tokens of each destination.
-#[derive(Default)]
-pub(crate) struct Doors(Mutex<HashMap<DestinationId, Arc<Verifier>>>);
+/// Who judges the tokens of each destination, and how many go through.
+pub(crate) struct Doors {
+    verifiers: Mutex<HashMap<DestinationId, Arc<Verifier>>>,
+    places: Arc<Places<(UserId, RelayId)>>,
+}
+
+/// One connection of a user to a relay.
+pub(crate) type Through = Place<(UserId, RelayId)>;
 
 impl Doors {
+    pub(crate) fn new(per_user: usize) -> Self {
+        Self { verifiers: Mutex::default(), places: Places::new(TUNNELS_MAX, per_user) }
+    }
+
+    /// A place for one more connection, so that one user does not take all that a relay has for everybody.
+    pub(crate) fn enter(&self, user: UserId, relay: RelayId) -> Result<Through, Refusal> {
+        self.places.take((user, relay)).map_err(|full| {
+            tracing::warn!(%user, %relay, ?full, "a connection to a destination is one too many");
+            Refusal::Unavailable(
+                "you have as many connections to this relay as one user may: end some of them".to_owned(),
+            )
+        })
+    }
+
     async fn of(&self, state: &ApiState, destination: DestinationId) -> Result<Arc<Verifier>, Error> {
         let published = state.token_keys.now(&state.store).await?.published.clone();
         let keys = crypto::es512::KeySet::new(published);
-        let mut doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doors = self.verifiers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = doors.get(&destination) {
             known.replace_keys(keys);
             return Ok(Arc::clone(known));
@@ -131,29 +156,69 @@ async fn pass(State(state): State<ApiState>, request: Request) -> Response {
     }
 }
 
+/// Writes down who is not let go to a destination: of each burst the first few.
+pub(crate) async fn note_refused(
+    state: &ApiState,
+    from: Option<IpAddr>,
+    (tenant, destination): (&str, DestinationId),
+    user: Option<&Admission>,
+    reason: &str,
+) -> Result<(), Error> {
+    let Some(more) = state.throttle.refused_token(from, destination, state.store.clock().now()) else { return Ok(()) };
+    let part = Actor::System { part: "tunnel" };
+    let (clock, rng) = (Arc::clone(state.store.clock()), Arc::clone(state.store.rng()));
+    let ctx = OpCtx::user(part, Grants::default(), crate::caller::request(state), from, clock, rng);
+    let user = user.map(|said| said.name.as_str());
+    state.store.tunnel_refused(&ctx, tenant, destination, user, &format!("{reason}{more}")).await
+}
+
+/// Why a token is refused that is none, or none for there.
+pub(crate) const NOT_ACCEPTED: &str = "the token is not accepted: forged, for another destination, or its time is over";
+/// Why one is refused that was good.
+pub(crate) const RESTS_ON_NOTHING: &str = "what the token rests on is gone, or is not for this way";
+
+/// Who goes where, by which relay.
+struct Judged {
+    user: UserId,
+    relay: RelayId,
+    destination: DestinationId,
+    target: Uri,
+}
+
 /// The relay that leads there, for who may go there.
-async fn judge(state: &ApiState, headers: &HeaderMap, uri: &Uri) -> Result<(RelayId, DestinationId, Uri), Refusal> {
+async fn judge(state: &ApiState, from: Option<IpAddr>, headers: &HeaderMap, uri: &Uri) -> Result<Judged, Refusal> {
     let token = headers::bearer(headers)?;
     let (tenant, destination, target) = parts(uri).ok_or(Refusal::Malformed("the address is no path to a cluster"))?;
     let unknown = || {
         Refusal::Unauthenticated("the token is not accepted here: run `cairn use` again, or ask for access".to_owned())
     };
     let destination = destination.parse().map_err(|_| unknown())?;
-    let said = verify(state, destination, token).await.map_err(|error| match error {
-        Error::Forbidden { .. } => unknown(),
-        error => unavailable(&error),
-    })?;
+    let said = match verify(state, destination, token).await {
+        Ok(said) => said,
+        Err(Error::Forbidden { .. }) => {
+            let noted = note_refused(state, from, (tenant, destination), None, NOT_ACCEPTED).await;
+            return Err(noted.map_or_else(|error| unavailable(&error), |()| unknown()));
+        }
+        Err(error) => return Err(unavailable(&error)),
+    };
     let relay = state.store.tunnel_find(&standing(&said), DestinationKind::Kubernetes, tenant).await;
-    let relay = relay.map_err(|error| unavailable(&error))?;
-    Ok((relay.ok_or_else(unknown)?, destination, target))
+    let Some(relay) = relay.map_err(|error| unavailable(&error))? else {
+        let noted = note_refused(state, from, (tenant, destination), Some(&said), RESTS_ON_NOTHING).await;
+        return Err(noted.map_or_else(|error| unavailable(&error), |()| unknown()));
+    };
+    Ok(Judged { user: said.user, relay, destination, target })
 }
 
 async fn go(state: &ApiState, mut request: Request) -> Result<Response, Refusal> {
     let (headers, uri) = (request.headers().clone(), request.uri().clone());
-    let (relay, destination, target) = judge(state, &headers, &uri).await?;
-    let upgrade = Upgrade::asked(request.method(), request.version(), request.headers())?;
     let from: Option<IpAddr> =
         request.extensions().get::<ConnectInfo<SocketAddr>>().map(|from| from.0.ip().to_canonical());
+    let Judged { user, relay, destination, target } = judge(state, from, &headers, &uri).await?;
+    let upgrade = Upgrade::asked(request.method(), request.version(), request.headers())?;
+    let place = state.tunnels.enter(user, relay)?;
+    if let Some(at_work) = request.extensions().get::<AtWork>() {
+        at_work.leave();
+    }
     let stream = reach(state, relay, &Connect { destination, from }).await?;
     let client = upgrade.map(|_| hyper::upgrade::on(&mut request));
     prepare(request.headers_mut(), upgrade);
@@ -173,15 +238,26 @@ async fn go(state: &ApiState, mut request: Request) -> Result<Response, Refusal>
             return Err(Refusal::BadGateway("the cluster's relay switched to a protocol that nobody asked for"));
         };
         let server = hyper::upgrade::on(&mut response);
-        tokio::spawn(carry(client, server));
+        tokio::spawn(carry(client, server, place));
+        return Ok(returned(response, asked).map(Body::new));
     }
+    // As long as the answer comes.
+    let held = move |frame| {
+        let _place = &place;
+        frame
+    };
+    Ok(returned(response, asked).map(|body| Body::new(body.map_frame(held))))
+}
+
+/// The answer with what may come back of its headers.
+fn returned<B>(mut response: Response<B>, asked: Option<Upgrade>) -> Response<B> {
     headers::backward(response.headers_mut(), asked);
     for name in STAYS_BEHIND {
         response.headers_mut().remove(name);
     }
     let policy = HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'");
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-    Ok(response.map(Body::new))
+    response
 }
 
 /// Makes the headers fit for the next hop; what they say is for the relay to judge.
@@ -192,7 +268,7 @@ fn prepare(headers: &mut HeaderMap, upgrade: Option<Upgrade>) {
 }
 
 /// Carries bytes between two connections that switched protocols, until one ends.
-pub(crate) async fn carry(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
+pub(crate) async fn carry(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade, _place: Through) {
     let carried = async {
         let (client, server) = tokio::try_join!(client, server).map_err(std::io::Error::other)?;
         let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));

@@ -83,5 +83,7 @@ mod tenants_apart;
 mod things;
 #[path = "api/throttle.rs"]
 mod throttle;
+#[path = "api/tunnel.rs"]
+mod tunnel;
 #[path = "api/world.rs"]
 mod world;

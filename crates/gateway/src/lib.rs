@@ -20,6 +20,7 @@ pub mod gate;
 pub mod hub;
 pub mod kubernetes;
 pub mod peer;
+pub mod places;
 pub mod recording;
 pub mod session;
 pub mod stall;

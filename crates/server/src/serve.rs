@@ -101,6 +101,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         public_url: config.server.public_url.clone().unwrap_or_else(|| format!("https://{address}")),
         forwards: config.audit.forward.iter().map(forward::settings).collect(),
         console: console(),
+        ..api::Settings::default()
     };
     let place = format!("{}:{}", signer.host(), address.port());
     let relays = Arc::new(api::Relays::new(relay_settings(config.discovery.lease_s), Arc::clone(&rng), place));

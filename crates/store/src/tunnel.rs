@@ -1,7 +1,10 @@
 //! The way through the server: which relay leads to what a token says.
 
-use domain::{DestinationKind, RelayId, Result};
+use access::OpCtx;
+use domain::{DestinationId, DestinationKind, RelayId, Result, TenantId};
+use serde_json::json;
 
+use crate::audit::{Category, Change, Outcome};
 use crate::db::args;
 use crate::unit::enter;
 use crate::{Standing, Store};
@@ -35,5 +38,37 @@ impl Store {
         let is_named = row.text(1)? == tenant || standing.tenant.to_string() == tenant;
         let relay = row.uuid(0)?;
         Ok((is_named && !relay.is_nil()).then(|| RelayId::from_uuid(relay)))
+    }
+
+    /// Writes down that somebody is not let go to a destination, in the log of its tenant: `tenant` is the id or the slug under which it was asked for.
+    /// Nothing is written where there is no such destination. `user`: by whose token, where it is one.
+    pub async fn tunnel_refused(
+        &self,
+        ctx: &OpCtx,
+        tenant: &str,
+        destination: DestinationId,
+        user: Option<&str>,
+        reason: &str,
+    ) -> Result<()> {
+        let mut tx = self.db().read().await?;
+        let named = match tenant.parse::<TenantId>() {
+            Ok(id) => Some(id),
+            Err(_) => match tx.row("SELECT id FROM tenant WHERE slug = $1", args![tenant]).await? {
+                Some(row) => Some(TenantId::from_uuid(row.uuid(0)?)),
+                None => None,
+            },
+        };
+        let Some(tenant) = named else { return Ok(()) };
+        enter(&mut tx, tenant).await?;
+        let sql = "SELECT id FROM destination WHERE tenant_id = $1 AND id = $2";
+        let found = tx.row(sql, args![tenant, destination]).await?;
+        drop(tx);
+        if found.is_none() {
+            return Ok(());
+        }
+        let change = Change::to(Category::Access, "destination", destination)
+            .outcome(Outcome::Deny)
+            .detail(json!({"reason": reason, "user": user}));
+        self.record(ctx, Some(tenant), "destination_connect", &change).await.map(drop)
     }
 }

@@ -285,9 +285,14 @@ impl World {
 
     /// Another server of the same installation.
     pub(crate) fn server(&self, change: impl FnOnce(&mut Settings)) -> Router {
+        api::router(self.state_with(change))
+    }
+
+    /// The state of one, to put more into.
+    pub(crate) fn state_with(&self, change: impl FnOnce(&mut Settings)) -> ApiState {
         let mut settings = self.settings.clone();
         change(&mut settings);
-        api::router((self.states)(settings))
+        (self.states)(settings)
     }
 
     pub(crate) fn user_id(&self, email: &str) -> UserId {
