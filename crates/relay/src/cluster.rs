@@ -4,6 +4,7 @@
 //! and the server is asked every second whether they still hold.
 
 mod asking;
+mod authority;
 mod binding;
 mod bindings;
 mod settings;
@@ -24,6 +25,7 @@ use wire::destination::DestinationRegister;
 use wire::relay::Connect;
 
 use self::asking::Asking;
+use self::authority::Authority;
 use self::bindings::{Bindings, list};
 pub(crate) use self::settings::ClusterSettings;
 use self::spool::Spool;
@@ -65,6 +67,7 @@ impl Door {
 pub(crate) struct Service {
     settings: ClusterSettings,
     proxy: Arc<Proxy>,
+    authority: Authority,
     asking: Asking,
     bindings: Arc<Bindings>,
     spool: Arc<Spool>,
@@ -84,8 +87,7 @@ impl Service {
         clock: &Arc<dyn Clock>,
         rng: &Arc<dyn Rng>,
     ) -> anyhow::Result<Self> {
-        let trust = fleet::Trust::of_file(&settings.account.join("ca.crt")).context("RELAY_CLUSTER_ACCOUNT_DIR")?;
-        let tls = Arc::new(fleet::Tls::new(trust).client_config(&[b"http/1.1"])?);
+        let (authority, tls) = Authority::open(settings.account.join("ca.crt")).context("RELAY_CLUSTER_ACCOUNT_DIR")?;
         let token = TokenFile::new(settings.account.join("token"));
         let cluster =
             Cluster::new(&settings.api, tls, token).map_err(anyhow::Error::msg).context("RELAY_CLUSTER_API")?;
@@ -111,7 +113,7 @@ impl Service {
             let (opened, reached) = direct.open().await?;
             (listener, address) = (Some(opened), Some(reached));
         }
-        Ok(Self { settings, proxy, asking, bindings, spool, listener, address, namespaces: Vec::new() })
+        Ok(Self { settings, proxy, authority, asking, bindings, spool, listener, address, namespaces: Vec::new() })
     }
 
     /// The way in through the server.
@@ -159,6 +161,9 @@ impl Service {
     }
 
     async fn register(&mut self) -> anyhow::Result<()> {
+        if let Some(tls) = self.authority.changed() {
+            self.proxy.cluster.trust(tls);
+        }
         match self.list_namespaces().await {
             Ok(namespaces) => self.namespaces = namespaces,
             Err(error) => {

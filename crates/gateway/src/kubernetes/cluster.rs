@@ -4,7 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -107,15 +107,29 @@ pub(super) enum Carrier {
     Shared(#[expect(dead_code, reason = "held as long as the answer goes on")] Lease),
 }
 
+/// How TLS is spoken.
+#[derive(Clone)]
+struct Connectors {
+    one: TlsConnector,
+    /// The same, and it offers HTTP/2.
+    of_watches: TlsConnector,
+}
+
+impl Connectors {
+    fn new(tls: Arc<rustls::ClientConfig>) -> Self {
+        let mut of_watches = rustls::ClientConfig::clone(&tls);
+        of_watches.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+        Self { one: TlsConnector::from(tls), of_watches: TlsConnector::from(Arc::new(of_watches)) }
+    }
+}
+
 /// One cluster's API server.
 pub struct Cluster {
     host: String,
     port: u16,
     authority: HeaderValue,
     name: ServerName<'static>,
-    tls: TlsConnector,
-    /// The same, and it offers HTTP/2.
-    tls_of_watches: TlsConnector,
+    tls: RwLock<Connectors>,
     token: TokenFile,
     idle: Mutex<Vec<(Instant, SendRequest<Incoming>)>>,
     watches: Watches,
@@ -133,16 +147,21 @@ impl Cluster {
             authority: HeaderValue::from_str(address).map_err(|_| wrong())?,
             host,
             port,
-            tls_of_watches: {
-                let mut tls = rustls::ClientConfig::clone(&tls);
-                tls.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
-                TlsConnector::from(Arc::new(tls))
-            },
-            tls: TlsConnector::from(tls),
+            tls: RwLock::new(Connectors::new(tls)),
             token,
             idle: Mutex::default(),
             watches: Watches::default(),
         })
+    }
+
+    /// From now on the cluster has another authority. Connections that wait for a request are closed.
+    pub fn trust(&self, tls: Arc<rustls::ClientConfig>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Connectors::new(tls);
+        lock(&self.idle).clear();
+    }
+
+    fn connectors(&self) -> Connectors {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What `Host` says.
@@ -167,7 +186,7 @@ impl Cluster {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = self.stream(&self.tls).await.map_err(|error| error.to_string())?;
+        let stream = self.stream(&self.connectors().one).await.map_err(|error| error.to_string())?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(64 * 1_024);
         let handshake = builder.handshake(TokioIo::new(stream));
@@ -285,7 +304,7 @@ impl Cluster {
 
     /// A connection on which HTTP/2 is offered.
     pub(super) async fn shared_stream(&self) -> Result<TlsStream<TcpStream>, Refusal> {
-        let stream = tokio::time::timeout(CONNECT, self.stream(&self.tls_of_watches)).await;
+        let stream = tokio::time::timeout(CONNECT, self.stream(&self.connectors().of_watches)).await;
         let stream = stream.map_err(|_| SILENT.to_owned()).and_then(|stream| stream.map_err(|e| e.to_string()));
         stream.map_err(|error| self.unreachable(&error))
     }
