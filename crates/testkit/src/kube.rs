@@ -28,7 +28,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc};
 
 use self::rbac::{RBAC, bindings, may, namespace, review, subjects, whoami};
@@ -527,10 +526,15 @@ fn upgrade(
     let mut response =
         Response::builder().status(101).header("connection", "Upgrade").header("upgrade", header("upgrade"));
     let is_websocket = protocol == "websocket";
+    let is_tunnel = is_websocket && what == "portforward" && header("sec-websocket-protocol") == websocket::TUNNEL;
     if is_websocket && what != "portforward" && header("sec-websocket-protocol").contains("v5.channel.k8s.io") {
         response = response
             .header("sec-websocket-accept", websocket::accept(&header("sec-websocket-key")))
             .header("sec-websocket-protocol", "v5.channel.k8s.io");
+    } else if is_tunnel {
+        response = response
+            .header("sec-websocket-accept", websocket::accept(&header("sec-websocket-key")))
+            .header("sec-websocket-protocol", websocket::TUNNEL);
     } else if protocol == "spdy/3.1" {
         response = response.header(
             "x-stream-protocol-version",
@@ -544,7 +548,15 @@ fn upgrade(
         let Ok(upgraded) = upgrading.await else { return };
         let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
         let run = async {
-            if is_websocket {
+            if is_tunnel {
+                let (near, far) = tokio::io::duplex(64 * 1_024);
+                let (from, to) = tokio::io::split(far);
+                let (outside, writer) = (writer, spdy::Writer::new(to));
+                let (sender, opened) = mpsc::channel(64);
+                let reading = spdy::read(from, writer.clone(), sender);
+                let outer = websocket::carry(reader, websocket::Writer::new(outside), near);
+                with(with(outer, reading), spdy::forward(writer, opened)).await;
+            } else if is_websocket {
                 let writer = websocket::Writer::new(writer);
                 let (stdin, data) = mpsc::channel(64);
                 let reading = websocket::read(reader, writer.clone(), stdin);
@@ -555,7 +567,7 @@ fn upgrade(
                 let (sender, opened) = mpsc::channel(64);
                 let reading = spdy::read(reader, writer.clone(), sender);
                 if what == "portforward" {
-                    with(reading, forward(writer, opened)).await;
+                    with(reading, spdy::forward(writer, opened)).await;
                 } else {
                     with(reading, spdy_exec(&what, &query, writer, opened)).await;
                 }
@@ -652,36 +664,5 @@ async fn pump(mut from: impl tokio::io::AsyncRead + Unpin, channel: u8, output: 
     let mut bytes = vec![0; 16 * 1_024];
     while let Ok(length @ 1..) = from.read(&mut bytes).await {
         output.data(channel, &bytes[..length]).await;
-    }
-}
-
-/// Connects each pair of streams to the port of this machine that it asks for.
-async fn forward(writer: spdy::Writer<Write>, mut opened: mpsc::Receiver<spdy::Opened>) {
-    while let Some(mut stream) = opened.recv().await {
-        if stream.headers.get("streamtype").is_none_or(|kind| kind != "data") {
-            continue;
-        }
-        let port: u16 = stream.headers["port"].parse().expect("a port");
-        let writer = writer.clone();
-        tokio::spawn(async move {
-            let Ok(socket) = TcpStream::connect(("127.0.0.1", port)).await else {
-                return writer.data(stream.id, &[], true).await;
-            };
-            let (mut from, mut to) = socket.into_split();
-            let sending = async {
-                while let Some(bytes) = stream.data.recv().await {
-                    let _ = to.write_all(&bytes).await;
-                }
-                let _ = to.shutdown().await;
-            };
-            let receiving = async {
-                let mut bytes = vec![0; 16 * 1_024];
-                while let Ok(length @ 1..) = from.read(&mut bytes).await {
-                    writer.data(stream.id, &bytes[..length], false).await;
-                }
-                writer.data(stream.id, &[], true).await;
-            };
-            tokio::join!(sending, receiving);
-        });
     }
 }

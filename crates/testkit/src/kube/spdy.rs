@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flate2::{Decompress, FlushDecompress, Status};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 
 /// The words of the dictionary (SPDY draft 3, section 2.6.10.1), which are written with their lengths.
@@ -167,4 +168,38 @@ fn headers(inflate: &mut Decompress, block: &[u8]) -> HashMap<String, String> {
         pairs.insert(text(), text());
     }
     pairs
+}
+
+/// Connects each pair of streams to the port of this machine that it asks for.
+pub(super) async fn forward<W>(writer: Writer<W>, mut opened: mpsc::Receiver<Opened>)
+where
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    while let Some(mut stream) = opened.recv().await {
+        if stream.headers.get("streamtype").is_none_or(|kind| kind != "data") {
+            continue;
+        }
+        let port: u16 = stream.headers["port"].parse().expect("a port");
+        let writer = writer.clone();
+        tokio::spawn(async move {
+            let Ok(socket) = TcpStream::connect(("127.0.0.1", port)).await else {
+                return writer.data(stream.id, &[], true).await;
+            };
+            let (mut from, mut to) = socket.into_split();
+            let sending = async {
+                while let Some(bytes) = stream.data.recv().await {
+                    let _ = to.write_all(&bytes).await;
+                }
+                let _ = to.shutdown().await;
+            };
+            let receiving = async {
+                let mut bytes = vec![0; 16 * 1_024];
+                while let Ok(length @ 1..) = from.read(&mut bytes).await {
+                    writer.data(stream.id, &bytes[..length], false).await;
+                }
+                writer.data(stream.id, &[], true).await;
+            };
+            tokio::join!(sending, receiving);
+        });
+    }
 }

@@ -6,6 +6,9 @@ use base64::Engine as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Mutex, mpsc};
 
+/// The subprotocol in which `kubectl port-forward` carries SPDY (since 1.31).
+pub(super) const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+
 /// `Sec-WebSocket-Accept`.
 pub(super) fn accept(key: &str) -> String {
     let digest = aws_lc_rs::digest::digest(
@@ -63,6 +66,57 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 }
 
+/// The next frame: its kind and what it carries.
+async fn frame(reader: &mut (impl AsyncRead + Unpin)) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    reader.read_exact(&mut head).await.ok()?;
+    let mut length = u64::from(head[1] & 0x7f);
+    if length == 126 {
+        length = u64::from(reader.read_u16().await.unwrap_or_default());
+    } else if length == 127 {
+        length = reader.read_u64().await.unwrap_or_default();
+    }
+    let mut mask = [0; 4];
+    assert!(head[1] & 0x80 != 0, "a client masks what it sends");
+    let mut body = vec![0; length as usize];
+    reader.read_exact(&mut mask).await.ok()?;
+    reader.read_exact(&mut body).await.ok()?;
+    for (at, byte) in body.iter_mut().enumerate() {
+        *byte ^= mask[at % 4];
+    }
+    Some((head[0] & 0x0f, body))
+}
+
+/// Carries another protocol in binary messages, without channels, until either end is gone.
+pub(super) async fn carry<R, W>(mut reader: R, writer: Writer<W>, inside: tokio::io::DuplexStream)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let (mut from, mut to) = tokio::io::split(inside);
+    let incoming = async {
+        while let Some((opcode, body)) = frame(&mut reader).await {
+            match opcode {
+                8 => return,
+                9 => writer.frame(10, &body).await,
+                0..=2 if to.write_all(&body).await.is_err() => return,
+                _ => {}
+            }
+        }
+    };
+    let outgoing = async {
+        let mut bytes = vec![0; 16 * 1_024];
+        while let Ok(length @ 1..) = from.read(&mut bytes).await {
+            writer.frame(2, &bytes[..length]).await;
+        }
+        writer.close().await;
+    };
+    tokio::select! {
+        () = incoming => {}
+        () = outgoing => {}
+    }
+}
+
 /// Reads messages until the client is gone; what comes on channel 0 goes to `stdin`, which ends when the client closes it (version 5).
 pub(super) async fn read<R, W>(mut reader: R, writer: Writer<W>, stdin: mpsc::Sender<Vec<u8>>)
 where
@@ -70,27 +124,8 @@ where
     W: AsyncWrite + Unpin,
 {
     let (mut stdin, mut channel) = (Some(stdin), None);
-    loop {
-        let mut head = [0; 2];
-        if reader.read_exact(&mut head).await.is_err() {
-            return;
-        }
-        let mut length = u64::from(head[1] & 0x7f);
-        if length == 126 {
-            length = u64::from(reader.read_u16().await.unwrap_or_default());
-        } else if length == 127 {
-            length = reader.read_u64().await.unwrap_or_default();
-        }
-        let mut mask = [0; 4];
-        assert!(head[1] & 0x80 != 0, "a client masks what it sends");
-        let mut body = vec![0; length as usize];
-        if reader.read_exact(&mut mask).await.is_err() || reader.read_exact(&mut body).await.is_err() {
-            return;
-        }
-        for (at, byte) in body.iter_mut().enumerate() {
-            *byte ^= mask[at % 4];
-        }
-        match head[0] & 0x0f {
+    while let Some((opcode, body)) = frame(&mut reader).await {
+        match opcode {
             8 => return,
             9 => writer.frame(10, &body).await,
             opcode @ (0..=2) => {
