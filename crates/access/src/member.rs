@@ -73,7 +73,7 @@ member_operations! {
     AccessReviewList "access_review_list" Read;
     AccessReviewShow "access_review_show" Read;
     AccessReviewItems "access_review_items" Read;
-    AccessReviewDecide "access_review_decide" Write;
+    AccessReviewDecide "access_review_decide" Write fresh;
     ChangesSee "changes_see" Write;
 }
 

@@ -51,6 +51,25 @@ fn attack_who_revoked_something_why_and_when_stays_whoever_revokes_it_again() {
 }
 
 #[test]
+fn deciding_needs_a_fresh_proof_for_its_outcome_is_signed() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        world.granted(json!({"user": analyst(), "role": "view", "destination": "prod"})).await;
+        let id = begin(&world, json!({"reviewers": [admin()]})).await.is(201).id();
+        let token = world.token(&admin()).await;
+        world.clock.advance(std::time::Duration::from_mins(16));
+        let path = format!("{T}/access-reviews/{id}/decide");
+        let body = json!({"items": [1], "decision": "keep", "reason": "it is needed"});
+        let stale = world.call("POST", &path, Some(&token), Some(body.clone())).await.is(403);
+        assert_eq!(stale.json["code"], "step_up_required");
+        assert_eq!(record(&world, "access_review_decide").await["outcome"], "deny");
+        let proof = json!({"password": crate::world::planted().password});
+        world.call("POST", "/api/v1/sessions/current/step-up", Some(&token), Some(proof)).await;
+        world.call("POST", &path, Some(&token), Some(body)).await.is(200);
+    });
+}
+
+#[test]
 fn what_is_kept_and_was_taken_meanwhile_by_somebody_else_is_not_attested_as_kept() {
     each_engine(|world| async move {
         world.destination_of(world.a, "prod").await;
