@@ -37,7 +37,7 @@ pub struct RecordingStatement {
     pub about: Value,
     /// The relay that recorded. What is recorded is its word.
     pub relay: RelayId,
-    /// Whether what was typed is in it.
+    /// Whether what was typed, or sent without a terminal, is in it.
     pub input: bool,
     /// When it began, by the relay's clock.
     pub started: Timestamp,

@@ -18,7 +18,7 @@
 //! Invariants:
 //! - what is held of a recording, and of all of them together, is bounded: a session whose recording is not taken waits, and fails after a while;
 //! - what goes on to the user was taken in before: a session that has to be recorded shows nothing that is not;
-//! - what is typed is not even held unless the tenant says so.
+//! - what is typed on a terminal is not even held unless the tenant says so; without one nothing echoes it, and it is recorded.
 
 mod cast;
 mod tape;

@@ -294,7 +294,9 @@ impl Store {
         let row = row.ok_or(Error::NotFound { what: "destination" })?;
         let (name, kind) = (row.text(0)?, row.parse::<DestinationKind>(1)?);
         let policy = policy(&mut tx, tenant).await?;
-        let terms = (policy.mode(kind), policy.input);
+        // Where there is no terminal nothing echoes what is sent: it is recorded in any case.
+        let is_on_terminal = new.about.pointer("/target/tty").and_then(Value::as_bool).unwrap_or(true);
+        let terms = (policy.mode(kind), policy.input || !is_on_terminal);
         if terms.0 == RecordingMode::Off {
             return Ok(terms);
         }

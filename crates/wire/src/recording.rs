@@ -20,7 +20,7 @@ pub struct RecordingTerms {
     /// `off`, `best-effort` (a session that cannot be recorded goes on, and the audit log says so) or `required` (it does not begin, or is closed).
     #[schema(value_type = String)]
     pub mode: RecordingMode,
-    /// Whether what is typed is recorded too. It holds passwords.
+    /// Whether what is typed on a terminal is recorded too. It holds passwords. Without a terminal nothing echoes what is sent, so there it is recorded in any case.
     pub input: bool,
 }
 
@@ -34,7 +34,7 @@ pub struct RecordingPolicy {
     /// Sessions on hosts that are reached through a relay, likewise.
     #[schema(value_type = String)]
     pub ssh: RecordingMode,
-    /// Whether what is typed is recorded too. It holds passwords.
+    /// Whether what is typed on a terminal is recorded too. It holds passwords. Without a terminal nothing echoes what is sent, so there it is recorded in any case.
     pub input: bool,
     /// How long recordings are kept, in days: 1 to 36,500.
     pub retention_days: u32,
@@ -211,7 +211,7 @@ pub struct Recording {
     /// Who recorded.
     #[schema(value_type = String)]
     pub relay: RelayId,
-    /// Whether what was typed is in it.
+    /// Whether what was typed, or sent without a terminal, is in it.
     pub input: bool,
     /// When the session began, by the relay's clock.
     #[schema(value_type = String)]

@@ -75,12 +75,14 @@ struct Way {
     passed: Passed,
     /// Left out since the last mark.
     gap: u64,
+    /// What is still recorded of it where it is on no terminal. Each direction has its own: a flood in one blinds nobody to the other.
+    bulk: Option<Allowance>,
 }
 
 impl Way {
     /// The lines for bytes that went by.
-    fn push(&mut self, at: Duration, kind: char, bytes: &[u8], allowance: Option<&mut Allowance>) -> String {
-        let kept = allowance.map_or(bytes.len(), |allowance| allowance.take(at, bytes.len()));
+    fn push(&mut self, at: Duration, kind: char, bytes: &[u8]) -> String {
+        let kept = self.bulk.as_mut().map_or(bytes.len(), |allowance| allowance.take(at, bytes.len()));
         let (kept, left_out) = bytes.split_at(kept.min(bytes.len()));
         self.passed.bytes = self.passed.bytes.saturating_add(bytes.len() as u64);
         let mut lines = if kept.is_empty() { String::new() } else { self.mark(at) };
@@ -113,7 +115,6 @@ struct State {
     output: Way,
     input: Way,
     hash: Option<Sha256>,
-    bulk: Option<Allowance>,
     exit: Option<i32>,
     began: bool,
     /// Why not everything is recorded.
@@ -220,16 +221,18 @@ impl Recording {
         Self(None)
     }
 
-    /// A recording, and what it is taken from. `tty`: on a terminal; otherwise what is more than people read is left out, and marked.
+    /// A recording, and what it is taken from. `tty`: on a terminal; otherwise what is more than people read is left out, and marked, and what is
+    /// sent is recorded whatever the terms say: nothing echoes it.
     pub fn new(terms: RecordingTerms, header: &Header, tty: bool, room: &Arc<Room>) -> (Self, Tape) {
         if terms.mode == RecordingMode::Off {
             return (Self::none(), Tape(None));
         }
-        let bulk = (!tty).then_some(Allowance { left: BULK_BYTES, at: Duration::ZERO });
-        let state = State { hash: Some(Sha256::new()), bulk, ..State::default() };
+        let way =
+            || Way { bulk: (!tty).then_some(Allowance { left: BULK_BYTES, at: Duration::ZERO }), ..Way::default() };
+        let state = State { hash: Some(Sha256::new()), output: way(), input: way(), ..State::default() };
         let inner = Arc::new(Inner {
             state: Mutex::new(state),
-            terms,
+            terms: RecordingTerms { input: terms.input || !tty, ..terms },
             began: Instant::now(),
             room: Arc::clone(room),
             filled: Notify::new(),
@@ -245,7 +248,7 @@ impl Recording {
             if let Some(hash) = &mut state.hash {
                 hash.update(bytes);
             }
-            state.output.push(at, 'o', bytes, state.bulk.as_mut())
+            state.output.push(at, 'o', bytes)
         };
         inner.write(write).await
     }
@@ -256,7 +259,7 @@ impl Recording {
         let is_kept = inner.terms.input;
         let write = |state: &mut State, at| {
             if is_kept {
-                return state.input.push(at, 'i', bytes, state.bulk.as_mut());
+                return state.input.push(at, 'i', bytes);
             }
             state.input.passed.bytes = state.input.passed.bytes.saturating_add(bytes.len() as u64);
             String::new()
@@ -578,6 +581,26 @@ mod tests {
         assert!(text.ends_with("\"o\", \"after\"]\n"), "what follows is recorded");
         assert_eq!((summary.output.bytes, summary.output.left_out), ((32 << 16) + 5, 1 << 20));
         assert!(summary.complete, "as much as is to be recorded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn commands_that_nothing_echoes_are_recorded_also_behind_a_flood_of_output() {
+        let (recording, tape) = begin(terms(RecordingMode::Required, false), false, 64 << 20);
+        let told = tokio::spawn(async move { drain(&tape).await });
+        let (shown, sent) = (vec![b'y'; 1 << 16], vec![b'f'; 1 << 16]);
+        for _ in 0..64 {
+            recording.output(&shown).await.unwrap();
+        }
+        recording.input(b"rm -rf /srv\n").await.unwrap();
+        // Of a file that is sent, no more than of one that is shown.
+        for _ in 0..64 {
+            recording.input(&sent).await.unwrap();
+        }
+        recording.end("done");
+        let (text, summary) = told.await.unwrap();
+        assert!(text.contains("\"i\", \"rm -rf /srv\\n\"]"), "the command");
+        assert_eq!((summary.input.bytes, summary.input.left_out), ((64 << 16) + 12, (64 << 16) + 12 - (1 << 20)));
+        assert!(summary.complete);
     }
 
     #[tokio::test(start_paused = true)]

@@ -158,7 +158,7 @@ function Recordings() {
       says={(it) => [
         ["Clusters", mode(it.kubernetes)],
         ["Hosts", mode(it.ssh)],
-        ["What is typed", it.input ? "recorded too" : "not recorded"],
+        ["What is typed on a terminal", it.input ? "recorded too" : "not recorded"],
         ["Kept for", days(it.retention_days)],
       ]}
       draft={(it) => ({ ...it, retention_days: String(it.retention_days) })}
@@ -186,7 +186,7 @@ function Recordings() {
           >
             <Modes />
           </Select>
-          <Check label="Record what is typed too: it holds passwords" on={it.input} onChange={(input) => set({ input })} />
+          <Check label="Record what is typed on a terminal too: it holds passwords" on={it.input} onChange={(input) => set({ input })} />
           <TextField
             label="Kept for, in days"
             help="1 to 36,500. A shorter time deletes older recordings within minutes."
