@@ -9,7 +9,9 @@ use domain::Error;
 use serde_json::json;
 use store::{NewSshSession, SshSessionBegun as SshBegun, SshSessionEnding};
 use wire::recording::RecordingTerms;
-use wire::ssh_access::{SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHold};
+use wire::ssh_access::{
+    SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHeld, SshSessionHold,
+};
 
 use crate::destination::check_way;
 use crate::fleet_caller::{FleetCaller, FleetFailure};
@@ -103,16 +105,16 @@ pub(crate) async fn ssh_session_forward(
 const HELD_MAX: usize = 2_048;
 
 /// Hears which connections to SSH hosts a relay holds: whatever else it began has ended, as when it was killed and started again. Only the relay itself,
-/// about its own. And where it takes users without this server between.
+/// about its own. And where it takes users without this server between: in return it gets the keys that verify their tokens.
 #[utoipa::path(post, path = "/api/v1/relays/{relay}/ssh-sessions/held", tag = "destinations", security(("fleet" = [])),
     params(("relay" = String, Path, description = "the relay's id")), request_body = SshSessionHold,
-    responses((status = 204, description = "heard")))]
+    responses((status = 200, description = "heard", body = SshSessionHeld)))]
 pub(crate) async fn ssh_session_hold(
     State(state): State<ApiState>,
     caller: FleetCaller,
     Path(id): Path<String>,
     SignedBody(body, bytes): SignedBody<SshSessionHold>,
-) -> Result<StatusCode, FleetFailure> {
+) -> Result<Json<SshSessionHeld>, FleetFailure> {
     let permit = caller.permit::<fleet_ops::SshSessionHold>(&id, &bytes).await?;
     if body.connections.len() > HELD_MAX {
         return Err(Error::Limit { which: "connections in one message", max: HELD_MAX as u64 }.into());
@@ -125,7 +127,11 @@ pub(crate) async fn ssh_session_hold(
     if ended > 0 {
         tracing::info!(relay = id, ended, "connections to hosts are over that their relay does not hold any more");
     }
-    Ok(StatusCode::NO_CONTENT)
+    let keys = state.token_keys.now(&state.store).await?;
+    Ok(Json(SshSessionHeld {
+        issuer: state.settings.installation.clone(),
+        keys: crypto::es512::KeySet::new(keys.published.clone()).to_json(),
+    }))
 }
 
 /// Writes down that a connection to an SSH host ended. Only the relay that began it.

@@ -202,14 +202,20 @@ impl Shared {
 
     /// The user asks that the host listens at a port for them; at which it does.
     pub(crate) async fn listen_port(self: &Arc<Self>, address: &str, port: u32, handle: server::Handle) -> Option<u32> {
-        let what = Forwarded { kind: ForwardKind::Remote, place: place(address, port) };
-        if !self.may_listen(address) || !self.may_forward(what).await {
+        let what = |port| Forwarded { kind: ForwardKind::Remote, place: place(address, port) };
+        if !self.may_listen(address) || !self.may_forward(what(port)).await {
             return None;
         }
         let _ = self.forwards.user.set(handle);
         let asked = async { self.host().await.ok()?.tcpip_forward(address, port).await.ok() };
         let given = tokio::time::timeout(ANSWER, asked).await.ok().flatten()?;
         let at = if port == 0 { given } else { port };
+        // Which port the host chose is on the record before anybody is let in there.
+        if port == 0 && !self.may_forward(what(at)).await {
+            let left = async { self.host().await.ok()?.cancel_tcpip_forward(address, at).await.ok() };
+            let _ = tokio::time::timeout(ANSWER, left).await;
+            return None;
+        }
         self.forwards.ports().insert((address.to_owned(), at));
         Some(at)
     }

@@ -38,6 +38,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use wire::frame::Reason;
 
+pub use crate::stream::Crowd;
 use crate::stream::{Metered, Meters};
 use crate::user::{Shared, User};
 
@@ -203,6 +204,8 @@ pub struct Around {
     pub witness: Arc<dyn Witness>,
     /// Cuts it.
     pub cut: Arc<Cut>,
+    /// What all connections of this process hold together.
+    pub crowd: Arc<Crowd>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// For what is random in a file of a key.
@@ -233,7 +236,7 @@ pub async fn serve<S>(stream: S, admitted: Admitted, keys: Keys, around: Around)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let meters = Arc::new(Meters::default());
+    let meters = Arc::new(Meters::among(&around.crowd));
     let (reason, reached) = match run(stream, admitted, keys, around, &meters).await {
         Ok(ended) => ended,
         Err(error) => (error.to_string(), false),

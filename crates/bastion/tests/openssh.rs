@@ -19,6 +19,7 @@ use testkit::Sshd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
+use tokio::sync::Notify;
 use wire::recording::{RecordingTarget, RecordingTerms};
 
 const PRINCIPAL: &str = "cairn-relay/dst/deploy/usr/ses";
@@ -39,6 +40,8 @@ struct Kept {
     refuses: bool,
     about: Mutex<Vec<RecordingTarget>>,
     text: Arc<Mutex<String>>,
+    /// Takes no more of the recording that goes on.
+    fails: Arc<Notify>,
 }
 
 #[async_trait]
@@ -52,10 +55,17 @@ impl Recorder for Kept {
         let header = Header { at: SystemClock.now(), title: "t".to_owned() };
         let terms = RecordingTerms { mode: RecordingMode::Required, input: false };
         let (recording, tape) = Recording::new(terms, &header, tty, &Room::new(64 << 20));
-        let text = Arc::clone(&self.text);
+        let (text, fails) = (Arc::clone(&self.text), Arc::clone(&self.fails));
         tokio::spawn(async move {
             loop {
-                match tape.next().await {
+                let piece = tokio::select! {
+                    piece = tape.next() => piece,
+                    () = fails.notified() => {
+                        tape.fail("nobody takes it any more");
+                        continue;
+                    }
+                };
+                match piece {
                     Piece::Chunk(_, bytes) => {
                         text.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes));
                         tape.taken();
@@ -223,6 +233,7 @@ impl Setup {
             for (admitted, keys) in ready {
                 let (stream, _) = listener.accept().await.unwrap();
                 let around = Around {
+                    crowd: Arc::default(),
                     dial: Box::new(To(host, Arc::clone(&dialed))),
                     recorder: Arc::clone(&recorder) as Arc<dyn Recorder>,
                     witness: Arc::clone(&witness) as Arc<dyn Witness>,
@@ -338,6 +349,62 @@ async fn commands_terminals_and_files_pass_and_what_they_show_is_recorded() {
         assert!(began.elapsed() < Duration::from_secs(10), "{kept}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_without_a_terminal_is_recorded_for_nothing_echoes_it() {
+    let setup = Setup::new();
+    let port = setup.serve().await;
+    let config = setup.good(port);
+    let mut child = setup.command("ssh", &config);
+    let mut child = child.args(["web1", "sh"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"unseen=1\n").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_mins(1), child.wait()).await.expect("it ends").unwrap();
+    assert!(ended.success());
+    // Files that are transferred are not in it, only that they were.
+    std::fs::write(setup.path("file"), "content of a file\n").unwrap();
+    let to = format!("web1:{}", setup.path("copy").display());
+    let ran = setup.command("scp", &config).arg("-q").arg(setup.path("file")).arg(to).output().await.unwrap();
+    assert!(ran.status.success() && setup.path("copy").exists(), "{ran:?}");
+    let kept = || setup.recorder.text.lock().unwrap().clone();
+    let began = Instant::now();
+    while kept().matches("END").count() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(20), "{}", kept());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(kept().contains("\"i\", \"unseen=1\\n\"]") && !kept().contains("content of a file"), "{}", kept());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_recording_fails_in_its_middle_is_closed_with_the_reason() {
+    let setup = Setup::new();
+    let port = setup.serve().await;
+    let config = setup.good(port);
+    let mut child = setup.command("ssh", &config);
+    let child = child.args(["web1", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    input.write_all(b"one\n").await.unwrap();
+    let mut line = [0; 4];
+    tokio::time::timeout(Duration::from_secs(30), output.read_exact(&mut line)).await.expect("an echo").unwrap();
+    assert_eq!(&line, b"one\n");
+    setup.recorder.fails.notify_one();
+    let began = Instant::now();
+    while !setup.recorder.text.lock().unwrap().contains("END None false") {
+        assert!(began.elapsed() < Duration::from_secs(20), "the end of its recording");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // From then on nothing of it goes by.
+    input.write_all(b"two\n").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output()).await.expect("it ends").unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let expect = "this session has to be recorded, and cannot be: nobody takes it any more";
+    assert!(said.contains(expect) && !ended.status.success(), "{said}");
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty(), "nothing that is not recorded: {rest:?}");
+    let how = setup.ended.lock().unwrap().pop().unwrap();
+    assert!(how.reached && how.reason.contains("has to be recorded"), "{how:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,8 @@ const SWITCH: Duration = Duration::from_secs(20);
 /// Longest reason that is shown, in characters.
 const REASON_CHARS: usize = 300;
 
-/// A connection that the relay switched; none where it is not reached there, and the token is not used: then there is the way through the server.
+/// A connection that the relay switched; none where it is not reached there or has no room, and the token is not used: then there is the way through the
+/// server.
 pub(crate) async fn switch(way: &SshWay, destination: DestinationId, token: &str) -> Result<Option<reqwest::Upgraded>> {
     let broken = |error: &dyn std::fmt::Display| Failure::new(format!("cannot set up TLS to {}: {error}", way.address));
     trust::provider();
@@ -51,7 +52,58 @@ pub(crate) async fn switch(way: &SshWay, destination: DestinationId, token: &str
         return switched.map(Some).map_err(|error| Failure::new(format!("{}: {error}", way.address)));
     }
     let status = response.status();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        // Full, maybe by strangers, or it does not reach the server by its own way now.
+        return Ok(None);
+    }
     let text = response.text().await.unwrap_or_default();
     let text: String = text.chars().filter(|it| !it.is_control()).take(REASON_CHARS).collect();
     Err(Failure::new(if text.is_empty() { format!("the host's relay answered {status}") } else { text }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls_pki_types::pem::PemObject as _;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What comes of a relay that answers with this status.
+    async fn answered(status: &'static str) -> Result<Option<reqwest::Upgraded>> {
+        trust::provider();
+        let (authority, certificate, key) = testkit::kube::certificates();
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(std::result::Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("localhost:{}", listener.local_addr().unwrap().port());
+        let relay = tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut stream = tokio_rustls::TlsAcceptor::from(Arc::new(tls)).accept(socket).await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut head).await.unwrap();
+            }
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\nConnection: close\r\n\r\nwhy");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            let _ = stream.shutdown().await;
+        });
+        let destination = format!("dst_{}", "0".repeat(26)).parse().unwrap();
+        let switched = switch(&SshWay { address, authority }, destination, "token").await;
+        relay.await.unwrap();
+        switched
+    }
+
+    #[tokio::test]
+    async fn a_relay_without_room_is_gone_around_and_one_that_refuses_is_not() {
+        assert!(answered("503 Service Unavailable").await.unwrap().is_none());
+        for refused in ["403 Forbidden", "409 Conflict", "502 Bad Gateway"] {
+            let Err(failure) = answered(refused).await else { panic!("{refused}") };
+            assert!(failure.message.contains("why"), "{refused}: {failure:?}");
+        }
+    }
 }

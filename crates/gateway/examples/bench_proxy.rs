@@ -199,7 +199,7 @@ async fn proxy(folder: &Path, port: &str) -> Result<()> {
     for _ in 0..TOKENS {
         println!("{}", issue(&key, &claims(destination)?)?);
     }
-    Listener { socket, tls: Box::new(move || Arc::clone(&tls)), stall: STALL }
+    Listener { socket, tls: Box::new(move || Arc::clone(&tls)), stall: STALL, per_address: usize::MAX }
         .serve(proxy, CancellationToken::new())
         .await;
     Ok(())

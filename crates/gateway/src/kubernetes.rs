@@ -30,7 +30,7 @@ use crate::destination_token;
 
 pub use self::cluster::{Cluster, TokenFile};
 pub use self::identity::Identity;
-pub use self::listener::{Listener, STALL};
+pub use self::listener::{Listener, PER_ADDRESS, STALL};
 pub use self::live::{Confirm, Live, Place, Token};
 pub use self::proxy::{Proxy, Record};
 pub use self::request::Call;

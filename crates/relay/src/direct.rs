@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use gateway::kubernetes::{Listener, STALL};
+use gateway::kubernetes::{Listener, PER_ADDRESS, STALL};
 use tokio::net::TcpListener;
 
 use crate::certificate::Certificate;
@@ -55,6 +55,11 @@ impl Direct {
         if self.of == "SSH" { Duration::from_mins(15) } else { STALL }
     }
 
+    /// How many connections one address may have: SSH hosts are reached by people, a cluster also by programs.
+    fn per_address(&self) -> usize {
+        if self.of == "SSH" { PER_ADDRESS / 4 } else { PER_ADDRESS }
+    }
+
     /// Listens; with how users reach it.
     pub(crate) async fn open(&self) -> anyhow::Result<(Listener, String)> {
         let certificate = Certificate::open(self.of, self.certificate.clone(), self.key.clone())?;
@@ -65,7 +70,8 @@ impl Direct {
         let has_port = self.address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let address = if has_port { self.address.clone() } else { format!("{}:{}", self.address, own.port()) };
         tracing::info!(address = %own, way = self.of, "the way in without the server is open");
-        Ok((Listener { socket, tls: Box::new(move || certificate.now()), stall: self.stall() }, address))
+        let tls = Box::new(move || certificate.now());
+        Ok((Listener { socket, tls, stall: self.stall(), per_address: self.per_address() }, address))
     }
 
     /// The authority that users are told to trust, in PEM; empty: those of their systems.

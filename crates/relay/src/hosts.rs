@@ -7,6 +7,8 @@
 //! - it is asked every second about what is open; what it says no to is cut at once, and what it said an end of ends then, also while it is away;
 //! - every connection that began has its end told, as long as the relay lives.
 
+mod tokens;
+
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -18,12 +20,14 @@ use async_trait::async_trait;
 use bastion::{Admitted, Around, Cut, Dial, Ended, Forwarded, Keys, Witness};
 use bytes::Bytes;
 use crypto::ed25519::SigningKey;
+use crypto::es512::KeySet;
 use crypto::ssh::PublicKey;
-use domain::{Clock, HostPort, Network, Rng, SshSessionId, Timestamp};
+use domain::{Clock, HostPort, Network, Rng, SshSessionId, Timestamp, UserId};
 use fleet::Client;
 use gateway::StreamHandle;
 use gateway::kubernetes::Listener;
 use gateway::kubernetes::headers::bearer;
+use gateway::places::{Place, Places};
 use gateway::tunnel::Tunnel;
 use gateway::websocket::Side;
 use gateway::word::Word;
@@ -45,9 +49,10 @@ use wire::destination::{AccessCheck, AccessChecked, SshStanding, Standing};
 use wire::recording::RecordingMode;
 use wire::relay::Connect;
 use wire::ssh_access::{
-    SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHold, SshWay, UPGRADE,
+    SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHeld, SshSessionHold, SshWay, UPGRADE,
 };
 
+use self::tokens::Tokens;
 use crate::config::Settings;
 use crate::direct::Direct;
 use crate::recording::Recordings;
@@ -55,6 +60,8 @@ use crate::standing::{Ask, is_final, judge};
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 1_024;
+/// Of these, of one user.
+const PER_USER: usize = 64;
 /// Who come without the server, and about whom it is asked: whoever shows a wrong token costs it a question.
 const ASKING_MAX: usize = 32;
 /// Longest time of a request's head.
@@ -93,12 +100,18 @@ struct Inner {
     networks: Vec<Network>,
     recordings: Recordings,
     places: Arc<Semaphore>,
+    /// Those of each user.
+    users: Arc<Places<UserId>>,
+    /// What all connections hold that nobody took yet.
+    crowd: Arc<bastion::Crowd>,
     open: Mutex<HashMap<SshSessionId, Arc<Open>>>,
     telling: TaskTracker,
     /// The way in without the server, and how users reach it.
     direct: OnceLock<(Direct, String)>,
     /// Those who come by it and are not let in yet.
     asking: Arc<Semaphore>,
+    /// What of them is worth a question.
+    tokens: Tokens,
     /// Connections that ended, of which the server does not know yet.
     untold: Mutex<HashSet<SshSessionId>>,
     stop: CancellationToken,
@@ -136,7 +149,7 @@ struct Begun {
     dial: Box<dyn Dial>,
     required: bool,
     open: Arc<Open>,
-    _place: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Place<UserId>),
 }
 
 /// The way to one host.
@@ -201,10 +214,13 @@ impl Hosts {
             networks: settings.networks.clone(),
             recordings,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            users: Places::new(CONNECTIONS_MAX, PER_USER),
+            crowd: Arc::default(),
             open: Mutex::default(),
             telling: TaskTracker::new(),
             direct: OnceLock::new(),
             asking: Arc::new(Semaphore::new(ASKING_MAX)),
+            tokens: Tokens::default(),
             untold: Mutex::default(),
             stop: stop.clone(),
             clock: Arc::clone(clock),
@@ -277,6 +293,10 @@ impl Hosts {
         let destination = destination.ok_or_else(|| {
             Refused(StatusCode::NOT_FOUND, "this is a way to hosts for `cairn ssh`: run that".to_owned())
         })?;
+        let token = bearer(request.headers()).map_err(|refusal| Refused(StatusCode::FORBIDDEN, refusal.to_string()))?;
+        if !self.0.tokens.may_be_good(token, destination, self.0.clock.now()) {
+            return Err(Refused(StatusCode::FORBIDDEN, "the token is not accepted here: make another one".to_owned()));
+        }
         let place = Arc::clone(&self.0.asking).try_acquire_owned();
         let place = place.map_err(|_| Refused::away("too many come at once: try again"))?;
         Ok((Connect { destination, from: Some(from) }, Some(place)))
@@ -351,10 +371,15 @@ impl Hosts {
             self.0.recordings.note(connect.destination, terms);
         }
         let required = told.recording.is_some_and(|terms| terms.mode == RecordingMode::Required);
-        match self.admitted(told, connect) {
-            Ok((admitted, dial)) => {
+        let own = self.0.users.take(told.user).map_err(|_| {
+            let why =
+                format!("you have as many connections by this relay as one user may ({PER_USER}): end some of them");
+            Refused(StatusCode::CONFLICT, why)
+        });
+        match own.and_then(|own| Ok((own, self.admitted(told, connect)?))) {
+            Ok((own, (admitted, dial))) => {
                 self.open().insert(id, Arc::clone(&open));
-                Ok(Begun { id, admitted, keys, dial, required, open, _place: place })
+                Ok(Begun { id, admitted, keys, dial, required, open, _places: (place, own) })
             }
             Err(refused) => {
                 let ended = Ended { reason: refused.1.clone(), reached: false, received_bytes: 0, sent_bytes: 0 };
@@ -398,7 +423,7 @@ impl Hosts {
     }
 
     async fn run(&self, switched: hyper::upgrade::OnUpgrade, begun: Begun) {
-        let Begun { id, admitted, keys, dial, required, open, _place } = begun;
+        let Begun { id, admitted, keys, dial, required, open, _places } = begun;
         let cut = Arc::clone(&open.cut);
         let ended = match switched.await {
             Ok(stream) => {
@@ -408,6 +433,7 @@ impl Hosts {
                     recorder: Arc::new(self.0.recordings.clone()),
                     witness: Arc::new(Told { hosts: self.clone(), id, required }),
                     cut: Arc::clone(&cut),
+                    crowd: Arc::clone(&self.0.crowd),
                     clock: Arc::clone(&self.0.clock),
                     rng: Arc::clone(&self.0.rng),
                 };
@@ -452,8 +478,15 @@ impl Hosts {
                 None
             }
         });
-        if let Err(error) = self.send("ssh-sessions/held", &SshSessionHold { connections, listens }, CHECKED).await {
-            tracing::debug!(error = format!("{error:#}"), "the server does not hear what is held here");
+        let read = Instant::now();
+        let told = self.call("ssh-sessions/held", &SshSessionHold { connections, listens }, CHECKED).await;
+        let told = told.and_then(|told: SshSessionHeld| {
+            let keys = KeySet::parse(told.keys.to_string().as_bytes());
+            Ok((told.issuer, keys.context("the server's keys are not understood")?))
+        });
+        match told {
+            Ok((issuer, keys)) => self.0.tokens.learn(issuer, keys, read),
+            Err(error) => tracing::debug!(error = format!("{error:#}"), "the server does not hear what is held here"),
         }
     }
 

@@ -8,13 +8,13 @@
 //! - connections, their bytes and their silence are bounded; who does not begin with TLS is sent away before the server is dialed;
 //! - a relay that is let in no more takes no new connection.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use gateway::places::{Places, holder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,44 +44,8 @@ pub(crate) struct Listener {
     socket: TcpListener,
     server: String,
     proxy: Option<Proxy>,
-    places: Arc<Places>,
+    places: Arc<Places<IpAddr>>,
     ended: Arc<AtomicBool>,
-}
-
-/// Who is connected.
-struct Places {
-    max: usize,
-    taken: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A place among them, given back when it is dropped.
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-}
-
-impl Places {
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= self.max || taken.get(&address).is_some_and(|count| *count >= PER_ADDRESS) {
-            return None;
-        }
-        *taken.entry(address).or_default() += 1;
-        Some(Place { places: Arc::clone(self), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.address);
-            }
-        }
-    }
 }
 
 impl Listener {
@@ -92,7 +56,7 @@ impl Listener {
             format!("cannot listen on `{address}`: stop what listens there, or set RELAY_LISTEN to another address")
         })?;
         tracing::info!(address = %socket.local_addr()?, "listens for agents");
-        let places = Arc::new(Places { max: settings.listen_connections, taken: Mutex::default() });
+        let places = Places::new(settings.listen_connections, PER_ADDRESS);
         let server = dial::authority(&settings.server, "https://", 443).context("RELAY_SERVER")?;
         Ok(Some(Self { socket, server, proxy: settings.proxy.clone(), places, ended }))
     }
@@ -117,7 +81,7 @@ impl Listener {
             if listener.ended.load(Ordering::Relaxed) {
                 continue;
             }
-            let Some(place) = listener.places.take(peer.ip()) else {
+            let Ok(place) = listener.places.take(holder(peer.ip())) else {
                 tracing::debug!(%peer, "there are too many connections of agents");
                 continue;
             };
@@ -213,7 +177,7 @@ mod tests {
             socket: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             server: server.local_addr().unwrap().to_string(),
             proxy: None,
-            places: Arc::new(Places { max: connections, taken: Mutex::default() }),
+            places: Places::new(connections, PER_ADDRESS),
             ended: Arc::clone(&ended),
         };
         let (address, stop) = (bound.socket.local_addr().unwrap(), CancellationToken::new());
@@ -289,18 +253,5 @@ mod tests {
         while endless.write_all(&from).await.is_ok() {}
         let count = counting.await.unwrap();
         assert!(count <= BYTES_MAX + HELLO.len() as u64 && count > BYTES_MAX / 2, "{count}");
-    }
-
-    #[test]
-    fn one_address_does_not_take_every_place() {
-        let places = Arc::new(Places { max: 1_000, taken: Mutex::default() });
-        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let mut held: Vec<_> = (0..PER_ADDRESS).map(|_| places.take(one).unwrap()).collect();
-        assert!(places.take(one).is_none() && places.take("::ffff:192.0.2.1".parse().unwrap()).is_none());
-        assert!(places.take(other).is_some());
-        held.pop();
-        assert!(places.take(one).is_some());
-        held.clear();
-        assert!(places.taken.lock().unwrap().is_empty());
     }
 }

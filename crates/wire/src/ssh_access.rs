@@ -234,6 +234,16 @@ pub struct SshSessionHold {
     pub listens: Option<SshWay>,
 }
 
+/// What a relay is told in return: which tokens are worth a question where users come to it without the server between.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct SshSessionHeld {
+    /// The `iss` of destination tokens.
+    pub issuer: String,
+    /// The keys that verify them now, as at `/.well-known/jwks.json`.
+    #[schema(value_type = Object)]
+    pub keys: serde_json::Value,
+}
+
 /// Where users reach a relay without the server between, to go on to the hosts behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -129,6 +129,8 @@ async fn an_agent_and_connections_in_both_directions_pass_where_they_are_lent_an
     ] {
         assert_eq!(heard.iter().filter(|one| **one == expect).count(), 1, "{expect:?}: {heard:?}");
     }
+    // Which port the host chose is known too.
+    assert!(heard.contains(&("remote", format!("localhost:{listens}"))), "{heard:?}");
     // Of all this only what was shown is recorded.
     let told = setup.recorder.about.lock().unwrap().len();
     assert_eq!(told, 1, "the command that asked the agent");

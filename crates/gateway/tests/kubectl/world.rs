@@ -173,7 +173,12 @@ impl World {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let socket = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let listener = Listener { socket, tls: Box::new(move || Arc::clone(&tls)), stall: gateway::kubernetes::STALL };
+        let listener = Listener {
+            socket,
+            tls: Box::new(move || Arc::clone(&tls)),
+            stall: gateway::kubernetes::STALL,
+            per_address: gateway::kubernetes::PER_ADDRESS,
+        };
         runtime.spawn(listener.serve(proxy, CancellationToken::new()));
         Self { api, port, authority, live, written, tapes, folder, _runtime: runtime }
     }

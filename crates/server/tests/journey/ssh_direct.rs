@@ -12,8 +12,7 @@ use crate::ssh_access::{create, refused, told};
 use crate::ssh_relay::records;
 use crate::world::{Engine, World, until};
 
-/// Asks a relay for the way to a host; what it answers.
-fn ask(way: &Value, path: &str, token: Option<&str>) -> u16 {
+async fn asked(way: &Value, path: &str, token: Option<&str>) -> reqwest::Response {
     let authority = reqwest::Certificate::from_pem(way["authority"].as_str().unwrap().as_bytes()).unwrap();
     let client = reqwest::Client::builder().tls_certs_only([authority]).http1_only().build().unwrap();
     let mut request = client.get(format!("https://{}{path}", way["address"].as_str().unwrap()));
@@ -21,8 +20,16 @@ fn ask(way: &Value, path: &str, token: Option<&str>) -> u16 {
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { request.send().await.unwrap().status().as_u16() })
+    request.send().await.unwrap()
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Asks a relay for the way to a host; what it answers.
+fn ask(way: &Value, path: &str, token: Option<&str>) -> u16 {
+    runtime().block_on(async { asked(way, path, token).await.status().as_u16() })
 }
 
 #[test]
@@ -77,6 +84,33 @@ fn attack_ssh_the_relays_own_listener_lets_in_who_the_server_lets_in_and_nobody_
     assert!(
         all.as_array().unwrap().iter().any(|it| it["detail"]["alarm"] == true && it["action"] == "ssh_session_begin")
     );
+
+    // What is no token of the server's costs it no question, from when the relay has its keys.
+    until("a token that the relay itself refuses", || {
+        assert_eq!(ask(way, &path, Some("x.y.z")), 403);
+        relay.said().contains("a token is refused before the server is asked").then_some(())
+    });
+
+    // One user has a part of the relay's connections. Each token is good for one.
+    let tokens: Vec<Value> = (0..68).map(|_| token("web1")).collect();
+    let (held, refused_ones) = runtime().block_on(async {
+        let (mut held, mut refused_ones) = (Vec::new(), Vec::new());
+        for made in &tokens {
+            let answer = asked(way, &path, made["token"].as_str()).await;
+            match answer.status().as_u16() {
+                101 => held.push(answer.upgrade().await.unwrap()),
+                status => refused_ones.push((status, answer.text().await.unwrap())),
+            }
+        }
+        (held.len(), refused_ones)
+    });
+    assert!((1..=64).contains(&held) && !refused_ones.is_empty(), "{held} {refused_ones:?}");
+    assert!(
+        refused_ones.iter().all(|(status, why)| *status == 409 && why.contains("one user may")),
+        "{refused_ones:?}"
+    );
+    // Those that were held have gone, and the next one comes in.
+    until("room again", || world.cairn(["ssh", "web1", "id", "-un"]).out.contains(&user).then_some(()));
 
     // What is open goes on without the server; to begin needs it.
     assert_eq!(world.cairn(["ssh", "web1", "id", "-un"]).ok().out.trim(), user);
