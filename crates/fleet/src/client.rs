@@ -12,7 +12,7 @@ use wire::problem::Problem;
 
 use crate::error::{Error, Result};
 use crate::folder::Folder;
-use crate::identity::{Identity, Signer};
+use crate::identity::{Identity, Signed, Signer};
 use crate::tls::Tls;
 
 /// The header in which a refusal for the time tells the server's time, in RFC 3339.
@@ -155,13 +155,8 @@ impl Connection {
         };
         let body = serde_json::to_vec(&enroll).map_err(|_| self.nonsense())?;
         let target = "/api/v1/enroll";
-        let headers = || {
-            let proof = signer.proof("POST", target, &body, token, None)?;
-            let mut headers = HeaderMap::new();
-            headers.insert(PROOF, secret(&proof)?);
-            Ok(headers)
-        };
-        let answer = self.send(&Method::POST, target, (JSON, &body), headers, |time| signer.adjust(time)).await?;
+        let by = By::Enrolling { signer: &signer, token };
+        let answer = self.send(&Method::POST, target, (JSON, &body), by).await?;
         let enrolled: Enrolled = serde_json::from_slice(&answer.body).map_err(|_| self.nonsense())?;
         Identity::begin(signer, enrolled)
     }
@@ -171,24 +166,18 @@ impl Connection {
     }
 
     /// Sends a request, and once more where the refusal says what to do better.
-    async fn send(
-        &self,
-        method: &Method,
-        target: &str,
-        body: (&'static str, &[u8]),
-        sign: impl Fn() -> Result<HeaderMap>,
-        adjust: impl Fn(Timestamp),
-    ) -> Result<Answer> {
+    async fn send(&self, method: &Method, target: &str, body: (&'static str, &[u8]), by: By<'_>) -> Result<Answer> {
         let mut left = TRIES;
         loop {
             left -= 1;
-            let (error, time) = match self.send_once(method, target, body, sign()?).await? {
+            let (headers, _under_way) = by.sign(method, target, body.1).await?;
+            let (error, time) = match self.send_once(method, target, body, headers).await? {
                 Ok(answer) => return Ok(answer),
                 Err(refused) => refused,
             };
             match (&error, time) {
                 (Error::Refused { status: 401, code, .. }, Some(time)) if left > 0 && code == "clock_skew" => {
-                    adjust(time);
+                    by.adjust(time);
                 }
                 (Error::Refused { status: 401, code, .. }, _) if left > 0 && code == "proof_replayed" => {}
                 _ => return Err(error),
@@ -252,6 +241,40 @@ impl Connection {
     }
 }
 
+/// Who asks.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    Enrolling { signer: &'a Signer, token: &'a str },
+    Enrolled(&'a Identity),
+}
+
+impl By<'_> {
+    /// The headers of one try, and what is kept until it is answered.
+    async fn sign(self, method: &Method, target: &str, body: &[u8]) -> Result<(HeaderMap, Option<Signed>)> {
+        let mut headers = HeaderMap::new();
+        match self {
+            Self::Enrolling { signer, token } => {
+                let proof = signer.proof(method.as_str(), target, body, token, None)?;
+                headers.insert(PROOF, secret(&proof)?);
+                Ok((headers, None))
+            }
+            Self::Enrolled(identity) => {
+                let signed = identity.sign(method.as_str(), target, body).await?;
+                headers.insert(header::AUTHORIZATION, secret(&signed.authorization)?);
+                headers.insert(PROOF, secret(&signed.proof)?);
+                Ok((headers, Some(signed)))
+            }
+        }
+    }
+
+    fn adjust(self, time: Timestamp) {
+        match self {
+            Self::Enrolling { signer, .. } => signer.adjust(time),
+            Self::Enrolled(identity) => identity.adjust(time),
+        }
+    }
+}
+
 /// A header's value that is not shown.
 fn secret(text: &str) -> Result<HeaderValue> {
     let mut value = HeaderValue::from_str(text).map_err(|_| Error::folder("the credential is broken: enroll anew"))?;
@@ -289,14 +312,7 @@ impl Client {
 
     /// The same with a body of another media type.
     pub async fn call_as(&self, method: Method, target: &str, media: &'static str, body: &[u8]) -> Result<Answer> {
-        let headers = || {
-            let signed = self.identity.sign(method.as_str(), target, body)?;
-            let mut headers = HeaderMap::new();
-            headers.insert(header::AUTHORIZATION, secret(&signed.authorization)?);
-            headers.insert(PROOF, secret(&signed.proof)?);
-            Ok(headers)
-        };
-        self.connection.send(&method, target, (media, body), headers, |time| self.identity.adjust(time)).await
+        self.connection.send(&method, target, (media, body), By::Enrolled(&self.identity)).await
     }
 
     /// The path of this agent or relay: `/api/v1/agents/{id}` or `/api/v1/relays/{id}`.

@@ -15,17 +15,19 @@ use wire::fleet::{Enrolled, Renewed};
 use crate::error::{Error, Result};
 use crate::folder::Folder;
 use crate::numbers::Numbers;
+use crate::under_way::{Request, UnderWay};
 
 const FILE: &str = "identity.json";
 /// A credential is renewed after this part of its life: in time, also where the server is away for weeks.
 const RENEW_AFTER: i64 = 4;
 
-/// The two headers of a signed request.
+/// The two headers of a signed request, which is under way until this is dropped.
 pub struct Signed {
     /// The value of `Authorization`.
     pub authorization: String,
     /// The value of `DPoP`.
     pub proof: String,
+    _under_way: Request,
 }
 
 impl fmt::Debug for Signed {
@@ -113,6 +115,7 @@ impl Kept {
 pub struct Identity {
     pub(crate) signer: Signer,
     kept: RwLock<Kept>,
+    under_way: Arc<UnderWay>,
 }
 
 impl fmt::Debug for Identity {
@@ -141,7 +144,7 @@ impl Identity {
         let kept = read(&folder)?
             .ok_or_else(|| Error::folder(format!("`{}` holds no identity: enroll first", folder.path().display())))?;
         let signer = Signer::open(folder, true, clock, rng)?;
-        Ok(Self { signer, kept: RwLock::new(kept) })
+        Ok(Self { signer, kept: RwLock::new(kept), under_way: Arc::default() })
     }
 
     pub(crate) fn begin(signer: Signer, enrolled: Enrolled) -> Result<Self> {
@@ -154,7 +157,7 @@ impl Identity {
             expires_at: enrolled.expires_at,
         };
         kept.write(&signer.folder)?;
-        Ok(Self { signer, kept: RwLock::new(kept) })
+        Ok(Self { signer, kept: RwLock::new(kept), under_way: Arc::default() })
     }
 
     /// Takes the next credential over: durably, before it is used for the first time.
@@ -201,11 +204,13 @@ impl Identity {
         self.with(|kept| now.millis_since(kept.issued_at) >= kept.expires_at.millis_since(kept.issued_at) / RENEW_AFTER)
     }
 
-    /// Signs one request: its method, its path with its query, its body. Every try needs a signature of its own.
-    pub fn sign(&self, method: &str, target: &str, body: &[u8]) -> Result<Signed> {
+    /// Signs one request: its method, its path with its query, its body. Every try needs a signature of its own, which is kept until the answer is
+    /// there: it waits while too many others are under way.
+    pub async fn sign(&self, method: &str, target: &str, body: &[u8]) -> Result<Signed> {
         let (credential, installation) = self.with(|kept| (kept.credential.clone(), kept.installation.clone()));
-        let proof = self.signer.proof(method, target, body, &credential, Some(&installation))?;
-        Ok(Signed { authorization: format!("DPoP {credential}"), proof })
+        let sign = || self.signer.proof(method, target, body, &credential, Some(&installation));
+        let (proof, under_way) = self.under_way.begin(sign).await?;
+        Ok(Signed { authorization: format!("DPoP {credential}"), proof, _under_way: under_way })
     }
 
     /// Takes over what the server's clock says, as a refusal with the code `clock_skew` tells it (see [`crate::SERVER_TIME`]).
@@ -235,26 +240,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_signed_says_the_request_the_time_and_the_credential_and_no_number_twice() {
+    #[tokio::test]
+    async fn what_is_signed_says_the_request_the_time_and_the_credential_and_no_number_twice() {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(TestClock::default()));
         let path = dir.path().join("identity");
         let new = signer(Folder::open(&path).unwrap(), false, &clock);
         let key = new.public();
         let first = Identity::begin(new, enrolled(&clock, 1_000)).unwrap();
-        let statement = |identity: &Identity| {
-            let signed = identity.sign("POST", "/api/v1/x?y=1", b"body").unwrap();
+        let statement = async |identity: &Identity| {
+            let signed = identity.sign("POST", "/api/v1/x?y=1", b"body").await.unwrap();
             let (signer, statement) = possession::verify_proof(&signed.proof).unwrap();
             assert_eq!(signer, key);
             (signed.authorization, statement)
         };
-        let (authorization, one) = statement(&first);
+        let (authorization, one) = statement(&first).await;
         assert_eq!(authorization, "DPoP credential-1");
         assert_eq!((one.method.as_str(), one.target.as_str()), ("POST", "/api/v1/x?y=1"));
         assert_eq!((one.body, one.token), (crypto::sha256(b"body"), crypto::sha256(b"credential-1")));
         assert_eq!((one.audience.as_deref(), one.at_s), (Some("ins_1"), clock.now().as_seconds()));
         first.adjust(clock.now().plus_millis(3_600_000));
-        let (_, two) = statement(&first);
+        let (_, two) = statement(&first).await;
         assert_eq!(two.at_s, one.at_s + 3_600);
         assert!(two.number > one.number && two.id != one.id);
 
@@ -262,7 +267,7 @@ mod tests {
         let id = first.id();
         drop(first);
         let again = Identity::open(Folder::open(&path).unwrap(), clock.clone(), Arc::new(TestRng::seeded(3))).unwrap();
-        let (authorization, three) = statement(&again);
+        let (authorization, three) = statement(&again).await;
         assert_eq!((authorization.as_str(), again.id()), ("DPoP credential-2", id));
         assert!(three.number > two.number);
     }

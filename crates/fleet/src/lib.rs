@@ -18,6 +18,7 @@ mod identity;
 mod numbers;
 mod tls;
 mod token;
+mod under_way;
 
 pub use backoff::{Backoff, between};
 pub use client::{Answer, Client, Connection, Enrolling, SERVER_TIME};

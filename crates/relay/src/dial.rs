@@ -147,7 +147,7 @@ pub(crate) async fn channel(
     let mut socket = within(&format!("no TLS with `{authority}`"), connecting).await?;
 
     let path = format!("/api/v1/relays/{}/channel", identity.id());
-    let signed = identity.sign("GET", &path, b"")?;
+    let signed = identity.sign("GET", &path, b"").await?;
     let key = websocket::new_key(rng);
     let headers = [("authorization", signed.authorization.as_str()), ("dpop", signed.proof.as_str())];
     let request = websocket::request(&authority, &path, &key, &headers);

@@ -152,8 +152,8 @@ async fn opened(world: &World, server: &Server) -> Socket {
 async fn ask(socket: &mut Socket, identity: &Identity, what: &str, media: &str, body: &[u8]) -> String {
     let noun = if matches!(identity.id(), FleetId::Agent(_)) { "agents" } else { "relays" };
     let target = format!("/api/v1/{noun}/{}/{what}", identity.id());
-    let signed = identity.sign("POST", &target, body).unwrap();
-    let (authorization, proof, length) = (signed.authorization, signed.proof, body.len());
+    let signed = identity.sign("POST", &target, body).await.unwrap();
+    let (authorization, proof, length) = (&signed.authorization, &signed.proof, body.len());
     let head = format!(
         "POST {target} HTTP/1.1\r\nhost: localhost\r\nauthorization: {authorization}\r\ndpop: {proof}\r\n\
          user-agent: cairn-test/1.2.5\r\ncontent-type: {media}\r\ncontent-length: {length}\r\n\r\n"

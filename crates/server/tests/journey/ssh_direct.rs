@@ -109,8 +109,10 @@ fn attack_ssh_the_relays_own_listener_lets_in_who_the_server_lets_in_and_nobody_
         refused_ones.iter().all(|(status, why)| *status == 409 && why.contains("one user may")),
         "{refused_ones:?}"
     );
-    // Those that were held have gone, and the next one comes in.
+    // Those that were held have gone, all at the same moment, which makes no copy of the relay, and the next one comes in.
     until("room again", || world.cairn(["ssh", "web1", "id", "-un"]).out.contains(&user).then_some(()));
+    let all = world.cairn(["audit", "list", "--all", "-o", "json"]).ok().json();
+    assert!(!all.as_array().unwrap().iter().any(|it| it["action"] == "relay_clone"), "{all}");
 
     // What is open goes on without the server; to begin needs it.
     assert_eq!(world.cairn(["ssh", "web1", "id", "-un"]).ok().out.trim(), user);
