@@ -47,6 +47,30 @@ pub(crate) struct How {
     yes: bool,
 }
 
+impl How {
+    pub(crate) fn dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    pub(crate) fn prune(&self) -> bool {
+        self.prune
+    }
+}
+
+/// Asks, unless it was said not to.
+pub(crate) fn confirmed(how: &How, question: &str) -> Result {
+    if how.yes {
+        return Ok(());
+    }
+    if !prompt::is_interactive() {
+        return Err(Failure::new("applying needs a confirmation").hint("add --yes, or --dry-run to look only"));
+    }
+    if !prompt::confirm(question)? {
+        return Err(Failure::new("nothing was changed"));
+    }
+    Ok(())
+}
+
 fn read(path: &str) -> Result<String> {
     let (mut text, shown) = (String::new(), Path::new(path));
     let failed = |e: std::io::Error| Failure::file("read", shown, e);
@@ -155,14 +179,7 @@ pub(crate) async fn apply(api: &Api, body: AccessFileApply, how: &How, tell: imp
             Failure::new(format!("{} differences, nothing was changed", plan.changes.len())).exit(Exit::NotVerified)
         );
     }
-    if !how.yes {
-        if !prompt::is_interactive() {
-            return Err(Failure::new("applying needs a confirmation").hint("add --yes, or --dry-run to look only"));
-        }
-        if !prompt::confirm(&format!("Make these {} changes?", plan.changes.len()))? {
-            return Err(Failure::new("nothing was changed"));
-        }
-    }
+    confirmed(how, &format!("Make these {} changes?", plan.changes.len()))?;
     body.digest = Some(plan.digest);
     api.post(&["access-file", "apply"], &body).await.map_err(tell)?;
     api.out.say(&format!("{} changes are made", plan.changes.len()));

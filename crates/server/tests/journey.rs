@@ -28,6 +28,8 @@ mod fips;
 mod first_minute;
 #[path = "journey/fleet.rs"]
 mod fleet;
+#[path = "journey/granting.rs"]
+mod granting;
 #[path = "journey/guest.rs"]
 mod guest;
 #[path = "journey/hostile.rs"]
@@ -72,6 +74,8 @@ mod ssh;
 mod ssh_access;
 #[path = "journey/ssh_direct.rs"]
 mod ssh_direct;
+#[path = "journey/ssh_group.rs"]
+mod ssh_group;
 #[path = "journey/ssh_relay.rs"]
 mod ssh_relay;
 #[path = "journey/storm.rs"]

@@ -49,6 +49,17 @@ struct Destination {
     name: String,
     #[serde(default)]
     kind: String,
+    #[serde(default)]
+    connection: Connection,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Connection {
+    #[serde(default)]
+    url: String,
+    /// Of an SSH host: its public keys, one a line.
+    #[serde(default)]
+    ca: String,
 }
 
 /// What an Infra server said.
@@ -69,10 +80,22 @@ pub(super) struct Options {
     pub(super) ssh_role: Option<DestinationRole>,
 }
 
+/// An SSH host that becomes a destination.
+#[derive(Debug, PartialEq)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) key: String,
+    pub(super) role: DestinationRole,
+}
+
 /// What it becomes.
 #[derive(Debug)]
 pub(super) struct Mapped {
     pub(super) file: AccessFile,
+    pub(super) hosts: Vec<Host>,
+    /// Names of clusters, which their relays register.
+    pub(super) clusters: BTreeSet<String>,
     pub(super) left_out: Vec<String>,
 }
 
@@ -254,7 +277,37 @@ impl Export {
             destinations: Vec::new(),
             grants,
         };
-        Mapped { file, left_out }
+        let (hosts, clusters) = self.places(options, &mut left_out);
+        Mapped { file, hosts, clusters, left_out }
+    }
+
+    /// Its destinations: hosts, and the names of clusters. Of two that would have one name here neither is the other.
+    fn places(&self, options: &Options, left_out: &mut Vec<String>) -> (Vec<Host>, BTreeSet<String>) {
+        let mut names: BTreeMap<Slug, Vec<&Destination>> = BTreeMap::new();
+        for one in &self.destinations {
+            match slug(&one.name) {
+                Some(name) => names.entry(name).or_default().push(one),
+                None => {
+                    left_out
+                        .push(format!("destination `{}`: its name has nothing that a name here may have", one.name));
+                }
+            }
+        }
+        let (mut hosts, mut clusters) = (Vec::new(), BTreeSet::new());
+        for (name, several) in names {
+            match several.as_slice() {
+                [one] if one.kind == "ssh" => match host(one, &name, options) {
+                    Ok(host) => hosts.push(host),
+                    Err(why) => left_out.push(format!("the SSH host `{}`: {why}", one.name)),
+                },
+                [_] => drop(clusters.insert(name.to_string())),
+                several => {
+                    let all = several.iter().map(|one| format!("`{}`", one.name)).collect::<Vec<_>>().join(" and ");
+                    left_out.push(format!("destinations {all}: both would be called `{name}` here: rename one"));
+                }
+            }
+        }
+        (hosts, clusters)
     }
 
     /// A name for each group: a name here is a DNS label, and of two groups that would have one name neither is merged into the other.
@@ -309,6 +362,21 @@ fn slug(name: &str) -> Option<Slug> {
     let dashed: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     dashed.trim_matches('-').parse().ok()
+}
+
+/// An SSH host as a destination, or why it is none.
+fn host(one: &Destination, name: &Slug, options: &Options) -> Result<Host, String> {
+    let role = options.ssh_role.clone().ok_or("a role is an account here: say --ssh-role")?;
+    let address = one.connection.url.trim();
+    if address.is_empty() {
+        return Err("Infra does not know where it is".to_owned());
+    }
+    let keys = || one.connection.ca.lines().map(str::trim);
+    let key = ["ssh-ed25519 ", "ecdsa-sha2-", "ssh-rsa "]
+        .into_iter()
+        .find_map(|kind| keys().find(|key| key.starts_with(kind)))
+        .ok_or("Infra does not know its key: `cairn destinations create` says it")?;
+    Ok(Host { name: name.to_string(), address: address.to_owned(), key: key.to_owned(), role })
 }
 
 /// Destination, namespace and role of a grant, or why there are none.
@@ -380,7 +448,9 @@ mod tests {
             "destinations": list(json!([
                 {"id": "d1", "uniqueID": "0a", "name": "Prod_EU", "kind": "kubernetes", "connection": {"url": "k:443", "ca": ""},
                  "resources": ["shop"], "roles": ["view", "edit"], "connected": true},
-                {"id": "d2", "uniqueID": "0b", "name": "bastion", "kind": "ssh", "connection": {"url": "b:22", "ca": ""}},
+                {"id": "d2", "uniqueID": "0b", "name": "bastion", "kind": "ssh",
+                 "connection": {"url": "b:22", "ca": "ssh-rsa AAAA\nssh-ed25519 BBBB\n"}},
+                {"id": "d3", "uniqueID": "0c", "name": "lost", "kind": "ssh", "connection": {"url": "l:22", "ca": ""}},
             ])),
             "members": {"4yJ3n3D8G1": list(json!([user("4yJ3n3D8E2", "Ann@Example.com"), user("4yJ3n3D8E3", "bob@example.com")]))},
         })
@@ -457,6 +527,29 @@ mod tests {
                 .grants
                 .iter()
                 .any(|grant| grant.destination.as_deref() == Some("bastion") && grant.role.as_str() == "deploy")
+        );
+    }
+
+    #[test]
+    fn a_host_comes_over_with_its_best_key_and_one_that_is_not_known_is_named() {
+        let options = Options { admins: false, ssh_role: Some("deploy".parse().unwrap()) };
+        let mapped = read(&export()).unwrap().map(&options);
+        let key = "ssh-ed25519 BBBB".to_owned();
+        let (name, address, role) = ("bastion".to_owned(), "b:22".to_owned(), "deploy".parse().unwrap());
+        assert_eq!(mapped.hosts, [Host { name, address, key, role }]);
+        assert_eq!(Vec::from_iter(mapped.clusters), ["prod-eu"]);
+        assert!(
+            mapped.left_out.iter().any(|out| out.contains("`lost`") && out.contains("key")),
+            "{:?}",
+            mapped.left_out
+        );
+        let mapped = read(&export()).unwrap().map(&Options::default());
+        assert!(mapped.hosts.is_empty(), "no account is guessed");
+        let mut twins = export();
+        twins["destinations"]["items"][2]["name"] = json!("Bastion");
+        let mapped = read(&twins).unwrap().map(&options);
+        assert!(
+            mapped.hosts.is_empty() && mapped.left_out.iter().any(|out| out.contains("both would be called `bastion`"))
         );
     }
 
