@@ -139,7 +139,8 @@ impl Agent {
         let program = program(&source)?;
         let memory = Memory::load(&settings.state_dir);
         let spool = Spool::open(&settings.state_dir, settings.spool_bytes_max).context("cannot read the spool")?;
-        let epoch = next_epoch(&settings.state_dir, 0);
+        // A full disk may have kept the last run from writing its number down.
+        let epoch = next_epoch(&settings.state_dir, spool.epoch().map_or(0, |last| last.saturating_add(1)));
         let now = Instant::now();
         let due = source.scopes().iter().map(|name| (name.clone(), Due { at: now, cost: 0.0 })).collect();
         let status = Status {

@@ -39,7 +39,8 @@ impl Spool {
             let name = entry.file_name().to_string_lossy().into_owned();
             match number(&name) {
                 Some(number) => _ = files.insert(number, entry.metadata()?.len()),
-                None if name.ends_with(disk::PART) => std::fs::remove_file(entry.path())?,
+                // One that cannot be removed, on a disk that became read-only, is in nobody's way.
+                None if name.ends_with(disk::PART) => drop(std::fs::remove_file(entry.path())),
                 None => {}
             }
         }
@@ -48,6 +49,11 @@ impl Spool {
 
     fn path(&self, (epoch, sequence): Number) -> PathBuf {
         self.folder.join(format!("{epoch:020}-{sequence:010}{END}"))
+    }
+
+    /// The newest run of which a report waits.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.files.keys().next_back().map(|(epoch, _)| *epoch)
     }
 
     /// Reports that wait.

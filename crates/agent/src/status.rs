@@ -64,10 +64,14 @@ fn is_agent(pid: u32) -> bool {
 
 impl Status {
     /// Writes it down; where the disk has no room for a second file, over the first one: a full disk is when somebody looks.
-    pub(crate) fn write(&self, state: &Path) -> std::io::Result<()> {
-        let (path, text) = (state.join(FILE), serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?);
-        match disk::replace(&path, &text) {
-            Err(error) if disk::is_full(&error) => disk::overwrite(&path, &text),
+    pub(crate) fn write(&mut self, state: &Path) -> std::io::Result<()> {
+        let path = state.join(FILE);
+        let text = |status: &Self| serde_json::to_vec_pretty(status).map_err(std::io::Error::other);
+        match disk::replace(&path, &text(self)?) {
+            Err(error) if disk::is_full(&error) => {
+                self.disk.get_or_insert_with(|| error.to_string());
+                disk::overwrite(&path, &text(self)?)
+            }
             done => done,
         }
     }

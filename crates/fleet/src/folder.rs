@@ -81,6 +81,22 @@ impl Folder {
         })
     }
 
+    /// Replaces a file of a fixed length that fits into one sector; on a disk without room in its own place, where it needs none.
+    pub(crate) fn write_fixed(&self, name: &str, content: &[u8]) -> Result<()> {
+        let full = match self.write(name, content) {
+            Err(error) if error.is_transient() => error,
+            done => return done,
+        };
+        let path = self.path.join(name);
+        // Another length could be half there after a crash.
+        let Some(mut file) = OpenOptions::new().write(true).open(&path).ok().filter(|file| {
+            file.metadata().is_ok_and(|found| usize::try_from(found.len()).is_ok_and(|length| length == content.len()))
+        }) else {
+            return Err(full);
+        };
+        file.write_all(content).and_then(|()| file.sync_all()).map_err(|error| Error::file("write", &path, &error))
+    }
+
     /// The key pair, made the first time.
     pub(crate) fn key(&self) -> Result<SigningKey> {
         if let Some(kept) = self.read(KEY)? {

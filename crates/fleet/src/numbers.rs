@@ -46,7 +46,8 @@ impl Numbers {
             end
         } else {
             let end = next.saturating_add(RANGE);
-            self.folder.write(FILE, format!("{end}\n").as_bytes())?;
+            // Always as long: a start on a full disk writes it in its own place.
+            self.folder.write_fixed(FILE, format!("{end:019}\n").as_bytes())?;
             end
         };
         *range = (after, end);

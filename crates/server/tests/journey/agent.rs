@@ -101,7 +101,11 @@ impl<'w> Agent<'w> {
     }
 
     pub(crate) fn run(&self, server: &Server) -> Running {
-        let mut child = self.command(server).arg("run").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        self.run_at(&server.url)
+    }
+
+    fn run_at(&self, url: &str) -> Running {
+        let mut child = self.command_at(url).arg("run").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = logs::tee_pipe("journey-agent", child.stderr.take().unwrap());
         Running { child, log: Some(log) }
     }
@@ -289,6 +293,61 @@ fn an_agent_whose_disk_is_full_goes_on_reporting_and_says_so() {
     });
     let log = running.stop();
     assert!(log.contains("cannot spool a report, it waits in memory"), "{log}");
+    server.stop();
+}
+
+#[test]
+fn an_agent_that_is_restarted_on_a_full_disk_keeps_who_it_is_and_what_waits_and_delivers_it() {
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let disk = SmallDisk::mount(world.path("agent"), "2m");
+    let server = world.start();
+    world.first_login(&server);
+    let agent = Agent::enrolled(&world, &server);
+    let running = agent.run(&server);
+    agent.sha256_is("one");
+    let id = agent.status(&server)["id"].clone();
+    // One report waits on the disk, which then has room for nothing else.
+    let (port, url) = (port(&server), server.url.clone());
+    server.kill();
+    agent.write("two");
+    until("a report in the spool", || agent.spools("two").then_some(()));
+    disk.fill();
+    // Killed, so that it can put nothing in order.
+    drop(running);
+    disk.fill();
+    let running = agent.run_at(&url);
+    let status = until("a word about the disk from the one that was started", || {
+        disk.fill();
+        let output = agent.command_at(&url).args(["status", "--json"]).output().unwrap();
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let looked = status["running"] == true && status["collected_at"].is_string() && status["error"].is_string();
+        (looked && status["disk"].is_string()).then_some(status)
+    });
+    assert_eq!(status["id"], id);
+    assert!(status["spooled"].as_u64() >= Some(1), "{status}");
+    assert!(status["disk"].as_str().unwrap().contains("No space left"), "{status}");
+    assert!(agent.spools("two"));
+    // The server is back before there is room: what waited comes first, then what is now.
+    agent.write("three");
+    let server = world.start_on(&port);
+    world.login(&server);
+    agent.sha256_is("three");
+    agent.history_is(&["one", "two", "three"]);
+    // There is room again, and it starts once more as the one that it was.
+    std::fs::remove_file(disk.ballast()).unwrap();
+    running.stop();
+    let running = agent.run(&server);
+    agent.write("four");
+    agent.sha256_is("four");
+    until("a disk that is well", || {
+        let status = agent.status(&server);
+        (status["disk"].is_null() && status["error"].is_null() && status["spooled"] == 0).then_some(())
+    });
+    assert_eq!(agent.status(&server)["id"], id);
+    agent.history_is(&["one", "two", "three", "four"]);
+    let agents = world.cairn(["agents", "list", "-o", "json"]).ok().json();
+    assert_eq!(agents.as_array().unwrap().len(), 1, "{agents}");
+    running.stop();
     server.stop();
 }
 
