@@ -110,6 +110,83 @@ mod tests {
         fs::remove_dir_all(&out).unwrap();
     }
 
+    /// What an administrator does with two versions, on a copy of this machine's root that is gone afterwards. Each step says what is there.
+    const LIFE: &str = r##"
+set -eu
+mount -t tmpfs -o mode=0755 cairn-test "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" cairn-test "$1/root"
+# Whatever runs here is not told: this root has no systemd at work.
+mount -t tmpfs cairn-test "$1/root/run"
+cp "$2" "$1/root/run/one.deb"
+cp "$3" "$1/root/run/two.deb"
+exec chroot "$1/root" /bin/sh -eu -c '
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
+state=/var/lib/cairn-agent
+show() {
+    for path in /usr/bin/cairn-agent /usr/lib/systemd/system/cairn-agent.service /etc/cairn-agent/agent.toml $state $state/identity/key.pk8; do
+        if [ -e "$path" ]; then echo "$1 $path $(stat -c "%U:%G %a" "$path")"; else echo "$1 $path gone"; fi
+    done
+}
+dpkg --purge cairn-agent >/dev/null 2>&1 || true
+dpkg --install /run/one.deb </dev/null >&2
+show installed
+getent passwd cairn-agent | cut -d: -f6,7
+echo "# mine" >> /etc/cairn-agent/agent.toml
+install -d -m 0700 -o cairn-agent -g cairn-agent $state/identity
+install -m 0600 -o cairn-agent -g cairn-agent /dev/null $state/identity/key.pk8
+dpkg --install /run/two.deb </dev/null >&2
+show upgraded
+echo "version $(dpkg-query -W -f "\${Version}" cairn-agent); mine: $(grep -c "^# mine" /etc/cairn-agent/agent.toml)"
+dpkg --remove cairn-agent </dev/null >&2
+show removed
+dpkg --purge cairn-agent </dev/null >&2
+show purged
+ls -d /etc/cairn-agent 2>/dev/null || echo "no folder is left"
+'
+"##;
+
+    #[test]
+    fn dpkg_installs_upgrades_removes_and_purges_it_and_leaves_no_key_behind() {
+        let workspace = Workspace::find().unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let program = out.path().join("program");
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        let [one, two] = ["1.2.3", "1.2.4"].map(|version| package(&workspace, &program, version, out.path()).unwrap());
+        let place = out.path().join("place");
+        fs::create_dir(&place).unwrap();
+        let mut life = Command::new("unshare");
+        life.args(["--mount", "--propagation", "private", "sh", "-c", LIFE, "sh"]).arg(&place).arg(one).arg(two);
+        let output = life.output().unwrap();
+        let why = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "this test mounts a copy of the root: run it as root ({why})");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let (program, unit) = ("/usr/bin/cairn-agent", "/usr/lib/systemd/system/cairn-agent.service");
+        let (settings, state) = ("/etc/cairn-agent/agent.toml", "/var/lib/cairn-agent");
+        let key = "/var/lib/cairn-agent/identity/key.pk8";
+        let (owner, gone) = ("cairn-agent:cairn-agent", "gone");
+        let mut expected = Vec::new();
+        for (when, is_there, has_settings, has_state, has_key) in [
+            ("installed", true, true, true, false),
+            ("upgraded", true, true, true, true),
+            ("removed", false, true, true, true),
+            ("purged", false, false, false, false),
+        ] {
+            let mut line = |path, found: bool, how: &str| {
+                expected.push(format!("{when} {path} {}", if found { how } else { gone }));
+            };
+            line(program, is_there, "root:root 755");
+            line(unit, is_there, "root:root 644");
+            line(settings, has_settings, "root:root 644");
+            line(state, has_state, &format!("{owner} 700"));
+            line(key, has_key, &format!("{owner} 600"));
+        }
+        expected.insert(5, "/var/lib/cairn-agent:/usr/sbin/nologin".to_owned());
+        expected.insert(11, "version 1.2.4; mine: 1".to_owned());
+        expected.push("no folder is left".to_owned());
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected, "{why}");
+    }
+
     #[test]
     fn the_unit_grants_one_capability_and_no_more() {
         let workspace = Workspace::find().unwrap();
