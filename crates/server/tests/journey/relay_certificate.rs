@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use testkit::cable::Cable;
 
 use crate::relay_world::{Relay, port};
-use crate::world::{Engine, World};
+use crate::world::{Engine, Ran, World, faketime, until};
 
 /// An authority, and a certificate of it with its key, as files.
 struct Authority {
@@ -109,5 +109,60 @@ fn a_tenant_requires_certificates_of_its_authority_and_those_of_another_tenants_
         .unwrap();
     assert!(String::from_utf8_lossy(&asked.stdout).contains("Requested Signature Algorithms"));
     drop(fs::remove_dir_all(folder));
+    server.stop();
+}
+
+/// The certificate that a server serves, by its fingerprint, and whether it is good by this clock.
+fn served(server: &str, clock: &[(&str, &str)]) -> (String, bool) {
+    let script = "openssl s_client -connect \"$0\" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256 -checkend 0";
+    let mut asked = Command::new("sh");
+    asked.args(["-c", script, server.trim_start_matches("https://")]).envs(clock.iter().copied());
+    let said = String::from_utf8(asked.output().unwrap().stdout).unwrap();
+    (said.lines().next().unwrap().to_owned(), said.contains("will not expire"))
+}
+
+/// Server, relay and command line on a clock that goes on by months while they run.
+#[test]
+fn attack_53_certificates_are_renewed_by_whoever_serves_and_nobody_is_lost() {
+    let now = faketime("+0d");
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let clock = world.private("clock", "+0d");
+    let clock = [
+        ("LD_PRELOAD", now.as_str()),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        // Waits take as long as ever.
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let mut command = world.command();
+    command.envs(clock);
+    let server = world.start_command(command);
+    world.first_login(&server);
+    let cable = Cable::to(port(&server));
+    let mut relay = Relay::start(&world, &server, &cable, &clock);
+    let cairn = |words: &[&str]| {
+        let output = world.cairn_command(words).envs(clock).output().unwrap();
+        Ran::of(&output, "journey-cairn")
+    };
+    let (trust, password) = (world.fingerprint(), world.path("password"));
+    let (mut before, is_good) = served(&server.url, &clock);
+    assert!(is_good);
+    for (round, by) in ["+85d", "+170d"].into_iter().enumerate() {
+        // Exchanged as one: who reads it sees either time.
+        let next = world.private("clock.next", by);
+        fs::rename(next, world.path("clock")).unwrap();
+        let renewed = until("another certificate", || {
+            let (now, is_good) = served(&server.url, &clock);
+            (now != before && is_good).then_some(now)
+        });
+        before = renewed;
+        // What was trusted once is trusted; the relay comes back over a new connection, and works.
+        let login = ["login", &server.url, "--user", "admin@localhost", "--trust", &trust, "--password-file"];
+        cairn(&[&login[..], &[password.to_str().unwrap()]].concat()).ok();
+        cable.cut();
+        relay.says_times("connected", round + 2);
+        cairn(&["jobs", "run", "--plugin", "host", "--relay", "rly-1", "--wait"]).ok();
+    }
+    relay.stop();
     server.stop();
 }
