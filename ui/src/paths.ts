@@ -46,7 +46,7 @@ export const to = {
   job: (slug: string, id: string) => tenant(slug, `/jobs/${part(id)}`),
   jobEvents: (slug: string, id: string) => `/api/v1/tenants/${part(slug)}/jobs/${part(id)}/events`,
   jobLog: (slug: string, id: string) => tenant(slug, `/jobs/${part(id)}/log`),
-  coverage: (slug: string, of: { source?: string; kind?: string; verdict?: string } = {}) => tenant(slug, `/coverage${query(of)}`),
+  coverage: (slug: string, of: { source?: string; kind?: string } = {}) => tenant(slug, `/coverage${query(of)}`),
   credentials: (slug: string) => tenant(slug, "/credentials"),
   agents: (slug: string) => tenant(slug, "/agents"),
   agent: (slug: string, id: string) => tenant(slug, `/agents/${part(id)}`),
