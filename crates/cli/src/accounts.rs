@@ -36,6 +36,8 @@ for account in $accounts; do
     if ! getent passwd "$account" >/dev/null; then
         # No password fits, and it is not locked: a certificate lets in.
         useradd --create-home --shell /bin/sh --password '*' --comment 'made by cairn' "$account"
+        # Other roles read nothing there, whatever `useradd` does by itself.
+        chmod 700 "$(getent passwd "$account" | cut -d: -f6)"
         echo "$account" >>"$made"
         say "made $account"
     elif grep -qxF "$account" "$made"; then

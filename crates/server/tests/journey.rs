@@ -72,6 +72,8 @@ mod snmp;
 mod ssh;
 #[path = "journey/ssh_access.rs"]
 mod ssh_access;
+#[path = "journey/ssh_accounts.rs"]
+mod ssh_accounts;
 #[path = "journey/ssh_direct.rs"]
 mod ssh_direct;
 #[path = "journey/ssh_group.rs"]

@@ -74,6 +74,23 @@ impl Account {
 
 /// What starts a server: itself, or a program that first puts its own list of accounts, for nobody else, where the machine's is.
 fn program(dir: &Path) -> Command {
+    if dir.join("machine").exists() {
+        let script = "mount --bind \"$1/etc\" /etc && mount --bind \"$1/home\" /home && mkdir -p /var/lib/cairn && \
+                      mount --bind \"$1/cairn\" /var/lib/cairn && shift && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            text(&dir.join("machine")),
+            SSHD,
+        ]);
+        return command;
+    }
     if !dir.join("passwd").exists() {
         return Command::new(SSHD);
     }
@@ -122,6 +139,27 @@ impl Sshd {
         let id = Command::new("id").arg("-u").output().expect("id");
         assert_eq!(id.stdout, b"0\n", "a server with accounts of its own mounts files: run this test as root");
         Self::begin(lines, Some(account))
+    }
+
+    /// Starts one on a machine of its own, as far as accounts, homes and rules of `sudo` go: copies that go with the test. As root.
+    pub fn start_machine() -> Self {
+        let mut sshd = Self::start();
+        let machine = sshd.path("machine");
+        for name in ["home", "cairn"] {
+            fs::create_dir_all(machine.join(name)).expect("a folder");
+        }
+        let copied = Command::new("cp").arg("-a").args([Path::new("/etc"), &machine.join("etc")]).status();
+        assert!(copied.expect("cp runs").success(), "/etc is copied: run this test as root");
+        sshd.restart_with("");
+        sshd
+    }
+
+    /// Runs a shell's words as root on the machine of [`Sshd::start_machine`].
+    pub fn on_machine(&self, words: &str) -> std::process::Output {
+        let pid = self.child.id().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &pid, "--mount", "sh", "-c", words]);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().expect("nsenter runs")
     }
 
     fn begin(lines: &str, account: Option<&Account>) -> Self {
