@@ -317,13 +317,16 @@ fn connections_of_a_relay_that_holds_them_no_more_or_was_lost_have_an_end() {
         let hold = |connections: &[&str]| json!({ "connections": connections });
         let (first, second) = (open(&world, &mut ours).await, open(&world, &mut ours).await);
         // One that just began may not be with its relay yet.
-        call(&world, &mut ours, "/held", &hold(&[])).await.is(204);
+        let told = call(&world, &mut ours, "/held", &hold(&[])).await.is(200).json;
+        // Which tokens are worth a question is told in return.
+        assert!(told["issuer"].as_str().is_some_and(|issuer| !issuer.is_empty()), "{told}");
+        assert_eq!(told["keys"], world.call("GET", "/.well-known/jwks.json", None, None).await.is(200).json);
         assert!(ended(&world).await.is_empty());
         world.clock.advance(std::time::Duration::from_secs(31));
-        call(&world, &mut other, "/held", &hold(&[])).await.is(204);
-        call(&world, &mut ours, "/held", &hold(&[&first, &second])).await.is(204);
+        call(&world, &mut other, "/held", &hold(&[])).await.is(200);
+        call(&world, &mut ours, "/held", &hold(&[&first, &second])).await.is(200);
         assert!(ended(&world).await.is_empty(), "neither what is held nor what another relay holds");
-        call(&world, &mut ours, "/held", &hold(&[&second])).await.is(204);
+        call(&world, &mut ours, "/held", &hold(&[&second])).await.is(200);
         let over = ended(&world).await;
         assert_eq!((over.len(), &over[0]["detail"]["connection"]), (1, &json!(first)));
         assert_eq!((&over[0]["detail"]["lost"], &over[0]["detail"]["ended_at"]), (&json!(true), &Value::Null));
