@@ -460,7 +460,7 @@ fn attack_23_an_agent_that_was_revoked_is_refused_says_so_and_does_not_hammer() 
     assert!(!output.status.success() && text.contains("cairn-agent enroll"), "{text}");
     agent.history_is(&["one"]);
     let log = server.stop();
-    let refused = log.lines().filter(|line| line.contains("/report") && line.contains("401")).count();
+    let refused = log.lines().filter(|line| line.contains("/report") && line.contains("status=401")).count();
     assert_eq!(refused, 2, "one of the run, one of the start after it: {log}");
 }
 
