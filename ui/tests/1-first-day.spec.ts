@@ -1,6 +1,7 @@
 // From the first login to an evidence bundle that was verified: what a new administrator does on the first day.
-import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Response } from "@playwright/test";
 import { ADMIN, expect, FIRST_PASSWORD, look, PASSWORD, settled, signIn, test, URL_OF_SERVER } from "./world";
 
@@ -28,7 +29,7 @@ test("a wrong password is told as such, and the first one has to be changed @bot
   await expect(page.getByRole("heading", { name: "Where you are signed in" })).toBeVisible();
 });
 
-test("from home to a finding, to its evidence, verified in the browser and by openssl @both", async ({ page }, info) => {
+test("from home to a finding, to its evidence, verified in the browser, by the command line and by openssl @both", async ({ page }, info) => {
   await signIn(page);
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
   // The machine of the server is its first host.
@@ -59,6 +60,10 @@ test("from home to a finding, to its evidence, verified in the browser and by op
   const folder = info.outputPath("unpacked");
   execFileSync("unzip", ["-q", "-d", folder, file]);
   execFileSync("sh", ["verify.sh", fingerprint], { cwd: folder });
+  // So it is by the command line, which exits with 3 where a bundle is wrong.
+  const byCommand = (bundle: string) =>
+    spawnSync(process.env["CAIRN_TEST_CLI"] ?? "cairn", ["evidence", "verify", "--key-fingerprint", fingerprint, bundle], { encoding: "utf8" });
+  expect(byCommand(file)).toMatchObject({ status: 0 });
 
   // The same file is verified from the disk; and one changed byte anywhere is noticed.
   await page.goto(`${new URL(page.url()).pathname.split("/findings")[0]}/evidence/verify`);
@@ -71,9 +76,15 @@ test("from home to a finding, to its evidence, verified in the browser and by op
     const changed = Buffer.from(bytes);
     const at = Math.floor((bytes.length * part) / 12);
     changed[at] = (changed[at] ?? 0) ^ 1;
-    const bad = info.outputPath(`changed-${part}.zip`);
+    // It has the name and the size of the good one: what was said of that is not said of it.
+    const place = info.outputPath(`changed-${part}`);
+    mkdirSync(place);
+    const bad = join(place, "bundle.zip");
     writeFileSync(bad, changed);
+    expect(byCommand(bad)).toMatchObject({ status: 3 });
     await page.getByLabel("Evidence bundle").setInputFiles(bad);
+    await expect(page.getByText("The bundle is genuine")).toHaveCount(0);
+    await expect(page.getByRole("alert")).toHaveCount(0);
     await page.getByRole("button", { name: /^Verify/ }).click();
     await expect(page.getByRole("alert")).toContainText("Do not rely on this bundle.");
   }
