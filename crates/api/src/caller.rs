@@ -73,9 +73,6 @@ impl FromRequestParts<ApiState> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Failure> {
-        if let Some(carrier) = parts.extensions.get::<Carrier>() {
-            carrier.0.askers().asks(None);
-        }
         let (token, by_cookie) = cookie::token(&parts.headers)?.ok_or(Error::Unauthenticated)?;
         let mut caller = Self::of(state, token, request(state), address(parts)).await?;
         if by_cookie {
@@ -94,6 +91,10 @@ impl FromRequestParts<ApiState> for Caller {
                 origin.check()?;
             }
             caller.by_cookie = true;
+        }
+        // Not before they are known: a request of nobody would keep the connection of whoever is revoked.
+        if let Some(carrier) = parts.extensions.get::<Carrier>() {
+            carrier.0.askers().asks(None);
         }
         Ok(caller)
     }

@@ -158,7 +158,12 @@ async fn ask(socket: &mut Socket, identity: &Identity, what: &str, media: &str, 
         "POST {target} HTTP/1.1\r\nhost: localhost\r\nauthorization: {authorization}\r\ndpop: {proof}\r\n\
          user-agent: cairn-test/1.2.5\r\ncontent-type: {media}\r\ncontent-length: {length}\r\n\r\n"
     );
-    socket.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
+    answer_to(socket, &[head.as_bytes(), body].concat()).await
+}
+
+/// Sends a request, and reads its answer to the end; the status.
+async fn answer_to(socket: &mut Socket, request: &[u8]) -> String {
+    socket.write_all(request).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(socket.read_u8().await.unwrap());
@@ -202,6 +207,9 @@ fn loses_its_connection((by, revoking): (&World, &Server), (at, server): (&World
         assert_eq!(ask(&mut first, &units[0], "report", media, &report(1)).await, "200");
         assert_eq!(ask(&mut other, &units[1], "report", media, &report(2)).await, "200");
         assert_eq!(ask(&mut relay, &units[2], "renew", json, br#"{"version":"1.2.5"}"#).await, "200");
+        // Who is nobody makes a connection no proxy's, which would stay open.
+        let nobody = b"GET /api/v1/me HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer x.y.z\r\n\r\n";
+        assert_eq!(answer_to(&mut first, nobody).await, "401");
         for (noun, name, socket) in [("agents", "open-1", &mut first), ("relays", "open-3", &mut relay)] {
             by.cairn([noun, "revoke", name]).ok();
             let revoked = Instant::now();
