@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use access::OpCtx;
 use domain::{DestinationId, Email, Error, Rng, Timestamp, UserId};
+use gateway::places::holder;
 use store::{Category, Change, Outcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -70,14 +71,6 @@ pub(crate) const OWN_SECRET: Rule =
 /// Destination tokens that are refused. They wait for nothing: it is the audit log that is not to be filled.
 const REFUSED_TOKEN: Rule =
     Rule { kind: "refused tokens", free: 5, wait_ms_max: 300_000, forget_ms: 3_600_000, right: Right::GivesBack };
-
-/// The part of an address that one customer of a provider has for themselves: all of IPv4, the /64 of IPv6.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
@@ -255,7 +248,7 @@ impl Throttle {
         destination: DestinationId,
         now: Timestamp,
     ) -> Option<&'static str> {
-        let network = from.map(|ip| network(ip).to_string()).unwrap_or_default();
+        let network = from.map(|ip| holder(ip).to_string()).unwrap_or_default();
         match self.take(&[(REFUSED_TOKEN, &format!("{network}\0{destination}"))], now) {
             Ok(_) => Some(""),
             Err(wait) => wait.first.then_some(" (further ones of this burst are not recorded)"),
@@ -270,7 +263,7 @@ impl Throttle {
         at_home: bool,
         now: Timestamp,
     ) -> Result<Guess, Wait> {
-        let network = from.map(|ip| network(ip).to_string()).unwrap_or_default();
+        let network = from.map(|ip| holder(ip).to_string()).unwrap_or_default();
         if at_home {
             return self.take(&[(ACCOUNT_AT_HOME, &format!("{email}\0{network}"))], now);
         }
@@ -306,7 +299,7 @@ pub(crate) async fn admit_sign_in(
 ) -> Result<(Guess, Option<Turn>), Failure> {
     // Asked for accounts that do not exist, too: the answer takes as long.
     let before = state.store.signed_in_from(email).await?;
-    let at_home = ctx.ip().is_some_and(|ip| before.iter().any(|known| network(*known) == network(ip)));
+    let at_home = ctx.ip().is_some_and(|ip| before.iter().any(|known| holder(*known) == holder(ip)));
     let guess = match state.throttle.sign_in(email, ctx.ip(), at_home, ctx.clock().now()) {
         Ok(guess) => guess,
         Err(wait) => return Err(refuse_sign_in(state, ctx, email, user, wait).await),

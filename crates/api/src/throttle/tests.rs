@@ -102,7 +102,7 @@ fn guesses_at_once_are_counted_like_guesses_one_after_the_other() {
 
 #[test]
 fn an_ipv6_customer_is_one_network_and_an_ipv4_address_has_one_spelling() {
-    let network = |text: &str| super::network(text.parse().unwrap()).to_string();
+    let network = |text: &str| super::holder(text.parse().unwrap()).to_string();
     assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     assert_eq!(network("2001:db8:1:2:ffff:ffff:ffff:ffff"), network("2001:db8:1:2::"));
     assert_ne!(network("2001:db8:1:3::"), network("2001:db8:1:2::"));
