@@ -329,8 +329,22 @@ impl Agent {
         matches!(error, fleet::Error::Refused { status: 400 | 409 | 413, .. })
     }
 
-    async fn post(&self, report: &[u8]) -> fleet::Result<Answer> {
-        self.client.renew_if_due(env!("CARGO_PKG_VERSION")).await?;
+    async fn post(&mut self, report: &[u8]) -> fleet::Result<Answer> {
+        match self.client.renew_if_due(env!("CARGO_PKG_VERSION")).await {
+            Ok(_) => self.status.renewal = None,
+            // Where the next credential cannot be kept, the one so far goes on.
+            Err(error @ fleet::Error::Folder { .. }) if self.client.identity().is_good() => {
+                let text = format!(
+                    "the credential is not renewed yet, and ends on {}: {error}",
+                    self.client.identity().expires_at()
+                );
+                if self.status.renewal.as_deref() != Some(&text) {
+                    talk::warn(&text);
+                }
+                self.status.renewal = Some(text);
+            }
+            Err(error) => return Err(error),
+        }
         let target = format!("{}/report", self.client.path());
         let answer = self.client.call_as(Method::POST, &target, MEDIA_TYPE, report).await?;
         let server = || self.client.connection().server().to_string();

@@ -46,6 +46,8 @@ pub(crate) struct Status {
     pub(crate) retry_at: Option<Timestamp>,
     /// Why the state directory takes nothing.
     pub(crate) disk: Option<String>,
+    /// Why the credential is not renewed though it is time.
+    pub(crate) renewal: Option<String>,
     pub(crate) spooled: usize,
     pub(crate) spooled_bytes: u64,
     /// Reports that were given up.
@@ -106,7 +108,7 @@ impl Status {
         writeln!(out, "accepted   {}", ago(self.accepted_at))?;
         writeln!(out, "waiting    {} reports, {} bytes; {} given up", self.spooled, self.spooled_bytes, self.dropped)?;
         writeln!(out, "memory     {} KiB resident", self.resident_bytes / 1_024)?;
-        for (what, why) in [("error", &self.error), ("disk", &self.disk)] {
+        for (what, why) in [("error", &self.error), ("disk", &self.disk), ("renewal", &self.renewal)] {
             if let Some(why) = why {
                 writeln!(out, "{what:<10} {why}")?;
             }

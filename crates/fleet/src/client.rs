@@ -323,8 +323,10 @@ impl Client {
         }
     }
 
-    /// Fetches the next credential. The one so far is good until the new one is used, so that nothing is lost where the answer is.
+    /// Fetches the next credential. The one so far is good until the new one is used, so that nothing is lost where the answer is. On a full disk
+    /// the server is not asked at all.
     pub async fn renew(&self, version: &str) -> Result<()> {
+        self.identity.has_room()?;
         let broken = || Error::Nonsense { server: self.connection.server.to_string() };
         let body = serde_json::to_vec(&Renew { version: version.to_owned() }).map_err(|_| broken())?;
         let answer = self.call(Method::POST, &format!("{}/renew", self.path()), &body).await?;

@@ -81,6 +81,14 @@ impl Folder {
         })
     }
 
+    /// Whether a file of so many bytes could be written now: fails as [`Self::write`] would, and changes nothing.
+    pub(crate) fn has_room(&self, name: &str, bytes: usize) -> Result<()> {
+        let draft = self.path.join(format!(".{name}.part"));
+        let tried = std::fs::write(&draft, vec![0; bytes]).map_err(|error| Error::file("write", &draft, &error));
+        drop(std::fs::remove_file(&draft));
+        tried
+    }
+
     /// Replaces a file of a fixed length that fits into one sector; on a disk without room in its own place, where it needs none.
     pub(crate) fn write_fixed(&self, name: &str, content: &[u8]) -> Result<()> {
         let full = match self.write(name, content) {

@@ -20,6 +20,8 @@ use crate::under_way::{Request, UnderWay};
 const FILE: &str = "identity.json";
 /// A credential is renewed after this part of its life: in time, also where the server is away for weeks.
 const RENEW_AFTER: i64 = 4;
+/// More than an identity's file takes.
+const ROOM_BYTES: usize = 8 * 1_024;
 
 /// The two headers of a signed request, which is under way until this is dropped.
 pub struct Signed {
@@ -160,6 +162,11 @@ impl Identity {
         Ok(Self { signer, kept: RwLock::new(kept), under_way: Arc::default() })
     }
 
+    /// Whether the next credential could be kept, which is asked before it is asked for: fails where the disk is full.
+    pub(crate) fn has_room(&self) -> Result<()> {
+        self.signer.folder.has_room(FILE, ROOM_BYTES)
+    }
+
     /// Takes the next credential over: durably, before it is used for the first time.
     pub(crate) fn renewed(&self, renewed: Renewed) -> Result<()> {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
@@ -196,6 +203,11 @@ impl Identity {
     /// The server's time, as far as it is known.
     pub fn now(&self) -> Timestamp {
         self.signer.now()
+    }
+
+    /// Whether its credential is good still, as far as the time is known.
+    pub fn is_good(&self) -> bool {
+        self.now() < self.expires_at()
     }
 
     /// Whether it is time for the next credential.

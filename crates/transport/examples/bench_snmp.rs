@@ -53,14 +53,18 @@ fn main() -> Result<()> {
         return Err(format!("{} objects where snmpbulkwalk reads {}", own.objects, other.objects).into());
     }
     let what = format!("{count} devices, {} objects", own.objects);
+    let programs = "snmpbulkwalk -Cr25 in parallel";
+    // The anchor: 500 devices of 11,000 objects each within a minute, by one process.
+    let minute = 60.0 * f64::from(u32::try_from(own.objects)?) / (500.0 * 11_000.0);
     let figures = [
-        ("wall time", own.wall, other.wall, "s", "<= 1"),
-        ("CPU time of the reader", own.cpu, other.cpu, "s", "<= 0.5"),
+        ("wall time", own.wall, programs, other.wall, "<= 1"),
+        ("CPU time of the reader", own.cpu, programs, other.cpu, "<= 0.5"),
+        ("wall time", own.wall, "5,500,000 objects in 60 s", minute, "<= 1"),
     ];
-    for (name, own, other, unit, goal) in figures {
+    for (name, own, compared_to, other, goal) in figures {
         let line = json!({
-            "bench": format!("snmp: {name}, {what}, median of {ROUNDS}"), "value": round(own), "unit": unit,
-            "compared_to": "snmpbulkwalk -Cr25 in parallel", "compared_value": round(other), "ratio": round(own / other), "goal": goal,
+            "bench": format!("snmp: {name}, {what}, median of {ROUNDS}"), "value": round(own), "unit": "s",
+            "compared_to": compared_to, "compared_value": round(other), "ratio": round(own / other), "goal": goal,
         });
         println!("{line}");
     }

@@ -351,6 +351,46 @@ fn an_agent_that_is_restarted_on_a_full_disk_keeps_who_it_is_and_what_waits_and_
     server.stop();
 }
 
+#[test]
+fn an_agent_whose_credential_is_due_on_a_full_disk_goes_on_with_the_one_that_it_has_and_renews_it_when_there_is_room() {
+    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
+    let disk = SmallDisk::mount(world.path("agent"), "2m");
+    let server = world.start();
+    world.first_login(&server);
+    let agent = Agent::enrolled(&world, &server);
+    let running = agent.run(&server);
+    agent.sha256_is("one");
+    running.stop();
+    // It was given its credential half a year ago.
+    let file = world.path("agent").join("identity/identity.json");
+    let kept = || serde_json::from_slice::<Value>(&std::fs::read(&file).unwrap()).unwrap();
+    let mut old = kept();
+    let issued = old["issued_at"].as_str().unwrap().parse::<Timestamp>().unwrap();
+    old["issued_at"] = issued.plus_millis(-180 * 86_400_000).to_string().into();
+    std::fs::write(&file, old.to_string()).unwrap();
+    disk.fill();
+    let running = agent.run(&server);
+    let status = until("a word about the credential", || {
+        let status = agent.status(&server);
+        status["renewal"].is_string().then_some(status)
+    });
+    let word = status["renewal"].as_str().unwrap();
+    assert!(word.contains("No space left") && word.contains(old["expires_at"].as_str().unwrap()), "{word}");
+    agent.write("two");
+    agent.sha256_is("two");
+    assert_eq!(kept(), old);
+    // There is room again.
+    std::fs::remove_file(disk.ballast()).unwrap();
+    agent.write("three");
+    agent.sha256_is("three");
+    until("a new credential", || (kept()["credential"] != old["credential"]).then_some(()));
+    until("a status without a word about it", || agent.status(&server)["renewal"].is_null().then_some(()));
+    agent.history_is(&["one", "two", "three"]);
+    let log = running.stop();
+    assert_eq!(log.matches("the credential is not renewed yet").count(), 1, "{log}");
+    server.stop();
+}
+
 fn an_hour_off(engine: Engine, clock: &'static str, hour_ms: i64) {
     let world = World::new(engine).with("CAIRN_DISCOVERY_OWN_HOST", "false");
     let server = world.start();
