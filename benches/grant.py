@@ -26,15 +26,6 @@ LIMIT_MS = 2_000
 NAMESPACES = {"kind": "NamespaceList", "apiVersion": "v1", "metadata": {}, "items": [{"metadata": {"name": "a"}}]}
 
 
-def program():
-    if not os.environ.get("CAIRN_BENCH_BIN"):
-        subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "relay"], cwd=measure.ROOT, check=True)
-    found = measure.binaries() / "cairn-relay"
-    if not found.is_file():
-        sys.exit(f"{found} is missing: run `cargo build --release -p relay`")
-    return found
-
-
 class Cluster(http.server.BaseHTTPRequestHandler):
     """An API server that has a namespace, and watches in which nothing happens after their first line."""
 
@@ -95,7 +86,6 @@ def token_of(document):
 
 
 def main():
-    relay = program()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "account").mkdir()
@@ -103,24 +93,15 @@ def main():
         server = measure.Server(folder / "server", CAIRN_LOG_LEVEL="warn")
         server.start()
         server.login(first=True)
-        made = json.loads(server.cairn("relays", "tokens", "create", "-o", "json", stderr=subprocess.DEVNULL)[4])
-        with open(os.open(folder / "enrollment", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-            file.write(made["token"])
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": str(folder), "RELAY_SERVER": server.url, "RELAY_NAME": "bench",
-            "RELAY_TOKEN": f"file:{folder / 'enrollment'}", "RELAY_DATA_DIR": str(folder / "relay"), "RELAY_CA_CERT": str(server.data / "ca.crt"),
-            "RELAY_CLUSTER_NAME": "prod", "RELAY_CLUSTER_API": address, "RELAY_CLUSTER_ACCOUNT_DIR": str(folder / "account"),
-        }
-        with open(folder / "relay.log", "ab") as log:
-            child = subprocess.Popen([relay], env=environment, stdout=log, stderr=log)
+        relay = measure.Relay(server, folder, RELAY_CLUSTER_NAME="prod", RELAY_CLUSTER_API=address,
+                              RELAY_CLUSTER_ACCOUNT_DIR=str(folder / "account"))
         try:
             measure.until("the cluster", lambda: server.json("destinations", "list") or None)
             destination = server.json("destinations", "show", "prod")["id"]
             session = token_of(json.loads((server.folder / "home" / "config.json").read_text()))
             times = [round_trip(server, destination, session) for _ in range(ROUNDS)]
         finally:
-            child.terminate()
-            child.wait()
+            relay.stop()
         server.stop()
     measure.figure("grant taken away until its open watch ends, p50", statistics.median(times), "ms", "goal", float(LIMIT_MS), "<= 1")
     measure.figure("grant taken away until its open watch ends, slowest", max(times), "ms", "goal", float(LIMIT_MS), "<= 1")

@@ -40,7 +40,7 @@ def binaries():
     if given := os.environ.get("CAIRN_BENCH_BIN"):
         folder = pathlib.Path(given).resolve()
     else:
-        subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "server", "-p", "cli"], cwd=ROOT, check=True)
+        subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "server", "-p", "cli", "-p", "relay"], cwd=ROOT, check=True)
         folder = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
     for name in ("cairn-server", "cairn"):
         if not (folder / name).is_file():
@@ -181,3 +181,27 @@ class Server:
         new = ["--new-password-file", self.folder / "second"] if first else []
         self.cairn("login", self.url, "--user", "admin@localhost", "--trust", digest, "--password-file",
                    self.folder / ("first" if first else "second"), *new, stderr=subprocess.DEVNULL)
+
+
+class Relay:
+    """A `cairn-relay` that enrolls itself with a server."""
+
+    def __init__(self, server, folder, **environment):
+        program = binaries() / "cairn-relay"
+        if not program.is_file():
+            sys.exit(f"{program} is missing: run `cargo build --release -p relay`")
+        made = json.loads(server.cairn("relays", "tokens", "create", "-o", "json", stderr=subprocess.DEVNULL)[4])
+        with open(os.open(folder / "enrollment", os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+            file.write(made["token"])
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": str(folder), "RELAY_SERVER": server.url, "RELAY_NAME": "bench",
+            "RELAY_TOKEN": f"file:{folder / 'enrollment'}", "RELAY_DATA_DIR": str(folder / "relay"),
+            "RELAY_CA_CERT": str(server.data / "ca.crt"),
+        } | environment
+        with open(folder / "relay.log", "ab") as log:
+            self.child = subprocess.Popen([program], env=environment, stdout=log, stderr=log)
+        atexit.register(self.child.kill)
+
+    def stop(self):
+        self.child.terminate()
+        self.child.wait()

@@ -237,6 +237,19 @@ fn resident_mb(id: u32) -> Result<f64> {
     Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? * 1_024.0 / 1e6)
 }
 
+/// Seconds of a core that a process and its children have taken: nginx works in a child.
+fn cpu_s(id: u32) -> Result<f64> {
+    let of = |id: &str| -> Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        // Fields 14 and 15 of proc(5); the first two are before the bracket. Ticks are hundredths.
+        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).ok_or("no time");
+        Ok((ticks(11)? + ticks(12)?) / 100.0)
+    };
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+    children.split_whitespace().try_fold(of(&id.to_string())?, |sum, child| Ok(sum + of(child)?))
+}
+
 fn nginx(folder: &Path, port: &str) -> Result<Option<(Running, String)>> {
     let chosen = std::env::var_os("CAIRN_NGINX").map(PathBuf::from);
     let program = chosen.unwrap_or_else(|| PathBuf::from("/usr/sbin/nginx"));
@@ -319,8 +332,9 @@ impl Way {
         Ok((at(50), at(99)))
     }
 
-    /// Requests per second of many connections.
-    async fn throughput(&self, seconds: usize) -> Result<f64> {
+    /// Requests per second of many connections, and what each costs the process that answers, in microseconds of a core.
+    async fn throughput(&self, seconds: usize, process: u32) -> Result<(f64, f64)> {
+        let before = cpu_s(process)?;
         let (began, until) = (Instant::now(), Instant::now() + Duration::from_secs(seconds as u64));
         let mut working = tokio::task::JoinSet::new();
         for _ in 0..CONNECTIONS {
@@ -338,7 +352,8 @@ impl Way {
         while let Some(done) = working.join_next().await {
             count += done??;
         }
-        Ok(f64::from(count) / began.elapsed().as_secs_f64())
+        let (took, used) = (began.elapsed().as_secs_f64(), cpu_s(process)? - before);
+        Ok((f64::from(count) / took, used * 1e6 / f64::from(count.max(1))))
     }
 }
 
@@ -372,25 +387,21 @@ async fn client() -> Result<()> {
     let other = nginx(folder.path(), &port)?;
     let (count, seconds) = (number("CAIRN_BENCH_REQUESTS", 5_000), number("CAIRN_BENCH_SECONDS", 5));
 
-    let bare = direct.latency(count).await?;
-    let own = ours.latency(count).await?;
-    let own_rate = ours.throughput(seconds).await?;
-    figure("proxy: p50 against none", "ms", (own.0, "the API server directly", bare.0, ""));
-    figure("proxy: p99 against none", "ms", (own.1, "the API server directly", bare.1, ""));
-    if let Some((_nginx, port)) = &other {
-        let nginx = way(port)?;
-        let theirs = nginx.latency(count).await?;
-        let their_rate = nginx.throughput(seconds).await?;
+    let (bare, bare_rate) = (direct.latency(count).await?, direct.throughput(seconds, api.child.id()).await?);
+    let (own, own_rate) = (ours.latency(count).await?, ours.throughput(seconds, proxy.child.id()).await?);
+    let none = "the API server directly";
+    figure("proxy: p50 against none", "ms", (own.0, none, bare.0, ""));
+    figure("proxy: p99 against none", "ms", (own.1, none, bare.1, ""));
+    figure("proxy: requests of 32 connections against none", "1/s", (own_rate.0, none, bare_rate.0, ""));
+    figure("proxy: CPU of a request, against the API server's own", "us", (own_rate.1, none, bare_rate.1, ""));
+    if let Some((nginx, port)) = &other {
+        let way = way(port)?;
+        let (theirs, rate) = (way.latency(count).await?, way.throughput(seconds, nginx.child.id()).await?);
         figure("proxy: p50", "ms", (own.0, "nginx", theirs.0, ""));
         figure("proxy: p50 over nginx's", "ms", (own.0 - theirs.0, "what is allowed", 0.3, "<= 1"));
         figure("proxy: p99", "ms", (own.1, "nginx", theirs.1, ""));
-        figure("proxy: requests of 32 connections", "1/s", (own_rate, "nginx, one worker", their_rate, ""));
-    } else {
-        figure(
-            "proxy: requests of 32 connections",
-            "1/s",
-            (own_rate, "the API server directly", direct.throughput(seconds).await?, ""),
-        );
+        figure("proxy: requests of 32 connections", "1/s", (own_rate.0, "nginx, one worker", rate.0, ""));
+        figure("proxy: CPU of a request", "us", (own_rate.1, "nginx, one worker", rate.1, ""));
     }
 
     let watches = number("CAIRN_BENCH_WATCHES", 10_000);

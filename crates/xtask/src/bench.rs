@@ -75,6 +75,11 @@ const BENCHES: &[Bench] = &[
         command: &["cargo", "run", "--quiet", "--release", "--package", "transport", "--example", "bench_snmp"],
     },
     Bench {
+        name: "devices",
+        about: "network devices that one relay discovers in an hour, with the real server, relay and net-snmp agents; as root (CAIRN_BENCH_DEVICES, CAIRN_BENCH_INTERFACES)",
+        command: &["python3", "-B", "benches/devices.py"],
+    },
+    Bench {
         name: "ssh",
         about: "facts of 100 hosts over SSH, against Ansible's module setup (its program in CAIRN_ANSIBLE; CAIRN_BENCH_HOSTS, CAIRN_BENCH_PARALLEL)",
         command: &["cargo", "run", "--quiet", "--release", "--package", "plugins", "--example", "bench_ssh"],
