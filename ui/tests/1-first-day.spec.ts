@@ -88,6 +88,29 @@ test("from home to a finding, to its evidence, verified in the browser, by the c
     await page.getByRole("button", { name: /^Verify/ }).click();
     await expect(page.getByRole("alert")).toContainText("Do not rely on this bundle.");
   }
+  // A file is written anew where the chosen one was: it can be chosen again, though a browser tells of no change, and is judged as it is now.
+  const again = info.outputPath("again.zip");
+  const choose = async (bytes: Buffer) => {
+    writeFileSync(again, bytes);
+    const opening = page.waitForEvent("filechooser");
+    await page.getByLabel("Evidence bundle").click();
+    const chooser = await opening;
+    expect(await page.getByLabel("Evidence bundle").inputValue()).toBe("");
+    await chooser.setFiles(again);
+    await expect(page.getByText(`again.zip: ${bytes.length.toLocaleString("en")} bytes`)).toBeVisible();
+    await page.getByRole("button", { name: /^Verify/ }).click();
+  };
+  await choose(bytes);
+  await expect(page.getByText("The bundle is genuine")).toBeVisible();
+  await choose(bytes.subarray(0, bytes.length - 1));
+  await expect(page.getByRole("alert")).toContainText("Do not rely on this bundle.");
+  await expect(page.getByText("The bundle is genuine")).toHaveCount(0);
+  await choose(bytes);
+  await expect(page.getByText("The bundle is genuine")).toBeVisible();
+  // What one key bears out, another one does not: nothing is said of it before it is asked.
+  await page.getByLabel("Fingerprint of the key that you trust").fill("0".repeat(64));
+  await expect(page.getByText("The bundle is genuine")).toHaveCount(0);
+
   // Another key than the one that is trusted.
   await page.getByLabel("Evidence bundle").setInputFiles(file);
   await page.getByLabel("Fingerprint of the key that you trust").fill("0".repeat(64));

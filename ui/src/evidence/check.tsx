@@ -50,7 +50,11 @@ export function Checked({ bundle, statement }: CheckedProps) {
           placeholder={key.data?.fingerprint}
           value={typed}
           pattern="\s*[0-9a-fA-F]{64}\s*"
-          onChange={(event) => setTyped(event.target.value)}
+          onChange={(event) => {
+            // What was said by another key is not said by this one.
+            setResult(undefined);
+            setTyped(event.target.value);
+          }}
         />
         <div className="row">
           <Button kind="primary" type="submit" reason={trusted ? undefined : key.isError ? told(key.error).message : "The key is not known yet."}>
