@@ -8,7 +8,7 @@ import { Copyable } from "../../design/secret";
 import { useChange } from "../../list/change";
 import { useTenant } from "../../session/me";
 import { labelsOf } from "./labels";
-import type { Kind } from "./list";
+import type { Kind } from "./unit";
 
 const LIFETIMES: [string, string][] = [
   ["600", "10 minutes"],

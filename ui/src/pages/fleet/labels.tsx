@@ -6,7 +6,7 @@ import { Dialog } from "../../design/dialog";
 import { TextField } from "../../design/field";
 import { useChange } from "../../list/change";
 import { useTenant } from "../../session/me";
-import type { Kind } from "./list";
+import type { Kind } from "./unit";
 
 /** `site=berlin, env=prod` as names and values. */
 export function labelsOf(text: string): Record<string, string> {

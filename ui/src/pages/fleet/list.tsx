@@ -17,25 +17,9 @@ import { useTitle } from "../../shell/title";
 import { EnrollDialog } from "./enroll";
 import { LabelsDialog, textOf } from "./labels";
 import { Tokens } from "./tokens";
+import { type Kind, REVOKING, revoke, Version, WORDS } from "./unit";
 
 type Unit = Schemas["FleetUnit"];
-export type Kind = "agent" | "relay";
-
-/** The version of its program, and whether the server’s is newer. */
-export function Version({ of }: { of: Unit }) {
-  return (
-    <span className="row tight">
-      <code>{of.version}</code>
-      {of.behind && <Badge word="older version" />}
-    </span>
-  );
-}
-
-const WORDS = {
-  agent: { title: "Agents", about: "An agent reports the host that it runs on every five minutes." },
-  relay: { title: "Relays", about: "A relay runs discovery in a private network, serves agents behind it, and reaches clusters there." },
-};
-
 export default function FleetPage({ kind }: { kind: Kind }) {
   const { title, about } = WORDS[kind];
   useTitle(title);
@@ -55,10 +39,6 @@ export default function FleetPage({ kind }: { kind: Kind }) {
       ? take(api.GET("/api/v1/tenants/{tenant}/agents", { params, signal }))
       : take(api.GET("/api/v1/tenants/{tenant}/relays", { params, signal }));
   };
-  const revoke = async (id: string) =>
-    kind === "agent"
-      ? take(api.DELETE("/api/v1/tenants/{tenant}/agents/{agent}", { params: { path: { tenant: slug, agent: id } } }))
-      : take(api.DELETE("/api/v1/tenants/{tenant}/relays/{relay}", { params: { path: { tenant: slug, relay: id } } }));
   const columns: Column<Unit>[] = [
     {
       head: "Name",
@@ -165,9 +145,9 @@ export default function FleetPage({ kind }: { kind: Kind }) {
           title={`Revoke ${revoking.name}?`}
           action="Revoke"
           onClose={() => setRevoking(undefined)}
-          onConfirm={() => void change(() => revoke(revoking.id))}
+          onConfirm={() => void change(() => revoke(slug, kind, revoking.id))}
         >
-          It is let in no more, and its open connections end at once. To come back it has to be enrolled anew.
+          {REVOKING[kind]}
         </Confirm>
       )}
     </>

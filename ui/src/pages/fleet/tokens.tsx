@@ -8,7 +8,7 @@ import { When } from "../../design/time";
 import { useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
-import type { Kind } from "./list";
+import type { Kind } from "./unit";
 import type { ReactNode } from "react";
 
 export function Tokens({ kind, enroll }: { kind: Kind; enroll: ReactNode }) {
