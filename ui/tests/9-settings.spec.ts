@@ -102,6 +102,7 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   await call(page, "DELETE", `/api/v1/tenants/default/grants/${grant["id"]}`);
 
   // A second one of the name would be the first one changed: it is refused.
+  refusals.expect(412);
   await page.getByRole("button", { name: "Add an SSH host" }).click();
   await dialog.getByLabel("Name", { exact: true }).fill("web9");
   await dialog.getByLabel("Address").fill("evil.example");

@@ -10,7 +10,11 @@ use store::{GlassPolicy, NewRequest, RequestRow};
 use wire::List;
 use wire::grant::{AccessPolicy, AccessRequest, AccessRequestAnswer, AccessRequestCreate, BreakGlass, Grant};
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::grant::{grant, reason};
 use crate::page::{self, Body, Paging, Path, Query};
 use crate::problem::Answer;
@@ -208,22 +212,25 @@ fn policy(policy: store::AccessPolicy) -> AccessPolicy {
 
 /// What the tenant says about access that is not simply granted.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/access-policy", tag = "grants", params(("tenant" = String, Path, description = "id or slug")),
-    responses((status = 200, description = "the policy", body = AccessPolicy)))]
+    responses((status = 200, description = "the policy", body = AccessPolicy, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn access_policy_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path(tenant): Path<String>,
-) -> Answer<Json<AccessPolicy>> {
+) -> Answer<Tagged<AccessPolicy>> {
     let permit = caller.permit::<ops::AccessPolicyShow>(&tenant).await?;
-    Ok(Json(policy(state.store.read(permit).await?.access_policy_show().await?)))
+    let now = state.store.read(permit).await?.access_policy_show().await?;
+    let version = now.version();
+    Ok(Tagged(policy(now), version))
 }
 
 /// Says for how long may be asked, and who may break glass.
-#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/access-policy", tag = "grants", params(("tenant" = String, Path, description = "id or slug")),
-    request_body = AccessPolicy, responses((status = 200, description = "changed", body = AccessPolicy)))]
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/access-policy", tag = "grants", params(("tenant" = String, Path, description = "id or slug"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")),
+    request_body = AccessPolicy, responses((status = 200, description = "changed", body = AccessPolicy), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn access_policy_put(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path(tenant): Path<String>,
     Body(body): Body<AccessPolicy>,
 ) -> Answer<Json<AccessPolicy>> {
@@ -243,6 +250,6 @@ pub(crate) async fn access_policy_put(
     };
     let new =
         store::AccessPolicy { request_ms_max: within("request_s_max", body.request_s_max, REQUEST_S_MAX)?, glass };
-    state.store.write(permit).await?.access_policy_put(&new).await?;
+    state.store.write(permit).await?.only_if(condition).access_policy_put(&new).await?;
     Ok(Json(policy(new)))
 }

@@ -20,7 +20,11 @@ use wire::destination_token::DestinationClaims;
 use wire::recording::RecordingTerms;
 use wire::ssh_access::SshWay;
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::fleet_caller::{FleetCaller, FleetFailure};
 use crate::page::{self, Body, Paging, Path, SignedBody};
 use crate::problem::Answer;
@@ -144,29 +148,34 @@ pub(crate) async fn destination_list(
 /// One destination.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations/{destination}", tag = "destinations",
     params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
-    responses((status = 200, description = "destination", body = Destination)))]
+    responses((status = 200, description = "destination", body = Destination, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn destination_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, named)): Path<(String, String)>,
-) -> Answer<Json<Destination>> {
+) -> Answer<Tagged<Destination>> {
     let permit = caller.permit::<ops::DestinationList>(&tenant).await?;
-    Ok(Json(destination(state.store.read(permit).await?.destination_show(&named).await?)))
+    let row = state.store.read(permit).await?.destination_show(&named).await?;
+    let version = row.version();
+    Ok(Tagged(destination(row), version))
 }
 
 /// Changes a destination's labels, which selectors of grants go by, or gives it to another relay.
 #[utoipa::path(patch, path = "/api/v1/tenants/{tenant}/destinations/{destination}", tag = "destinations",
-    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
-    request_body = DestinationUpdate, responses((status = 200, description = "changed", body = Destination)))]
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")),
+    request_body = DestinationUpdate, responses((status = 200, description = "changed", body = Destination), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn destination_update(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path((tenant, named)): Path<(String, String)>,
     Body(body): Body<DestinationUpdate>,
 ) -> Answer<Json<Destination>> {
     let permit = caller.permit::<ops::DestinationUpdate>(&tenant).await?;
     let change = DestinationChange { labels: body.labels.map(Labels::new).transpose()?, relay: body.relay };
-    Ok(Json(destination(state.store.write(permit).await?.destination_update(&named, &change).await?)))
+    Ok(Json(destination(
+        state.store.write(permit).await?.only_if(condition).destination_update(&named, &change).await?,
+    )))
 }
 
 /// Forgets a destination with the grants and requests that name it.

@@ -13,7 +13,11 @@ use wire::factor::{
 };
 use wire::session::PasskeyChallenge;
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::page::{self, Body, Path};
 use crate::passkey::{self, Purpose};
 use crate::problem::Answer;
@@ -162,23 +166,24 @@ pub(crate) async fn user_factors_reset(
 
 /// What the tenant asks of the sessions in which its members come.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/sign-in-policy", tag = "tenants", params(("tenant" = String, Path, description = "id or slug")),
-    responses((status = 200, description = "the policy", body = SignInPolicy)))]
+    responses((status = 200, description = "the policy", body = SignInPolicy, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn sign_in_policy_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path(tenant): Path<String>,
-) -> Answer<Json<SignInPolicy>> {
+) -> Answer<Tagged<SignInPolicy>> {
     let permit = caller.permit::<ops::SignInPolicyShow>(&tenant).await?;
     let second_factor_required = state.store.read(permit).await?.sign_in_policy_show().await?;
-    Ok(Json(SignInPolicy { second_factor_required }))
+    Ok(Tagged(SignInPolicy { second_factor_required }, second_factor_required.version()))
 }
 
 /// Closes the tenant to sessions without a second factor, or opens it. Whoever closes it needs to have shown one.
-#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/sign-in-policy", tag = "tenants", params(("tenant" = String, Path, description = "id or slug")),
-    request_body = SignInPolicy, responses((status = 200, description = "changed", body = SignInPolicy)))]
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/sign-in-policy", tag = "tenants", params(("tenant" = String, Path, description = "id or slug"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")),
+    request_body = SignInPolicy, responses((status = 200, description = "changed", body = SignInPolicy), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn sign_in_policy_put(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path(tenant): Path<String>,
     Body(body): Body<SignInPolicy>,
 ) -> Answer<Json<SignInPolicy>> {
@@ -186,7 +191,7 @@ pub(crate) async fn sign_in_policy_put(
     if body.second_factor_required && !caller.session()?.second_factor {
         return Err(Error::conflict("you would lock yourself out: add a second factor of your own first").into());
     }
-    state.store.write(permit).await?.sign_in_policy_put(body.second_factor_required).await?;
+    state.store.write(permit).await?.only_if(condition).sign_in_policy_put(body.second_factor_required).await?;
     Ok(Json(body))
 }
 

@@ -12,7 +12,11 @@ use store::{RelayTaskRow, UnitRow, UnitState};
 use wire::List;
 use wire::fleet::{FleetUnit, LabelsPut, RelayDetail, RelayTask, Renew, Renewed};
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::enrollment::version;
 use crate::fleet_caller::{self, FleetCaller, FleetFailure};
 use crate::page::{self, Body, Path, Query, SignedBody};
@@ -122,30 +126,32 @@ pub(crate) async fn agent_list(
 /// One agent.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/agents/{agent}", tag = "fleet",
     params(("tenant" = String, Path, description = "id or slug"), ("agent" = String, Path, description = "the agent's id")),
-    responses((status = 200, description = "agent", body = FleetUnit)))]
+    responses((status = 200, description = "agent", body = FleetUnit, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn agent_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, id)): Path<(String, String)>,
-) -> Answer<Json<FleetUnit>> {
+) -> Answer<Tagged<FleetUnit>> {
     let permit = caller.permit::<ops::AgentList>(&tenant).await?;
     let row = state.store.read(permit).await?.agent_show(page::id(&id, "agent")?).await?;
-    Ok(Json(document(row, state.store.clock().now())))
+    let version = row.version();
+    Ok(Tagged(document(row, state.store.clock().now()), version))
 }
 
 /// Replaces an agent's labels.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/agents/{agent}/labels", tag = "fleet",
-    params(("tenant" = String, Path, description = "id or slug"), ("agent" = String, Path, description = "the agent's id")),
-    request_body = LabelsPut, responses((status = 200, description = "labelled", body = FleetUnit)))]
+    params(("tenant" = String, Path, description = "id or slug"), ("agent" = String, Path, description = "the agent's id"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")),
+    request_body = LabelsPut, responses((status = 200, description = "labelled", body = FleetUnit), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn agent_label(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path((tenant, id)): Path<(String, String)>,
     Body(body): Body<LabelsPut>,
 ) -> Answer<Json<FleetUnit>> {
     let permit = caller.permit::<ops::AgentLabel>(&tenant).await?;
     let labels = Labels::new(body.labels)?;
-    let row = state.store.write(permit).await?.agent_label(page::id(&id, "agent")?, &labels).await?;
+    let row = state.store.write(permit).await?.only_if(condition).agent_label(page::id(&id, "agent")?, &labels).await?;
     Ok(Json(document(row, state.store.clock().now())))
 }
 
@@ -188,35 +194,38 @@ pub(crate) async fn relay_list(
 /// One relay, with the server that it hangs on and what it works on.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/relays/{relay}", tag = "fleet",
     params(("tenant" = String, Path, description = "id or slug"), ("relay" = String, Path, description = "the relay's id")),
-    responses((status = 200, description = "relay", body = RelayDetail)))]
+    responses((status = 200, description = "relay", body = RelayDetail, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn relay_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, id)): Path<(String, String)>,
-) -> Answer<Json<RelayDetail>> {
+) -> Answer<Tagged<RelayDetail>> {
     let permit = caller.permit::<ops::RelayList>(&tenant).await?;
     let (relay, mut read) = (page::id(&id, "relay")?, state.store.read(permit).await?);
-    let unit = document(read.relay_show(relay).await?, state.store.clock().now());
+    let row = read.relay_show(relay).await?;
+    let version = row.version();
+    let unit = document(row, state.store.clock().now());
     let link = read.relay_place(relay).await?;
     let tasks: Vec<_> = read.relay_tasks(relay).await?.into_iter().map(task).collect();
     let unit = FleetUnit { running_tasks: Some(tasks.len() as u64), ..unit };
     let (server, connected_at) = link.map(|link| (link.place, link.linked_at)).unzip();
-    Ok(Json(RelayDetail { unit, server, connected_at, tasks }))
+    Ok(Tagged(RelayDetail { unit, server, connected_at, tasks }, version))
 }
 
 /// Replaces a relay's labels.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/relays/{relay}/labels", tag = "fleet",
-    params(("tenant" = String, Path, description = "id or slug"), ("relay" = String, Path, description = "the relay's id")),
-    request_body = LabelsPut, responses((status = 200, description = "labelled", body = FleetUnit)))]
+    params(("tenant" = String, Path, description = "id or slug"), ("relay" = String, Path, description = "the relay's id"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")),
+    request_body = LabelsPut, responses((status = 200, description = "labelled", body = FleetUnit), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn relay_label(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path((tenant, id)): Path<(String, String)>,
     Body(body): Body<LabelsPut>,
 ) -> Answer<Json<FleetUnit>> {
     let permit = caller.permit::<ops::RelayLabel>(&tenant).await?;
     let labels = Labels::new(body.labels)?;
-    let row = state.store.write(permit).await?.relay_label(page::id(&id, "relay")?, &labels).await?;
+    let row = state.store.write(permit).await?.only_if(condition).relay_label(page::id(&id, "relay")?, &labels).await?;
     Ok(Json(document(row, state.store.clock().now())))
 }
 

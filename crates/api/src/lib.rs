@@ -20,6 +20,7 @@ mod audit;
 mod caller;
 mod changes;
 mod cli_session;
+mod condition;
 mod console;
 mod control;
 mod cookie;

@@ -34,6 +34,7 @@ fn status(error: &Error) -> StatusCode {
         Error::Forbidden { .. } | Error::StepUpRequired => StatusCode::FORBIDDEN,
         Error::NotFound { .. } => StatusCode::NOT_FOUND,
         Error::Conflict { .. } => StatusCode::CONFLICT,
+        Error::Precondition { .. } => StatusCode::PRECONDITION_FAILED,
         Error::Limit { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Error::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,

@@ -9,7 +9,11 @@ use store::{NewProvider, ProviderChange, ProviderRow};
 use wire::List;
 use wire::provider::{Provider, ProviderCreate, ProviderUpdate, ScimTokenCreated};
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::page::{self, Body, Paging, Path, Query};
 use crate::problem::Answer;
 use crate::state::ApiState;
@@ -91,14 +95,16 @@ pub(crate) async fn provider_list(
 
 /// One identity provider.
 #[utoipa::path(get, path = "/api/v1/providers/{provider}", tag = "providers", params(("provider" = String, Path, description = "name or id")),
-    responses((status = 200, description = "the provider", body = Provider)))]
+    responses((status = 200, description = "the provider", body = Provider, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn provider_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path(name): Path<String>,
-) -> Answer<Json<Provider>> {
+) -> Answer<Tagged<Provider>> {
     let permit = caller.platform_permit::<ops::ProviderList>().await?;
-    Ok(Json(provider(&state, state.store.provider_show(permit, &name).await?)))
+    let row = state.store.provider_show(permit, &name).await?;
+    let version = row.version();
+    Ok(Tagged(provider(&state, row), version))
 }
 
 /// Makes an identity provider. Its client secret is sealed and never shown.
@@ -125,11 +131,12 @@ pub(crate) async fn provider_create(
 }
 
 /// Changes an identity provider. Its issuer stays: identities belong to it.
-#[utoipa::path(patch, path = "/api/v1/providers/{provider}", tag = "providers", params(("provider" = String, Path, description = "name or id")),
-    request_body = ProviderUpdate, responses((status = 200, description = "changed", body = Provider)))]
+#[utoipa::path(patch, path = "/api/v1/providers/{provider}", tag = "providers", params(("provider" = String, Path, description = "name or id"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")),
+    request_body = ProviderUpdate, responses((status = 200, description = "changed", body = Provider), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn provider_update(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path(name): Path<String>,
     Body(body): Body<ProviderUpdate>,
 ) -> Answer<Json<Provider>> {
@@ -141,7 +148,7 @@ pub(crate) async fn provider_update(
         scopes: body.scopes.as_deref().map(scopes).transpose()?,
         groups_claim: body.groups_claim.as_deref().map(|given| text("groups_claim", given, true)).transpose()?,
     };
-    Ok(Json(provider(&state, state.store.provider_update(permit, &name, &change).await?)))
+    Ok(Json(provider(&state, state.store.provider_update(permit, &name, &change, condition).await?)))
 }
 
 /// Removes an identity provider: its users' sessions end, and what its groups gave is gone.

@@ -20,7 +20,11 @@ use wire::recording::{
     RecordingTerms,
 };
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::fleet_caller::{FleetCaller, FleetFailure};
 use crate::page::{self, Body, Path, Query, SignedBody};
 use crate::problem::Answer;
@@ -327,23 +331,26 @@ fn policy(policy: store::RecordingPolicy) -> RecordingPolicy {
 
 /// What the tenant wants recorded.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/recording-policy", tag = "recordings",
-    params(("tenant" = String, Path, description = "id or slug")), responses((status = 200, description = "the policy", body = RecordingPolicy)))]
+    params(("tenant" = String, Path, description = "id or slug")), responses((status = 200, description = "the policy", body = RecordingPolicy, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn recording_policy_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path(tenant): Path<String>,
-) -> Answer<Json<RecordingPolicy>> {
+) -> Answer<Tagged<RecordingPolicy>> {
     let permit = caller.permit::<ops::RecordingPolicyShow>(&tenant).await?;
-    Ok(Json(policy(state.store.read(permit).await?.recording_policy_show().await?)))
+    let now = state.store.read(permit).await?.recording_policy_show().await?;
+    let version = now.version();
+    Ok(Tagged(policy(now), version))
 }
 
 /// Says what the tenant wants recorded, from the next session on, and how long recordings are kept, also those that there are.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/recording-policy", tag = "recordings",
-    params(("tenant" = String, Path, description = "id or slug")), request_body = RecordingPolicy,
-    responses((status = 200, description = "changed", body = RecordingPolicy)))]
+    params(("tenant" = String, Path, description = "id or slug"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")), request_body = RecordingPolicy,
+    responses((status = 200, description = "changed", body = RecordingPolicy), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn recording_policy_put(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path(tenant): Path<String>,
     Body(body): Body<RecordingPolicy>,
 ) -> Answer<Json<RecordingPolicy>> {
@@ -354,6 +361,6 @@ pub(crate) async fn recording_policy_put(
     }
     let RecordingPolicy { kubernetes, ssh, input, retention_days } = body;
     let new = store::RecordingPolicy { kubernetes, ssh, input, retention_days };
-    state.store.write(permit).await?.recording_policy_put(&new).await?;
+    state.store.write(permit).await?.only_if(condition).recording_policy_put(&new).await?;
     Ok(Json(policy(new)))
 }

@@ -14,7 +14,11 @@ use serde_json::json;
 use store::{Category, Change, Outcome};
 use wire::fleet::RelayPolicy;
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::page::{Body, Path};
 use crate::problem::Answer;
 use crate::state::ApiState;
@@ -29,24 +33,27 @@ pub struct ClientCertificates(pub Arc<[Vec<u8>]>);
 
 /// Which certificates the tenant's relays have to show.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/relay-policy", tag = "fleet",
-    params(("tenant" = String, Path, description = "id or slug")), responses((status = 200, description = "the policy", body = RelayPolicy)))]
+    params(("tenant" = String, Path, description = "id or slug")), responses((status = 200, description = "the policy", body = RelayPolicy, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn relay_policy_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path(tenant): Path<String>,
-) -> Answer<Json<RelayPolicy>> {
+) -> Answer<Tagged<RelayPolicy>> {
     let permit = caller.permit::<ops::RelayPolicyShow>(&tenant).await?;
-    Ok(Json(document(state.store.read(permit).await?.relay_policy_show().await?)))
+    let policy = state.store.read(permit).await?.relay_policy_show().await?;
+    let version = policy.version();
+    Ok(Tagged(document(policy), version))
 }
 
 /// Says which certificates the tenant's relays have to show. Every relay of the tenant is cut off within a second and comes back under the new
 /// terms.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/relay-policy", tag = "fleet",
-    params(("tenant" = String, Path, description = "id or slug")), request_body = RelayPolicy,
-    responses((status = 200, description = "changed", body = RelayPolicy)))]
+    params(("tenant" = String, Path, description = "id or slug"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")), request_body = RelayPolicy,
+    responses((status = 200, description = "changed", body = RelayPolicy), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn relay_policy_put(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path(tenant): Path<String>,
     Body(body): Body<RelayPolicy>,
 ) -> Answer<Json<RelayPolicy>> {
@@ -64,7 +71,7 @@ pub(crate) async fn relay_policy_put(
     }
     let policy =
         store::RelayPolicy { authorities: authorities.to_owned(), certificate_required: body.certificate_required };
-    state.store.write(permit).await?.relay_policy_put(&policy).await?;
+    state.store.write(permit).await?.only_if(condition).relay_policy_put(&policy).await?;
     Ok(Json(document(policy)))
 }
 

@@ -9,7 +9,11 @@ use store::{NewSchedule, ScheduleChange, ScheduleRow};
 use wire::List;
 use wire::job::{Schedule, ScheduleCreate, ScheduleUpdate};
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::job::credential;
 use crate::page::{self, Body, Paging, Path, Query};
 use crate::problem::Answer;
@@ -51,23 +55,26 @@ fn interval(interval_s: u64) -> Result<u32, Error> {
 /// One schedule.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/schedules/{schedule}", tag = "jobs",
     params(("tenant" = String, Path, description = "id or slug"), ("schedule" = String, Path, description = "the schedule's id")),
-    responses((status = 200, description = "schedule", body = Schedule)))]
+    responses((status = 200, description = "schedule", body = Schedule, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn schedule_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, id)): Path<(String, String)>,
-) -> Answer<Json<Schedule>> {
+) -> Answer<Tagged<Schedule>> {
     let permit = caller.permit::<ops::ScheduleList>(&tenant).await?;
-    Ok(Json(schedule(state.store.read(permit).await?.schedule_show(page::id(&id, "schedule")?).await?)))
+    let row = state.store.read(permit).await?.schedule_show(page::id(&id, "schedule")?).await?;
+    let version = row.version();
+    Ok(Tagged(schedule(row), version))
 }
 
 /// Changes a schedule, pauses it, or lets it go on. Jobs that it started go on as they began.
 #[utoipa::path(patch, path = "/api/v1/tenants/{tenant}/schedules/{schedule}", tag = "jobs",
-    params(("tenant" = String, Path, description = "id or slug"), ("schedule" = String, Path, description = "the schedule's id")),
-    request_body = ScheduleUpdate, responses((status = 200, description = "changed", body = Schedule)))]
+    params(("tenant" = String, Path, description = "id or slug"), ("schedule" = String, Path, description = "the schedule's id"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")),
+    request_body = ScheduleUpdate, responses((status = 200, description = "changed", body = Schedule), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn schedule_update(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path((tenant, id)): Path<(String, String)>,
     Body(body): Body<ScheduleUpdate>,
 ) -> Answer<Json<Schedule>> {
@@ -89,7 +96,7 @@ pub(crate) async fn schedule_update(
     };
     let interval_s = body.interval_s.map(interval).transpose()?;
     let change = ScheduleChange { credential: named, relay, config: body.config, interval_s, paused: body.paused };
-    Ok(Json(schedule(state.store.write(permit).await?.schedule_update(id, change).await?)))
+    Ok(Json(schedule(state.store.write(permit).await?.only_if(condition).schedule_update(id, change).await?)))
 }
 
 /// Repeats a job from now on.

@@ -72,6 +72,7 @@ impl From<Error> for Refusal {
             Error::Forbidden { .. } | Error::StepUpRequired => (StatusCode::FORBIDDEN, None),
             Error::NotFound { .. } => (StatusCode::NOT_FOUND, None),
             Error::Conflict { .. } => (StatusCode::CONFLICT, Some("uniqueness")),
+            Error::Precondition { .. } => (StatusCode::PRECONDITION_FAILED, None),
             Error::Limit { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Some("tooMany")),
             Error::Throttled { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
             Error::Unavailable { message, detail } => {

@@ -12,7 +12,11 @@ use domain::{Error, HostPort, Labels, Network, SshExtension};
 use store::{NewSshHost, SshHostRow, Way};
 use wire::ssh_access::{SshCertificate, SshCertificateCreate, SshHost, SshHostCertificate, SshHostPut};
 
+use store::Versioned as _;
+use wire::problem::Problem;
+
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::page::{Body, Path};
 use crate::problem::Answer;
 use crate::state::ApiState;
@@ -90,24 +94,26 @@ fn checked(body: SshHostPut, way: Way) -> Result<NewSshHost, Error> {
 /// A host that is reached with SSH certificates, with what it has to be told.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations/{destination}/ssh-host", tag = "destinations",
     params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name")),
-    responses((status = 200, description = "the host", body = SshHost)))]
+    responses((status = 200, description = "the host", body = SshHost, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
 pub(crate) async fn ssh_host_show(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, named)): Path<(String, String)>,
-) -> Answer<Json<SshHost>> {
+) -> Answer<Tagged<SshHost>> {
     let permit = caller.permit::<ops::SshHostShow>(&tenant).await?;
     let row = state.store.read(permit).await?.ssh_host_show(&named).await?;
-    Ok(Json(ssh_host(row, authorities(&state.store.ssh_ca_keys().await?))))
+    let version = row.version();
+    Ok(Tagged(ssh_host(row, authorities(&state.store.ssh_ca_keys().await?)), version))
 }
 
 /// Says what an SSH host is. Makes a destination of kind `ssh` where there is none of this name.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/destinations/{destination}/ssh-host", tag = "destinations",
-    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name; a new one's name is 1 to 63 of `a-z`, `0-9`, `-`")),
-    request_body = SshHostPut, responses((status = 200, description = "the host", body = SshHost)))]
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name; a new one's name is 1 to 63 of `a-z`, `0-9`, `-`"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now"), ("If-None-Match" = Option<String>, Header, description = "`*`: only where there is none, otherwise 412")),
+    request_body = SshHostPut, responses((status = 200, description = "the host", body = SshHost), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn ssh_host_put(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path((tenant, named)): Path<(String, String)>,
     Body(body): Body<SshHostPut>,
 ) -> Answer<Json<SshHost>> {
@@ -118,7 +124,7 @@ pub(crate) async fn ssh_host_put(
         named => crate::job::relay(&state, &caller, &tenant, named).await?.map_or(Way::Same, Way::Relay),
     };
     let new = checked(body, way)?;
-    let row = state.store.write(permit).await?.ssh_host_put(&named, &new).await?;
+    let row = state.store.write(permit).await?.only_if(condition).ssh_host_put(&named, &new).await?;
     Ok(Json(ssh_host(row, authorities(&state.store.ssh_ca_keys().await?))))
 }
 

@@ -25,6 +25,8 @@ mod arrange;
 mod authorization;
 #[path = "api/cli_session.rs"]
 mod cli_session;
+#[path = "api/condition.rs"]
+mod condition;
 #[path = "api/console.rs"]
 mod console;
 #[path = "api/cookie.rs"]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::client::{Client, Query, Stream};
+use crate::client::{Client, Condition, Query, Stream, Tag};
 use crate::config::{Config, Environment};
 use crate::doc::Doc;
 use crate::factor::Proofs;
@@ -158,6 +158,30 @@ impl Api {
 
     pub(crate) async fn put(&self, parts: &[&str], body: &impl serde::Serialize) -> Result<Doc> {
         self.client.put(&self.path(parts), body).await
+    }
+
+    /// What is read to be changed, with what names its state.
+    pub(crate) async fn get_tagged(&self, parts: &[&str]) -> Result<(Doc, Option<Tag>)> {
+        self.client.get_tagged(&self.path(parts)).await
+    }
+
+    /// A PUT of what is not there yet.
+    pub(crate) async fn put_new(&self, parts: &[&str], body: &impl serde::Serialize) -> Result<Doc> {
+        self.client.only_if(Some(Condition::New)).put(&self.path(parts), body).await
+    }
+
+    /// A PUT over what was read, and over nothing that somebody made of it since.
+    pub(crate) async fn put_over(
+        &self,
+        read: Option<Tag>,
+        parts: &[&str],
+        body: &impl serde::Serialize,
+    ) -> Result<Doc> {
+        let put = self.client.only_if(read.map(Condition::Unchanged)).put(&self.path(parts), body).await;
+        put.map_err(|failure| match failure.code.as_deref() {
+            Some("precondition_failed") => failure.hint("run it again: it begins from what is there now"),
+            _ => failure,
+        })
     }
 
     /// A PUT that says all by its path.

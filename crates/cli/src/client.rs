@@ -28,6 +28,28 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// A query: what is `None` is left out.
 pub(crate) type Query<'a> = &'a [(&'a str, Option<&'a str>)];
 
+/// What has to be so for a change to be made (RFC 9110, 13.1).
+#[derive(Debug, Clone)]
+pub(crate) enum Condition {
+    /// There is no such thing yet.
+    New,
+    /// It is still what was read.
+    Unchanged(Tag),
+}
+
+/// Names a state of what was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Tag(String);
+
+impl Condition {
+    fn header(&self) -> (&'static str, &str) {
+        match self {
+            Self::New => ("if-none-match", "*"),
+            Self::Unchanged(Tag(tag)) => ("if-match", tag),
+        }
+    }
+}
+
 /// A server, perhaps signed in to.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -37,6 +59,8 @@ pub(crate) struct Client {
     pin: Option<Arc<Pin>>,
     /// What a fresh proof comes from, where one is asked for.
     proofs: Option<Proofs>,
+    /// Under which condition a change is made.
+    condition: Option<Condition>,
 }
 
 impl Client {
@@ -54,7 +78,7 @@ impl Client {
 
     fn build(server: Server, pin: Option<Arc<Pin>>, token: Option<String>) -> Result<Self> {
         let http = Self::http(&server, pin.as_ref(), false)?;
-        Ok(Self { http, server, token, pin, proofs: None })
+        Ok(Self { http, server, token, pin, proofs: None, condition: None })
     }
 
     /// `switches`: connections become something else than HTTP, which only version 1.1 lets them.
@@ -109,6 +133,11 @@ impl Client {
         Self { proofs: Some(proofs), ..self }
     }
 
+    /// The same, whose changes are made under a condition.
+    pub(crate) fn only_if(&self, condition: Option<Condition>) -> Self {
+        Self { condition, ..self.clone() }
+    }
+
     /// The session's token.
     pub(crate) fn token(&self) -> Option<&str> {
         self.token.as_deref()
@@ -135,6 +164,15 @@ impl Client {
 
     pub(crate) async fn get(&self, parts: &[&str], query: Query<'_>) -> Result<Doc> {
         read(self.send(Method::GET, parts, query, None::<&()>).await?).await
+    }
+
+    /// The same with what names its state, for who changes it; none where the server says none.
+    pub(crate) async fn get_tagged(&self, parts: &[&str]) -> Result<(Doc, Option<Tag>)> {
+        let answer = self.send(Method::GET, parts, &[], None::<&()>).await?;
+        let tag = answer.0.response.headers().get("etag").and_then(|tag| tag.to_str().ok());
+        // A proxy that compresses calls the tag weak, since the bytes are others. It names what was read all the same.
+        let tag = tag.map(|tag| Tag(tag.strip_prefix("W/").unwrap_or(tag).to_owned()));
+        Ok((read(answer).await?, tag))
     }
 
     pub(crate) async fn post<B: Serialize>(&self, parts: &[&str], body: Option<&B>) -> Result<Doc> {
@@ -260,6 +298,8 @@ impl Client {
     ) -> Result<Response> {
         let query: Vec<(&str, &str)> =
             query.iter().filter_map(|(name, value)| value.map(|value| (*name, value))).collect();
+        // A proof that is given in between is no part of the change.
+        let is_change = matches!(method, Method::PUT | Method::PATCH);
         let mut request = self.http.request(method, self.server.url(&route(parts)?, &query));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -267,6 +307,11 @@ impl Client {
         if let Some(body) = body {
             let body = serde_json::to_vec(body).map_err(|e| Failure::new(format!("cannot write the request: {e}")))?;
             request = request.header("content-type", "application/json").body(body);
+        }
+        if let Some((name, value)) = self.condition.as_ref().map(Condition::header)
+            && is_change
+        {
+            request = request.header(name, value);
         }
         if let Some(timeout) = timeout {
             request = request.timeout(timeout);

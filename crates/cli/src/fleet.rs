@@ -184,14 +184,14 @@ impl Command {
             Self::Show { name } => api.out.one(&api.get(&[path, &id(&api, kind, path, &name).await?]).await?),
             Self::Labels { name, set, remove } => {
                 let id = id(&api, kind, path, &name).await?;
-                let unit = api.get(&[path, &id]).await?;
+                let (unit, tag) = api.get_tagged(&[path, &id]).await?;
                 if set.is_empty() && remove.is_empty() {
                     return api.out.one(&unit);
                 }
                 let mut labels = labels_of(&unit);
                 labels.extend(set);
                 labels.retain(|name, _| !remove.contains(name));
-                api.out.one(&api.put(&[path, &id, "labels"], &LabelsPut { labels }).await?)
+                api.out.one(&api.put_over(tag, &[path, &id, "labels"], &LabelsPut { labels }).await?)
             }
             Self::Revoke { name } => {
                 api.delete(&[path, &id(&api, kind, path, &name).await?]).await?;
@@ -210,7 +210,7 @@ impl RelayCommand {
             Self::Policy { authorities, no_authorities, certificate_required } => {
                 let api = cx.tenant()?;
                 let path = &["relay-policy"];
-                let now = api.get(path).await?;
+                let (now, tag) = api.get_tagged(path).await?;
                 if authorities.is_none() && !no_authorities && certificate_required.is_none() {
                     return api.out.one(&now);
                 }
@@ -225,7 +225,7 @@ impl RelayCommand {
                     policy = RelayPolicy { authorities: String::new(), certificate_required: false };
                 }
                 policy.certificate_required = certificate_required.unwrap_or(policy.certificate_required);
-                api.out.one(&api.put(path, &policy).await?)
+                api.out.one(&api.put_over(tag, path, &policy).await?)
             }
             Self::Logs { name, follow } => {
                 let api = cx.tenant()?;

@@ -106,7 +106,8 @@ async fn make(api: &Api, host: infra::Host) -> Result {
         extensions: None,
         relay: None,
     };
-    let made = api.put(&["destinations", &name, "ssh-host"], &body).await;
+    // Somebody may have made one since it was looked for.
+    let made = api.put_new(&["destinations", &name, "ssh-host"], &body).await;
     made.map_err(|failure| Failure { message: format!("the SSH host `{name}`: {}", failure.message), ..failure })?;
     api.out.say(&format!(
         "{name} is a destination; `cairn destinations host {name} --sshd-config` prints what to tell it"

@@ -159,7 +159,7 @@ fn told(path: &Path, bundle: bool) -> String {
 impl Policy {
     async fn run(self, api: &Api) -> Result {
         let path = ["recording-policy"];
-        let now = api.get(&path).await?;
+        let (now, tag) = api.get_tagged(&path).await?;
         let Self { kubernetes, ssh, input, retention_days } = self;
         if kubernetes.is_none() && ssh.is_none() && input.is_none() && retention_days.is_none() {
             return api.out.one(&now);
@@ -171,7 +171,7 @@ impl Policy {
             input: input.unwrap_or(before.input),
             retention_days: retention_days.unwrap_or(before.retention_days),
         };
-        api.out.one(&api.put(&path, &policy).await?)
+        api.out.one(&api.put_over(tag, &path, &policy).await?)
     }
 }
 

@@ -148,7 +148,7 @@ pub(crate) struct Policy {
 impl Policy {
     pub(crate) async fn run(self, api: &Api) -> Result {
         let path = ["access-policy"];
-        let now = api.get(&path).await?;
+        let (now, tag) = api.get_tagged(&path).await?;
         let Self { request_s_max, break_glass_group, break_glass_s_max, no_break_glass } = self;
         if request_s_max.is_none() && break_glass_group.is_none() && break_glass_s_max.is_none() && !no_break_glass {
             return api.out.one(&now);
@@ -165,6 +165,6 @@ impl Policy {
                 (None, Some(_)) => return Err(Failure::usage("who may break glass?").hint("--break-glass-group NAME")),
             };
         }
-        api.out.one(&api.put(&path, &policy).await?)
+        api.out.one(&api.put_over(tag, &path, &policy).await?)
     }
 }

@@ -41,6 +41,9 @@ pub(crate) struct Create {
     /// Let users reach it themselves again
     #[arg(long, conflicts_with = "relay")]
     no_relay: bool,
+    /// Say anew what a host is that is there already, as a whole; otherwise one that is there is left alone
+    #[arg(long)]
+    replace: bool,
 }
 
 impl Table for SshHost {
@@ -54,6 +57,11 @@ impl Table for SshHost {
         ("RELAY", "relay_name"),
         ("ID", "id"),
     ];
+}
+
+/// What to do about a destination that is there already.
+pub(crate) fn there_already(failure: Failure, hint: &str) -> Failure {
+    if failure.code.as_deref() == Some("precondition_failed") { failure.hint(hint) } else { failure }
 }
 
 impl Create {
@@ -70,8 +78,9 @@ impl Create {
             extensions: (!self.extensions.is_empty()).then_some(self.extensions),
             relay: if self.no_relay { Some(String::new()) } else { self.relay },
         };
-        let made = api.put(&["destinations", &self.name, "ssh-host"], &body).await?;
-        api.out.one(&made)?;
+        let path = ["destinations", &self.name, "ssh-host"];
+        let made = if self.replace { api.put(&path, &body).await } else { api.put_new(&path, &body).await };
+        api.out.one(&made.map_err(|failure| there_already(failure, "--replace says anew what it is"))?)?;
         api.out.say(&format!(
             "tell the host: `cairn destinations host {} --sshd-config` prints the lines, `--authorities` its file of authorities",
             self.name

@@ -94,7 +94,7 @@ impl Command {
             Self::TargetPolicy { allow, refuse } => {
                 let api = cx.tenant()?;
                 let path = &["target-policy"];
-                let now = api.get(path).await?;
+                let (now, tag) = api.get_tagged(path).await?;
                 if allow.is_empty() && refuse.is_empty() {
                     return api.out.one(&now);
                 }
@@ -112,7 +112,7 @@ impl Command {
                 }
                 names.extend(allow.iter().map(Network::to_string));
                 policy.special_networks = names;
-                api.out.one(&api.put(path, &policy).await?)
+                api.out.one(&api.put_over(tag, path, &policy).await?)
             }
             Self::Delete { target, yes } => {
                 let question = format!("Delete tenant `{target}` with its assets, findings and evidence?");

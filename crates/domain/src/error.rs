@@ -40,6 +40,12 @@ pub enum Error {
         /// What it clashes with.
         message: String,
     },
+    /// The condition that the caller made does not hold: somebody else was there first (HTTP 412). The caller reads again, and decides anew.
+    #[error("{message}")]
+    Precondition {
+        /// What is there instead.
+        message: String,
+    },
     /// A limit was reached (HTTP 413).
     #[error("over the limit of {max} {which}")]
     Limit {
@@ -98,6 +104,7 @@ impl Error {
             Self::StepUpRequired => "step_up_required",
             Self::NotFound { .. } => "not_found",
             Self::Conflict { .. } => "conflict",
+            Self::Precondition { .. } => "precondition_failed",
             Self::Limit { .. } => "limit",
             Self::Throttled { .. } => "throttled",
             Self::Unavailable { .. } => "unavailable",

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod act_as;
+mod condition;
 mod destination;
 mod digest;
 mod error;
@@ -30,6 +31,7 @@ mod time;
 mod validation;
 
 pub use act_as::{ACT_AS_MAX, ActAs, ActName, Lent};
+pub use condition::{Condition, States, Version};
 pub use destination::{DestinationKind, DestinationRole};
 pub use digest::Digest;
 pub use error::{Error, Result};

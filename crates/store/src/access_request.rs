@@ -7,6 +7,7 @@ use domain::{
 use serde_json::json;
 
 use crate::audit::{Category, Change};
+use crate::condition::{self, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::grant::{self, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
 use crate::unit::{Read, Write, enter};
@@ -437,6 +438,9 @@ impl Write<ops::AccessPolicyPut> {
     /// Says it.
     pub async fn access_policy_put(mut self, new: &AccessPolicy) -> Result<()> {
         let (tenant, now) = (self.tenant(), self.store.clock().now());
+        condition::alone(&mut self.tx, tenant, "access policy").await?;
+        let before = policy(&mut self.tx, tenant).await?;
+        self.check("tenant's access policy", Some(&before.version()))?;
         let group: Option<GroupId> = match &new.glass {
             None => None,
             Some(glass) => match group::find(&mut self.tx, tenant, glass.group.as_str()).await {

@@ -9,7 +9,8 @@ use domain::{
 use serde_json::json;
 
 use crate::audit::{self, Category, Change, Outcome};
-use crate::db::{Row, Tx, args};
+use crate::condition::Versioned as _;
+use crate::db::{Engine, Row, Tx, args};
 use crate::grant_end::Ending;
 use crate::ssh_access::{NewSshHost, Way};
 use crate::unit::{Read, Write, enter};
@@ -128,6 +129,17 @@ pub(crate) async fn find(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<D
     destination_row(rows.first().ok_or(Error::NotFound { what: "destination" })?)
 }
 
+/// The same, which nobody else changes until the transaction ends.
+pub(crate) async fn find_alone(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<DestinationRow> {
+    let found = find(tx, tenant, named).await?;
+    if tx.engine() == Engine::Sqlite {
+        return Ok(found);
+    }
+    tx.rows("SELECT 1 FROM destination WHERE tenant_id = $1 AND id = $2 FOR UPDATE", args![tenant, found.id]).await?;
+    // It may have changed until we were alone with it.
+    show(tx, tenant, found.id).await
+}
+
 /// Every destination of a tenant, in the order of their names.
 pub(crate) async fn all(tx: &mut Tx, tenant: TenantId) -> Result<Vec<DestinationRow>> {
     let sql = format!("SELECT {COLUMNS} WHERE d.tenant_id = $1 ORDER BY d.name");
@@ -221,7 +233,8 @@ impl Write<ops::DestinationUpdate> {
     /// Changes labels, which selectors of grants go by, or gives the destination to another relay.
     pub async fn destination_update(mut self, named: &str, change: &DestinationChange) -> Result<DestinationRow> {
         let tenant = self.tenant();
-        let before = find(&mut self.tx, tenant, named).await?;
+        let before = find_alone(&mut self.tx, tenant, named).await?;
+        self.check(&format!("destination `{}`", before.name), Some(&before.version()))?;
         if let Some(labels) = &change.labels {
             let text = serde_json::to_string(labels).map_err(Error::internal)?;
             self.tx

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::audit::{Category, Change};
+use crate::condition::{self, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::unit::{Read, Write, enter};
 use crate::{Page, Store};
@@ -145,7 +146,9 @@ async fn label<O: TenantOperation + WriteOperation>(
     labels: &Labels,
 ) -> Result<UnitRow> {
     let (tenant, now) = (unit.tenant(), unit.store.clock().now());
+    condition::alone(&mut unit.tx, tenant, &format!("labels {id}")).await?;
     let before = unit_show(&mut unit.tx, tenant, id, now).await?;
+    unit.check(&format!("labels of the {} `{}`", id.kind(), before.name), Some(&before.version()))?;
     let text = serde_json::to_string(labels).map_err(Error::internal)?;
     unit.tx
         .execute("UPDATE fleet_unit SET labels = $3 WHERE tenant_id = $1 AND id = $2", args![tenant, id, text])

@@ -26,6 +26,7 @@ mod changes;
 mod checkpoint;
 mod cli_session;
 mod collection;
+mod condition;
 mod coverage;
 mod db;
 mod destination;
@@ -119,6 +120,7 @@ pub use changes::{AccessNumbers, COUNTED, FailedJob, FindingChanges, NodeChanges
 pub use checkpoint::{Checkpoint, NewCheckpoint};
 pub use cli_session::{CLI_SESSION_IDLE_MS, CLI_SESSION_MS, FoundCliSession, NewCliSession};
 pub use collection::{Collection, NewArtifact, NewStatement};
+pub use condition::Versioned;
 pub use coverage::{LedgerFilter, LedgerKey, LedgerRow};
 pub use destination::{DestinationChange, DestinationRow, NewDestination};
 pub use device::{DEVICE_INTERVAL_MS, DEVICE_LOGIN_MS, DeviceLoginRow, DevicePoll, NewDeviceLogin};

@@ -1,11 +1,12 @@
 //! Identity providers of the installation, with their sealed client secrets, and the tokens by which they provision.
 
 use access::{PlatformPermit, ops};
-use domain::{Digest, DisplayName, Error, ProviderId, Result, Secret, Slug, Timestamp};
+use domain::{Condition, Digest, DisplayName, Error, ProviderId, Result, Secret, Slug, Timestamp};
 use serde_json::json;
 
 use crate::audit::{Category, Change};
-use crate::db::{Row, Tx, args};
+use crate::condition::Versioned as _;
+use crate::db::{Engine, Row, Tx, args};
 use crate::unit::{PlatformWrite, platform_tenant};
 use crate::vault::cell::{self, CLIENT_SECRET};
 use crate::{Page, Store, federation};
@@ -88,6 +89,16 @@ async fn find(tx: &mut Tx, name: &str) -> Result<ProviderRow> {
     let sql = format!("SELECT {COLUMNS} FROM identity_provider WHERE name = $1 OR id = $2");
     let rows = tx.rows_built(sql, args![name, id]).await?;
     rows.first().map(provider_row).transpose()?.ok_or(Error::NotFound { what: "provider" })
+}
+
+/// The same, which nobody else changes until the transaction ends.
+async fn find_alone(tx: &mut Tx, name: &str) -> Result<ProviderRow> {
+    let found = find(tx, name).await?;
+    if tx.engine() == Engine::Sqlite {
+        return Ok(found);
+    }
+    tx.rows("SELECT 1 FROM identity_provider WHERE id = $1 FOR UPDATE", args![found.id]).await?;
+    find(tx, &found.id.to_string()).await
 }
 
 impl Store {
@@ -194,9 +205,11 @@ impl Store {
         permit: PlatformPermit<ops::ProviderUpdate>,
         name: &str,
         change: &ProviderChange,
+        condition: Condition,
     ) -> Result<ProviderRow> {
-        let mut unit = self.write_platform(permit).await?;
-        let before = find(&mut unit.tx, name).await?;
+        let mut unit = self.write_platform(permit).await?.only_if(condition);
+        let before = find_alone(&mut unit.tx, name).await?;
+        unit.check(&format!("provider `{}`", before.name), Some(&before.version()))?;
         let text = |new: &Option<String>, old: &str| new.clone().unwrap_or_else(|| old.to_owned());
         let after = ProviderRow {
             title: change.title.as_ref().map_or(before.title.clone(), ToString::to_string),

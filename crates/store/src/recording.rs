@@ -20,6 +20,7 @@ use crate::Store;
 use crate::access_record::who;
 use crate::audit::{self, Category, Change};
 use crate::blob::Blobs;
+use crate::condition::{self, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::job::{count, stored};
 use crate::reach::know;
@@ -89,7 +90,9 @@ impl Write<ops::RecordingPolicyPut> {
     /// Says what the tenant wants recorded, from the next session on, and how long all recordings are kept.
     pub async fn recording_policy_put(mut self, new: &RecordingPolicy) -> Result<()> {
         let (tenant, now) = (self.tenant(), self.store.clock().now());
+        condition::alone(&mut self.tx, tenant, "recording policy").await?;
         let before = policy(&mut self.tx, tenant).await?;
+        self.check("tenant's recording policy", Some(&before.version()))?;
         self.tx
             .execute(
                 "INSERT INTO recording_policy (tenant_id, kubernetes, ssh, input, retention_days, changed_at) VALUES ($1, $2, $3, $4, $5, $6) \

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::Store;
 use crate::audit::{Category, Change};
+use crate::condition::{self, Versioned as _};
 use crate::db::{Tx, args};
 use crate::unit::{Read, Write, enter};
 
@@ -45,6 +46,9 @@ impl Write<ops::RelayPolicyPut> {
     /// Says what the tenant asks of its relays. Those that are connected are cut off, on every server, and come back under the new terms.
     pub async fn relay_policy_put(mut self, policy: &RelayPolicy) -> Result<()> {
         let (tenant, now) = (self.tenant(), self.store.clock().now());
+        condition::alone(&mut self.tx, tenant, "relay policy").await?;
+        let before = find(&mut self.tx, tenant).await?;
+        self.check("tenant's relay policy", Some(&before.version()))?;
         self.tx
             .execute(
                 "INSERT INTO relay_policy (tenant_id, authorities, certificate_required, changed_at) VALUES ($1, $2, $3, $4) \

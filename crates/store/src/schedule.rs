@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Page;
 use crate::audit::{Category, Change};
+use crate::condition::{self, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::job::{JobRow, NewJob, check_credential, job_change, job_insert};
 use crate::relay::check_relay;
@@ -200,7 +201,9 @@ impl Write<ops::ScheduleUpdate> {
         let (tenant, now, store) = (self.tenant(), self.store.clock().now(), self.store.clone());
         // The queue first, as the worker that makes its next job does.
         self.tx.execute("DELETE FROM work WHERE id = $1 AND owner_tenant = $2", args![id, tenant]).await?;
+        condition::alone(&mut self.tx, tenant, &format!("schedule {id}")).await?;
         let mut row = find(&mut self.tx, tenant, id).await?;
+        self.check("schedule", Some(&row.version()))?;
         let before = row.told();
         if let Some(interval_s) = change.interval_s {
             check_interval(interval_s)?;

@@ -17,6 +17,7 @@ use domain::{
 use serde_json::json;
 
 use crate::audit::{Category, Change};
+use crate::condition::{self, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::destination::{self, DestinationRow};
 use crate::reach::{Chosen, choose_of};
@@ -200,11 +201,24 @@ impl Write<ops::SshHostPut> {
     /// Says what a host is, and makes its destination where there is none.
     pub async fn ssh_host_put(mut self, named: &str, new: &NewSshHost) -> Result<SshHostRow> {
         let (tenant, store) = (self.tenant(), self.store.clone());
-        let before = match destination::find(&mut self.tx, tenant, named).await {
+        // Who takes a name waits for who takes it at the same time.
+        condition::alone(&mut self.tx, tenant, &format!("destination {named}")).await?;
+        let before = match destination::find_alone(&mut self.tx, tenant, named).await {
             Ok(row) => Some(row),
             Err(Error::NotFound { .. }) => None,
             Err(error) => return Err(error),
         };
+        let version = match &before {
+            None => None,
+            Some(row) => match host(&mut self.tx, tenant, row.clone()).await {
+                Ok(host) => Some(host.version()),
+                // It is a cluster, or nobody said what host it is.
+                Err(Error::Conflict { .. }) => Some(row.version()),
+                Err(error) => return Err(error),
+            },
+        };
+        let name = before.as_ref().map_or(named, |row| row.name.as_str());
+        self.check(&format!("destination `{}`", name.escape_debug()), version.as_ref())?;
         if let Way::Relay(relay) = new.way {
             check_relay(&mut self.tx, tenant, Some(relay)).await?;
         }

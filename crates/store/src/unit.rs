@@ -5,7 +5,7 @@
 use std::marker::PhantomData;
 
 use access::{Operation, Permit, PlatformOperation, PlatformPermit, ReadOperation, TenantOperation, WriteOperation};
-use domain::{AuditId, Result, TenantId};
+use domain::{AuditId, Condition, Error, Result, TenantId, Version};
 use uuid::Uuid;
 
 use crate::Store;
@@ -31,6 +31,7 @@ pub struct Write<O> {
     pub(crate) store: Store,
     /// Statements that were written and become leaves of the log with the change's record: at the end, where its head is locked last.
     pub(crate) statements: Vec<StatementLeaf>,
+    condition: Condition,
 }
 
 /// A change of the installation under one permit.
@@ -38,6 +39,7 @@ pub struct PlatformWrite<O> {
     pub(crate) tx: Tx,
     pub(crate) permit: PlatformPermit<O>,
     pub(crate) store: Store,
+    condition: Condition,
     operation: PhantomData<fn() -> O>,
 }
 
@@ -72,7 +74,7 @@ impl Store {
     pub async fn write<O: TenantOperation + WriteOperation>(&self, permit: Permit<O>) -> Result<Write<O>> {
         let mut tx = self.db().write().await?;
         enter(&mut tx, permit.tenant()).await?;
-        Ok(Write { tx, permit, store: self.clone(), statements: Vec::new() })
+        Ok(Write { tx, permit, store: self.clone(), statements: Vec::new(), condition: Condition::default() })
     }
 
     /// Begins a change of the installation.
@@ -82,7 +84,7 @@ impl Store {
     ) -> Result<PlatformWrite<O>> {
         let mut tx = self.db().write().await?;
         enter(&mut tx, platform_tenant()).await?;
-        Ok(PlatformWrite { tx, permit, store: self.clone(), operation: PhantomData })
+        Ok(PlatformWrite { tx, permit, store: self.clone(), condition: Condition::default(), operation: PhantomData })
     }
 }
 
@@ -98,8 +100,20 @@ impl<O: Operation> Write<O> {
         self.permit.tenant()
     }
 
+    /// Lets the change happen under this condition only. An operation that knows no conditions keeps nothing then.
+    #[must_use]
+    pub fn only_if(self, condition: Condition) -> Self {
+        Self { condition, ..self }
+    }
+
+    /// Refuses the change where its condition does not hold; `now`: the state of what is changed, read while nobody else can change it.
+    pub(crate) fn check(&mut self, what: &str, now: Option<&Version>) -> Result<()> {
+        std::mem::take(&mut self.condition).check(what, now)
+    }
+
     /// Keeps the change together with its audit record.
     pub async fn commit(mut self, change: Change) -> Result<AuditId> {
+        checked(&self.condition)?;
         let tenant = self.permit.tenant();
         let id =
             audit::append_with(&mut self.tx, tenant, self.permit.ctx(), O::NAME, &change, &self.statements).await?;
@@ -113,6 +127,7 @@ impl<O: WriteOperation> Write<O> {
     /// Keeps changes of many things of one kind together with a record of each, under the verb of the operation that does the same to one of
     /// them: whoever looks for what was done to a thing finds it, however it was done.
     pub(crate) async fn commit_each(mut self, verb: &'static str, changes: Vec<Change>) -> Result<()> {
+        checked(&self.condition)?;
         let tenant = self.permit.tenant();
         let ctx = self.permit.ctx();
         let changes: Vec<_> = changes.into_iter().map(|change| (ctx.clone(), change)).collect();
@@ -123,9 +138,26 @@ impl<O: WriteOperation> Write<O> {
     }
 }
 
+/// Nothing is kept under a condition that nobody looked at.
+fn checked(condition: &Condition) -> Result<()> {
+    if condition.is_none() { Ok(()) } else { Err(Error::internal("the condition of a change was not looked at")) }
+}
+
 impl<O: Operation> PlatformWrite<O> {
+    /// Lets the change happen under this condition only.
+    #[must_use]
+    pub fn only_if(self, condition: Condition) -> Self {
+        Self { condition, ..self }
+    }
+
+    /// Refuses the change where its condition does not hold; `now`: the state of what is changed, read while nobody else can change it.
+    pub(crate) fn check(&mut self, what: &str, now: Option<&Version>) -> Result<()> {
+        std::mem::take(&mut self.condition).check(what, now)
+    }
+
     /// Keeps the change together with its record in the platform's own log.
     pub async fn commit(mut self, change: Change) -> Result<AuditId> {
+        checked(&self.condition)?;
         enter(&mut self.tx, platform_tenant()).await?;
         let id = audit::append(&mut self.tx, platform_tenant(), self.permit.ctx(), O::NAME, &change).await?;
         self.tx.commit().await?;

@@ -53,9 +53,22 @@ type Answer<T> = { data?: T; error?: unknown; response: Response };
 
 /** The document of an answer; whatever is not one is thrown. */
 export async function take<T>(answer: Promise<Answer<T>>): Promise<NonNullable<T>> {
+  return (await takeTagged(answer)).it;
+}
+
+/** A document with what names its state: whoever changes it says so what they changed. */
+export interface Tagged<T> {
+  it: T;
+  tag: string;
+}
+
+/** The same with what names its state. */
+export async function takeTagged<T>(answer: Promise<Answer<T>>): Promise<Tagged<NonNullable<T>>> {
   const { data, error, response } = await answer;
   if (!response.ok) throw await problem(response, error);
-  return data as NonNullable<T>;
+  // A proxy that compresses calls the tag weak, since the bytes are others. It names what was read all the same.
+  const tag = (response.headers.get("etag") ?? "*").replace(/^W\//, "");
+  return { it: data as NonNullable<T>, tag };
 }
 
 /** Bytes that the API sends, with the errors of all its answers. */

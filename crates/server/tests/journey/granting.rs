@@ -289,7 +289,14 @@ fn an_infra_server_is_taken_over(engine: Engine) {
     // Again: nothing differs, and a host that was changed since then stays as it is.
     let key = world.path("bastion.pub");
     let words = ["destinations", "create", "bastion", "moved.example", "--host-key-file", key.to_str().unwrap()];
-    world.cairn(words.iter().chain(&["--role", "deploy"])).ok();
+    let there = world.cairn(words.iter().chain(&["--role", "deploy"]));
+    assert_eq!(there.code, 1, "{}", there.out);
+    assert!(
+        there.err.contains("there is a destination `bastion` already") && there.err.contains("--replace"),
+        "{}",
+        there.err
+    );
+    world.cairn(words.iter().chain(&["--role", "deploy", "--replace"])).ok();
     let again = import(&["--ssh-role", "deploy", "--yes"]).ok();
     assert!(again.err.contains("nothing differs"), "{}\n{}", again.out, again.err);
     let host = world.cairn(["destinations", "host", "bastion", "-o", "json"]).ok().json();

@@ -22,7 +22,17 @@ pub(crate) fn told(world: &World, name: &str, more: &str) -> String {
 pub(crate) fn create(world: &World, name: &str, sshd: &Sshd, more: &[&str]) -> Value {
     let (address, key) = (format!("127.0.0.1:{}", sshd.port), sshd.path("host.pub"));
     let user = sshd.user();
-    let words = ["destinations", "create", name, &address, "--host-key-file", key.to_str().unwrap(), "--role", &user];
+    let words = [
+        "destinations",
+        "create",
+        name,
+        &address,
+        "--host-key-file",
+        key.to_str().unwrap(),
+        "--role",
+        &user,
+        "--replace",
+    ];
     world.cairn(words.iter().copied().chain(more.iter().copied()).chain(["-o", "json"])).ok().json()
 }
 

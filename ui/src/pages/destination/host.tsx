@@ -12,7 +12,7 @@ import { When } from "../../design/time";
 import { useChange } from "../../list/change";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
-import { HostDialog } from "./register";
+import { HostDialog, saysHost } from "./register";
 
 type Host = Schemas["SshHost"];
 
@@ -44,14 +44,7 @@ export function HostPanels({ destination }: { destination: string }) {
         }
       >
         <Facts
-          of={[
-            ["Address", <code key="address">{it.address}</code>],
-            ["Its key", <code key="key">{it.host_key}</code>],
-            ["Accounts", it.roles.join(", ")],
-            ["Certificates allow", it.extensions.join(", ") || "a command without a terminal"],
-            ["Good from", it.source_networks.join(", ") || "everywhere"],
-            ["Reached", it.relay ? `through the relay ${it.relay_name ?? it.relay}` : "by users themselves"],
-          ]}
+          of={saysHost(it).map(([name, said]) => [name, name === "Address" || name === "Its key" ? <code key={name}>{said}</code> : said])}
         />
       </Panel>
       <Tell host={it} />

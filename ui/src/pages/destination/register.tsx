@@ -1,10 +1,11 @@
 // Saying what an SSH host is: a new one, or one that is changed as a whole.
-import { useState } from "react";
-import { api, Problem, type Schemas, take } from "../../api/client";
+import { type ReactNode, useState } from "react";
+import { api, type Schemas, take, takeTagged } from "../../api/client";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
 import { TextArea, TextField } from "../../design/field";
 import { useChange } from "../../list/change";
+import { type Said, useOver } from "../../list/over";
 import { useTenant } from "../../session/me";
 import { labelsOf } from "../fleet/labels";
 import { RelayChoice } from "./relay";
@@ -26,45 +27,126 @@ interface HostDialogProps {
   onClose: (made?: string) => void;
 }
 
+const PATH = "/api/v1/tenants/{tenant}/destinations/{destination}/ssh-host";
+
 export function HostDialog({ of, onClose }: HostDialogProps) {
+  return of ? <ChangeHost of={of} onClose={() => onClose()} /> : <AddHost onClose={onClose} />;
+}
+
+function AddHost({ onClose }: { onClose: (made?: string) => void }) {
   const { slug } = useTenant();
   const { change, failure } = useChange(["tenant", slug]);
-  const [now, setNow] = useState({
-    name: of?.name ?? "",
+  const [name, setName] = useState("");
+  const [labels, setLabels] = useState("");
+  const add = async (body: Schemas["SshHostPut"]) => {
+    const params = { path: { tenant: slug, destination: name.trim() }, header: { "If-None-Match": "*" } };
+    const labelled = { ...body, labels: labelsOf(labels) as Record<string, never> };
+    if (await change(() => take(api.PUT(PATH, { params, body: labelled })))) onClose(params.path.destination);
+  };
+  return (
+    <HostForm
+      title="Add an SSH host"
+      action="Add"
+      failure={failure}
+      first={
+        <TextField
+          label="Name"
+          help="1 to 63 of a-z, 0-9 and -"
+          required
+          autoComplete="off"
+          value={name}
+          onChange={(event) => setName(event.target.value)}
+        />
+      }
+      last={
+        <TextField
+          label="Labels (optional)"
+          help="Names and values between commas, such as env=prod, team=web: grants may go by them"
+          autoComplete="off"
+          value={labels}
+          onChange={(event) => setLabels(event.target.value)}
+        />
+      }
+      onClose={() => onClose()}
+      onSave={add}
+    />
+  );
+}
+
+/** A host in words, as its page shows it. */
+export function saysHost(it: Schemas["SshHost"]): Said[] {
+  return [
+    ["Address", it.address],
+    ["Its key", it.host_key],
+    ["Accounts", it.roles.join(", ")],
+    ["Certificates allow", it.extensions.join(", ") || "a command without a terminal"],
+    ["Good from", it.source_networks.join(", ") || "everywhere"],
+    ["Reached", it.relay ? `through the relay ${it.relay_name ?? it.relay}` : "by users themselves"],
+  ];
+}
+
+function ChangeHost({ of, onClose }: { of: Schemas["SshHost"]; onClose: () => void }) {
+  const { slug } = useTenant();
+  const { change, failure } = useChange(["tenant", slug]);
+  const path = { tenant: slug, destination: of.id };
+  const { seen, over } = useOver(of, () => takeTagged(api.GET(PATH, { params: { path } })), saysHost);
+  const save = async (body: Schemas["SshHostPut"]) => {
+    const put = (tag: string) => take(api.PUT(PATH, { params: { path, header: { "If-Match": tag } }, body }));
+    if (await change(() => over(put))) onClose();
+  };
+  return <HostForm title={`Change the host ${of.name}`} action="Save" failure={failure} of={seen} onClose={onClose} onSave={save} />;
+}
+
+interface HostFormProps {
+  title: string;
+  action: string;
+  failure: ReactNode;
+  /** What it is now: what is not typed here follows it. */
+  of?: Schemas["SshHost"];
+  first?: ReactNode;
+  last?: ReactNode;
+  onClose: () => void;
+  onSave: (body: Schemas["SshHostPut"]) => Promise<void>;
+}
+
+interface Draft {
+  address: string;
+  host_key: string;
+  roles: string;
+  source_networks: string;
+  extensions: string[];
+  relay: string;
+}
+
+function HostForm({ title, action, failure, of, first, last, onClose, onSave }: HostFormProps) {
+  const [typed, setTyped] = useState<Partial<Draft>>({});
+  const now: Draft = {
     address: of?.address ?? "",
     host_key: of?.host_key ?? "",
     roles: of?.roles.join(", ") ?? "",
     source_networks: of?.source_networks.join(", ") ?? "",
-    labels: "",
-  });
-  const [relay, setRelay] = useState(of?.relay ?? "");
-  const [extensions, setExtensions] = useState<string[]>(of?.extensions ?? ["permit-pty"]);
-  const set = (name: keyof typeof now) => (event: { target: { value: string } }) => setNow({ ...now, [name]: event.target.value });
+    extensions: of?.extensions ?? ["permit-pty"],
+    relay: of?.relay ?? "",
+    ...typed,
+  };
+  const put = (part: Partial<Draft>) => setTyped({ ...typed, ...part });
+  const set = (name: "address" | "host_key" | "roles" | "source_networks") => (event: { target: { value: string } }) =>
+    put({ [name]: event.target.value });
   const toggle = (name: string) =>
-    setExtensions(extensions.includes(name) ? extensions.filter((it) => it !== name) : [...extensions, name]);
-  const save = async () => {
-    const params = { path: { tenant: slug, destination: of?.id ?? now.name.trim() } };
-    const body: Schemas["SshHostPut"] = {
+    put({ extensions: now.extensions.includes(name) ? now.extensions.filter((it) => it !== name) : [...now.extensions, name] });
+  const save = () =>
+    onSave({
       address: now.address.trim(),
       host_key: now.host_key.trim(),
       roles: words(now.roles),
       source_networks: words(now.source_networks),
-      extensions,
-      relay,
-      ...(of ? {} : { labels: labelsOf(now.labels) as Record<string, never> }),
-    };
-    const done = await change(async () => {
-      if (!of && (await isThere(slug, params.path.destination))) {
-        throw new Problem(409, "conflict", `there is a destination \`${params.path.destination}\` already: change it on its own page`);
-      }
-      await take(api.PUT("/api/v1/tenants/{tenant}/destinations/{destination}/ssh-host", { params, body }));
+      extensions: now.extensions,
+      relay: now.relay,
     });
-    if (done) onClose(of ? undefined : params.path.destination);
-  };
   return (
-    <Dialog title={of ? `Change the host ${of.name}` : "Add an SSH host"} onClose={() => onClose()} onSubmit={() => void save()}>
+    <Dialog title={title} onClose={onClose} onSubmit={() => void save()}>
       {failure}
-      {!of && <TextField label="Name" help="1 to 63 of a-z, 0-9 and -" required autoComplete="off" value={now.name} onChange={set("name")} />}
+      {first}
       <TextField label="Address" help="HOST, HOST:PORT or [IPv6]:PORT" required autoComplete="off" value={now.address} onChange={set("address")} />
       <TextArea
         label="Its public key"
@@ -87,7 +169,7 @@ export function HostDialog({ of, onClose }: HostDialogProps) {
         <legend className="small">Certificates allow at most</legend>
         {EXTENSIONS.map(([name, what]) => (
           <label key={name} className="check">
-            <input type="checkbox" checked={extensions.includes(name)} onChange={() => toggle(name)} />
+            <input type="checkbox" checked={now.extensions.includes(name)} onChange={() => toggle(name)} />
             {what}
           </label>
         ))}
@@ -101,37 +183,18 @@ export function HostDialog({ of, onClose }: HostDialogProps) {
         onChange={set("source_networks")}
       />
       <RelayChoice
-        relay={relay}
+        relay={now.relay}
         none="None: users reach the host themselves"
         help="Through a relay, sessions are recorded and cut as soon as a grant ends."
-        onChange={setRelay}
+        onChange={(relay) => put({ relay })}
       />
-      {!of && (
-        <TextField
-          label="Labels (optional)"
-          help="Names and values between commas, such as env=prod, team=web: grants may go by them"
-          autoComplete="off"
-          value={now.labels}
-          onChange={set("labels")}
-        />
-      )}
+      {last}
       <div className="actions">
-        <Button onClick={() => onClose()}>Cancel</Button>
+        <Button onClick={onClose}>Cancel</Button>
         <Button kind="primary" type="submit">
-          {of ? "Save" : "Add"}
+          {action}
         </Button>
       </div>
     </Dialog>
   );
-}
-
-/** A new host must not become what another one was. */
-async function isThere(tenant: string, destination: string): Promise<boolean> {
-  try {
-    await take(api.GET("/api/v1/tenants/{tenant}/destinations/{destination}", { params: { path: { tenant, destination } } }));
-    return true;
-  } catch (error) {
-    if (error instanceof Problem && error.status === 404) return false;
-    throw error;
-  }
 }

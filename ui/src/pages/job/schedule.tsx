@@ -1,6 +1,6 @@
 // Jobs that repeat: when each comes next, pausing it, changing it.
 import { type ReactNode, useState } from "react";
-import { api, type Schemas, take } from "../../api/client";
+import { api, type Schemas, take, takeTagged } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
@@ -9,6 +9,7 @@ import { Panel } from "../../design/panel";
 import { Empty, Loading } from "../../design/state";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
+import { type Said, useOver } from "../../list/over";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
 import { configOf, RelayField, type Settings, SettingsFields, settingsOf, usePlugins } from "./settings";
@@ -20,6 +21,11 @@ function every(seconds: number): string {
   if (seconds % 3_600 === 0) return seconds === 3_600 ? "every hour" : `every ${seconds / 3_600} hours`;
   return `every ${Math.round(seconds / 60)} minutes`;
 }
+
+const configText = (it: Schedule) =>
+  Object.entries(it.config)
+    .map(([key, of]) => `${key}=${typeof of === "string" ? of : JSON.stringify(of)}`)
+    .join(", ");
 
 const INTERVALS = [300, 900, 3_600, 21_600, 86_400, 604_800];
 
@@ -44,10 +50,6 @@ export function Schedules({ start }: { start: ReactNode }) {
   const lacks = tenant.lacks("jobs:manage");
   const remove = (schedule: string) =>
     take(api.DELETE("/api/v1/tenants/{tenant}/schedules/{schedule}", { params: { path: { ...path, schedule } } }));
-  const told = (it: Schedule) =>
-    Object.entries(it.config)
-      .map(([key, of]) => `${key}=${typeof of === "string" ? of : JSON.stringify(of)}`)
-      .join(", ");
   return (
     <Panel title="Schedules" flush>
       {failure}
@@ -62,7 +64,7 @@ export function Schedules({ start }: { start: ReactNode }) {
         exported={(it) => ({
           id: it.id,
           plugin: it.plugin,
-          settings: told(it),
+          settings: configText(it),
           interval_s: it.interval_s,
           paused: String(it.paused),
           next_at: it.next_at,
@@ -75,7 +77,7 @@ export function Schedules({ start }: { start: ReactNode }) {
             cell: (it) => (
               <>
                 {it.plugin}
-                <div className="under">{told(it)}</div>
+                <div className="under">{configText(it)}</div>
               </>
             ),
           },
@@ -125,29 +127,43 @@ export function Schedules({ start }: { start: ReactNode }) {
   );
 }
 
+const PATH = "/api/v1/tenants/{tenant}/schedules/{schedule}";
+
+/** What the form holds of a schedule, in words. */
+const saysSchedule = (it: Schedule): Said[] => [
+  ["How often", every(it.interval_s)],
+  ["Settings", configText(it), it.config],
+  ["Relay", it.relay ?? ""],
+];
+
 function EditDialog({ of, onClose }: { of: Schedule; onClose: () => void }) {
+  const { slug } = useTenant();
   const plugins = usePlugins();
-  const { update, failure } = useUpdate();
-  const [settings, setSettings] = useState<Settings>(settingsOf(of.config));
-  const [relay, setRelay] = useState(of.relay ?? "");
-  const [interval, setInterval] = useState(of.interval_s);
+  const { change, failure } = useChange(["tenant", slug, "schedules"]);
+  const path = { tenant: slug, schedule: of.id };
+  const { seen, over } = useOver(of, () => takeTagged(api.GET(PATH, { params: { path } })), saysSchedule);
+  // What is not typed here follows what it is by now.
+  const [typed, setTyped] = useState<{ settings?: Settings; relay?: string; interval?: number }>({});
+  const { settings, relay, interval } = { settings: settingsOf(seen.config), relay: seen.relay ?? "", interval: seen.interval_s, ...typed };
   const plugin = plugins.data?.items.find((it) => it.name === of.plugin);
   const save = async () => {
-    if (await update(of.id, { config: configOf(settings), relay, interval_s: interval })) onClose();
+    const body = { config: configOf(settings), relay, interval_s: interval };
+    const put = (tag: string) => take(api.PATCH(PATH, { params: { path, header: { "If-Match": tag } }, body }));
+    if (await change(() => over(put))) onClose();
   };
-  const intervals = INTERVALS.includes(of.interval_s) ? INTERVALS : [of.interval_s, ...INTERVALS];
+  const intervals = INTERVALS.includes(seen.interval_s) ? INTERVALS : [seen.interval_s, ...INTERVALS];
   return (
     <Dialog title={`Change the schedule of ${of.plugin}`} onClose={onClose} onSubmit={() => void save()}>
       {failure}
-      <Select label="How often" value={String(interval)} onChange={(event) => setInterval(Number(event.target.value))}>
+      <Select label="How often" value={String(interval)} onChange={(event) => setTyped({ ...typed, interval: Number(event.target.value) })}>
         {intervals.map((it) => (
           <option key={it} value={it}>
             {every(it)}
           </option>
         ))}
       </Select>
-      {plugins.isPending ? <Loading rows={3} /> : plugin && <SettingsFields plugin={plugin} settings={settings} onChange={setSettings} />}
-      <RelayField relay={relay} onChange={setRelay} />
+      {plugins.isPending ? <Loading rows={3} /> : plugin && <SettingsFields plugin={plugin} settings={settings} onChange={(settings) => setTyped({ ...typed, settings })} />}
+      <RelayField relay={relay} onChange={(relay) => setTyped({ ...typed, relay })} />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>
         <Button kind="primary" type="submit">

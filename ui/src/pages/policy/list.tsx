@@ -1,5 +1,5 @@
 // What a tenant asks of sign-ins, access, recordings, relays and targets.
-import { api, take } from "../../api/client";
+import { api, take, takeTagged } from "../../api/client";
 import { Select, TextArea, TextField } from "../../design/field";
 import { Head } from "../../design/panel";
 import { Empty } from "../../design/state";
@@ -55,8 +55,8 @@ function SignIn() {
       name="sign-in-policy"
       sees="users:manage"
       sets="users:manage"
-      load={(signal) => take(api.GET("/api/v1/tenants/{tenant}/sign-in-policy", { params, signal }))}
-      save={(body) => take(api.PUT("/api/v1/tenants/{tenant}/sign-in-policy", { params, body }))}
+      load={(signal) => takeTagged(api.GET("/api/v1/tenants/{tenant}/sign-in-policy", { params, ...(signal ? { signal } : {}) }))}
+      save={(body, over) => take(api.PUT("/api/v1/tenants/{tenant}/sign-in-policy", { params: { ...params, header: { "If-Match": over } }, body }))}
       says={(it) => [["Second factor", it.second_factor_required ? "required of every session" : "not required by this tenant"]]}
       draft={(it) => it}
       policy={(it) => it}
@@ -80,8 +80,8 @@ function Access() {
       name="access-policy"
       sees="access:manage"
       sets="access:manage"
-      load={(signal) => take(api.GET("/api/v1/tenants/{tenant}/access-policy", { params, signal }))}
-      save={(body) => take(api.PUT("/api/v1/tenants/{tenant}/access-policy", { params, body }))}
+      load={(signal) => takeTagged(api.GET("/api/v1/tenants/{tenant}/access-policy", { params, ...(signal ? { signal } : {}) }))}
+      save={(body, over) => take(api.PUT("/api/v1/tenants/{tenant}/access-policy", { params: { ...params, header: { "If-Match": over } }, body }))}
       says={(it) => [
         ["Longest request", span(it.request_s_max)],
         ["Breaking glass", it.break_glass ? `the group ${it.break_glass.group}, for ${span(it.break_glass.s_max)} at most` : "nobody"],
@@ -153,8 +153,8 @@ function Recordings() {
       name="recording-policy"
       sees="recordings:read"
       sets="access:manage"
-      load={(signal) => take(api.GET("/api/v1/tenants/{tenant}/recording-policy", { params, signal }))}
-      save={(body) => take(api.PUT("/api/v1/tenants/{tenant}/recording-policy", { params, body }))}
+      load={(signal) => takeTagged(api.GET("/api/v1/tenants/{tenant}/recording-policy", { params, ...(signal ? { signal } : {}) }))}
+      save={(body, over) => take(api.PUT("/api/v1/tenants/{tenant}/recording-policy", { params: { ...params, header: { "If-Match": over } }, body }))}
       says={(it) => [
         ["Clusters", mode(it.kubernetes)],
         ["Hosts", mode(it.ssh)],
@@ -226,8 +226,8 @@ function Relays() {
       name="relay-policy"
       sees="fleet:manage"
       sets="fleet:manage"
-      load={(signal) => take(api.GET("/api/v1/tenants/{tenant}/relay-policy", { params, signal }))}
-      save={(body) => take(api.PUT("/api/v1/tenants/{tenant}/relay-policy", { params, body }))}
+      load={(signal) => takeTagged(api.GET("/api/v1/tenants/{tenant}/relay-policy", { params, ...(signal ? { signal } : {}) }))}
+      save={(body, over) => take(api.PUT("/api/v1/tenants/{tenant}/relay-policy", { params: { ...params, header: { "If-Match": over } }, body }))}
       says={(it) => [
         ["Authorities", authorities(it.authorities), it.authorities],
         ["A relay without a certificate of theirs", it.certificate_required ? "is refused" : "is let in"],
@@ -270,8 +270,8 @@ function Targets() {
       name="target-policy"
       sees="jobs:manage"
       sets="users:manage"
-      load={(signal) => take(api.GET("/api/v1/tenants/{tenant}/target-policy", { params, signal }))}
-      save={(body) => take(api.PUT("/api/v1/tenants/{tenant}/target-policy", { params, body }))}
+      load={(signal) => takeTagged(api.GET("/api/v1/tenants/{tenant}/target-policy", { params, ...(signal ? { signal } : {}) }))}
+      save={(body, over) => take(api.PUT("/api/v1/tenants/{tenant}/target-policy", { params: { ...params, header: { "If-Match": over } }, body }))}
       says={(it) => [["Special networks", it.special_networks.join(", ") || "none"]]}
       draft={(it) => ({ networks: it.special_networks.join("\n") })}
       policy={(it) => ({ special_networks: it.networks.split(/[\s,]+/).filter(Boolean) })}

@@ -1,16 +1,14 @@
 // One policy of a tenant: what it is now, in words, and a form that changes it.
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
-import { told } from "../../api/client";
+import { type Tagged, told } from "../../api/client";
 import { Button } from "../../design/button";
 import { Facts } from "../../design/facts";
 import { Panel } from "../../design/panel";
 import { Failed, Loading, Notice } from "../../design/state";
 import { Confirm, useChange } from "../../list/change";
+import { changedMeanwhile, changes, putOver, type Said } from "../../list/over";
 import { useTenant } from "../../session/me";
-
-/** A part of a policy: its name, its value in words, and the value where the words do not tell two apart. */
-export type Said = [name: string, words: string, value?: unknown];
 
 interface PolicyProps<P, D> {
   title: string;
@@ -21,8 +19,8 @@ interface PolicyProps<P, D> {
   sees: string;
   /** The permission to change it. */
   sets: string;
-  load: (signal: AbortSignal) => Promise<P>;
-  save: (policy: P) => Promise<P>;
+  load: (signal?: AbortSignal) => Promise<Tagged<P>>;
+  save: (policy: P, over: string) => Promise<P>;
   says: (policy: P) => Said[];
   /** What the form holds: numbers are text while they are typed. */
   draft: (policy: P) => D;
@@ -32,21 +30,12 @@ interface PolicyProps<P, D> {
   loses?: (before: P, after: P) => string | undefined;
 }
 
-/** What differs, in words. */
-function changes(before: Said[], after: Said[]): string[] {
-  return after.flatMap(([name, words, value], at) => {
-    const [, old, oldValue] = before[at] ?? [];
-    if (old !== words) return [`${name}: ${old ?? "none"} → ${words}`];
-    return JSON.stringify(oldValue) === JSON.stringify(value) ? [] : [`${name}: others than before`];
-  });
-}
-
 export function PolicyPanel<P, D>(props: PolicyProps<P, D>) {
   const { slug, lacks } = useTenant();
   const hidden = lacks(props.sees);
   const query = useQuery({
     queryKey: ["tenant", slug, props.name],
-    queryFn: ({ signal }) => props.load(signal),
+    queryFn: async ({ signal }) => (await props.load(signal)).it,
     enabled: hidden === undefined,
   });
   return (
@@ -74,26 +63,38 @@ function Shown<P, D>({ now, title, name, sets, load, save, says, draft, policy, 
   const { change, failure } = useChange(queryKey);
   // Only what was typed: the rest follows what the policy is by now.
   const [typed, setTyped] = useState<Partial<D>>({});
+  // What it was when the first of that was typed.
+  const [opened, setOpened] = useState<P>();
   const [asking, setAsking] = useState<string>();
   const [saved, setSaved] = useState<string[]>();
   const [busy, setBusy] = useState(false);
   const lacks = tenant.lacks(sets);
   const shown = { ...draft(now), ...typed };
-  // A policy is put as a whole: what somebody else changed meanwhile stays.
-  const latest = () => client.fetchQuery({ queryKey, queryFn: ({ signal }) => load(signal), staleTime: 0 });
+  // A policy is put as a whole: what somebody else changed meanwhile stays, and what both changed is theirs until one has looked.
+  const differs = (was: P, is: P) =>
+    (Object.keys(typed) as (keyof D)[]).some((part) => JSON.stringify(draft(was)[part]) !== JSON.stringify(draft(is)[part]));
+  const check = (is: P) => {
+    const was = opened ?? now;
+    if (!differs(was, is)) return;
+    setOpened(is);
+    client.setQueryData(queryKey, is);
+    throw changedMeanwhile(changes(says(was), says(is)));
+  };
   const wanted = (before: P) => policy({ ...draft(before), ...typed });
   const put = async () => {
     setBusy(true);
     setSaved(undefined);
     let changed: string[] = [];
     const done = await change(async () => {
-      const before = await latest();
-      const after = await save(wanted(before));
-      changed = changes(says(before), says(after));
-      client.setQueryData(queryKey, after);
+      await putOver(load, check, async (over, before) => {
+        const after = await save(wanted(before), over);
+        changed = changes(says(before), says(after));
+        client.setQueryData(queryKey, after);
+      });
     });
     if (done) {
       setTyped({});
+      setOpened(undefined);
       setSaved(changed);
     }
     setBusy(false);
@@ -104,7 +105,8 @@ function Shown<P, D>({ now, title, name, sets, load, save, says, draft, policy, 
     if (loses) {
       setBusy(true);
       const asked = await change(async () => {
-        const before = await latest();
+        const { it: before } = await load();
+        check(before);
         lost = loses(before, wanted(before));
       });
       setBusy(false);
@@ -126,6 +128,7 @@ function Shown<P, D>({ now, title, name, sets, load, save, says, draft, policy, 
         <fieldset className="stack" disabled={lacks !== undefined || busy}>
           {fields(shown, (part) => {
             setSaved(undefined);
+            setOpened(opened ?? now);
             setTyped({ ...typed, ...part });
           })}
         </fieldset>

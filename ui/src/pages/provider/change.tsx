@@ -1,20 +1,33 @@
 // Changing an identity provider. Its client secret goes in, and is never shown: neither the old one nor the new one.
 import { useState } from "react";
-import { api, type Schemas, take } from "../../api/client";
+import { api, type Schemas, take, takeTagged } from "../../api/client";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
 import { TextField } from "../../design/field";
 import { useChange } from "../../list/change";
+import { useOver } from "../../list/over";
 
 type Provider = Schemas["Provider"];
 
 export function ChangeDialog({ of, queryKey, onClose }: { of: Provider; queryKey: unknown[]; onClose: () => void }) {
   const { change, failure } = useChange(queryKey);
-  const before = { title: of.title, client_id: of.client_id, scopes: of.scopes, groups_claim: of.groups_claim };
-  const [now, setNow] = useState(before);
+  const path = { provider: of.id };
+  const { seen, over } = useOver(
+    of,
+    () => takeTagged(api.GET("/api/v1/providers/{provider}", { params: { path } })),
+    (it) => [
+      ["Title", it.title],
+      ["Client id", it.client_id],
+      ["Scopes", it.scopes],
+      ["Claim that lists groups", it.groups_claim],
+    ],
+  );
+  const before = { title: seen.title, client_id: seen.client_id, scopes: seen.scopes, groups_claim: seen.groups_claim };
+  // What is not typed here follows what it is by now.
+  const [typed, setTyped] = useState<Partial<typeof before>>({});
+  const now = { ...before, ...typed };
   const [secret, setSecret] = useState("");
-  const set = (name: keyof typeof now) => (event: { target: { value: string } }) => setNow({ ...now, [name]: event.target.value });
-  // Only what was changed here goes to the server: what somebody else changes meanwhile stays theirs.
+  const set = (name: keyof typeof now) => (event: { target: { value: string } }) => setTyped({ ...typed, [name]: event.target.value });
   const changed: Schemas["ProviderUpdate"] = Object.fromEntries(
     Object.entries(now)
       .map(([name, value]) => [name, value.trim()] as const)
@@ -24,8 +37,9 @@ export function ChangeDialog({ of, queryKey, onClose }: { of: Provider; queryKey
   const nothing = Object.keys(changed).length === 0;
   const save = async () => {
     if (nothing) return;
-    const params = { path: { provider: of.id } };
-    if (await change(() => take(api.PATCH("/api/v1/providers/{provider}", { params, body: changed })))) onClose();
+    const put = (tag: string) =>
+      take(api.PATCH("/api/v1/providers/{provider}", { params: { path, header: { "If-Match": tag } }, body: changed }));
+    if (await change(() => over(put))) onClose();
   };
   return (
     <Dialog title={`Change ${of.title}`} onClose={onClose} onSubmit={() => void save()}>

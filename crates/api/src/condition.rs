@@ -1,0 +1,126 @@
+//! Conditions of changes: `ETag` with what is read, `If-Match` and `If-None-Match` with what is changed (RFC 9110, 8.8.3, 13.1.1 and 13.1.2).
+
+use axum::Json;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use domain::{Condition, Error, States, Version};
+use serde::Serialize;
+
+use crate::problem::Failure;
+
+/// A document with the version of what it says, for who changes it.
+pub(crate) struct Tagged<T>(pub(crate) T, pub(crate) Version);
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.0).into_response();
+        if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", self.1)) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
+    }
+}
+
+/// The condition of a request.
+pub(crate) struct If(pub(crate) Condition);
+
+impl<S: Send + Sync> FromRequestParts<S> for If {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        // What `If-Match` compares is the same to the last byte; `If-None-Match` looks at what a tag means.
+        let only = states(&parts.headers, &header::IF_MATCH, false)?;
+        let never = states(&parts.headers, &header::IF_NONE_MATCH, true)?;
+        Ok(Self(Condition { only, never }))
+    }
+}
+
+fn states(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Result<Option<States>, Error> {
+    let mut all: Option<States> = None;
+    for value in headers.get_all(name) {
+        let read = value.to_str().ok().and_then(|text| tags(text.trim(), weak));
+        all = match (all, read) {
+            (None, Some(states)) => Some(states),
+            (Some(States::These(before)), Some(States::These(more))) => {
+                Some(States::These(before.into_iter().chain(more).collect()))
+            }
+            _ => {
+                let message = format!(
+                    "send `{name}` as `*`, or as the `ETag` that came with what you read, in its quotation marks"
+                );
+                return Err(Error::Invalid { field: None, message });
+            }
+        };
+    }
+    Ok(all)
+}
+
+/// `*`, or tags between commas, which may stand in a tag too. `weak`: whether those that begin with `W/` count.
+fn tags(text: &str, weak: bool) -> Option<States> {
+    if text == "*" {
+        return Some(States::Any);
+    }
+    let (mut tags, mut rest) = (Vec::new(), text);
+    loop {
+        let (is_weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |quoted| (true, quoted));
+        let (tag, after) = quoted.strip_prefix('"')?.split_once('"')?;
+        if tag.contains(' ') {
+            return None;
+        }
+        if weak || !is_weak {
+            tags.push(tag.to_owned());
+        }
+        rest = match after.trim_start() {
+            "" => return Some(States::These(tags)),
+            after => after.strip_prefix(',')?.trim_start(),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_read_as_rfc_9110_writes_them() {
+        let these = |tags: &[&str]| Some(States::These(tags.iter().map(|&tag| tag.to_owned()).collect()));
+        for (text, strong, weak) in [
+            ("*", Some(States::Any), Some(States::Any)),
+            ("\"a\"", these(&["a"]), these(&["a"])),
+            ("\"a\", \"b,c\" ,W/\"d\"", these(&["a", "b,c"]), these(&["a", "b,c", "d"])),
+            ("W/\"a\"", these(&[]), these(&["a"])),
+            ("\"\"", these(&[""]), these(&[""])),
+            ("", None, None),
+            ("a", None, None),
+            ("\"a", None, None),
+            ("\"a\" \"b\"", None, None),
+            ("\"a\",", None, None),
+            ("*, \"a\"", None, None),
+            ("w/\"a\"", None, None),
+            ("\"a b\"", None, None),
+        ] {
+            assert_eq!(tags(text, false), strong, "{text}");
+            assert_eq!(tags(text, true), weak, "{text}");
+        }
+    }
+
+    #[test]
+    fn several_lines_are_one_list_and_any_stands_alone() {
+        let states = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::IF_MATCH, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+            }
+            states(&headers, &header::IF_MATCH, false)
+        };
+        assert_eq!(states(&[]).unwrap(), None);
+        let both = Some(States::These(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(states(&["\"a\"", "\"b\""]).unwrap(), both);
+        for wrong in [&["*", "\"a\""] as &[_], &["\"a\"", "*"], &["*", "*"], &["\u{e9}"], &["\"a\"", ""]] {
+            let Error::Invalid { message, .. } = states(wrong).unwrap_err() else { panic!("{wrong:?}") };
+            assert!(message.contains("if-match"), "{message}");
+        }
+    }
+}
