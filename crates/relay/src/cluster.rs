@@ -7,6 +7,8 @@ mod asking;
 mod authority;
 mod binding;
 mod bindings;
+mod list;
+mod namespaces;
 mod settings;
 mod spool;
 
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use domain::{Clock, DestinationId, Digest, Rng, Slug};
+use domain::{Clock, DestinationId, Digest, Rng};
 use fleet::Client;
 use gateway::StreamHandle;
 use gateway::kubernetes::{Cluster, Listener, Live, Proxy, Record, Roles, TokenFile};
@@ -26,7 +28,8 @@ use wire::relay::Connect;
 
 use self::asking::Asking;
 use self::authority::Authority;
-use self::bindings::{Bindings, list};
+use self::bindings::Bindings;
+use self::namespaces::{Namespaces, told};
 pub(crate) use self::settings::ClusterSettings;
 use self::spool::Spool;
 use crate::recording::Recordings;
@@ -37,8 +40,6 @@ const REGISTER: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often it is asked whether what is open may stay open.
 const CHECK: Duration = Duration::from_secs(1);
-/// Most namespaces that are told.
-const NAMESPACES_MAX: usize = 5_000;
 /// How long a relay that stops waits for the server to have what was done.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -74,8 +75,7 @@ pub(crate) struct Service {
     listener: Option<Listener>,
     /// How users reach that one.
     address: Option<String>,
-    /// The namespaces that were seen last.
-    namespaces: Vec<Slug>,
+    namespaces: Namespaces,
 }
 
 impl Service {
@@ -113,7 +113,17 @@ impl Service {
             let (opened, reached) = direct.open().await?;
             (listener, address) = (Some(opened), Some(reached));
         }
-        Ok(Self { settings, proxy, authority, asking, bindings, spool, listener, address, namespaces: Vec::new() })
+        Ok(Self {
+            settings,
+            proxy,
+            authority,
+            asking,
+            bindings,
+            spool,
+            listener,
+            address,
+            namespaces: Namespaces::default(),
+        })
     }
 
     /// The way in through the server.
@@ -164,12 +174,7 @@ impl Service {
         if let Some(tls) = self.authority.changed() {
             self.proxy.cluster.trust(tls);
         }
-        match self.list_namespaces().await {
-            Ok(namespaces) => self.namespaces = namespaces,
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the cluster's namespaces cannot be listed");
-            }
-        }
+        let namespaces = self.namespaces.look(&self.proxy.cluster).await?;
         let direct = self.settings.direct.as_ref();
         let authority = direct.map_or_else(|| Ok(String::new()), crate::direct::Direct::authority)?;
         let document = DestinationRegister {
@@ -177,7 +182,7 @@ impl Service {
             kind: "kubernetes".to_owned(),
             authority,
             address: self.address.clone(),
-            namespaces: self.namespaces.clone(),
+            namespaces: told(namespaces),
             roles: self.settings.roles.clone(),
             version: crate::VERSION.to_owned(),
             cluster_sha256: std::fs::read_to_string(self.settings.account.join("ca.crt"))
@@ -186,15 +191,7 @@ impl Service {
                 .map(Digest::to_hex),
         };
         let (destination, granted) = self.asking.register(&document).await?;
-        self.bindings.follow(granted, &self.namespaces, destination).await;
+        self.bindings.follow(granted, namespaces, destination).await;
         Ok(())
-    }
-
-    async fn list_namespaces(&self) -> anyhow::Result<Vec<Slug>> {
-        let items = list(&self.proxy.cluster, "/api/v1/namespaces?", NAMESPACES_MAX).await?;
-        let name = |item: &serde_json::Value| item.pointer("/metadata/name")?.as_str()?.parse::<Slug>().ok();
-        let mut names: Vec<Slug> = items.iter().filter_map(name).collect();
-        names.truncate(NAMESPACES_MAX);
-        Ok(names)
     }
 }

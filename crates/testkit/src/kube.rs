@@ -9,6 +9,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "frames of the tests are short")]
 
+mod list;
 mod rbac;
 mod spdy;
 mod websocket;
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{broadcast, mpsc};
 
+use self::list::list;
 use self::rbac::{RBAC, bindings, may, namespace, review, subjects, whoami};
 
 /// One request, as it came.
@@ -62,6 +64,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     tokens: Mutex<Vec<String>>,
     objects: Mutex<BTreeMap<String, Value>>,
+    refused: Mutex<Option<String>>,
     changes: broadcast::Sender<(String, Value)>,
     /// Answers that are open: watches, logs, upgraded connections.
     open: Arc<()>,
@@ -120,6 +123,7 @@ impl KubeApi {
             seen: Mutex::default(),
             tokens: Mutex::new(vec![token.to_owned()]),
             objects: Mutex::default(),
+            refused: Mutex::default(),
             changes: broadcast::channel(256).0,
             open: Arc::default(),
         });
@@ -186,6 +190,11 @@ impl KubeApi {
     /// Which tokens it takes from now on.
     pub fn set_tokens(&self, tokens: &[&str]) {
         *lock(&self.shared.tokens) = tokens.iter().map(|token| (*token).to_owned()).collect();
+    }
+
+    /// The path that nobody may see from now on, if there is one.
+    pub fn set_refused(&self, path: Option<&str>) {
+        *lock(&self.shared.refused) = path.map(str::to_owned);
     }
 
     /// Takes away what is bound in the whole cluster from the beginning.
@@ -303,6 +312,9 @@ fn refuse(shared: &Shared, method: &Method, path: &str, headers: &HeaderMap) -> 
     if !lock(&shared.tokens).contains(&token) {
         return Some(failure(401, "Unauthorized", "Unauthorized"));
     }
+    if lock(&shared.refused).as_deref() == Some(path) {
+        return Some(failure(403, "Forbidden", "nobody may see this"));
+    }
     let (users, groups) = (texts("impersonate-user"), texts("impersonate-group"));
     let Some(user) = users.first() else {
         let orphan = !groups.is_empty() || headers.keys().any(|name| name.as_str().starts_with("impersonate-"));
@@ -358,10 +370,10 @@ fn route(shared: &Arc<Shared>, request: Request<Incoming>, body: &[u8]) -> Respo
             upgrade(shared, request, what, query)
         }
         ["api", "v1", .., "echo"] => document(200, &json!({"bytes": body.len()})),
-        ["api", "v1", ..] => objects(shared, &method, &path, body, is("watch")),
+        ["api", "v1", ..] => objects(shared, &method, &path, body, &query),
         ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] => review(shared, request.headers(), body),
         ["apis", "authentication.k8s.io", "v1", "selfsubjectreviews"] => whoami(request.headers()),
-        ["apis", "rbac.authorization.k8s.io", "v1", ..] => bindings(shared, &method, &path, body),
+        ["apis", "rbac.authorization.k8s.io", "v1", ..] => bindings(shared, &method, &path, body, &query),
         _ => failure(404, "NotFound", "there is no such resource"),
     }
 }
@@ -375,7 +387,14 @@ fn resources() -> Value {
     ]})
 }
 
-fn objects(shared: &Arc<Shared>, method: &Method, path: &str, body: &[u8], watch: bool) -> Response<Body> {
+fn objects(
+    shared: &Arc<Shared>,
+    method: &Method,
+    path: &str,
+    body: &[u8],
+    query: &[(String, String)],
+) -> Response<Body> {
+    let watch = query.iter().any(|(name, value)| name == "watch" && (value == "true" || value == "1"));
     let missing = || failure(404, "NotFound", &format!("`{path}` is not found"));
     let known = lock(&shared.objects).get(path).cloned();
     let of = |path: &str| document(200, &lock(&shared.objects)[path]);
@@ -413,10 +432,7 @@ fn objects(shared: &Arc<Shared>, method: &Method, path: &str, body: &[u8], watch
                 })
                 .map(|(_, object)| object)
                 .collect();
-            document(
-                200,
-                &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "2"}, "items": items}),
-            )
+            list(&items, query)
         }
         (&Method::POST, _) => {
             let object = sent();

@@ -241,9 +241,15 @@ fn standing(admission: &Admission, destination: DestinationId) -> anyhow::Result
 impl Admit for Asking {
     fn admit(&self, token: &str, now: Timestamp) -> Result<Admission, Refusal> {
         let registered = self.0.registered.read().unwrap_or_else(PoisonError::into_inner);
-        let known = registered.as_ref().filter(|known| known.read.elapsed() <= KEYS).ok_or_else(|| {
-            Refusal::Unavailable("this relay has not heard of its server for too long to judge a token".to_owned())
+        let known = registered.as_ref().ok_or_else(|| {
+            Refusal::Unavailable(
+                "this relay has not registered its cluster with the server: its log says why".to_owned(),
+            )
         })?;
+        if known.read.elapsed() > KEYS {
+            let why = "this relay has not heard of its server for too long to judge a token";
+            return Err(Refusal::Unavailable(why.to_owned()));
+        }
         let admitted = known.verifier.admit(token, now).map_err(|refusal| {
             tracing::info!(%refusal, "a token is refused");
             Refusal::Unauthenticated("the token is not accepted: make another one (`cairn tokens add`)".to_owned())

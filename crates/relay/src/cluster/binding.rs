@@ -122,6 +122,10 @@ impl Found {
         Binding { role, at: namespace.map(|namespace| (namespace, 0)) }.path()
     }
 
+    pub(super) fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
     pub(super) fn role(&self) -> &str {
         self.pair.0.as_str()
     }

@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! - a group of a namespace is told to the API server only while its binding is known to be there;
-//! - nothing is removed before the server has said what is granted.
+//! - nothing is removed before the server has said what is granted;
+//! - nothing is bound while not all that is bound was seen: a place that looks free may stand for another namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -18,13 +19,16 @@ use serde_json::Value;
 use wire::destination::RoleGranted;
 
 use super::binding::{Binding, Found, LABEL, PATH, Pair, Plan, plan};
+use super::list::list;
 
 /// How long a request may wait for its binding.
 const WAIT: Duration = Duration::from_secs(5);
 /// How long an API server takes to act by a binding that it has just taken: it reads them from a watch of its own.
 const SEEN: Duration = Duration::from_millis(250);
-/// Most bindings of Cairn's that are read.
+/// Most bindings of Cairn's that are looked at together: each offered role in each place, many times over.
 const FOUND_MAX: usize = 20_000;
+/// Most that are removed in one go while there are more than can be looked at, so that the next registration is not late.
+const REMOVED_MAX: usize = 1_000;
 
 /// What is bound in the cluster.
 pub(crate) struct Bindings {
@@ -40,6 +44,7 @@ pub(crate) struct Bindings {
     /// What was reported and is not reported again.
     reported: Mutex<BTreeSet<String>>,
     settling: tokio::sync::Mutex<()>,
+    found_max: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -62,6 +67,7 @@ impl Bindings {
             told: Mutex::default(),
             reported: Mutex::default(),
             settling: tokio::sync::Mutex::default(),
+            found_max: FOUND_MAX,
         }
     }
 
@@ -93,7 +99,8 @@ impl Bindings {
         destination: DestinationId,
     ) {
         let (Some(granted), Some(_)) = (granted, self.places_max) else { return };
-        let exists = |namespace: &Option<Slug>| namespace.as_ref().is_none_or(|name| namespaces.contains(name));
+        let there: BTreeSet<&Slug> = namespaces.iter().collect();
+        let exists = |namespace: &Option<Slug>| namespace.as_ref().is_none_or(|name| there.contains(name));
         let granted = granted.into_iter().map(|one| (one.role, one.namespace));
         let granted = granted.filter(|(role, namespace)| self.offered.contains(role) && exists(namespace)).collect();
         *lock(&self.told) = Some(granted);
@@ -139,11 +146,16 @@ impl Bindings {
         let mut wanted = told.unwrap_or_default();
         wanted.extend(self.in_use());
         wanted.extend(more);
-        let mut found = Vec::new();
+        let (mut found, mut whole) = (Vec::new(), true);
         for collection in ["clusterrolebindings", "rolebindings"] {
             let target = format!("{PATH}/{collection}?labelSelector={}%3D{}&", LABEL.0.replace('/', "%2F"), LABEL.1);
-            let items = list(&self.cluster, &target, FOUND_MAX).await.with_context(|| collection.to_owned())?;
-            found.extend(items.iter().filter_map(Found::read));
+            let listed = list(&self.cluster, &target, self.found_max, Found::read).await;
+            let listed = listed.with_context(|| collection.to_owned())?;
+            whole &= listed.whole;
+            found.extend(listed.items);
+        }
+        if !whole {
+            return self.remove_strays(&found, is_told.then_some(&wanted)).await;
         }
         let Plan { remove, replace, create, kept, unplaced } =
             plan(found, &wanted, destination, self.places_max.unwrap_or_default());
@@ -192,6 +204,26 @@ impl Bindings {
         Ok(anew)
     }
 
+    /// What can be done without knowing all that is bound: what nobody is granted goes. A place that looks free may stand for a namespace that was
+    /// not seen, so nothing is bound or changed.
+    async fn remove_strays(&self, found: &[Found], wanted: Option<&BTreeSet<Pair>>) -> anyhow::Result<bool> {
+        let stray = |one: &&Found| wanted.is_some_and(|wanted| !wanted.contains(one.pair()));
+        let strays: Vec<&Found> = found.iter().filter(stray).take(REMOVED_MAX).collect();
+        let key = |one: &Found| (one.role().to_owned(), one.namespace().map(str::to_owned));
+        let gone: BTreeSet<_> = strays.iter().map(|one| key(one)).collect();
+        self.bound.write().unwrap_or_else(PoisonError::into_inner).retain(|known, _| !gone.contains(known));
+        for one in &strays {
+            self.write(Method::DELETE, &one.path(), &one.preconditions()).await?;
+        }
+        bail!(
+            "more than {} bindings carry the label {}={}: nothing is bound or changed while they are not all seen; {} that nobody is granted were removed",
+            self.found_max,
+            LABEL.0,
+            LABEL.1,
+            strays.len()
+        )
+    }
+
     /// Writes something down once and not every time.
     fn report(&self, what: &str, text: &str) {
         if lock(&self.reported).insert(what.to_owned()) {
@@ -234,39 +266,12 @@ impl Roles for Bindings {
     }
 }
 
-/// Every item of a list, as far as `max`. `target` ends where its query goes on.
-pub(super) async fn list(cluster: &Cluster, target: &str, max: usize) -> anyhow::Result<Vec<Value>> {
-    let (mut all, mut more) = (Vec::new(), String::new());
-    loop {
-        let page = format!("{target}limit=500{more}");
-        let (status, mut list) = cluster.ask(Method::GET, &page, None).await.map_err(anyhow::Error::msg)?;
-        if !status.is_success() {
-            bail!("the API server answers {status}: the relay's service account needs `list`");
-        }
-        if let Some(Value::Array(items)) = list.get_mut("items").map(Value::take) {
-            all.extend(items);
-        }
-        let next = list.pointer("/metadata/continue").and_then(Value::as_str).unwrap_or_default();
-        if next.is_empty() {
-            return Ok(all);
-        }
-        if all.len() > max {
-            tracing::warn!(read = max, target, "there are more than are read");
-            all.truncate(max);
-            return Ok(all);
-        }
-        let plain = next.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte));
-        anyhow::ensure!(plain, "the API server goes on with something that is no mark");
-        more = format!("&continue={next}");
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use gateway::kubernetes::TokenFile;
     use serde_json::json;
     use testkit::KubeApi;
 
+    use super::super::list::tests::{cluster, run};
     use super::*;
 
     fn destination() -> DestinationId {
@@ -287,19 +292,9 @@ mod tests {
 
     /// Bindings in a double that offers `view` and `edit`.
     fn world(api: &KubeApi, places_max: Option<u32>) -> (Bindings, tempfile::TempDir) {
-        crypto::tls::install();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("token"), "the-relay").unwrap();
-        std::fs::write(folder.path().join("ca.crt"), &api.authority).unwrap();
-        let trust = fleet::Trust::of_file(&folder.path().join("ca.crt")).unwrap();
-        let tls = Arc::new(fleet::Tls::new(trust).client_config(&[b"http/1.1"]).unwrap());
-        let cluster = Cluster::new(&api.address(), tls, TokenFile::new(folder.path().join("token"))).unwrap();
+        let (cluster, folder) = cluster(api);
         let roles = ["view".parse().unwrap(), "edit".parse().unwrap()];
         (Bindings::new(Arc::new(cluster), Arc::default(), &roles, places_max), folder)
-    }
-
-    fn run(work: impl Future<Output = ()>) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
     }
 
     fn bound(api: &KubeApi) -> Vec<String> {
@@ -355,5 +350,37 @@ mod tests {
         run(bindings.ensure(&[spoken("view", "a")], destination()));
         assert_eq!(bindings.group(&spoken("view", "a")).unwrap(), "view");
         assert!(api.seen().is_empty());
+    }
+
+    #[test]
+    fn a_place_is_not_given_away_while_not_all_that_is_bound_was_seen() {
+        let api = KubeApi::start("the-relay");
+        api.unbind();
+        api.put("/api/v1/namespaces/z", json!({"kind": "Namespace"}));
+        let (mut bindings, _folder) = world(&api, Some(9));
+        bindings.found_max = 500;
+        let namespaces = ["a".parse().unwrap(), "z".parse().unwrap()];
+        run(bindings.follow(Some(granted(&[("view", "z")])), &namespaces, destination()));
+        let first = ["namespaces/z/rolebindings/cairn-role:view: cairn-role:view@1"];
+        assert_eq!(bound(&api), first);
+        // Somebody who may write bindings in one namespace floods it with what looks like ours.
+        for number in 0..1_200 {
+            let path = format!("{PATH}/namespaces/b/rolebindings/cairn-role:junk-{number}");
+            let labels = json!({LABEL.0: LABEL.1});
+            api.put(&path, json!({"kind": "RoleBinding", "metadata": {"labels": labels}, "roleRef": {"name": "view"}, "subjects": []}));
+        }
+        let seen = api.seen().len();
+        run(bindings.ensure(&[spoken("view", "a")], destination()));
+        assert!(bindings.group(&spoken("view", "a")).is_err(), "and not let in as somebody of `z`");
+        assert_eq!(bindings.group(&spoken("view", "z")).unwrap(), "view@1", "what was seen before holds");
+        assert!(api.seen()[seen..].iter().all(|seen| seen.method == "GET"));
+        // The server's word takes the strays away, in steps.
+        let told = || Some(granted(&[("view", "a"), ("view", "z")]));
+        run(bindings.follow(told(), &namespaces, destination()));
+        assert_eq!(bound(&api).len(), 201);
+        run(bindings.follow(told(), &namespaces, destination()));
+        let both = ["namespaces/a/rolebindings/cairn-role:view: cairn-role:view@2", first[0]];
+        assert_eq!(bound(&api), both);
+        assert_eq!(bindings.group(&spoken("view", "a")).unwrap(), "view@2");
     }
 }

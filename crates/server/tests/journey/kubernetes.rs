@@ -28,6 +28,8 @@ struct Cluster {
     cable: Cable,
     server: Server,
     world: World,
+    /// What the relay was started with.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Cluster {
@@ -48,31 +50,37 @@ impl Cluster {
         std::fs::write(folder.join("token"), &account).unwrap();
         let (authority, certificate, key) = testkit::kube::certificates();
         let file = |name: &str, text: &str| world.private(name, text).to_str().unwrap().to_owned();
-        let files = [file("proxy-ca.pem", &authority), file("proxy.pem", &certificate), file("proxy.key", &key)];
+        let (authority, certificate, key) =
+            (file("proxy-ca.pem", &authority), file("proxy.pem", &certificate), file("proxy.key", &key));
         let (address, account) = (api.address(), folder.to_str().unwrap().to_owned());
         let mut settings = vec![
-            ("RELAY_CLUSTER_NAME", "prod"),
-            ("RELAY_CLUSTER_API", &address),
-            ("RELAY_CLUSTER_ACCOUNT_DIR", &account),
-            ("RELAY_CLUSTER_GROUPS", "devs"),
-            ("RELAY_CLUSTER_ACT_AS", "deploy-bot"),
+            ("RELAY_CLUSTER_NAME", "prod".to_owned()),
+            ("RELAY_CLUSTER_API", address),
+            ("RELAY_CLUSTER_ACCOUNT_DIR", account),
+            ("RELAY_CLUSTER_GROUPS", "devs".to_owned()),
+            ("RELAY_CLUSTER_ACT_AS", "deploy-bot".to_owned()),
         ];
         if way == Way::Direct {
             // Here the relay keeps the bindings, there they are made by hand.
             api.unbind();
             settings.extend([
-                ("RELAY_CLUSTER_BINDINGS", "3"),
-                ("RELAY_CLUSTER_LISTEN", "127.0.0.1:0"),
-                ("RELAY_CLUSTER_ADDRESS", "localhost"),
-                ("RELAY_CLUSTER_CA", &files[0]),
-                ("RELAY_CLUSTER_CERT", &files[1]),
-                ("RELAY_CLUSTER_KEY", &files[2]),
+                ("RELAY_CLUSTER_BINDINGS", "3".to_owned()),
+                ("RELAY_CLUSTER_LISTEN", "127.0.0.1:0".to_owned()),
+                ("RELAY_CLUSTER_ADDRESS", "localhost".to_owned()),
+                ("RELAY_CLUSTER_CA", authority),
+                ("RELAY_CLUSTER_CERT", certificate),
+                ("RELAY_CLUSTER_KEY", key),
             ]);
         }
         let cable = Cable::to(port(&server));
-        let mut relay = Relay::start(&world, &server, &cable, &settings);
+        let mut relay = Self::relay(&world, &server, &cable, &settings);
         relay.says("the cluster is registered");
-        Self { relay, api, cable, server, world }
+        Self { relay, api, cable, server, world, settings }
+    }
+
+    fn relay(world: &World, server: &Server, cable: &Cable, settings: &[(&str, String)]) -> Relay {
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Relay::start(world, server, cable, &settings)
     }
 
     /// Grants this role to who is signed in: the grant's id.
@@ -489,4 +497,40 @@ fn a_relay_that_stops_ends_its_sessions_and_tells_their_recordings_to_the_end() 
         records(world).into_iter().find(|record| told(record)[2] == "exec" && told(record)[3] == "ended")
     });
     assert_eq!(ended["detail"]["reason"], "the relay stops");
+}
+
+#[test]
+fn a_relay_that_starts_and_does_not_see_the_namespaces_takes_nothing_away() {
+    let cluster = Cluster::start(Engine::Sqlite, Way::Direct);
+    cluster.grant("view", &["--namespace", "a"]);
+    cluster.select(&["prod.a"]).ok();
+    assert!(cluster.run(&["get", "pods"]).contains("web"));
+    let Cluster { relay, api, cable, server, world, mut settings } = cluster;
+    let bound = api.bindings();
+    assert_eq!(bound["namespaces/a/rolebindings/cairn-role:view"], ["cairn-role:view@1"]);
+    relay.stop();
+    let registered = || {
+        let words = ["audit", "list", "--action", "destination_register", "--all", "-o", "json"];
+        world.cairn(words).ok().json().as_array().unwrap().len()
+    };
+    let before = registered();
+    api.set_refused(Some("/api/v1/namespaces"));
+    // Its listener would have another port, which is news of its own.
+    settings.retain(|(name, _)| {
+        !matches!(name.strip_prefix("RELAY_CLUSTER_"), Some("LISTEN" | "ADDRESS" | "CA" | "CERT" | "KEY"))
+    });
+    let mut relay = Cluster::relay(&world, &server, &cable, &settings);
+    relay.says_times("the cluster's namespaces cannot be listed", 2);
+    assert!(relay.said().contains("the relay's service account needs `list`"));
+    assert_eq!((api.bindings(), registered()), (bound.clone(), before));
+    let shown = world.cairn(["destinations", "show", "prod", "-o", "json"]).ok().json();
+    assert_eq!(shown["namespaces"], serde_json::json!(["a", "b"]));
+    api.set_refused(None);
+    relay.says("the cluster is registered");
+    until("a look at what is bound", || {
+        let asked = api.seen().into_iter().filter(|seen| seen.target.contains("/rolebindings?")).count();
+        (asked > 0).then_some(())
+    });
+    assert_eq!(api.bindings(), bound);
+    assert!(!api.seen().iter().any(|seen| seen.method == "DELETE"));
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, Response};
 use serde_json::{Value, json};
 
+use super::list::list;
 use super::{Body, Shared, document, failure, lock, put};
 
 /// Where bindings are.
@@ -67,7 +68,13 @@ pub(super) fn review(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Respo
 }
 
 /// Bindings: listed all of a kind, made where there is no other and its namespace exists, replaced and removed where they are.
-pub(super) fn bindings(shared: &Arc<Shared>, method: &Method, path: &str, body: &[u8]) -> Response<Body> {
+pub(super) fn bindings(
+    shared: &Arc<Shared>,
+    method: &Method,
+    path: &str,
+    body: &[u8],
+    query: &[(String, String)],
+) -> Response<Body> {
     let sent: Value = serde_json::from_slice(body).unwrap_or_default();
     let there = |path: &str| lock(&shared.objects).contains_key(path);
     match *method {
@@ -79,7 +86,7 @@ pub(super) fn bindings(shared: &Arc<Shared>, method: &Method, path: &str, body: 
                 .filter(|(at, _)| at.contains(&format!("/{collection}/")))
                 .map(|(_, object)| object)
                 .collect();
-            document(200, &json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}))
+            list(&items, query)
         }
         Method::POST => {
             let at = format!("{path}/{}", sent["metadata"]["name"].as_str().unwrap_or_default());
