@@ -176,7 +176,7 @@ impl Agent {
             epoch: self.epoch,
             sequence,
             at,
-            clock_offset_ms: Some(at.millis_since(self.client.identity().now())),
+            clock_offset_ms: Some(-self.client.identity().clock_offset_ms()),
             program: self.program.clone(),
         })
     }

@@ -32,8 +32,9 @@ use crate::problem::{self, Failure};
 use crate::session::hashing;
 use crate::state::ApiState;
 
-/// How far a proof's time may be from ours, in seconds.
-const SKEW_S: i64 = 60;
+/// How far a proof's time may be from ours, in seconds: no more than what a relay forgives a token, so that one that would refuse tokens is told
+/// the time.
+const SKEW_S: i64 = gateway::destination_token::LEEWAY_S_MAX;
 /// Once a number is so far ahead, it is written down before the request goes on.
 pub(crate) const AHEAD: i64 = 16;
 /// Who is seen is written down at least so often.

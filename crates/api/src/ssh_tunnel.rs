@@ -69,10 +69,11 @@ fn away(message: &str) -> Error {
     Error::Unavailable { message: message.to_owned(), detail: String::new() }
 }
 
-fn gone(error: &dyn std::fmt::Display) -> Error {
+fn gone(error: &hyper::Error) -> Error {
+    let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
     Error::Unavailable {
         message: "the host's relay broke the connection: try again".to_owned(),
-        detail: error.to_string(),
+        detail: format!("{error}{why}"),
     }
 }
 

@@ -478,6 +478,25 @@ async fn attack_ssh_a_host_with_another_key_gets_nothing_and_its_user_is_told() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn attack_ssh_a_key_that_was_replaced_is_no_host_any_more_whatever_certificate_it_has() {
+    let mut setup = Setup::new();
+    let old = setup.host_key.clone();
+    let signed = setup.sign(CertificateKind::Host, &old, &setup.alias, now_s() + 86_400, &setup.authority);
+    std::fs::write(setup.sshd.path("host-cert.pub"), signed).unwrap();
+    setup.sshd.restart_with(&format!("HostCertificate {}", setup.sshd.path("host-cert.pub").display()));
+    // With its certificate it is the host as long as its key is the registered one.
+    let config = setup.good(setup.serve().await);
+    let ran = setup.ssh(&config, &["web1", "echo here"]).await;
+    assert_eq!(text(&ran).0, "here\n", "{ran:?}");
+    setup.host_key = line(&key());
+    let config = setup.good(setup.serve().await);
+    let ran = setup.ssh(&config, &["web1", "echo secret"]).await;
+    assert_eq!((ran.status.code(), text(&ran).0.as_str()), (Some(255), ""));
+    assert!(text(&ran).1.contains("not the host that was registered"), "{ran:?}");
+    assert_eq!(setup.ended.lock().unwrap().iter().filter(|ended| ended.reached).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn attack_ssh_what_is_not_allowed_does_not_pass_and_forwarding_only_where_an_administrator_says_so() {
     let mut setup = Setup::new();
     let port = setup.serve().await;

@@ -3,12 +3,15 @@
 //! Invariants:
 //! - a token is kept in a private file until shortly before it ends, and while it is good no server is asked for another one, however many
 //!   commands run at the same time: they wait for the one that asks;
+//! - a program that comes again for the token that it was given was refused with it: `client-go` does so after a 401 and at no other time. It gets
+//!   another one, so that who may still reach a cluster after a change of grants does not wait for the end of a token that was cut;
 //! - what is kept belongs to one session: who signs in anew gets another token, and signing out forgets all of them.
 
 use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use domain::{Clock as _, DestinationRole, Timestamp};
@@ -26,6 +29,10 @@ use crate::output;
 const MARGIN_MS: i64 = 15_000;
 /// Where tokens are kept, within `~/.cairn`.
 const FOLDER: &str = "tokens";
+/// How old a token is before the program that was given it gets another one: some load their configuration many times.
+const REFUSED_AFTER: Duration = Duration::from_secs(30);
+/// How much is remembered of who was given a token, in bytes: thousands of programs.
+const GIVEN_BYTES: u64 = 64 * 1_024;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -57,6 +64,47 @@ impl Kept {
     }
 }
 
+/// Who was given the token that is kept, a line for each.
+struct Given {
+    file: PathBuf,
+    /// The program that runs this one: its number, and when it started, where the kernel tells.
+    asker: String,
+}
+
+impl Given {
+    fn new(file: PathBuf) -> Self {
+        let parent = rustix::process::getppid().map_or(0, |id| id.as_raw_nonzero().get());
+        let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
+        // Field 22 of proc(5); the first two are before the bracket.
+        let started = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).unwrap_or_default();
+        Self { file, asker: format!("{parent}:{started}") }
+    }
+
+    /// Whether whoever asks was given what is at `kept`, a while ago.
+    fn again(&self, kept: &Path) -> bool {
+        let old = std::fs::metadata(kept).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+        let read = || {
+            let mut text = String::new();
+            std::fs::File::open(&self.file)?.take(GIVEN_BYTES).read_to_string(&mut text).map(|_| text)
+        };
+        old.is_some_and(|old| old >= REFUSED_AFTER)
+            && read().is_ok_and(|text| text.lines().any(|line| line == self.asker))
+    }
+
+    /// Notes that whoever asks is given what is kept; `new`: nobody else was. Where that fails, a token that is refused lasts until its end.
+    fn note(&self, new: bool) {
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).write(true).append(!new).truncate(new).mode(0o600);
+        let _ = options.open(&self.file).and_then(|mut file| {
+            if file.metadata()?.len() < GIVEN_BYTES {
+                file.write_all(format!("{}\n", self.asker).as_bytes())
+            } else {
+                Ok(())
+            }
+        });
+    }
+}
+
 /// The lock of one token, held until it is dropped: of those who want the same one at once, one asks.
 pub(crate) struct Lock(#[expect(dead_code, reason = "the lock ends with the file")] std::fs::File);
 
@@ -83,11 +131,15 @@ impl Add {
         let key = crypto::sha256(json!([api.identity(), self.destination, role]).to_string().as_bytes()).to_hex();
         let path = folder.join(format!("{key}.json"));
         let now = || crypto::system::SystemClock.now();
-        if let Some(kept) = Kept::read(&path, now()) {
+        let given = Given::new(folder.join(format!("{key}.given")));
+        let good = || Kept::read(&path, now()).filter(|_| !given.again(&path));
+        if let Some(kept) = good() {
+            given.note(false);
             return print(&kept);
         }
         let _lock = Lock::take(&folder.join(format!("{key}.lock")))?;
-        if let Some(kept) = Kept::read(&path, now()) {
+        if let Some(kept) = good() {
+            given.note(false);
             return print(&kept);
         }
         let body = DestinationTokenCreate { role: self.role };
@@ -103,6 +155,7 @@ impl Add {
         let kept = Kept { token: made.token, expires_at: made.expires_at };
         let text = serde_json::to_vec(&kept).map_err(|e| Failure::file("write", &path, e))?;
         replace(&path, |file| file.write_all(&text), true).map_err(|e| Failure::file("write", &path, e))?;
+        given.note(true);
         forget_old(&folder, now());
         print(&kept)
     }
@@ -117,7 +170,7 @@ fn print(kept: &Kept) -> Result {
     output::data(format!("{credential}\n").as_bytes())
 }
 
-/// Removes tokens that have ended. Locks stay: who waits for one has it open.
+/// Removes tokens that have ended. Locks, and who was given what, stay: who waits for one has it open.
 fn forget_old(folder: &Path, now: Timestamp) {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let tokens = files.filter(|path: &PathBuf| path.extension().is_some_and(|end| end == "json"));

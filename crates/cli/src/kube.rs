@@ -233,6 +233,8 @@ impl Use {
             }
             Ok(())
         })?;
+        // What was approved since is in the next token.
+        crate::exec_token::forget_all(cx.home()?);
         match chosen {
             Some((one, _)) => api.out.say(&format!("kubectl talks to {} as {} now", one.name, one.role)),
             None => api.out.say(&format!("{} contexts are in `{}`", wanted.len(), path.display())),

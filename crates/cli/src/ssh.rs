@@ -88,12 +88,15 @@ impl Certified {
         if made.host_alias != alias || !is_certificate(&made.certificate) || made.account.as_str().starts_with('-') {
             return Err(not_ours());
         }
-        // A relay has no key that is known beforehand: it has a certificate for each connection.
-        let mut known_hosts = if through { String::new() } else { format!("{alias} {host_key}\n") };
-        for authority in authorities {
-            // Writing to a `String` cannot fail.
-            let _ = writeln!(known_hosts, "@cert-authority {alias} {authority}");
-        }
+        // A relay has no key that is known beforehand: it has a certificate for each connection. A host has the one that is registered: its
+        // certificate would count for a key that was replaced, too.
+        let known_hosts = if through {
+            let lines: Vec<_> =
+                authorities.iter().map(|authority| format!("@cert-authority {alias} {authority}\n")).collect();
+            lines.concat()
+        } else {
+            format!("{alias} {host_key}\n")
+        };
         Ok(Self {
             destination: made.destination,
             through,

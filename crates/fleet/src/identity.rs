@@ -200,9 +200,9 @@ impl Identity {
         self.with(|kept| kept.expires_at)
     }
 
-    /// The server's time, as far as it is known.
-    pub fn now(&self) -> Timestamp {
-        self.signer.now()
+    /// The server's clock minus this machine's, in milliseconds, as far as it is known.
+    pub fn clock_offset_ms(&self) -> i64 {
+        self.signer.offset_ms.load(Ordering::Relaxed)
     }
 
     /// Whether its credential is good still, as far as the time is known.
@@ -228,6 +228,13 @@ impl Identity {
     /// Takes over what the server's clock says, as a refusal with the code `clock_skew` tells it (see [`crate::SERVER_TIME`]).
     pub fn adjust(&self, server: Timestamp) {
         self.signer.adjust(server);
+    }
+}
+
+/// The server's time, as far as it is known: what it signed is judged by that.
+impl Clock for Identity {
+    fn now(&self) -> Timestamp {
+        self.signer.now()
     }
 }
 

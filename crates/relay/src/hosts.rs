@@ -62,6 +62,8 @@ use crate::standing::{Ask, is_final, judge};
 const CONNECTIONS_MAX: usize = 1_024;
 /// Of these, of one user.
 const PER_USER: usize = 64;
+/// How far this machine's clock may be off, in seconds: certificates begin a minute early.
+const OFF_S_MAX: i64 = 55;
 /// Who come without the server, and about whom it is asked: whoever shows a wrong token costs it a question.
 const ASKING_MAX: usize = 32;
 /// Longest time of a request's head.
@@ -265,8 +267,10 @@ impl Hosts {
             let hosts = hosts.clone();
             async move { Ok::<_, Infallible>(hosts.answer(request, comes).await) }
         });
+        // Whoever is refused closes the connection, or is closed after `HEAD`: with `keep_alive(false)` the library lets go of one that asked for an
+        // upgrade without waiting until the refusal is on its way.
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 * 1_024).keep_alive(false);
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 * 1_024);
         let served = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
         tokio::select! {
             served = served => {
@@ -325,11 +329,25 @@ impl Hosts {
         response
     }
 
+    /// The library judges the certificates of users by the clock of this machine: one that is off by more than they allow for lets nobody in.
+    fn is_on_time(&self) -> Result<(), Refused> {
+        let off_s = -self.0.client.identity().clock_offset_ms() / 1_000;
+        if off_s.abs() < OFF_S_MAX {
+            return Ok(());
+        }
+        let side = if off_s > 0 { "ahead" } else { "late" };
+        Err(Refused::away(&format!(
+            "the clock of the relay's machine is {} s {side}, and certificates are judged by it: set it right, then try again",
+            off_s.abs()
+        )))
+    }
+
     async fn begin(&self, request: &Request<Incoming>, connect: Connect) -> Result<Begun, Refused> {
         if request.method() != Method::GET || !is_upgrade(request.headers()) {
             return Err(Refused(StatusCode::BAD_REQUEST, format!("ask for an upgrade to `{UPGRADE}`")));
         }
         let token = bearer(request.headers()).map_err(|refusal| Refused(StatusCode::FORBIDDEN, refusal.to_string()))?;
+        self.is_on_time()?;
         let place = Arc::clone(&self.0.places)
             .try_acquire_owned()
             .map_err(|_| Refused::away("the relay holds as many connections as it may: end some, or try again"))?;

@@ -198,6 +198,10 @@ impl Link {
         let channel = self.channel_of(&welcome);
         self.ended.store(false, Ordering::Relaxed);
         tracing::info!(resumed = welcome.resumed, "connected");
+        let off_s = -self.client.identity().clock_offset_ms() / 1_000;
+        if off_s != 0 {
+            tracing::warn!(off_s, "this machine's clock is off: tokens and certificates are judged by the server's");
+        }
         let end = channel.drive(socket, Side::Client, buffer, welcome.received, &*self.rng, stop).await;
         if end.may_resume() && channel.ended().is_none() {
             if let Some(open) = &mut self.session {

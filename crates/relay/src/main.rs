@@ -129,7 +129,9 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     let connection = Connection::new(&settings.server, &tls, PROGRAM)?;
     let identity = Arc::new(identity(&settings, &connection, &clock, &rng).await?);
     say(&format!("  Relay:   {}\n  Server:  {}\n", identity.id(), connection.server()));
-    let client = Client::new(connection, Arc::clone(&identity));
+    // Tokens and certificates are judged by the clock of who signs them.
+    let clock: Arc<dyn Clock> = Arc::clone(&identity) as Arc<dyn Clock>;
+    let client = Client::new(connection, identity);
     let (stop, ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let recordings = recording::Recordings::new(client.clone(), Arc::clone(&clock), Arc::clone(&rng));
     let service = match settings.cluster.take() {

@@ -52,6 +52,8 @@ mod kubernetes;
 mod relay;
 #[path = "journey/relay_certificate.rs"]
 mod relay_certificate;
+#[path = "journey/relay_clock.rs"]
+mod relay_clock;
 #[path = "journey/relay_log.rs"]
 mod relay_log;
 #[path = "journey/relay_proxy.rs"]

@@ -428,9 +428,9 @@ fn a_proof_is_of_one_request_one_credential_one_installation_and_of_now() {
             (&skewed.json["code"], skewed.header("cairn-time")),
             (&json!("clock_skew"), &*world.clock.now().to_string())
         );
-        let ahead: Change = |statement| statement.at_s += 61;
+        let ahead: Change = |statement| statement.at_s += 31;
         assert_eq!(agent.call_at(&world, &router, ahead).await.is(401).json["code"], "clock_skew");
-        for near in [(|statement| statement.at_s += 60) as Change, |statement| statement.at_s -= 60] {
+        for near in [(|statement| statement.at_s += 30) as Change, |statement| statement.at_s -= 30] {
             agent.call_at(&world, &router, near).await.is(200);
         }
         // The credential without a proof, under another scheme, or with somebody else's key.

@@ -59,7 +59,7 @@ fn a_token_is_asked_for_once_however_many_commands_run_at_once() {
     // Another role is another token, and a new session has none of the old one's.
     assert_eq!(world.run(&["tokens", "add", "prod", "--role", "edit"]).expect(0).json()["status"]["token"], "token-1");
     world.run(&["logout"]).expect(0);
-    assert!(std::fs::read_dir(&folder).unwrap().all(|entry| entry.unwrap().path().extension().unwrap() == "lock"));
+    assert!(std::fs::read_dir(&folder).unwrap().all(|entry| entry.unwrap().path().extension().unwrap() != "json"));
     world.run(&add).expect(1).says("not signed in");
 }
 
@@ -70,6 +70,35 @@ fn a_token_that_is_about_to_end_is_asked_for_anew() {
     for number in 0..3 {
         assert_eq!(world.run(&add).expect(0).json()["status"]["token"], json!(format!("token-{number}")));
     }
+}
+
+#[test]
+fn a_program_that_was_refused_with_a_token_gets_another_one_and_all_others_the_one_that_is_kept() {
+    let world = issuing(300);
+    let add = ["tokens", "add", "prod"];
+    let given = || world.run(&add).expect(0).json()["status"]["token"].as_str().unwrap().to_owned();
+    assert_eq!((given(), given()), ("token-0".to_owned(), "token-0".to_owned()));
+    // A minute later this program, which ran both, comes again: as `kubectl` does after a 401.
+    let folder = world.home().join("tokens");
+    let kept = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.into_iter().find(|path| path.extension().unwrap() == "json").unwrap();
+    let age = || {
+        let file = std::fs::File::options().append(true).open(&kept).unwrap();
+        let was = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(was - std::time::Duration::from_mins(1)).unwrap();
+    };
+    age();
+    assert_eq!((given(), given()), ("token-1".to_owned(), "token-1".to_owned()));
+    // Another program was refused nothing.
+    age();
+    for _ in 0..2 {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "\"$@\"; exit $?", "sh", env!("CARGO_BIN_EXE_cairn")]).args(add);
+        let output = shell.env_clear().env("PATH", "/usr/bin:/bin").env("CAIRN_HOME", world.home()).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("\"token-1\""), "{output:?}");
+    }
+    assert_eq!((given(), given()), ("token-2".to_owned(), "token-2".to_owned()));
+    assert_eq!(world.requests(), [TOKENS; 3]);
 }
 
 #[test]

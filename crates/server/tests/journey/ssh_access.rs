@@ -123,6 +123,13 @@ fn attack_ssh_a_certificate_opens_one_account_of_one_host_and_only_while_a_grant
     std::fs::write(&known, format!("@cert-authority {alias} {authority}")).unwrap();
     let only = format!("UserKnownHostsFile={}", known.display());
     assert_eq!(world.cairn(["ssh", "web1", "-o", &only, "id", "-un"]).ok().out.trim(), user);
+    // The key is replaced, and whoever has the old one with its certificate is not the host any more.
+    let (kept, new) = (sshd.read("host.pub"), crypto::ed25519::SigningKey::generate().unwrap().public());
+    std::fs::write(sshd.path("host.pub"), crypto::ssh::PublicKey::of_ed25519(&new).to_string()).unwrap();
+    create(&world, "web1", &sshd, &[]);
+    refused(&world.cairn(["ssh", "web1", "id"]), "Host key verification failed");
+    std::fs::write(sshd.path("host.pub"), kept).unwrap();
+    create(&world, "web1", &sshd, &[]);
 
     // Plain `ssh` by the configuration that is written: it asks once for a certificate while that is good.
     let said = world.cairn(["ssh", "--include"]).ok().err;
