@@ -5,17 +5,21 @@ use axum::Json;
 use axum::extract::State;
 use domain::{Email, Error, Labels, Slug, Timestamp};
 use serde::Deserialize;
-use store::{FileGroup as StoreGroup, FileOptions, FilePlan, NewGrant, SubjectName, TargetName};
+use store::{
+    FileGroup as StoreGroup, FileHost as StoreHost, FileOptions, FilePlan, NewGrant, SubjectName, TargetName, Way,
+};
 use wire::access_file::{
-    AccessFile, AccessFileApply, AccessFileChange, AccessFilePlan, FileDestination, FileGroup, FileGroupRole,
+    AccessFile, AccessFileApply, AccessFileChange, AccessFilePlan, FileDestination, FileGroup, FileGroupRole, FileHost,
     FileMember,
 };
 use wire::grant::GrantCreate;
+use wire::ssh_access::SshHostPut;
 
 use crate::caller::Caller;
 use crate::grant::new_grant;
 use crate::page::{Body, Path, Query};
 use crate::problem::Answer;
+use crate::ssh_access::checked;
 use crate::state::ApiState;
 
 /// Tells where in the file something is wrong.
@@ -43,6 +47,12 @@ fn group(group: FileGroup) -> Result<StoreGroup, Error> {
     Ok(StoreGroup { name: group.name.parse()?, fed_by, members })
 }
 
+fn host(body: FileHost) -> Result<StoreHost, Error> {
+    let FileHost { name, address, host_key, roles, source_networks, extensions, relay } = body;
+    let host = SshHostPut { address, host_key, roles, labels: None, source_networks, extensions, relay: None };
+    Ok(StoreHost { name: name.parse()?, host: checked(host, Way::Same)?, relay })
+}
+
 /// A grant of a file: one that is over is no mistake there, and gives nothing.
 fn grant(body: GrantCreate) -> Result<NewGrant, Error> {
     new_grant(body, Timestamp::from_millis(i64::MIN))
@@ -58,6 +68,7 @@ fn file(body: AccessFile) -> Result<store::AccessFile, Error> {
         members: each("members", body.members, |one| Ok((one.email.parse()?, one.role.parse()?)))?,
         groups: each("groups", body.groups, group)?,
         group_roles: each("group_roles", body.group_roles, |one| Ok((one.provider, one.group, one.role.parse()?)))?,
+        hosts: each("hosts", body.hosts, host)?,
         destinations: each("destinations", body.destinations, |one| Ok((one.name, Labels::new(one.labels)?)))?,
         grants: each("grants", body.grants, grant)?,
     })
@@ -159,6 +170,19 @@ fn exported(grant: NewGrant) -> GrantCreate {
     }
 }
 
+fn written(host: StoreHost) -> FileHost {
+    let StoreHost { name, host, relay } = host;
+    FileHost {
+        name: name.to_string(),
+        address: host.address.to_string(),
+        host_key: host.host_key.to_string(),
+        roles: host.roles,
+        source_networks: host.source_networks.iter().map(ToString::to_string).collect(),
+        extensions: Some(host.extensions.iter().map(ToString::to_string).collect()),
+        relay,
+    }
+}
+
 /// What is there, as a file says it.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/access-file", tag = "access", params(("tenant" = String, Path, description = "id or slug"), ExportQuery),
     responses((status = 200, description = "the file", body = AccessFile)))]
@@ -191,6 +215,7 @@ pub(crate) async fn access_export(
             .into_iter()
             .map(|(provider, group, role)| FileGroupRole { provider, group, role: role.to_string() })
             .collect(),
+        hosts: file.hosts.into_iter().map(written).collect(),
         destinations: file
             .destinations
             .into_iter()

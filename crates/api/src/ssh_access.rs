@@ -60,7 +60,7 @@ pub(crate) fn key(field: &'static str, text: &str) -> Result<PublicKey, Error> {
     Ok(key)
 }
 
-fn checked(body: SshHostPut, way: Way) -> Result<NewSshHost, Error> {
+pub(crate) fn checked(body: SshHostPut, way: Way) -> Result<NewSshHost, Error> {
     let address: HostPort = body.address.parse()?;
     if body.roles.is_empty() || body.roles.len() > LISTED_MAX || body.source_networks.len() > LISTED_MAX {
         return Err(Error::invalid("roles", "name 1 to 64 accounts as roles, and at most 64 networks"));

@@ -48,17 +48,13 @@ pub(crate) struct How {
 }
 
 impl How {
-    pub(crate) fn dry_run(&self) -> bool {
-        self.dry_run
-    }
-
     pub(crate) fn prune(&self) -> bool {
         self.prune
     }
 }
 
 /// Asks, unless it was said not to.
-pub(crate) fn confirmed(how: &How, question: &str) -> Result {
+fn confirmed(how: &How, question: &str) -> Result {
     if how.yes {
         return Ok(());
     }
@@ -122,6 +118,7 @@ struct Places {
     members: Vec<Spanned<IgnoredAny>>,
     groups: Vec<Spanned<IgnoredAny>>,
     group_roles: Vec<Spanned<IgnoredAny>>,
+    hosts: Vec<Spanned<IgnoredAny>>,
     destinations: Vec<Spanned<IgnoredAny>>,
     grants: Vec<Spanned<IgnoredAny>>,
 }
@@ -135,6 +132,7 @@ fn placed(path: &str, text: &str, message: &str) -> Option<String> {
         "members" => places.members,
         "groups" => places.groups,
         "group_roles" => places.group_roles,
+        "hosts" => places.hosts,
         "destinations" => places.destinations,
         "grants" => places.grants,
         _ => return None,
@@ -159,6 +157,12 @@ fn line(change: &AccessFileChange) -> String {
     let how = match (change.action.as_str(), change.kind.as_str()) {
         ("update", _) => format!("  {} -> {}", value(&change.before), value(&change.after)),
         ("invite" | "create", "member" | "group-role") => format!("  {}", value(&change.after)),
+        ("create", "host") => {
+            let part = |name: &str| change.after.get(name);
+            let roles = part("roles").and_then(serde_json::Value::as_array).into_iter().flatten().map(&value);
+            let address = part("address").map(&value).unwrap_or_default();
+            format!("  {address}, accounts {}", roles.collect::<Vec<_>>().join(" "))
+        }
         _ => String::new(),
     };
     format!("{sign} {verb} {}{how}", change.name)
@@ -183,6 +187,9 @@ pub(crate) async fn apply(api: &Api, body: AccessFileApply, how: &How, tell: imp
     body.digest = Some(plan.digest);
     api.post(&["access-file", "apply"], &body).await.map_err(tell)?;
     api.out.say(&format!("{} changes are made", plan.changes.len()));
+    for host in plan.changes.iter().filter(|change| change.kind == "host") {
+        api.out.say(&format!("`cairn destinations host {} --sshd-config` prints what to tell that host", host.name));
+    }
     Ok(())
 }
 

@@ -1,20 +1,18 @@
-//! Taking over what another product granted: its API's replies become a file of access, which is applied like any other, and its SSH hosts destinations.
+//! Taking over what another product granted: its API's replies become a file of access, which is applied like any other, in one transaction.
 //!
-//! Invariants:
-//! - a destination that is there stays as it is;
-//! - nothing is made before the server took the file.
+//! Invariant: nothing is asked of the server but what such a file asks.
 
 mod infra;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use wire::access_file::AccessFileApply;
-use wire::ssh_access::SshHostPut;
 
 use crate::api::{Api, Context};
-use crate::apply::{How, apply, confirmed};
-use crate::failure::{Exit, Failure, Result};
+use crate::apply::{How, apply};
+use crate::failure::{Failure, Result};
 use crate::output;
 
 #[derive(Debug, Subcommand)]
@@ -49,68 +47,37 @@ impl Command {
             output::warn(&format!("not taken over: {left_out}"));
         }
         if let Some(path) = command.write {
-            for host in &mapped.hosts {
-                output::warn(&format!("not in the file: the SSH host {} ({})", host.name, host.address));
-            }
-            let failed = |e: &dyn std::fmt::Display| crate::failure::Failure::file("write", &path, e);
+            let failed = |e: &dyn std::fmt::Display| Failure::file("write", &path, e);
             let json = serde_json::to_string(&mapped.file).map_err(|e| failed(&e))?;
             let doc: crate::doc::Doc = serde_json::from_str(&json).map_err(|e| failed(&e))?;
             return std::fs::write(&path, doc.to_yaml()).map_err(|e| failed(&e));
         }
         let api = cx.tenant()?;
+        clusters_wait(&api, &mapped.clusters).await?;
+        let hosts: Vec<String> = mapped.file.hosts.iter().map(|host| host.name.clone()).collect();
         let body = AccessFileApply { file: mapped.file, prune: command.how.prune(), missing_waits: true, digest: None };
-        let hosts = destinations(&api, mapped.hosts, &mapped.clusters).await?;
-        if hosts.is_empty() {
-            return apply(&api, body, &command.how, |failure| failure).await;
-        }
-        // What the server would refuse is refused before a host is made.
-        api.post(&["access-file", "plan"], &body).await?;
-        for host in &hosts {
-            api.out.say(&format!("+ destination {}  {}, account {}", host.name, host.address, host.role));
-        }
-        if command.how.dry_run() {
-            apply(&api, body, &command.how, |failure| failure).await?;
-            let count = hosts.len();
-            return Err(Failure::new(format!("{count} differences, nothing was changed")).exit(Exit::NotVerified));
-        }
-        confirmed(&command.how, &format!("Make these {} destinations?", hosts.len()))?;
-        for host in hosts {
-            make(&api, host).await?;
-        }
-        apply(&api, body, &command.how, |failure| failure).await
+        apply(&api, body, &command.how, |failure| told(&hosts, failure)).await
     }
 }
 
-/// The hosts that are no destinations yet; says what else there is not.
-async fn destinations(
-    api: &Api,
-    hosts: Vec<infra::Host>,
-    clusters: &std::collections::BTreeSet<String>,
-) -> Result<Vec<infra::Host>> {
+/// Says which clusters no relay has registered yet.
+async fn clusters_wait(api: &Api, clusters: &BTreeSet<String>) -> Result {
     let there = api.all_with(&["destinations"], &[]).await?;
-    let is_there = |name: &str| there.iter().any(|one| one.text("name") == name);
-    for name in clusters.iter().filter(|name| !is_there(name)) {
+    for name in clusters.iter().filter(|name| !there.iter().any(|one| one.text("name") == **name)) {
         output::warn(&format!("the cluster `{name}` waits: register its relay under this name"));
     }
-    Ok(hosts.into_iter().filter(|host| !is_there(&host.name)).collect())
+    Ok(())
 }
 
-async fn make(api: &Api, host: infra::Host) -> Result {
-    let infra::Host { name, address, key, role } = host;
-    let body = SshHostPut {
-        address,
-        host_key: key,
-        roles: vec![role],
-        labels: None,
-        source_networks: Vec::new(),
-        extensions: None,
-        relay: None,
-    };
-    // Somebody may have made one since it was looked for.
-    let made = api.put_new(&["destinations", &name, "ssh-host"], &body).await;
-    made.map_err(|failure| Failure { message: format!("the SSH host `{name}`: {}", failure.message), ..failure })?;
-    api.out.say(&format!(
-        "{name} is a destination; `cairn destinations host {name} --sshd-config` prints what to tell it"
-    ));
-    Ok(())
+/// A server's `hosts[3].…`, `grants[3]: …` in words of what is taken over: nobody sees the file that this makes.
+fn told(hosts: &[String], failure: Failure) -> Failure {
+    let host = failure.message.strip_prefix("hosts[").and_then(|rest| rest.split_once(']')).and_then(|(at, rest)| {
+        let name = hosts.get(at.parse::<usize>().ok()?)?;
+        Some(format!("the SSH host `{name}`: {}", rest.trim_start_matches(['.', ':', ' '])))
+    });
+    match host {
+        Some(message) => Failure { message, ..failure },
+        None if failure.message.contains("]: ") => failure.hint("--write FILE writes the file that this is about"),
+        None => failure,
+    }
 }

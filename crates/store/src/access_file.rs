@@ -15,6 +15,7 @@ use domain::{
 use serde_json::{Value, json};
 
 use crate::access_file_apply::execute;
+use crate::access_file_host::FileHost;
 use crate::audit::{Category, Change};
 use crate::db::{Tx, args};
 use crate::grant::{self, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
@@ -47,6 +48,8 @@ pub struct AccessFile {
     pub groups: Vec<FileGroup>,
     /// Which role a provider's group gives in the tenant: provider, group, role.
     pub group_roles: Vec<(String, String, Role)>,
+    /// SSH hosts.
+    pub hosts: Vec<FileHost>,
     /// The labels of destinations.
     pub destinations: Vec<(String, Labels)>,
     /// Grants.
@@ -67,7 +70,7 @@ pub struct FileOptions {
 pub struct FileChange {
     /// `create`, `update`, `adopt` (it is there, and the file takes it over), `invite` or `delete`.
     pub action: &'static str,
-    /// `member`, `group`, `group-member`, `group-role`, `destination` or `grant`.
+    /// `member`, `group`, `group-member`, `group-role`, `host`, `destination` or `grant`.
     pub kind: &'static str,
     /// What it is about, in words.
     pub name: String,
@@ -87,7 +90,9 @@ pub(crate) enum Step {
     Join(Slug, UserId),
     AdoptMember(domain::GroupId, UserId),
     GroupRole(String, String, Role),
+    Host(usize, Option<domain::RelayId>),
     Labels(domain::DestinationId, Labels),
+    LabelsOfMade(String, Labels),
     Grant(usize),
     UpdateGrant(domain::GrantId, usize),
     TakeGrant(domain::GrantId),
@@ -107,12 +112,12 @@ pub struct FilePlan {
     pub digest: Digest,
 }
 
-fn refused(at: &str, index: usize, message: impl std::fmt::Display) -> Error {
+pub(crate) fn refused(at: &str, index: usize, message: impl std::fmt::Display) -> Error {
     Error::Invalid { field: None, message: format!("{at}[{index}]: {message}") }
 }
 
 /// The same of an error that was found there.
-fn within(at: &str, index: usize, error: Error) -> Error {
+pub(crate) fn within(at: &str, index: usize, error: Error) -> Error {
     match error {
         Error::Conflict { message } => Error::conflict(format!("{at}[{index}]: {message}")),
         other => refused(at, index, other),
@@ -120,22 +125,24 @@ fn within(at: &str, index: usize, error: Error) -> Error {
 }
 
 /// Finds the differences, one kind after the other.
-struct Planner<'a> {
-    tx: &'a mut Tx,
-    tenant: TenantId,
+pub(crate) struct Planner<'a> {
+    pub(crate) tx: &'a mut Tx,
+    pub(crate) tenant: TenantId,
     own: Role,
-    file: &'a AccessFile,
+    pub(crate) file: &'a AccessFile,
     options: FileOptions,
     now: Timestamp,
     members: BTreeMap<String, (UserId, Role)>,
     invited: BTreeSet<String>,
     groups: BTreeMap<Slug, GroupRow>,
+    /// Names of hosts that the file makes.
+    pub(crate) hosts_made: BTreeSet<String>,
     changes: Vec<FileChange>,
-    waiting: Vec<String>,
+    pub(crate) waiting: Vec<String>,
 }
 
 impl Planner<'_> {
-    fn push(
+    pub(crate) fn push(
         &mut self,
         action: &'static str,
         kind: &'static str,
@@ -358,6 +365,7 @@ impl Planner<'_> {
                     let step = Step::Labels(row.id, labels.clone());
                     self.push("update", "destination", name.clone(), (json!(row.labels), json!(labels)), step);
                 }
+                Err(Error::NotFound { .. }) if self.hosts_made.contains(name) => self.labels_of_made(name, labels),
                 Err(Error::NotFound { .. }) => self.no_destination("destinations", at, name)?,
                 Err(error) => return Err(error),
             }
@@ -422,6 +430,7 @@ impl Planner<'_> {
                     Target::labels(labels.clone()).map_err(|why| within("grants", at, why))?;
                 }
                 TargetName::Destination(name) if names.contains_key(name) => self.of_a_host(at, new, name).await?,
+                TargetName::Destination(name) if self.hosts_made.contains(name) => {}
                 TargetName::Destination(name) => {
                     self.no_destination("grants", at, name)?;
                     continue;
@@ -570,8 +579,14 @@ async fn plan(
     file: &AccessFile,
     options: FileOptions,
 ) -> Result<FilePlan> {
-    let counts =
-        [file.members.len(), file.groups.len(), file.group_roles.len(), file.destinations.len(), file.grants.len()];
+    let counts = [
+        file.members.len(),
+        file.groups.len(),
+        file.group_roles.len(),
+        file.hosts.len(),
+        file.destinations.len(),
+        file.grants.len(),
+    ];
     if counts.iter().any(|count| *count > ENTRIES_MAX) {
         return Err(Error::Limit { which: "entries of one kind in a file", max: ENTRIES_MAX as u64 });
     }
@@ -582,11 +597,13 @@ async fn plan(
         members.insert(row.text(0)?, (UserId::from_uuid(row.uuid(1)?), row.parse(2)?));
     }
     let groups = group::all(tx, tenant).await?.into_iter().map(|row| (row.name.clone(), row)).collect();
-    let (invited, changes, waiting) = (BTreeSet::new(), Vec::new(), Vec::new());
-    let mut planner = Planner { tx, tenant, own, file, options, now, members, invited, groups, changes, waiting };
+    let (invited, hosts_made, changes, waiting) = (BTreeSet::new(), BTreeSet::new(), Vec::new(), Vec::new());
+    let mut planner =
+        Planner { tx, tenant, own, file, options, now, members, invited, groups, hosts_made, changes, waiting };
     planner.invitations().await?;
     planner.groups().await?;
     planner.group_roles().await?;
+    planner.hosts().await?;
     planner.destinations().await?;
     planner.grants().await?;
     planner.groups_gone().await?;

@@ -1,7 +1,7 @@
 //! Making a file's differences true, each with the audit record that doing it by hand leaves; and writing down what is there as a file.
 
 use access::{OpCtx, Role, ops};
-use domain::{Email, Error, Result, Subject, Target, TenantId};
+use domain::{DestinationId, Email, Error, Labels, Result, Subject, Target, TenantId, Timestamp};
 use serde_json::json;
 
 use crate::access_file::{AccessFile, FileChange, FileGroup, FilePlan, Step};
@@ -9,7 +9,7 @@ use crate::audit::{self, Category, Change};
 use crate::db::{Tx, args};
 use crate::grant::{self, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
 use crate::unit::Read;
-use crate::{Store, destination, destination_node, grant_end, group, group_role, invitation, tenant};
+use crate::{Store, access_file_host, destination, destination_node, grant_end, group, group_role, invitation, tenant};
 
 /// Makes the differences, then writes down each.
 pub(crate) async fn execute(
@@ -90,13 +90,19 @@ async fn make(
             tx.execute(sql, args![tenant, id, name]).await?;
             ("group_role_put", record(Category::User, "group_role", &id))
         }
+        Step::Host(at, relay) => {
+            let new = file.hosts.get(*at).ok_or_else(nothing)?;
+            let row = access_file_host::make(tx, store, tenant, new, *relay).await?;
+            ("ssh_host_put", record(Category::Access, "destination", &row.destination.id))
+        }
         Step::Labels(id, labels) => {
-            let text = serde_json::to_string(labels).map_err(Error::internal)?;
-            tx.execute("UPDATE destination SET labels = $3 WHERE tenant_id = $1 AND id = $2", args![tenant, *id, text])
-                .await?;
-            let row = destination::show(tx, tenant, *id).await?;
-            destination_node::put(tx, tenant, &row, now).await?;
+            label(tx, tenant, *id, labels, now).await?;
             ("destination_update", record(Category::Access, "destination", id))
+        }
+        Step::LabelsOfMade(named, labels) => {
+            let id = destination::find(tx, tenant, named).await?.id;
+            label(tx, tenant, id, labels, now).await?;
+            ("destination_update", record(Category::Access, "destination", &id))
         }
         Step::Grant(at) => {
             let new = file.grants.get(*at).ok_or_else(nothing)?;
@@ -126,6 +132,13 @@ async fn make(
             ("group_delete", record(Category::Access, "group", id))
         }
     })
+}
+
+async fn label(tx: &mut Tx, tenant: TenantId, id: DestinationId, labels: &Labels, now: Timestamp) -> Result<()> {
+    let text = serde_json::to_string(labels).map_err(Error::internal)?;
+    tx.execute("UPDATE destination SET labels = $3 WHERE tenant_id = $1 AND id = $2", args![tenant, id, text]).await?;
+    let row = destination::show(tx, tenant, id).await?;
+    destination_node::put(tx, tenant, &row, now).await.map(drop)
 }
 
 fn new_grant(row: GrantRow) -> NewGrant {
@@ -174,6 +187,7 @@ impl Read<ops::AccessExport> {
             });
         }
         let all = destination::all(tx, tenant).await?;
+        file.hosts = access_file_host::written(tx, tenant, &all).await?;
         let labelled = all.into_iter().filter(|row| !row.labels.as_map().is_empty());
         file.destinations = labelled.map(|row| (row.name.to_string(), row.labels)).collect();
         let grants = grant::alive(tx, tenant, None, now).await?;

@@ -11,6 +11,7 @@
 
 mod access_file;
 mod access_file_apply;
+mod access_file_host;
 mod access_record;
 mod access_request;
 mod access_review;
@@ -107,6 +108,7 @@ use std::sync::Arc;
 use domain::{Clock, Rng};
 
 pub use access_file::{AccessFile, FileChange, FileGroup, FileOptions, FilePlan};
+pub use access_file_host::FileHost;
 pub use access_record::{CallBatch, ClusterCall};
 pub use access_request::{AccessPolicy, GlassPolicy, NewRequest, RequestRow, RequestState};
 pub use access_review::{NewReview, ReviewDecision, ReviewItemRow, ReviewRow, ReviewScope};

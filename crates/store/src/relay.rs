@@ -45,20 +45,20 @@ pub(crate) async fn check_relay(tx: &mut Tx, tenant: TenantId, relay: Option<Rel
     Ok(())
 }
 
+/// The relay that somebody names by id or by name, if it is let in.
+pub(crate) async fn resolve(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<Option<RelayId>> {
+    let id = named.parse::<RelayId>().map_or_else(|_| Uuid::nil(), |id| id.as_uuid());
+    let sql = "SELECT id FROM fleet_unit WHERE tenant_id = $1 AND kind = 'relay' AND (id = $2 OR name = $3) \
+               AND revoked_at IS NULL AND cloned_at IS NULL";
+    let row = tx.row(sql, args![tenant, id, named]).await?;
+    row.map(|row| row.uuid(0).map(RelayId::from_uuid)).transpose()
+}
+
 impl Read<ops::JobList> {
     /// The relay that somebody names by id or by name, if it is let in.
     pub async fn relay_resolve(&mut self, named: &str) -> Result<Option<RelayId>> {
-        let id = named.parse::<RelayId>().map_or_else(|_| Uuid::nil(), |id| id.as_uuid());
         let tenant = self.tenant();
-        let row = self
-            .tx
-            .row(
-                "SELECT id FROM fleet_unit WHERE tenant_id = $1 AND kind = 'relay' AND (id = $2 OR name = $3) \
-                 AND revoked_at IS NULL AND cloned_at IS NULL",
-                args![tenant, id, named],
-            )
-            .await?;
-        row.map(|row| row.uuid(0).map(RelayId::from_uuid)).transpose()
+        resolve(&mut self.tx, tenant, named).await
     }
 }
 

@@ -197,6 +197,41 @@ impl Read<ops::SshHostShow> {
     }
 }
 
+/// Says what a host is, in a transaction that may hold more. `before`: its destination, where there is one.
+pub(crate) async fn put(
+    tx: &mut Tx,
+    store: &Store,
+    tenant: TenantId,
+    named: &str,
+    before: Option<&DestinationRow>,
+    new: &NewSshHost,
+) -> Result<SshHostRow> {
+    if let Way::Relay(relay) = new.way {
+        check_relay(tx, tenant, Some(relay)).await?;
+    }
+    let id = destination::put_host(tx, store, tenant, named, before, new).await?;
+    tx.execute(
+        "INSERT INTO ssh_host (tenant_id, destination_id, address, host_key, source_networks, extensions, changed_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant_id, destination_id) DO UPDATE SET address = excluded.address, \
+         host_key = excluded.host_key, source_networks = excluded.source_networks, extensions = excluded.extensions, \
+         changed_at = excluded.changed_at",
+        args![
+            tenant,
+            id,
+            new.address.to_string(),
+            new.host_key.to_string(),
+            json!(new.source_networks).to_string(),
+            json!(new.extensions).to_string(),
+            store.clock().now()
+        ],
+    )
+    .await?;
+    let destination = destination::show(tx, tenant, id).await?;
+    let row = host(tx, tenant, destination).await?;
+    destination_node::put(tx, tenant, &row.destination, store.clock().now()).await?;
+    Ok(row)
+}
+
 impl Write<ops::SshHostPut> {
     /// Says what a host is, and makes its destination where there is none.
     pub async fn ssh_host_put(mut self, named: &str, new: &NewSshHost) -> Result<SshHostRow> {
@@ -219,30 +254,8 @@ impl Write<ops::SshHostPut> {
         };
         let name = before.as_ref().map_or(named, |row| row.name.as_str());
         self.check(&format!("destination `{}`", name.escape_debug()), version.as_ref())?;
-        if let Way::Relay(relay) = new.way {
-            check_relay(&mut self.tx, tenant, Some(relay)).await?;
-        }
-        let id = destination::put_host(&mut self.tx, &store, tenant, named, before.as_ref(), new).await?;
-        self.tx
-            .execute(
-                "INSERT INTO ssh_host (tenant_id, destination_id, address, host_key, source_networks, extensions, changed_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant_id, destination_id) DO UPDATE SET address = excluded.address, \
-                 host_key = excluded.host_key, source_networks = excluded.source_networks, extensions = excluded.extensions, \
-                 changed_at = excluded.changed_at",
-                args![
-                    tenant,
-                    id,
-                    new.address.to_string(),
-                    new.host_key.to_string(),
-                    json!(new.source_networks).to_string(),
-                    json!(new.extensions).to_string(),
-                    store.clock().now()
-                ],
-            )
-            .await?;
-        let destination = destination::show(&mut self.tx, tenant, id).await?;
-        let row = host(&mut self.tx, tenant, destination).await?;
-        destination_node::put(&mut self.tx, tenant, &row.destination, store.clock().now()).await?;
+        let row = put(&mut self.tx, &store, tenant, named, before.as_ref(), new).await?;
+        let id = row.destination.id;
         let detail = json!({
             "name": row.destination.name, "new": before.is_none(), "address": row.address.to_string(), "fingerprint": row.host_key.fingerprint(),
             "roles": row.destination.roles, "labels": row.destination.labels, "source_networks": row.source_networks,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::DestinationRole;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -24,7 +25,10 @@ pub struct AccessFile {
     /// Roles in the tenant that groups of identity providers give.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub group_roles: Vec<FileGroupRole>,
-    /// What is said of destinations that are there.
+    /// SSH hosts, which become destinations where there is none of that name. One that is there stays as it is, and none is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<FileHost>,
+    /// What is said of destinations that are there, or that the file makes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<FileDestination>,
     /// Who may reach what. As in `cairn grants create`.
@@ -71,6 +75,30 @@ pub struct FileGroupRole {
     pub role: String,
 }
 
+/// An SSH host. As in `cairn destinations create`.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileHost {
+    /// Its name: 1 to 63 of `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// Where it is reached: `HOST`, `HOST:PORT` or `[IPv6]:PORT`.
+    pub address: String,
+    /// Its public host key: `ssh-ed25519 AAAA…`.
+    pub host_key: String,
+    /// Its accounts that can be reached: a role is an account.
+    #[schema(value_type = Vec<String>)]
+    pub roles: Vec<DestinationRole>,
+    /// From which networks certificates for it are good; none: from everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_networks: Vec<String>,
+    /// What certificates for it allow; absent: `permit-pty`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<Vec<String>>,
+    /// The relay that reaches it, by name or id; absent: its users reach it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<String>,
+}
+
 /// A destination.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -114,7 +142,7 @@ pub struct AccessFilePlan {
 pub struct AccessFileChange {
     /// `create`, `update`, `adopt` (it is there, and the file takes it over), `invite` or `delete`.
     pub action: String,
-    /// `member`, `group`, `group-member`, `group-role`, `destination` or `grant`.
+    /// `member`, `group`, `group-member`, `group-role`, `host`, `destination` or `grant`.
     pub kind: String,
     /// What it is about.
     pub name: String,

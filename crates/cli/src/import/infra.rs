@@ -12,7 +12,7 @@ use domain::{DestinationRole, Email, Slug};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use wire::access_file::{AccessFile, FileGroup, FileMember};
+use wire::access_file::{AccessFile, FileGroup, FileHost, FileMember};
 use wire::grant::GrantCreate;
 
 use crate::failure::{Failure, Result};
@@ -80,20 +80,10 @@ pub(super) struct Options {
     pub(super) ssh_role: Option<DestinationRole>,
 }
 
-/// An SSH host that becomes a destination.
-#[derive(Debug, PartialEq)]
-pub(super) struct Host {
-    pub(super) name: String,
-    pub(super) address: String,
-    pub(super) key: String,
-    pub(super) role: DestinationRole,
-}
-
 /// What it becomes.
 #[derive(Debug)]
 pub(super) struct Mapped {
     pub(super) file: AccessFile,
-    pub(super) hosts: Vec<Host>,
     /// Names of clusters, which their relays register.
     pub(super) clusters: BTreeSet<String>,
     pub(super) left_out: Vec<String>,
@@ -268,21 +258,22 @@ impl Export {
         let members: BTreeMap<&Email, &str> = emails.values().map(|email| (email, role(email))).collect();
         let members =
             members.into_iter().map(|(email, role)| FileMember { email: email.to_string(), role: role.to_owned() });
+        let (hosts, clusters) = self.places(options, &mut left_out);
         let file = AccessFile {
             version: 1,
             name: "infra".to_owned(),
             members: members.collect(),
             groups: self.groups(&groups, &emails),
             group_roles: Vec::new(),
+            hosts,
             destinations: Vec::new(),
             grants,
         };
-        let (hosts, clusters) = self.places(options, &mut left_out);
-        Mapped { file, hosts, clusters, left_out }
+        Mapped { file, clusters, left_out }
     }
 
     /// Its destinations: hosts, and the names of clusters. Of two that would have one name here neither is the other.
-    fn places(&self, options: &Options, left_out: &mut Vec<String>) -> (Vec<Host>, BTreeSet<String>) {
+    fn places(&self, options: &Options, left_out: &mut Vec<String>) -> (Vec<FileHost>, BTreeSet<String>) {
         let mut names: BTreeMap<Slug, Vec<&Destination>> = BTreeMap::new();
         for one in &self.destinations {
             match slug(&one.name) {
@@ -365,18 +356,28 @@ fn slug(name: &str) -> Option<Slug> {
 }
 
 /// An SSH host as a destination, or why it is none.
-fn host(one: &Destination, name: &Slug, options: &Options) -> Result<Host, String> {
+fn host(one: &Destination, name: &Slug, options: &Options) -> Result<FileHost, String> {
     let role = options.ssh_role.clone().ok_or("a role is an account here: say --ssh-role")?;
     let address = one.connection.url.trim();
     if address.is_empty() {
         return Err("Infra does not know where it is".to_owned());
     }
     let keys = || one.connection.ca.lines().map(str::trim);
-    let key = ["ssh-ed25519 ", "ecdsa-sha2-", "ssh-rsa "]
-        .into_iter()
-        .find_map(|kind| keys().find(|key| key.starts_with(kind)))
-        .ok_or("Infra does not know its key: `cairn destinations create` says it")?;
-    Ok(Host { name: name.to_string(), address: address.to_owned(), key: key.to_owned(), role })
+    let key = ["ssh-ed25519 ", "ecdsa-sha2-"].into_iter().find_map(|kind| keys().find(|key| key.starts_with(kind)));
+    let host_key = key.ok_or_else(|| {
+        let rsa = keys().any(|key| key.starts_with("ssh-rsa "));
+        let why = if rsa { "only an RSA key of it, and none is used here" } else { "no key of it" };
+        format!("Infra knows {why}: `cairn destinations create {name}` says one")
+    })?;
+    Ok(FileHost {
+        name: name.to_string(),
+        address: address.to_owned(),
+        host_key: host_key.to_owned(),
+        roles: vec![role],
+        source_networks: Vec::new(),
+        extensions: None,
+        relay: None,
+    })
 }
 
 /// Destination, namespace and role of a grant, or why there are none.
@@ -534,9 +535,10 @@ mod tests {
     fn a_host_comes_over_with_its_best_key_and_one_that_is_not_known_is_named() {
         let options = Options { admins: false, ssh_role: Some("deploy".parse().unwrap()) };
         let mapped = read(&export()).unwrap().map(&options);
-        let key = "ssh-ed25519 BBBB".to_owned();
-        let (name, address, role) = ("bastion".to_owned(), "b:22".to_owned(), "deploy".parse().unwrap());
-        assert_eq!(mapped.hosts, [Host { name, address, key, role }]);
+        assert_eq!(
+            serde_json::to_value(&mapped.file.hosts).unwrap(),
+            json!([{"name": "bastion", "address": "b:22", "host_key": "ssh-ed25519 BBBB", "roles": ["deploy"]}])
+        );
         assert_eq!(Vec::from_iter(mapped.clusters), ["prod-eu"]);
         assert!(
             mapped.left_out.iter().any(|out| out.contains("`lost`") && out.contains("key")),
@@ -544,12 +546,25 @@ mod tests {
             mapped.left_out
         );
         let mapped = read(&export()).unwrap().map(&Options::default());
-        assert!(mapped.hosts.is_empty(), "no account is guessed");
+        assert!(mapped.file.hosts.is_empty(), "no account is guessed");
+        let mut rsa = export();
+        rsa["destinations"]["items"][1]["connection"]["ca"] = json!("ssh-rsa AAAA");
+        let mapped = read(&rsa).unwrap().map(&options);
+        assert!(
+            mapped.file.hosts.is_empty(),
+            "one host that the server would refuse does not keep all from coming over"
+        );
+        assert!(
+            mapped.left_out.iter().any(|out| out.contains("`bastion`") && out.contains("RSA")),
+            "{:?}",
+            mapped.left_out
+        );
         let mut twins = export();
         twins["destinations"]["items"][2]["name"] = json!("Bastion");
         let mapped = read(&twins).unwrap().map(&options);
         assert!(
-            mapped.hosts.is_empty() && mapped.left_out.iter().any(|out| out.contains("both would be called `bastion`"))
+            mapped.file.hosts.is_empty()
+                && mapped.left_out.iter().any(|out| out.contains("both would be called `bastion`"))
         );
     }
 

@@ -261,19 +261,31 @@ fn an_infra_server_is_taken_over(engine: Engine) {
 
     let shown = import(&["--ssh-role", "deploy", "--dry-run"]);
     assert_eq!(shown.code, 3, "{}", shown.err);
-    assert!(shown.err.contains("+ destination bastion  bastion.example:2222"), "{}", shown.err);
-    assert!(items(&world, &["destinations", "list"]).is_empty() && items(&world, &["groups", "list"]).is_empty());
+    assert!(shown.out.contains("+ host bastion  bastion.example:2222, accounts deploy"), "{}", shown.out);
+    let nothing_is_there = || {
+        for kind in ["destinations", "groups", "grants"] {
+            assert!(items(&world, &[kind, "list"]).is_empty(), "{kind}");
+        }
+    };
+    nothing_is_there();
 
-    // A host that the server refuses is named, and nothing is applied.
-    let broken = world.private("broken.json", &infra("ssh-ed25519 AAAA").to_string());
+    // A host that the server refuses is named, and one in the middle of others leaves nothing of those before it.
+    let mut broken = infra(&key);
+    let hosts = broken["destinations"]["items"].as_array_mut().unwrap();
+    for (name, key) in [("a-host", key.as_str()), ("m-host", "ssh-ed25519 AAAA"), ("z-host", key.as_str())] {
+        hosts.push(json!({"id": name, "name": name, "kind": "ssh", "connection": {"url": "x.example:22", "ca": key}}));
+    }
+    broken["destinations"]["totalCount"] = json!(hosts.len());
+    let broken = world.private("broken.json", &broken.to_string());
     let refused = world.cairn(["import", "infra", broken.to_str().unwrap(), "--ssh-role", "deploy", "--yes"]);
-    assert!(refused.code == 1 && refused.err.contains("the SSH host `bastion`: "), "{}", refused.err);
-    assert!(items(&world, &["destinations", "list"]).is_empty() && items(&world, &["groups", "list"]).is_empty());
+    assert!(refused.code == 1 && refused.err.contains("the SSH host `m-host`: "), "{}", refused.err);
+    nothing_is_there();
 
     let without = import(&["--dry-run"]);
-    assert!(without.err.contains("--ssh-role") && !without.err.contains("+ destination"), "{}", without.err);
+    assert!(without.err.contains("--ssh-role") && !without.out.contains("+ host"), "{}{}", without.err, without.out);
 
     let made = import(&["--ssh-role", "deploy", "--yes"]).ok();
+    assert_eq!(made.out, shown.out, "what is made is what was shown");
     assert!(made.err.contains("the cluster `prod` waits"), "{}", made.err);
     assert!(made.err.contains("ann@example.com administers Infra"), "{}", made.err);
     let host = world.cairn(["destinations", "host", "bastion", "-o", "json"]).ok().json();
@@ -286,7 +298,13 @@ fn an_infra_server_is_taken_over(engine: Engine) {
     let role = |email: &str| members.iter().find(|one| one["email"] == email).unwrap()["role"].clone();
     assert_eq!((role("ann@example.com"), role("bob@example.com")), (json!("read-only"), json!("read-only")));
 
-    // Again: nothing differs, and a host that was changed since then stays as it is.
+    // Again: nothing differs and nothing is written, and a host that was changed since then stays as it is, with a word.
+    let applied = || items(&world, &["audit", "list", "--all", "--action", "access_apply"]).len();
+    let before = (applied(), items(&world, &["destinations", "list"]), items(&world, &["grants", "list"]));
+    let again = import(&["--ssh-role", "deploy", "--yes"]).ok();
+    assert!(again.out.is_empty() && again.err.contains("nothing differs"), "{}\n{}", again.out, again.err);
+    assert!(!again.err.contains("bastion"), "{}", again.err);
+    assert_eq!((applied(), items(&world, &["destinations", "list"]), items(&world, &["grants", "list"])), before);
     let key = world.path("bastion.pub");
     let words = ["destinations", "create", "bastion", "moved.example", "--host-key-file", key.to_str().unwrap()];
     let there = world.cairn(words.iter().chain(&["--role", "deploy"]));
@@ -299,8 +317,15 @@ fn an_infra_server_is_taken_over(engine: Engine) {
     world.cairn(words.iter().chain(&["--role", "deploy", "--replace"])).ok();
     let again = import(&["--ssh-role", "deploy", "--yes"]).ok();
     assert!(again.err.contains("nothing differs"), "{}\n{}", again.out, again.err);
+    assert!(again.err.contains("the host bastion is there with another address, and stays so"), "{}", again.err);
     let host = world.cairn(["destinations", "host", "bastion", "-o", "json"]).ok().json();
     assert_eq!(host["address"], "moved.example:22");
+
+    // What is written down is what is there.
+    let path = world.path("written.yaml");
+    import(&["--ssh-role", "deploy", "--write", path.to_str().unwrap()]).ok();
+    let applied = world.cairn(["apply", "-f", path.to_str().unwrap(), "--missing-waits", "--dry-run"]);
+    assert!(applied.code == 0 && applied.err.contains("nothing differs"), "{}\n{}", applied.out, applied.err);
     server.stop();
 }
 
