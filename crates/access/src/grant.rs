@@ -53,7 +53,7 @@ pub struct Held {
 const FOR_GOOD: Timestamp = Timestamp::from_millis(i64::MAX);
 
 /// Until when a grant holds, if it does now.
-fn holds(grant: &Grant, now: Timestamp) -> Option<Timestamp> {
+pub fn holds(grant: &Grant, now: Timestamp) -> Option<Timestamp> {
     let expires = grant.expires_at.unwrap_or(FOR_GOOD);
     let closes = grant.hours.as_ref().map_or(Some(FOR_GOOD), |hours| hours.until(now))?;
     (expires > now).then_some(expires.min(closes))
@@ -88,7 +88,12 @@ fn add<K: Ord>(given: &mut BTreeMap<K, Given>, what: K, until: Timestamp, grant:
 }
 
 /// What the asker reaches at a place at a moment, by role. Empty: nothing.
-pub fn decide(asker: Asker<'_>, place: Place<'_>, grants: &[Grant], now: Timestamp) -> BTreeMap<DestinationRole, Held> {
+pub fn decide<'g>(
+    asker: Asker<'_>,
+    place: Place<'_>,
+    grants: impl IntoIterator<Item = &'g Grant>,
+    now: Timestamp,
+) -> BTreeMap<DestinationRole, Held> {
     // By role and namespace (none: everywhere): until when, and from which grants.
     let mut given: BTreeMap<(&DestinationRole, Option<&Slug>), Given> = BTreeMap::new();
     let mut lent: BTreeMap<(&DestinationRole, Lent), Given> = BTreeMap::new();

@@ -8,7 +8,7 @@ use access::{fleet_ops, member_ops, ops};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::{DestinationRole, Error, Labels, Slug, Subject, Target};
+use domain::{Error, Labels, Slug, Subject, Target};
 use gateway::destination_token::issue;
 use store::{DestinationChange, DestinationRow, GrantRow, NewDestination, Reached, Reacher};
 use wire::List;
@@ -87,48 +87,41 @@ fn why(row: &GrantRow) -> Why {
     }
 }
 
-fn whys(held: &Held, rows: &[GrantRow]) -> Vec<Why> {
-    rows.iter().filter(|row| held.grants.contains(&row.grant.id)).map(why).collect()
-}
-
-fn reach(reached: Reached) -> Vec<Reach> {
-    let Reached { destination, roles, grants } = reached;
-    let one = |(role, held): (DestinationRole, Held)| Reach {
+fn reach(reached: Reached) -> Reach {
+    let Reached { destination, role, held, grants } = reached;
+    Reach {
         destination: destination.id,
         name: destination.name.to_string(),
         kind: destination.kind.to_string(),
         role: role.to_string(),
         namespaces: names(&held),
-        act_as: held.lent.iter().cloned().collect(),
+        act_as: held.lent.into_iter().collect(),
         until: held.until,
-        authority: destination.authority.clone(),
-        address: destination.address.clone(),
-        why: whys(&held, &grants),
-    };
-    roles.into_iter().map(one).collect()
+        authority: destination.authority,
+        address: destination.address,
+        why: grants.iter().map(why).collect(),
+    }
 }
 
-fn reacher(who: Reacher) -> Vec<ReacherDocument> {
-    let one = |(role, held): (DestinationRole, Held)| {
-        let why = whys(&held, &who.grants);
-        let through: BTreeSet<String> =
-            why.iter().map(|why| why.group.clone().unwrap_or_else(|| "direct".to_owned())).collect();
-        ReacherDocument {
-            user: who.user,
-            email: who.email.clone(),
-            tenant_role: who.role.to_string(),
-            destination: who.destination.id,
-            name: who.destination.name.to_string(),
-            role: role.to_string(),
-            namespaces: names(&held),
-            act_as: held.lent.iter().cloned().collect(),
-            until: held.until,
-            grants: held.grants.iter().map(ToString::to_string).collect(),
-            why,
-            through: through.into_iter().collect(),
-        }
-    };
-    who.roles.into_iter().map(one).collect()
+fn reacher(who: Reacher) -> ReacherDocument {
+    let Reacher { user, email, tenant_role, destination, role, held, grants } = who;
+    let why: Vec<Why> = grants.iter().map(why).collect();
+    let through: BTreeSet<String> =
+        why.iter().map(|why| why.group.clone().unwrap_or_else(|| "direct".to_owned())).collect();
+    ReacherDocument {
+        user,
+        email,
+        tenant_role: tenant_role.to_string(),
+        destination: destination.id,
+        name: destination.name.to_string(),
+        role: role.to_string(),
+        namespaces: names(&held),
+        act_as: held.lent.iter().cloned().collect(),
+        until: held.until,
+        grants: held.grants.iter().map(ToString::to_string).collect(),
+        why,
+        through: through.into_iter().collect(),
+    }
 }
 
 /// The tenant's destinations.
@@ -194,45 +187,50 @@ pub(crate) async fn destination_delete(
 
 /// Who reaches a destination at this moment, and by which grants; or what of the asset graph is one, by the id of its node.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations/{destination}/reachers", tag = "destinations",
-    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name, or the id of a node")),
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name, or the id of a node"), Paging),
     responses((status = 200, description = "who", body = List<ReacherDocument>)))]
 pub(crate) async fn access_who(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, named)): Path<(String, String)>,
+    page::Query(paging): page::Query<Paging>,
 ) -> Answer<Json<List<ReacherDocument>>> {
     let permit = caller.permit::<ops::AccessWho>(&tenant).await?;
-    let who = state.store.read(permit).await?.access_who(&named).await?;
-    Ok(page::whole(who.into_iter().flat_map(reacher).collect()))
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    let who = state.store.read(permit).await?.access_who(&named, after.as_ref(), limit).await?;
+    Ok(page::list(who, reacher))
 }
 
 /// What a member reaches at this moment.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/members/{user}/reach", tag = "destinations",
-    params(("tenant" = String, Path, description = "id or slug"), ("user" = String, Path, description = "id or login name")),
+    params(("tenant" = String, Path, description = "id or slug"), ("user" = String, Path, description = "id or login name"), Paging),
     responses((status = 200, description = "what", body = List<Reach>)))]
 pub(crate) async fn access_what(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, named)): Path<(String, String)>,
+    page::Query(paging): page::Query<Paging>,
 ) -> Answer<Json<List<Reach>>> {
     let permit = caller.permit::<ops::AccessWhat>(&tenant).await?;
-    let what = state.store.read(permit).await?.access_what(&named).await?;
-    Ok(page::whole(what.into_iter().flat_map(reach).collect()))
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    let what = state.store.read(permit).await?.access_what(&named, after.as_ref(), limit).await?;
+    Ok(page::list(what, reach))
 }
 
 /// What the caller reaches at this moment.
-#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/reach", tag = "destinations", params(("tenant" = String, Path, description = "id or slug")),
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/reach", tag = "destinations", params(("tenant" = String, Path, description = "id or slug"), Paging),
     responses((status = 200, description = "what", body = List<Reach>)))]
 pub(crate) async fn reach_list(
     State(state): State<ApiState>,
     caller: Caller,
     Path(tenant): Path<String>,
+    page::Query(paging): page::Query<Paging>,
 ) -> Answer<Json<List<Reach>>> {
     let permit = caller.member_permit::<member_ops::ReachList>(&tenant).await?;
-    let what = state.store.reach_list(permit).await?;
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    let what = state.store.reach_list(permit, after.as_ref(), limit).await?;
     // Through which groups, by whom and why is not for who is granted something.
-    let plain = |one: Reach| Reach { why: Vec::new(), ..one };
-    Ok(page::whole(what.into_iter().flat_map(reach).map(plain).collect()))
+    Ok(page::list(what, |one| Reach { why: Vec::new(), ..reach(one) }))
 }
 
 /// Gives the caller a token for a destination, good for five minutes at most: for its proxy, in one role. A destination that the caller does not

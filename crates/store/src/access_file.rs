@@ -406,7 +406,7 @@ impl Planner<'_> {
 
     async fn grants(&mut self) -> Result<()> {
         let mut held: BTreeMap<String, GrantRow> = BTreeMap::new();
-        for row in grant::alive(self.tx, self.tenant, None, self.now).await? {
+        for row in grant::alive(self.tx, self.tenant, self.now).await? {
             if matches!(row.origin, GrantOrigin::Manual | GrantOrigin::File) {
                 held.insert(grant::spelling(&row.grant), row);
             }

@@ -190,7 +190,7 @@ impl Read<ops::AccessExport> {
         file.hosts = access_file_host::written(tx, tenant, &all).await?;
         let labelled = all.into_iter().filter(|row| !row.labels.as_map().is_empty());
         file.destinations = labelled.map(|row| (row.name.to_string(), row.labels)).collect();
-        let grants = grant::alive(tx, tenant, None, now).await?;
+        let grants = grant::alive(tx, tenant, now).await?;
         let lasting = |row: &GrantRow| matches!(row.origin, GrantOrigin::Manual | GrantOrigin::File);
         file.grants = grants.into_iter().filter(lasting).map(new_grant).collect();
         Ok(file)

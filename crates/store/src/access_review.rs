@@ -16,10 +16,10 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::access_view::{Somebody, everybody};
 use crate::audit::{self, Category, Change};
 use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
+use crate::everybody::{Somebody, everybody};
 use crate::grant::{self, GrantRow};
 use crate::unit::{Write, enter};
 use crate::{Page, Store, destination, grant_end, group};
@@ -345,7 +345,7 @@ impl Write<ops::AccessReviewCreate> {
             return Err(Error::invalid("reviewers", format!("name 1 to {REVIEWERS_MAX} members")));
         }
         let found = found(&mut self.tx, tenant, &new.scope).await?;
-        let grants = grant::alive(&mut self.tx, tenant, None, now).await?;
+        let grants = grant::alive(&mut self.tx, tenant, now).await?;
         let all = everybody(&mut self.tx, tenant).await?;
         let items = snapshot(&new.scope, &found, grants, &all);
         if items.is_empty() {

@@ -1,14 +1,19 @@
 //! Many rows in one statement, with one SQL text for both engines.
 //!
-//! A [`Batch`] is a table of values. A statement sees it as the table `v`: on PostgreSQL an `UNNEST` of one array per column, on SQLite
+//! A [`Batch`] is a table of values. A statement sees it as the table `v`: on PostgreSQL an `UNNEST` of one array per column (16,384 rows at most; a
+//! longer batch is as many statements), on SQLite
 //! `VALUES` in chunks of a power of two (so that few statements are prepared), or one blob of keys that is taken apart where a batch has
-//! nothing but keys. `$1`, `$2`, … are values that are the same for every row; `$1` is the tenant.
+//! nothing but keys. `$1`, `$2`, … are values that are the same for every row; `$1` is the tenant. A statement that begins with a comma goes on with
+//! tables of its own (`, name AS (…) SELECT …`).
 //!
 //! `LOOKUP(t a)` joins `v` with the rows `a` of table `t` that have the tenant and `v`'s key, one look-up in the primary key for each row of
 //! `v`; `LOOKUP(t a x y)` does with the columns `x` and `y` in the place of the key. It ends a statement's `FROM`, and `SAME(t a)` behind it makes
 //! these the rows that an `UPDATE` of `t` changes. Left to itself PostgreSQL takes a tenant for a few rows while it has no statistics (its id is
 //! compared twice, by the query and by row-level security), and reads all of them for every page or even for every row; SQLite does so too where
 //! an index of a tenant's rows holds what is asked for.
+//!
+//! `BYTEWISE` behind a text compares and sorts it by its bytes, as Rust does, whatever the database was told about languages: parts of an answer
+//! that came by several statements fit together. `EACH_TEXT(c e)` is a table of `e.value`, the texts of the JSON list in column `c`.
 
 use std::fmt::Write as _;
 
@@ -107,12 +112,13 @@ impl<'a> Batch<'a> {
         texts.flat_map(|texts| texts.iter().skip(from).take(rows)).map(|text| text.len()).sum()
     }
 
-    /// First row and length of each statement's part: powers of two up to `most`, less where the texts are long.
-    fn chunks(&self, most: usize) -> Vec<(usize, usize)> {
+    /// First row and length of each statement's part: up to `most`, less where the texts are long. `of_two`: powers of two, where a statement's text
+    /// says how many rows it has.
+    fn chunks(&self, most: usize, of_two: bool) -> Vec<(usize, usize)> {
         let (mut chunks, mut from) = (Vec::new(), 0);
         while from < self.rows {
             let left = self.rows - from;
-            let mut rows = if left >= most { most } else { 1 << left.ilog2() };
+            let mut rows = if left < most && of_two { 1 << left.ilog2() } else { left.min(most) };
             while rows > 1 && self.weight(from, rows) > CHUNK_BYTES {
                 rows /= 2;
             }
@@ -142,7 +148,7 @@ impl<'a> Batch<'a> {
             return Ok(if keys.is_empty() { Vec::new() } else { vec![(sql, arguments)] });
         }
         let mut statements = Vec::new();
-        for (from, rows) in self.chunks(SQLITE_ROWS) {
+        for (from, rows) in self.chunks(SQLITE_ROWS, true) {
             // Nameless parameters come first, because SQLite finds a named one by searching all names.
             let mut arguments = SqliteArguments::default();
             arguments.reserve(rows * self.columns.len() + fixed.len(), 0);
@@ -176,7 +182,7 @@ impl<'a> Batch<'a> {
             .collect();
         let sql = format!("WITH v({}) AS (SELECT * FROM UNNEST({})) {sql}", self.names(), arrays.join(", "));
         let mut statements = Vec::new();
-        for (from, rows) in self.chunks(PG_ROWS) {
+        for (from, rows) in self.chunks(PG_ROWS, false) {
             let mut arguments = pg_arguments(fixed)?;
             for (_, column) in &self.columns {
                 match column {
@@ -216,7 +222,12 @@ fn looked_up(sql: &str, engine: Engine) -> String {
             ),
         }
     });
-    replaced(&sql, "SAME(", |table, alias, _| format!("AND {table}.ctid = {alias}.row_id"))
+    let sql = replaced(&sql, "SAME(", |table, alias, _| format!("AND {table}.ctid = {alias}.row_id"));
+    let sql = replaced(&sql, "EACH_TEXT(", |list, alias, _| match engine {
+        Engine::Sqlite => format!("json_each({list}) {alias}"),
+        Engine::Pg => format!("LATERAL jsonb_array_elements_text({list}::jsonb) {alias}(value)"),
+    });
+    sql.replace("BYTEWISE", if engine == Engine::Sqlite { "COLLATE BINARY" } else { "COLLATE \"C\"" })
 }
 
 /// That the columns, or the key, are those of `v`.
@@ -356,11 +367,12 @@ mod tests {
     #[test]
     fn rows_are_cut_into_powers_of_two_and_long_texts_into_less() {
         let batch = Batch::keys(0..150);
-        assert_eq!(batch.chunks(64), [(0, 64), (64, 64), (128, 16), (144, 4), (148, 2)]);
+        assert_eq!(batch.chunks(64, true), [(0, 64), (64, 64), (128, 16), (144, 4), (148, 2)]);
+        assert_eq!(batch.chunks(100, false), [(0, 100), (100, 50)]);
         let long = "x".repeat(CHUNK_BYTES / 3);
         let batch = Batch::new().text("name", vec![long.as_str(); 5]);
-        assert_eq!(batch.chunks(64), [(0, 2), (2, 2), (4, 1)]);
-        assert_eq!(Batch::keys([]).chunks(64), []);
+        assert_eq!(batch.chunks(64, true), [(0, 2), (2, 2), (4, 1)]);
+        assert_eq!(Batch::keys([]).chunks(64, true), []);
     }
 
     #[test]

@@ -9,12 +9,13 @@ use domain::{
 use serde_json::json;
 
 use crate::audit::{self, Category, Change, Outcome};
+use crate::bulk::Batch;
 use crate::condition::Versioned as _;
 use crate::db::{Engine, Row, Tx, args};
 use crate::grant_end::Ending;
 use crate::ssh_access::{NewSshHost, Way};
 use crate::unit::{Read, Write, enter};
-use crate::{Page, Store, destination_node, grant, grant_end};
+use crate::{Page, Store, destination_node, grant_end, selector};
 
 /// Most destinations of a tenant.
 const DESTINATIONS_MAX: i64 = 10_000;
@@ -86,9 +87,18 @@ pub struct DestinationChange {
     pub relay: Option<RelayId>,
 }
 
-const COLUMNS: &str = "d.id, d.name, d.kind, d.relay_id, r.name, d.labels, d.authority, d.address, d.namespaces, d.roles, d.version, \
-     d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at, d.cluster_sha256 \
-     FROM destination d LEFT JOIN fleet_unit r ON r.tenant_id = d.tenant_id AND r.id = d.relay_id AND r.kind = 'relay'";
+macro_rules! columns {
+    () => {
+        "d.id, d.name, d.kind, d.relay_id, r.name, d.labels, d.authority, d.address, d.namespaces, d.roles, d.version, \
+         d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at, d.cluster_sha256"
+    };
+}
+macro_rules! relay {
+    () => {
+        " ON r.tenant_id = d.tenant_id AND r.id = d.relay_id AND r.kind = 'relay'"
+    };
+}
+const COLUMNS: &str = concat!(columns!(), " FROM destination d LEFT JOIN fleet_unit r", relay!());
 
 fn destination_row(row: &Row) -> Result<DestinationRow> {
     let (relay, relay_name) = (row.uuid(3)?, row.opt_text(4)?);
@@ -138,6 +148,24 @@ pub(crate) async fn find_alone(tx: &mut Tx, tenant: TenantId, named: &str) -> Re
     tx.rows("SELECT 1 FROM destination WHERE tenant_id = $1 AND id = $2 FOR UPDATE", args![tenant, found.id]).await?;
     // It may have changed until we were alone with it.
     show(tx, tenant, found.id).await
+}
+
+/// These destinations, in no order.
+pub(crate) async fn of_ids(
+    tx: &mut Tx,
+    tenant: TenantId,
+    ids: impl Iterator<Item = DestinationId>,
+) -> Result<Vec<DestinationRow>> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM (SELECT d.* FROM LOOKUP(destination d id)) d LEFT JOIN fleet_unit r",
+        relay!()
+    );
+    let ids = Batch::new().uuid("id", ids.map(|id| id.as_uuid().as_u128()));
+    let mut found = Vec::new();
+    tx.bulk_rows(&ids, sql, args![tenant], |row| destination_row(row).map(|row| found.push(row))).await?;
+    Ok(found)
 }
 
 /// Every destination of a tenant, in the order of their names.
@@ -315,7 +343,7 @@ impl Store {
         let row = self.register(permit, new).await?;
         let mut tx = self.db().read().await?;
         enter(&mut tx, tenant).await?;
-        let granted = grant::roles_at(&mut tx, tenant, &row, self.clock().now()).await?;
+        let granted = selector::roles_at(&mut tx, tenant, &row, self.clock().now()).await?;
         Ok((row, granted))
     }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::Store;
 use crate::audit::{self, Category, Change};
+use crate::bulk::Batch;
 use crate::db::{Engine, Tx, args};
 use crate::session;
 use crate::unit::{enter, platform_tenant};
@@ -35,27 +36,61 @@ async fn as_user(tx: &mut Tx, user: UserId) -> Result<()> {
 /// The user's groups at the provider: those that it provisions, if it provisions any; else those that its last token named. Whom it
 /// provisioned and made inactive has none.
 pub(crate) async fn groups(tx: &mut Tx, provider: ProviderId, user: UserId) -> Result<BTreeSet<String>> {
-    let inactive = tx
-        .row("SELECT 1 FROM scim_user WHERE provider_id = $1 AND user_id = $2 AND NOT active", args![provider, user])
+    let mut all = groups_of(tx, &BTreeSet::from([user])).await?;
+    Ok(all.remove(&user).and_then(|mut providers| providers.remove(&provider)).unwrap_or_default())
+}
+
+/// The same of many users at whatever provider: who is absent has none.
+pub(crate) async fn groups_of(
+    tx: &mut Tx,
+    users: &BTreeSet<UserId>,
+) -> Result<HashMap<UserId, BTreeMap<ProviderId, BTreeSet<String>>>> {
+    // By the last token, and by provisioning.
+    let mut named: BTreeMap<(ProviderId, UserId), BTreeSet<String>> = BTreeMap::new();
+    let mut provisioned: BTreeMap<ProviderId, Vec<UserId>> = BTreeMap::new();
+    let mut inactive = BTreeSet::new();
+    let keys = Batch::keys(users.iter().map(|user| user.as_uuid().as_u128()));
+    let sql = "SELECT i.user_id, i.provider_id, 'named', i.groups FROM v CROSS JOIN identity i WHERE i.user_id = v.key \
+               UNION ALL SELECT s.user_id, s.provider_id, CASE WHEN s.active THEN 'active' ELSE 'inactive' END, '' \
+               FROM v CROSS JOIN scim_user s WHERE s.user_id = v.key";
+    tx.bulk_rows(&keys, sql, args![], |row| {
+        let (user, provider) = (UserId::from_uuid(row.uuid(0)?), ProviderId::from_uuid(row.uuid(1)?));
+        match row.text(2)?.as_str() {
+            "named" => drop(named.insert((provider, user), row.json(3)?)),
+            "active" => provisioned.entry(provider).or_default().push(user),
+            _ => {
+                inactive.insert((provider, user));
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    let mut found: HashMap<UserId, BTreeMap<ProviderId, BTreeSet<String>>> = HashMap::new();
+    let providers: BTreeSet<ProviderId> =
+        named.keys().map(|(provider, _)| *provider).chain(provisioned.keys().copied()).collect();
+    for provider in providers {
+        let provisions = tx.row("SELECT 1 FROM scim_group WHERE provider_id = $1 LIMIT 1", args![provider]).await?;
+        if provisions.is_none() {
+            continue;
+        }
+        named.retain(|(by, _), _| *by != provider);
+        let members = provisioned.remove(&provider).unwrap_or_default();
+        let keys = Batch::keys(members.iter().map(|user| user.as_uuid().as_u128()));
+        let sql = "SELECT m.user_id, g.display_name FROM v CROSS JOIN scim_group_member m CROSS JOIN scim_group g \
+                   WHERE m.provider_id = $1 AND m.user_id = v.key AND g.provider_id = $1 AND g.id = m.group_id";
+        tx.bulk_rows(&keys, sql, args![provider], |row| {
+            let names = found.entry(UserId::from_uuid(row.uuid(0)?)).or_default().entry(provider).or_default();
+            names.insert(row.text(1)?);
+            Ok(())
+        })
         .await?;
-    if inactive.is_some() {
-        return Ok(BTreeSet::new());
     }
-    let provisions = tx.row("SELECT 1 FROM scim_group WHERE provider_id = $1 LIMIT 1", args![provider]).await?;
-    if provisions.is_some() {
-        let rows = tx
-            .rows(
-                "SELECT g.display_name FROM scim_group_member m \
-                 JOIN scim_group g ON g.provider_id = m.provider_id AND g.id = m.group_id \
-                 WHERE m.provider_id = $1 AND m.user_id = $2",
-                args![provider, user],
-            )
-            .await?;
-        return rows.iter().map(|row| row.text(0)).collect();
+    for ((provider, user), names) in named {
+        if !inactive.contains(&(provider, user)) {
+            found.entry(user).or_default().insert(provider, names);
+        }
     }
-    let row =
-        tx.row("SELECT groups FROM identity WHERE provider_id = $1 AND user_id = $2", args![provider, user]).await?;
-    row.map_or(Ok(BTreeSet::new()), |row| row.json(0))
+    Ok(found)
 }
 
 /// The same for every user of the provider at once: who is absent has none.

@@ -1,9 +1,8 @@
 //! Grants as they are stored: made, listed, taken.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use access::grant::{Place, covers};
 use access::ops;
 use domain::{
     ActAs, ActName, DestinationId, DestinationKind, DestinationRole, Error, Grant, GrantId, GroupId, Hours, Labels,
@@ -15,6 +14,7 @@ use crate::audit::{Category, Change};
 use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::destination::DestinationRow;
+use crate::known::Live;
 use crate::unit::{Read, Write};
 use crate::{Page, Store, destination, grant_end, group};
 
@@ -122,14 +122,39 @@ pub enum TargetName {
     Labels(Labels),
 }
 
-const COLUMNS: &str = "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, \
-     u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by, a.act_as, a.last_used_at, a.managed_by, a.ssh_terms FROM access_grant a \
-     LEFT JOIN app_user u ON u.id = a.user_id \
-     LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = a.group_id \
-     LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = a.destination_id";
+/// What the decision needs of a grant `a`, and when it was used last.
+macro_rules! live_columns {
+    () => {
+        "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, a.act_as, a.ssh_terms, a.last_used_at"
+    };
+}
+pub(crate) use live_columns;
 
-fn grant_row(row: &Row) -> Result<GrantRow> {
-    let broken = || Error::internal("a grant without subject or target");
+/// What is told of a grant `a`.
+macro_rules! columns {
+    () => {
+        concat!(
+            $crate::grant::live_columns!(),
+            ", u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by, a.managed_by"
+        )
+    };
+}
+/// The names of what it is about.
+macro_rules! names {
+    () => {
+        " LEFT JOIN app_user u ON u.id = a.user_id \
+         LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = a.group_id \
+         LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = a.destination_id"
+    };
+}
+const COLUMNS: &str = concat!(columns!(), " FROM access_grant a", names!());
+
+fn broken() -> Error {
+    Error::internal("a grant without subject or target")
+}
+
+/// The grant in the first columns of a row: see `live_columns`.
+pub(crate) fn live(row: &Row) -> Result<Grant> {
     let subject = match (row.opt_uuid(1)?, row.opt_uuid(2)?) {
         (Some(user), None) => Subject::User(UserId::from_uuid(user)),
         (None, Some(group)) => Subject::Group(GroupId::from_uuid(group)),
@@ -142,109 +167,61 @@ fn grant_row(row: &Row) -> Result<GrantRow> {
     };
     let namespace = row.opt_text(6)?.map(|text| text.parse()).transpose().map_err(|_| broken())?;
     let hours = row.opt_text(7)?.map(|text| text.parse()).transpose().map_err(|_| broken())?;
-    Ok(GrantRow {
-        grant: Grant {
-            id: GrantId::from_uuid(row.uuid(0)?),
-            subject,
-            role: row.parse(3)?,
-            target,
-            namespace,
-            hours,
-            expires_at: row.opt_time(8)?,
-            act_as: if row.opt_text(16)?.is_some() { row.json(16)? } else { ActAs::default() },
-            ssh: if row.opt_text(19)?.is_some() { row.json(19)? } else { SshTerms::default() },
-        },
-        subject_name: row.opt_text(9)?.or(row.opt_text(10)?).ok_or_else(broken)?,
-        destination_name: row.opt_text(11)?,
-        reason: row.text(12)?,
-        origin: row.parse(13)?,
-        created_at: row.time(14)?,
-        created_by: row.text(15)?,
-        last_used_at: row.opt_time(17)?,
-        managed_by: row.opt_text(18)?,
+    Ok(Grant {
+        id: GrantId::from_uuid(row.uuid(0)?),
+        subject,
+        role: row.parse(3)?,
+        target,
+        namespace,
+        hours,
+        expires_at: row.opt_time(8)?,
+        act_as: if row.opt_text(9)?.is_some() { row.json(9)? } else { ActAs::default() },
+        ssh: if row.opt_text(10)?.is_some() { row.json(10)? } else { SshTerms::default() },
     })
 }
 
-/// The tenant's grants that have not expired; only of one subject, where one is named.
-pub(crate) async fn alive(
-    tx: &mut Tx,
-    tenant: TenantId,
-    subject: Option<Subject>,
-    now: Timestamp,
-) -> Result<Vec<GrantRow>> {
+fn grant_row(row: &Row) -> Result<GrantRow> {
+    Ok(GrantRow {
+        grant: live(row)?,
+        last_used_at: row.opt_time(11)?,
+        subject_name: row.opt_text(12)?.or(row.opt_text(13)?).ok_or_else(broken)?,
+        destination_name: row.opt_text(14)?,
+        reason: row.text(15)?,
+        origin: row.parse(16)?,
+        created_at: row.time(17)?,
+        created_by: row.text(18)?,
+        managed_by: row.opt_text(19)?,
+    })
+}
+
+/// The tenant's grants that have not expired.
+pub(crate) async fn alive(tx: &mut Tx, tenant: TenantId, now: Timestamp) -> Result<Vec<GrantRow>> {
     let live = "a.tenant_id = $1 AND (a.expires_at IS NULL OR a.expires_at > $2)";
-    let rows = match subject {
-        None => tx.rows_built(format!("SELECT {COLUMNS} WHERE {live} ORDER BY a.id"), args![tenant, now]).await?,
-        Some(Subject::User(user)) => {
-            let sql = format!("SELECT {COLUMNS} WHERE {live} AND a.user_id = $3 ORDER BY a.id");
-            tx.rows_built(sql, args![tenant, now, user]).await?
-        }
-        Some(Subject::Group(group)) => {
-            let sql = format!("SELECT {COLUMNS} WHERE {live} AND a.group_id = $3 ORDER BY a.id");
-            tx.rows_built(sql, args![tenant, now, group]).await?
-        }
-    };
+    let rows = tx.rows_built(format!("SELECT {COLUMNS} WHERE {live} ORDER BY a.id"), args![tenant, now]).await?;
     rows.iter().map(grant_row).collect()
 }
 
-/// The roles that the tenant's grants give in a cluster to anybody, at whatever hours.
-pub(crate) async fn roles_at(
-    tx: &mut Tx,
-    tenant: TenantId,
-    place: &DestinationRow,
-    now: Timestamp,
-) -> Result<BTreeSet<(DestinationRole, Option<Slug>)>> {
-    let rows = tx
-        .rows(
-            "SELECT DISTINCT role, namespace, destination_id, selector FROM access_grant WHERE tenant_id = $1 AND ssh_terms IS NULL \
-             AND (expires_at IS NULL OR expires_at > $2) AND (destination_id = $3 OR destination_id IS NULL)",
-            args![tenant, now, place.id],
-        )
-        .await?;
-    let mut roles = BTreeSet::new();
-    for row in &rows {
-        let target = match row.opt_uuid(2)? {
-            Some(id) => Target::Destination(DestinationId::from_uuid(id)),
-            None => Target::labels(row.json(3)?).map_err(|_| Error::internal("a grant without target"))?,
-        };
-        if covers(&target, Place { id: place.id, kind: place.kind, labels: &place.labels }) {
-            let namespace = row.opt_text(1)?.map(|text| text.parse()).transpose();
-            roles.insert((row.parse(0)?, namespace.map_err(|_| Error::internal("a grant's namespace"))?));
-        }
-    }
-    Ok(roles)
-}
-
-/// The tenant's grants that have not expired and may be for a destination: those that name it, and those by labels that it has.
-pub(crate) async fn alive_at(
-    tx: &mut Tx,
-    tenant: TenantId,
-    place: &DestinationRow,
-    now: Timestamp,
-) -> Result<Vec<GrantRow>> {
-    let sql = format!(
-        "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND (a.expires_at IS NULL OR a.expires_at > $2) \
-         AND (a.destination_id = $3 OR a.selector IS NOT NULL) ORDER BY a.id"
-    );
-    let rows = tx.rows_built(sql, args![tenant, now, place.id]).await?;
-    let mut all = rows.iter().map(grant_row).collect::<Result<Vec<_>>>()?;
-    let place = Place { id: place.id, kind: place.kind, labels: &place.labels };
-    all.retain(|row| covers(&row.grant.target, place));
-    Ok(all)
+/// These grants, as they are told, in no order.
+pub(crate) async fn of_ids(tx: &mut Tx, tenant: TenantId, ids: impl Iterator<Item = GrantId>) -> Result<Vec<GrantRow>> {
+    let sql = concat!("SELECT ", columns!(), " FROM (SELECT a.* FROM LOOKUP(access_grant a id)) a", names!());
+    let ids = Batch::new().uuid("id", ids.map(|id| id.as_uuid().as_u128()));
+    let mut found = Vec::new();
+    tx.bulk_rows(&ids, sql, args![tenant], |row| grant_row(row).map(|row| found.push(row))).await?;
+    Ok(found)
 }
 
 /// Notes that grants were used, of those that are `known`: at most once an hour each, and without asking the database whether it is time.
 pub(crate) async fn used(
     tx: &mut Tx,
     tenant: TenantId,
-    known: &[GrantRow],
+    known: &[Arc<Live>],
     held: &BTreeSet<GrantId>,
     now: Timestamp,
 ) -> Result<()> {
-    let due = |row: &&GrantRow| {
-        held.contains(&row.grant.id) && row.last_used_at.is_none_or(|at| now.millis_since(at) >= USED_WRITTEN_MS)
+    let due = |live: &&Arc<Live>| {
+        held.contains(&live.grant.id) && live.last_used_at.is_none_or(|at| now.millis_since(at) >= USED_WRITTEN_MS)
     };
-    let due = Batch::keys(known.iter().filter(due).map(|row| row.grant.id.as_uuid().as_u128()));
+    let due = Batch::keys(known.iter().filter(due).map(|live| live.grant.id.as_uuid().as_u128()));
     let sql = "UPDATE access_grant SET last_used_at = $2 WHERE tenant_id = $1 AND id IN (SELECT v.key FROM v)";
     tx.bulk(&due, sql, args![tenant, now]).await.map(drop)
 }
@@ -255,15 +232,18 @@ pub(crate) async fn show(tx: &mut Tx, tenant: TenantId, id: GrantId) -> Result<G
     grant_row(rows.first().ok_or(Error::NotFound { what: "grant" })?)
 }
 
-/// The member that a text names, by id or by login name.
+/// The member that a text names, by id or by login name: none of these looks like the other. Asked for with one condition, because PostgreSQL looks
+/// at every account where a member may be this or that.
 pub(crate) async fn member(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<UserId> {
-    let id = named.parse::<UserId>().map_or(uuid::Uuid::nil(), |id| id.as_uuid());
-    let row = tx
-        .row(
-            "SELECT m.user_id FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND (u.id = $2 OR u.email = $3)",
-            args![tenant, id, named.to_ascii_lowercase()],
+    let row = if let Ok(id) = named.parse::<UserId>() {
+        tx.row("SELECT user_id FROM member WHERE tenant_id = $1 AND user_id = $2", args![tenant, id]).await?
+    } else {
+        tx.row(
+            "SELECT m.user_id FROM app_user u JOIN member m ON m.tenant_id = $1 AND m.user_id = u.id WHERE u.email = $2",
+            args![tenant, named.to_ascii_lowercase()],
         )
-        .await?;
+        .await?
+    };
     row.ok_or(Error::NotFound { what: "member" })?.uuid(0).map(UserId::from_uuid)
 }
 
@@ -277,18 +257,6 @@ async fn is_nobody_elses(tx: &mut Tx, tenant: TenantId, name: &ActName) -> Resul
         )
         .await?;
     Ok(row.is_some())
-}
-
-/// Takes back the names of those who are no members any more.
-pub(crate) async fn forget_strangers(tx: &mut Tx, tenant: TenantId, grants: &mut [GrantRow]) -> Result<()> {
-    for row in grants {
-        for name in row.grant.act_as.users.clone() {
-            if !is_nobody_elses(tx, tenant, &name).await? {
-                row.grant.act_as.users.remove(&name);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What is said of hosts is said of a host: nothing would keep it in a cluster.

@@ -1,13 +1,13 @@
 //! Groups of a tenant: with members of their own, or fed by a provider's group. A group gives nothing but what is granted to it.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use access::ops;
 use domain::{Error, GroupId, ProviderId, Result, Slug, TenantId, Timestamp, UserId};
 use serde_json::json;
 
 use crate::audit::{Category, Change};
+use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::grant_end::Ending;
 use crate::unit::{Read, Write};
@@ -85,34 +85,55 @@ pub(crate) async fn find(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<G
 
 /// The groups that a user is in at this moment, by id.
 pub(crate) async fn of_user(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<BTreeMap<GroupId, Slug>> {
-    let rows = tx
-        .rows(
-            "SELECT g.id, g.name FROM access_group_member m JOIN access_group g ON g.tenant_id = m.tenant_id AND g.id = m.group_id \
-             WHERE m.tenant_id = $1 AND m.user_id = $2 AND g.provider_group IS NULL",
-            args![tenant, user],
-        )
-        .await?;
-    let entry = |row: &Row| Ok((GroupId::from_uuid(row.uuid(0)?), row.parse(1)?));
-    let mut groups = rows.iter().map(entry).collect::<Result<BTreeMap<_, _>>>()?;
-    let fed = tx
-        .rows(
-            "SELECT g.id, g.name, g.provider_id, g.provider_group FROM access_group g JOIN identity_provider p ON p.id = g.provider_id \
-             WHERE g.tenant_id = $1 AND g.provider_group IS NOT NULL",
-            args![tenant],
-        )
-        .await?;
-    let mut known: BTreeMap<uuid::Uuid, BTreeSet<String>> = BTreeMap::new();
-    for row in &fed {
-        let provider = row.uuid(2)?;
-        if let Entry::Vacant(vacant) = known.entry(provider) {
-            vacant.insert(federation::groups(tx, ProviderId::from_uuid(provider), user).await?);
-        }
-        if known.get(&provider).is_some_and(|names| row.text(3).is_ok_and(|name| names.contains(&name))) {
-            let (id, name) = entry(row)?;
-            groups.insert(id, name);
+    Ok(of_users(tx, tenant, &BTreeSet::from([user])).await?.remove(&user).unwrap_or_default())
+}
+
+/// The same of many users: who is absent is in none.
+pub(crate) async fn of_users(
+    tx: &mut Tx,
+    tenant: TenantId,
+    users: &BTreeSet<UserId>,
+) -> Result<HashMap<UserId, BTreeMap<GroupId, Slug>>> {
+    let mut found: HashMap<UserId, BTreeMap<GroupId, Slug>> = HashMap::new();
+    let entry = |row: &Row| Ok::<_, Error>((GroupId::from_uuid(row.uuid(0)?), row.parse(1)?));
+    let batch = Batch::new().uuid("user_id", users.iter().map(|user| user.as_uuid().as_u128()));
+    let kept = "SELECT g.id, g.name, m.user_id FROM (SELECT m.user_id, m.group_id FROM LOOKUP(access_group_member m user_id)) m \
+                CROSS JOIN access_group g WHERE g.tenant_id = $1 AND g.id = m.group_id AND g.provider_group IS NULL";
+    tx.bulk_rows(&batch, kept, args![tenant], |row| {
+        let (id, name) = entry(row)?;
+        found.entry(UserId::from_uuid(row.uuid(2)?)).or_default().insert(id, name);
+        Ok(())
+    })
+    .await?;
+    // The other way round a tenant's groups that are fed would be read, all of them, whoever is asked about.
+    let theirs = federation::groups_of(tx, users).await?;
+    let feeding: BTreeSet<(ProviderId, &str)> = theirs
+        .values()
+        .flatten()
+        .flat_map(|(provider, names)| names.iter().map(|name| (*provider, name.as_str())))
+        .collect();
+    let mut fed: HashMap<(ProviderId, String), Vec<(GroupId, Slug)>> = HashMap::new();
+    let batch = Batch::new()
+        .uuid("provider_id", feeding.iter().map(|(provider, _)| provider.as_uuid().as_u128()))
+        .text("provider_group", feeding.iter().map(|(_, name)| *name));
+    let sql =
+        "SELECT g.id, g.name, g.provider_id, g.provider_group FROM LOOKUP(access_group g provider_id provider_group)";
+    tx.bulk_rows(&batch, sql, args![tenant], |row| {
+        let by = (ProviderId::from_uuid(row.uuid(2)?), row.text(3)?);
+        fed.entry(by).or_default().push(entry(row)?);
+        Ok(())
+    })
+    .await?;
+    for (user, providers) in theirs {
+        for (provider, names) in providers {
+            for name in names {
+                for (id, name) in fed.get(&(provider, name)).into_iter().flatten() {
+                    found.entry(user).or_default().insert(*id, name.clone());
+                }
+            }
         }
     }
-    Ok(groups)
+    Ok(found)
 }
 
 /// A member of a group that keeps its own.
@@ -147,9 +168,11 @@ impl Read<ops::GroupList> {
             .await?;
         let mut members = Vec::new();
         if group.fed_by.is_some() {
+            let users = rows.iter().map(|row| row.uuid(0).map(UserId::from_uuid)).collect::<Result<BTreeSet<_>>>()?;
+            let groups = of_users(&mut self.tx, tenant, &users).await?;
             for row in &rows {
                 let user = UserId::from_uuid(row.uuid(0)?);
-                if of_user(&mut self.tx, tenant, user).await?.contains_key(&group.id) {
+                if groups.get(&user).is_some_and(|groups| groups.contains_key(&group.id)) {
                     members.push(GroupMemberRow { user, email: row.text(1)? });
                 }
             }

@@ -1,26 +1,26 @@
 //! Who reaches what: what is stored, put before the decision of `access::grant`; destination tokens; and whether what an open connection rests on
 //! still stands.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use access::grant::{Asker, Held, Place, decide};
+use access::grant::Held;
 use access::ssh::{self, SshBounds, SshOffer, SshUse};
 use access::{FleetPermit, MemberOperation, MemberPermit, fleet_ops, member_ops};
 use domain::{
-    AuditId, DestinationId, DestinationKind, DestinationRole, DestinationTokenId, Error, Grant, GroupId, Lent, Result,
-    SessionId, Slug, Subject, TenantId, Timestamp, UserId,
+    AuditId, DestinationId, DestinationKind, DestinationRole, DestinationTokenId, Error, Lent, Result, SessionId, Slug,
+    TenantId, Timestamp, UserId,
 };
 use serde_json::json;
 
 use crate::audit::{self, Category, Change};
+use crate::bulk::Batch;
 use crate::db::{Tx, args};
 use crate::destination::{self, DestinationRow};
-use crate::grant::{self, GrantRow};
+use crate::known::{At, Known, know, know_all};
 use crate::ssh_way::way_of;
 use crate::unit::{enter, platform_tenant};
-use crate::{Store, group, ssh_access};
+use crate::{Store, grant, ssh_access};
 
 /// How long a destination token is good at most, in milliseconds.
 const TOKEN_MS: i64 = 5 * 60_000;
@@ -31,6 +31,9 @@ const LENT_MAX: usize = 100;
 const LISTS_BYTES_MAX: usize = 5_000;
 /// How often whoever holds connections asks whether something changed: an end has to be noticed within two seconds.
 const POLL: Duration = Duration::from_millis(400);
+
+/// How many connections are judged with one set of statements.
+const AT_ONCE: usize = 1_000;
 
 /// A change of a member for themselves, with what it is made in.
 pub(crate) struct MemberWrite<O> {
@@ -57,50 +60,6 @@ impl<O: MemberOperation> MemberWrite<O> {
         self.store.say_log_grew(tenant);
         Ok(id)
     }
-}
-
-/// A user as the decision sees them, with what is granted to them.
-pub(crate) struct Known {
-    pub(crate) user: UserId,
-    pub(crate) email: String,
-    pub(crate) is_member: bool,
-    pub(crate) groups: BTreeMap<GroupId, Slug>,
-    pub(crate) grants: Vec<GrantRow>,
-}
-
-impl Known {
-    /// Whether they are in all of these groups.
-    fn is_in(&self, groups: &[Slug]) -> bool {
-        groups.iter().all(|group| self.groups.values().any(|held| held == group))
-    }
-
-    pub(crate) fn reach(&self, place: &DestinationRow, now: Timestamp) -> BTreeMap<DestinationRole, Held> {
-        let groups: BTreeSet<GroupId> = self.groups.keys().copied().collect();
-        let asker = Asker { user: self.user, groups: &groups, is_member: self.is_member };
-        let grants: Vec<Grant> = self.grants.iter().map(|row| row.grant.clone()).collect();
-        decide(asker, Place { id: place.id, kind: place.kind, labels: &place.labels }, &grants, now)
-    }
-}
-
-/// What is known of a user in a tenant, whether they are a member or not.
-pub(crate) async fn know(tx: &mut Tx, tenant: TenantId, user: UserId, now: Timestamp) -> Result<Known> {
-    let row = tx
-        .row(
-            "SELECT u.email FROM member m JOIN app_user u ON u.id = m.user_id JOIN tenant t ON t.id = m.tenant_id \
-             WHERE m.tenant_id = $1 AND m.user_id = $2 AND u.disabled_at IS NULL AND t.deleted_at IS NULL",
-            args![tenant, user],
-        )
-        .await?;
-    let Some(row) = row else {
-        return Ok(Known { user, email: String::new(), is_member: false, groups: BTreeMap::new(), grants: Vec::new() });
-    };
-    let groups = group::of_user(tx, tenant, user).await?;
-    let mut grants = grant::alive(tx, tenant, Some(Subject::User(user)), now).await?;
-    for group in groups.keys() {
-        grants.extend(grant::alive(tx, tenant, Some(Subject::Group(*group)), now).await?);
-    }
-    grant::forget_strangers(tx, tenant, &mut grants).await?;
-    Ok(Known { user, email: row.text(0)?, is_member: true, groups, grants })
 }
 
 /// What a destination token is to say.
@@ -164,7 +123,7 @@ pub(crate) async fn choose_of(
     now: Timestamp,
 ) -> Result<Chosen> {
     let destination = destination::find(tx, tenant, named).await?;
-    let known = know(tx, tenant, user, now).await?;
+    let known = know(tx, tenant, user, At::Place(destination.id), now).await?;
     let roles = known.reach(&destination, now);
     if roles.is_empty() {
         return Err(Error::NotFound { what: "destination" });
@@ -298,38 +257,77 @@ pub(crate) async fn ssh_offer(
     bounds: &SshBounds,
     now: Timestamp,
 ) -> Result<Option<SshOffer>> {
-    let mut roles = know(tx, of.tenant, of.user, now).await?.reach(place, now);
+    let mut roles = know(tx, of.tenant, of.user, At::Place(place.id), now).await?.reach(place, now);
     Ok(roles.remove(&of.role).and_then(|held| ssh::connection(&held, bounds, of.ssh.from)))
 }
 
 /// A destination, and of a host its bounds.
 type Reachable = (DestinationRow, Option<SshBounds>);
 
-/// A destination that can be reached.
-async fn place_of(tx: &mut Tx, (tenant, id): (TenantId, DestinationId)) -> Result<Option<Reachable>> {
-    let place = match destination::find(tx, tenant, &id.to_string()).await {
-        Ok(place) if !place.relay_ended => place,
-        Ok(_) | Err(Error::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error),
+/// Those of the destinations that can be reached.
+async fn places_of(
+    tx: &mut Tx,
+    tenant: TenantId,
+    ids: &BTreeSet<DestinationId>,
+) -> Result<BTreeMap<DestinationId, Reachable>> {
+    let rows = destination::of_ids(tx, tenant, ids.iter().copied()).await?;
+    let rows: Vec<DestinationRow> = rows.into_iter().filter(|row| !row.relay_ended).collect();
+    let hosts = rows.iter().filter(|row| row.kind == DestinationKind::Ssh).map(|row| row.id);
+    let mut bounds = ssh_access::bounds_of(tx, tenant, hosts).await?;
+    let reachable = |row: DestinationRow| {
+        let bounds = (row.kind == DestinationKind::Ssh).then(|| bounds.remove(&row.id).unwrap_or_default());
+        (row.id, (row, bounds))
     };
-    let bounds = match place.kind {
-        DestinationKind::Ssh => Some(ssh_access::bounds(tx, tenant, place.id).await?),
-        DestinationKind::Kubernetes => None,
-    };
-    Ok(Some((place, bounds)))
+    Ok(rows.into_iter().map(reachable).collect())
 }
 
-async fn session_ends(tx: &mut Tx, standing: &Standing, now: Timestamp) -> Result<Option<Timestamp>> {
-    let row = tx
-        .row(
-            "SELECT s.expires_at, s.last_used_at + s.idle_ms FROM session s JOIN app_user u ON u.id = s.user_id \
-             WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND u.disabled_at IS NULL",
-            args![standing.session, standing.user],
-        )
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let ends = row.time(0)?.min(row.time(1)?);
-    Ok((ends > now).then_some(ends))
+/// Until when each of these sessions stands, with whose it is; which is not here does not.
+async fn sessions_of(
+    tx: &mut Tx,
+    ids: impl Iterator<Item = SessionId>,
+    now: Timestamp,
+) -> Result<BTreeMap<SessionId, (UserId, Timestamp)>> {
+    let sql = "SELECT s.id, s.user_id, s.expires_at, s.last_used_at + s.idle_ms FROM v CROSS JOIN session s CROSS JOIN app_user u \
+               WHERE s.id = v.key AND u.id = s.user_id AND s.revoked_at IS NULL AND u.disabled_at IS NULL";
+    let ids: BTreeSet<u128> = ids.map(|id| id.as_uuid().as_u128()).collect();
+    let mut found = BTreeMap::new();
+    tx.bulk_rows(&Batch::keys(ids), sql, args![], |row| {
+        let ends = row.time(2)?.min(row.time(3)?);
+        if ends > now {
+            found.insert(SessionId::from_uuid(row.uuid(0)?), (UserId::from_uuid(row.uuid(1)?), ends));
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Until when each of these stands, all of one tenant.
+async fn standing_in(
+    tx: &mut Tx,
+    tenant: TenantId,
+    standings: &[&Standing],
+    now: Timestamp,
+) -> Result<Vec<Option<Timestamp>>> {
+    enter(tx, tenant).await?;
+    let users = standings.iter().map(|standing| standing.user).collect();
+    let places: BTreeSet<DestinationId> = standings.iter().map(|standing| standing.destination).collect();
+    let at = match places.first() {
+        Some(only) if places.len() == 1 => At::Place(*only),
+        _ => At::Places(&places),
+    };
+    let known = know_all(tx, tenant, &users, at, now).await?;
+    let reachable = places_of(tx, tenant, &places).await?;
+    let sessions = sessions_of(tx, standings.iter().map(|standing| standing.session), now).await?;
+    let until = |standing: &&Standing| {
+        let known = known.get(&standing.user).filter(|known| known.is_in(&standing.groups))?;
+        let (place, bounds) = reachable.get(&standing.destination)?;
+        let held = known.reach(place, now).remove(&standing.role)?;
+        let lasts = standing.lasts(&held, bounds.as_ref())?;
+        let (_, ends) = sessions.get(&standing.session).filter(|(user, _)| *user == standing.user)?;
+        Some(lasts.min(*ends))
+    };
+    Ok(standings.iter().map(until).collect())
 }
 
 impl Store {
@@ -343,7 +341,8 @@ impl Store {
             Err(error) => return Err(error),
         };
         let bounds = ssh_access::bounds(&mut tx, of.tenant, place.id).await?;
-        let held = know(&mut tx, of.tenant, of.user, self.clock().now()).await?.reach(&place, self.clock().now());
+        let now = self.clock().now();
+        let held = know(&mut tx, of.tenant, of.user, At::Place(place.id), now).await?.reach(&place, now);
         let Some(held) = held.get(&of.role) else { return Ok(()) };
         if ssh::connection(held, &bounds, of.ssh.from).is_some() {
             return Ok(());
@@ -359,31 +358,22 @@ impl Store {
     /// their order. Looking is not using: a connection that is open does not keep its session alive.
     pub async fn standing_until(&self, standings: &[Standing]) -> Result<Vec<Option<Timestamp>>> {
         let now = self.clock().now();
-        let mut known: BTreeMap<(TenantId, UserId), Known> = BTreeMap::new();
-        let mut places: BTreeMap<(TenantId, DestinationId), Option<Reachable>> = BTreeMap::new();
-        let mut answers = Vec::with_capacity(standings.len());
+        let mut by_tenant: BTreeMap<TenantId, Vec<(usize, &Standing)>> = BTreeMap::new();
+        for (at, standing) in standings.iter().enumerate() {
+            by_tenant.entry(standing.tenant).or_default().push((at, standing));
+        }
+        let mut answers = vec![None; standings.len()];
         let mut tx = self.db().read().await?;
-        for standing in standings {
-            enter(&mut tx, standing.tenant).await?;
-            let key = (standing.tenant, standing.user);
-            if let Entry::Vacant(vacant) = known.entry(key) {
-                vacant.insert(know(&mut tx, standing.tenant, standing.user, now).await?);
+        for (tenant, asked) in by_tenant {
+            for asked in asked.chunks(AT_ONCE) {
+                let theirs: Vec<&Standing> = asked.iter().map(|(_, standing)| *standing).collect();
+                let until = standing_in(&mut tx, tenant, &theirs, now).await?;
+                for ((at, _), until) in asked.iter().zip(until) {
+                    if let Some(answer) = answers.get_mut(*at) {
+                        *answer = until;
+                    }
+                }
             }
-            let at = (standing.tenant, standing.destination);
-            if let Entry::Vacant(vacant) = places.entry(at) {
-                vacant.insert(place_of(&mut tx, at).await?);
-            }
-            let asked = known.get(&key).zip(places.get(&at).and_then(Option::as_ref));
-            let lasts =
-                asked.filter(|(known, _)| known.is_in(&standing.groups)).and_then(|(known, (place, bounds))| {
-                    let held = known.reach(place, now).remove(&standing.role)?;
-                    standing.lasts(&held, bounds.as_ref())
-                });
-            let session = match lasts {
-                Some(_) => session_ends(&mut tx, standing, now).await?,
-                None => None,
-            };
-            answers.push(lasts.zip(session).map(|(lasts, session)| lasts.min(session)));
         }
         Ok(answers)
     }

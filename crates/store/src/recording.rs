@@ -23,7 +23,7 @@ use crate::blob::Blobs;
 use crate::condition::{self, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::job::{count, stored};
-use crate::reach::know;
+use crate::known::{At, know};
 use crate::unit::{Read, Write, enter};
 use crate::vault::cell::{self, RECORDING};
 use crate::vault::place;
@@ -248,7 +248,7 @@ pub(crate) fn place_of(tenant: TenantId, id: RecordingId, number: u64) -> Vec<u8
 async fn grants(tx: &mut Tx, tenant: TenantId, new: &NewRecording, now: Timestamp) -> Result<Vec<String>> {
     let Ok(role) = new.role.parse::<DestinationRole>() else { return Ok(Vec::new()) };
     let place = destination::show(tx, tenant, new.destination).await?;
-    let mut reach = know(tx, tenant, new.user_id, now).await?.reach(&place, now);
+    let mut reach = know(tx, tenant, new.user_id, At::Place(place.id), now).await?.reach(&place, now);
     let held = reach.remove(&role);
     Ok(held.into_iter().flat_map(|held| held.grants).map(|grant| grant.to_string()).collect())
 }

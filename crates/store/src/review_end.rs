@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 
 use crate::Store;
 use crate::access_review::{ReviewDecision, ReviewItemRow, ReviewRow, Taken, decided, items, show, take, tell};
-use crate::access_view::all_places;
 use crate::audit::{Category, Change};
 use crate::blob::Blobs;
 use crate::collection::{About, NewArtifact, NewStatement, artifact_insert, statement_insert};
 use crate::db::{Tx, args};
+use crate::everybody::all_places;
 use crate::unit::enter;
 
 /// What a review is evidence for: accounts are reviewed, and nobody has more than they need.

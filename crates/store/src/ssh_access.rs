@@ -5,7 +5,7 @@
 //! - a name is of one destination: a host of another tenant, which trusts the same authority, lets nobody in by it;
 //! - who signs in gets a certificate for as long as a destination token would be good, and its record is written before it is given out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use access::ssh::{self, SshBounds, SshOffer};
 use access::{MemberPermit, member_ops, ops};
@@ -17,6 +17,7 @@ use domain::{
 use serde_json::json;
 
 use crate::audit::{Category, Change};
+use crate::bulk::Batch;
 use crate::condition::{self, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::destination::{self, DestinationRow};
@@ -158,11 +159,25 @@ pub(crate) async fn host(tx: &mut Tx, tenant: TenantId, destination: Destination
 
 /// What is said of a host for everybody. Of one that nobody said anything of: that it allows nothing, and nobody comes there.
 pub(crate) async fn bounds(tx: &mut Tx, tenant: TenantId, id: DestinationId) -> Result<SshBounds> {
-    let sql = "SELECT source_networks, extensions FROM ssh_host WHERE tenant_id = $1 AND destination_id = $2";
-    match tx.row(sql, args![tenant, id]).await? {
-        Some(row) => Ok(SshBounds { networks: row.json(0)?, extensions: row.json(1)? }),
-        None => Ok(SshBounds::default()),
-    }
+    Ok(bounds_of(tx, tenant, [id].into_iter()).await?.remove(&id).unwrap_or_default())
+}
+
+/// The same of many hosts; nobody said anything of those that are absent.
+pub(crate) async fn bounds_of(
+    tx: &mut Tx,
+    tenant: TenantId,
+    ids: impl Iterator<Item = DestinationId>,
+) -> Result<BTreeMap<DestinationId, SshBounds>> {
+    let sql = "SELECT h.destination_id, h.source_networks, h.extensions FROM LOOKUP(ssh_host h destination_id)";
+    let ids = Batch::new().uuid("destination_id", ids.map(|id| id.as_uuid().as_u128()));
+    let mut found = BTreeMap::new();
+    tx.bulk_rows(&ids, sql, args![tenant], |row| {
+        let bounds = SshBounds { networks: row.json(1)?, extensions: row.json(2)? };
+        found.insert(DestinationId::from_uuid(row.uuid(0)?), bounds);
+        Ok(())
+    })
+    .await?;
+    Ok(found)
 }
 
 /// The names of these in a certificate.

@@ -154,12 +154,13 @@ fn value(cell: &Json, kind: Kind) -> Option<Value> {
     })
 }
 
+/// The columns that are written: what the database makes of them it makes again. SQLite leaves the others out by itself.
 async fn columns(tx: &mut Tx, table: &str) -> Result<Vec<(String, Kind)>> {
     let sql = match tx.engine() {
         Engine::Sqlite => "SELECT name, type FROM pragma_table_info($1) ORDER BY cid",
         Engine::Pg => {
             "SELECT column_name::text, data_type::text FROM information_schema.columns \
-             WHERE table_schema = 'public' AND table_name = $1 ORDER BY ordinal_position"
+             WHERE table_schema = 'public' AND table_name = $1 AND is_generated = 'NEVER' ORDER BY ordinal_position"
         }
     };
     let rows = tx.rows(sql, args![table]).await?;

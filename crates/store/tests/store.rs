@@ -51,6 +51,10 @@ mod pair;
 mod placed;
 #[path = "store/posture.rs"]
 mod posture;
+#[path = "store/reach.rs"]
+mod reach;
+#[path = "store/reach_estate.rs"]
+mod reach_estate;
 #[path = "store/remembered.rs"]
 mod remembered;
 #[path = "store/report.rs"]

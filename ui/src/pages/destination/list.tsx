@@ -1,5 +1,4 @@
 // Clusters and hosts that are reached through Cairn: mine, and all of the tenant with who reaches each.
-import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useNavigate } from "react-router";
 import { api, type Schemas, take, told } from "../../api/client";
@@ -12,7 +11,8 @@ import { Empty, Failed, Loading } from "../../design/state";
 import { type Column, Table } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
-import { Listing } from "../../list/keyset";
+import { Listing, type Load } from "../../list/keyset";
+import { More, rowsOf, useGrowing } from "../../list/more";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -50,21 +50,19 @@ export default function DestinationsPage() {
 
 function Mine() {
   const { slug } = useTenant();
-  const query = useQuery({
-    queryKey: ["tenant", slug, "reach"],
-    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/reach", { params: { path: { tenant: slug } }, signal })),
-    refetchInterval: 30_000,
-  });
+  const load: Load<Schemas["Reach"]> = (query, signal) =>
+    take(api.GET("/api/v1/tenants/{tenant}/reach", { params: { path: { tenant: slug }, query }, ...(signal ? { signal } : {}) }));
+  const query = useGrowing(load, { queryKey: ["tenant", slug, "reach"], every: 30_000 });
   if (query.isPending) return <Loading rows={3} />;
   if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   return (
     <Panel title="What you reach now" flush>
-      {query.data.items.length === 0 ? (
+      {rowsOf(query.data).length === 0 ? (
         <Empty title="Nothing">Ask for access, and whoever manages it is shown your request.</Empty>
       ) : (
         <Table
           name="What you reach"
-          rows={query.data.items}
+          rows={rowsOf(query.data)}
           rowKey={(it) => `${it.destination} ${it.role}`}
           columns={[
             { head: "Destination", kind: "main", cell: (it) => it.name },
@@ -76,6 +74,7 @@ function Mine() {
           ]}
         />
       )}
+      <More query={query} />
     </Panel>
   );
 }
@@ -181,10 +180,13 @@ function Reachers({ of, onClose }: { of: Destination; onClose: () => void }) {
         <Loading rows={3} />
       ) : query.isError ? (
         <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
-      ) : query.data.items.length === 0 ? (
+      ) : rowsOf(query.data).length === 0 ? (
         <p>Nobody.</p>
       ) : (
-        <ReachersTable name="Who reaches it" of={query.data.items} />
+        <>
+          <ReachersTable name="Who reaches it" of={rowsOf(query.data)} />
+          <More query={query} />
+        </>
       )}
       <div className="actions">
         <Button onClick={onClose}>Close</Button>

@@ -1,20 +1,22 @@
 // Who reaches a destination now, and through what.
-import { useQuery } from "@tanstack/react-query";
 import { api, type Schemas, take } from "../../api/client";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
+import type { Load } from "../../list/keyset";
+import { useGrowing } from "../../list/more";
 import { useTenant } from "../../session/me";
+
+/** Who reaches a destination, or what of the graph is one. */
+export function reachersOf(slug: string, destination: string): Load<Schemas["Reacher"]> {
+  return (query, signal) => {
+    const params = { path: { tenant: slug, destination }, query };
+    return take(api.GET("/api/v1/tenants/{tenant}/destinations/{destination}/reachers", { params, ...(signal ? { signal } : {}) }));
+  };
+}
 
 export function useReachers(destination: string) {
   const { slug } = useTenant();
-  const params = { path: { tenant: slug, destination } };
-  return useQuery({
-    queryKey: ["tenant", slug, "reachers", destination],
-    // Asked anew whenever it is opened, as what a member reaches.
-    gcTime: 0,
-    staleTime: 0,
-    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/destinations/{destination}/reachers", { params, signal })),
-  });
+  return useGrowing(reachersOf(slug, destination), { queryKey: ["tenant", slug, "reachers", destination], anew: true });
 }
 
 export function ReachersTable({ name, of }: { name: string; of: Schemas["Reacher"][] }) {

@@ -11,6 +11,7 @@ import { Copyable } from "../../design/secret";
 import { Empty, Failed, Loading } from "../../design/state";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
+import { More, rowsOf } from "../../list/more";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -132,10 +133,13 @@ function Reachers({ destination, name }: { destination: string; name: string }) 
         <Loading rows={3} />
       ) : query.isError ? (
         <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
-      ) : query.data.items.length === 0 ? (
+      ) : rowsOf(query.data).length === 0 ? (
         <Empty title="Nobody">A grant lets somebody in, or a group; members ask for one under Destinations.</Empty>
       ) : (
-        <ReachersTable name="Who reaches it" of={query.data.items} />
+        <>
+          <ReachersTable name="Who reaches it" of={rowsOf(query.data)} />
+          <More query={query} />
+        </>
       )}
     </Panel>
   );

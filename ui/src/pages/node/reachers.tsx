@@ -5,8 +5,9 @@ import { api, take, told } from "../../api/client";
 import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { to } from "../../paths";
+import { More, rowsOf, useGrowing } from "../../list/more";
 import { useTenant } from "../../session/me";
-import { ReachersTable } from "../destination/reachers";
+import { ReachersTable, reachersOf } from "../destination/reachers";
 
 /** Whether a node is a destination, or one of them is known to be it. */
 async function isDestination(slug: string, node: string, signal: AbortSignal): Promise<boolean> {
@@ -23,26 +24,30 @@ export function Reachers({ node }: { node: string }) {
   const tenant = useTenant();
   const { slug } = tenant;
   const lacks = tenant.lacks("access:manage");
-  const query = useQuery({
-    queryKey: ["tenant", slug, "node-reachers", node],
+  const destination = useQuery({
+    queryKey: ["tenant", slug, "is-destination", node],
     enabled: !lacks,
-    queryFn: async ({ signal }) => {
-      if (!(await isDestination(slug, node, signal))) return null;
-      const params = { path: { tenant: slug, destination: node } };
-      return take(api.GET("/api/v1/tenants/{tenant}/destinations/{destination}/reachers", { params, signal }));
-    },
+    queryFn: ({ signal }) => isDestination(slug, node, signal),
+  });
+  const query = useGrowing(reachersOf(slug, node), {
+    queryKey: ["tenant", slug, "node-reachers", node],
+    enabled: destination.data === true,
   });
   if (lacks) return null;
-  if (query.isPending) return <Loading rows={2} />;
+  if (destination.isPending || (destination.data && query.isPending)) return <Loading rows={2} />;
+  if (destination.isError) return <Failed {...told(destination.error)} onRetry={() => void destination.refetch()} />;
   if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   return (
     <Panel title="Who can reach it" flush action={<Link to={to.destinations(slug)}>Destinations</Link>}>
-      {query.data === null ? (
+      {!query.data ? (
         <Empty title="No destination">Nobody reaches this through Cairn: it is neither a registered cluster nor a registered host.</Empty>
-      ) : query.data.items.length === 0 ? (
+      ) : rowsOf(query.data).length === 0 ? (
         <Empty title="Nobody">It is a destination, and nothing is granted there.</Empty>
       ) : (
-        <ReachersTable name="Who can reach this node" of={query.data.items} />
+        <>
+          <ReachersTable name="Who can reach this node" of={rowsOf(query.data)} />
+          <More query={query} />
+        </>
       )}
     </Panel>
   );
