@@ -43,6 +43,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (37, include_str!("../migrations/0037_grant_expiry.sql")),
     (38, include_str!("../migrations/0038_finding_node.sql")),
     (39, include_str!("../migrations/0039_grant_reach.sql")),
+    (40, include_str!("../migrations/0040_member_indexes.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.
