@@ -65,7 +65,7 @@ const AccountPage = lazy(() => import("./pages/account/account"));
 /** A session that ended ends what is shown, whoever notices. Who never had one is sent to sign in by `Session`. */
 function ended(error: unknown) {
   const { pathname, search } = window.location;
-  if (isEnded(error) && client.getQueryData(ME)) leave(pathname + search);
+  if (isEnded(error) && client.getQueryData(ME)) leave(pathname + search, true);
   // Perhaps a role is not held any more: what may be done is asked again.
   if (error instanceof Problem && [403, 404].includes(error.status)) void client.invalidateQueries({ queryKey: ME });
 }

@@ -23,7 +23,8 @@ const tenant = (slug: string, rest = "") => `/t/${part(slug)}${rest}`;
 
 export const to = {
   start: () => "/",
-  login: (next?: string) => `/login${query({ next: next === "/" ? undefined : next })}`,
+  /** `ended`: somebody was signed in until now. */
+  login: (next?: string, ended?: boolean) => `/login${query({ next: next === "/" ? undefined : next, ended: ended ? "1" : undefined })}`,
   device: () => "/device",
   account: () => "/account",
   provider: (name: string, next: string) => `/api/v1/login/${part(name)}${query({ next })}`,

@@ -122,7 +122,9 @@ test("a panel that fails says which request that was, and the others go on", asy
     // Each is tried again by itself before it says so.
     for (const [name] of broken) await expect(page.getByRole("alert").filter({ hasText: `req_of ${name}:` })).toContainText("Something broke here");
     await expect(page.getByRole("alert")).toHaveCount(broken.length);
-    for (const [name] of PANELS) await expect(panel(page, name), name).toHaveCount(broken.some(([it]) => it === name) ? 0 : 1);
+    // Each keeps its name, and says beneath it that it failed.
+    for (const [name] of PANELS) await expect(panel(page, name).getByRole("alert"), name).toHaveCount(broken.some(([it]) => it === name) ? 1 : 0);
+    for (const [name] of PANELS) await expect(panel(page, name), name).toBeVisible();
     await page.unrouteAll();
     while ((await page.getByRole("button", { name: "Try again" }).count()) > 0) {
       const left = await page.getByRole("alert").count();

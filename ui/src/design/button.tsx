@@ -1,5 +1,8 @@
 // What is clicked. An action that cannot be done is still there, says why, and can be reached by the keyboard.
-import { type ButtonHTMLAttributes, type ReactNode, useId } from "react";
+import { type ButtonHTMLAttributes, createContext, type ReactNode, useContext, useId } from "react";
+
+/** Whether the form around is being sent. */
+export const Sending = createContext(false);
 
 type Kind = "plain" | "primary" | "danger" | "quiet";
 
@@ -13,9 +16,11 @@ export interface ButtonProps extends Omit<ButtonHTMLAttributes<HTMLButtonElement
   children: ReactNode;
 }
 
-export function Button({ kind = "plain", small, reason, busy, children, onClick, type = "button", ...rest }: ButtonProps) {
+export function Button({ kind = "plain", small, reason, busy: doing, children, onClick, type = "button", ...rest }: ButtonProps) {
   const id = useId();
-  const off = reason !== undefined || busy === true;
+  const sending = useContext(Sending);
+  const busy = doing || (sending && type === "submit");
+  const off = reason !== undefined || busy;
   return (
     <>
       <button

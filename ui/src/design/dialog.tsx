@@ -1,17 +1,20 @@
 // A question above the page. The browser's own dialog holds the focus inside and gives it back.
-import { type FormEvent, type ReactNode, useId, useLayoutEffect, useRef } from "react";
+import { type FormEvent, type ReactNode, useId, useLayoutEffect, useRef, useState } from "react";
+import { Sending } from "./button";
 
 interface DialogProps {
   title: string;
   onClose: () => void;
-  /** With it the dialog is a form. */
-  onSubmit?: () => void;
+  /** With it the dialog is a form. While a promise of it is open, the form is sent no second time. */
+  onSubmit?: () => unknown;
   children: ReactNode;
 }
 
 export function Dialog({ title, onClose, onSubmit, children }: DialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   const id = useId();
+  const sending = useRef(false);
+  const [busy, setBusy] = useState(false);
   // It has to close while it is still in the page: what is taken out of it gives no focus back.
   useLayoutEffect(() => {
     const shown = dialog.current;
@@ -24,9 +27,17 @@ export function Dialog({ title, onClose, onSubmit, children }: DialogProps) {
       {children}
     </>
   );
-  const submit = (event: FormEvent) => {
+  const submit = async (event: FormEvent) => {
     event.preventDefault();
-    onSubmit?.();
+    if (sending.current) return;
+    sending.current = true;
+    setBusy(true);
+    try {
+      await onSubmit?.();
+    } finally {
+      sending.current = false;
+      setBusy(false);
+    }
   };
   return (
     <dialog
@@ -37,7 +48,13 @@ export function Dialog({ title, onClose, onSubmit, children }: DialogProps) {
         onClose();
       }}
     >
-      {onSubmit ? <form onSubmit={submit}>{inside}</form> : <div className="inside">{inside}</div>}
+      {onSubmit ? (
+        <form onSubmit={(event) => void submit(event)}>
+          <Sending.Provider value={busy}>{inside}</Sending.Provider>
+        </form>
+      ) : (
+        <div className="inside">{inside}</div>
+      )}
     </dialog>
   );
 }

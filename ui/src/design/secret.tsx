@@ -10,7 +10,10 @@ export function Copyable({ name, text }: { name: string; text: string }) {
   };
   return (
     <div className="secret">
-      <pre aria-label={name}>{text}</pre>
+      {/* A long one scrolls, also by the keyboard. */}
+      <pre aria-label={name} tabIndex={text.length > 2_000 ? 0 : undefined}>
+        {text}
+      </pre>
       <Button small onClick={() => void copy()}>
         {copied ? "Copied" : "Copy"}
       </Button>

@@ -21,8 +21,8 @@ export function sessionChanged(client: QueryClient) {
 }
 
 /** Leaves for the sign-in page; what was loaded stays in no memory, since the page is loaded anew. */
-export function leave(next?: string) {
-  window.location.assign(to.login(next));
+export function leave(next?: string, ended?: boolean) {
+  window.location.assign(to.login(next, ended));
 }
 
 export async function signOut() {

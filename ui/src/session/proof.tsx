@@ -84,7 +84,7 @@ function ProofDialog({ onProved, onClose }: { onProved: () => void; onClose: () 
     }
   };
   return (
-    <Dialog title="Confirm that it is you" onClose={onClose} onSubmit={() => void byText()}>
+    <Dialog title="Confirm that it is you" onClose={onClose} onSubmit={() => byText()}>
       <p className="muted">This change needs a fresh proof. It then counts for some minutes.</p>
       {me.has_second_factor ? (
         <TextField

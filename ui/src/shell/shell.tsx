@@ -1,6 +1,6 @@
 // The frame around every page of a tenant: where one is, as whom, and where one can go.
 import { useQueryClient } from "@tanstack/react-query";
-import { type ReactNode, Suspense, useEffect, useState } from "react";
+import { type KeyboardEvent as Pressed, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
 import { Link, NavLink, Outlet, useLocation, useNavigate } from "react-router";
 import mark from "../cairn.svg";
 import { Button } from "../design/button";
@@ -122,8 +122,23 @@ function useArrival() {
   }, [pathname]);
 }
 
+/** Where the window is narrow, the pages are behind a button until one is chosen. */
+function useMenu() {
+  const { pathname } = useLocation();
+  const [open, setOpen] = useState(false);
+  const button = useRef<HTMLButtonElement>(null);
+  useEffect(() => setOpen(false), [pathname]);
+  const close = (event: Pressed) => {
+    if (!open || event.key !== "Escape") return;
+    setOpen(false);
+    button.current?.focus();
+  };
+  return { open, toggle: () => setOpen(!open), close, button };
+}
+
 export function Frame({ children }: { children: ReactNode }) {
   useArrival();
+  const menu = useMenu();
   const [searching, setSearching] = useState(false);
   const tenant = useTenantOrNone();
   useEffect(() => {
@@ -141,21 +156,29 @@ export function Frame({ children }: { children: ReactNode }) {
       <a className="skip" href="#main">
         Skip to the page
       </a>
-      <header className="side">
-        <Link className="brand" to={to.start()}>
-          <img src={mark} alt="" width={22} height={22} />
-          Cairn
-        </Link>
-        <TenantSwitch />
-        {tenant && (
-          <div className="switch">
-            <Button small onClick={() => setSearching(true)} aria-keyshortcuts="Control+K">
-              Go to… <span className="muted">Ctrl K</span>
-            </Button>
-          </div>
-        )}
-        <Navigation />
-        <Foot />
+      <header className={menu.open ? "side open" : "side"} onKeyDown={menu.close}>
+        <div className="top">
+          <Link className="brand" to={to.start()}>
+            <img src={mark} alt="" width={22} height={22} />
+            Cairn
+          </Link>
+          {tenant && <span className="where clip">{tenant.name}</span>}
+          <button ref={menu.button} type="button" className="button plain" aria-expanded={menu.open} aria-controls="menu" onClick={menu.toggle}>
+            Menu
+          </button>
+        </div>
+        <div id="menu" className="menu">
+          <TenantSwitch />
+          {tenant && (
+            <div className="switch">
+              <Button small onClick={() => setSearching(true)} aria-keyshortcuts="Control+K">
+                Go to… <span className="muted">Ctrl K</span>
+              </Button>
+            </div>
+          )}
+          <Navigation />
+          <Foot />
+        </div>
       </header>
       <div className="work">
         <main id="main" tabIndex={-1}>

@@ -13,6 +13,7 @@ import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
+import { Who } from "../../session/who";
 import { useTitle } from "../../shell/title";
 import { ValidateDialog } from "../job/validate";
 
@@ -34,7 +35,7 @@ export default function CredentialsPage() {
     { head: "Name", kind: "main", cell: (it) => it.name },
     { head: "Plugin", cell: (it) => it.plugin },
     { head: "Type", cell: (it) => <code>{it.type}</code> },
-    { head: "Added by", cell: (it) => it.created_by },
+    { head: "Added by", cell: (it) => <Who id={it.created_by} /> },
     { head: "Added", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
     {
       head: "Validated",
@@ -165,7 +166,7 @@ function AddDialog({ onClose }: { onClose: (validate?: Credential) => void }) {
     return <TextField key={key} type="password" {...common} autoComplete="new-password" />;
   };
   return (
-    <Dialog title="Add a credential" onClose={() => onClose()} onSubmit={() => void add(false)}>
+    <Dialog title="Add a credential" onClose={() => onClose()} onSubmit={() => add(false)}>
       {failure}
       <Select
         label="Plugin"

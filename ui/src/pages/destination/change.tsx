@@ -38,7 +38,7 @@ export function ChangeDialog({ of, onClose }: { of: Destination; onClose: () => 
     if (await change(() => over(put))) onClose();
   };
   return (
-    <Dialog title={`Change ${of.name}`} onClose={onClose} onSubmit={() => void save()}>
+    <Dialog title={`Change ${of.name}`} onClose={onClose} onSubmit={() => save()}>
       {failure}
       <TextField
         label="Labels"

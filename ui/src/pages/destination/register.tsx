@@ -144,7 +144,7 @@ function HostForm({ title, action, failure, of, first, last, onClose, onSave }: 
       relay: now.relay,
     });
   return (
-    <Dialog title={title} onClose={onClose} onSubmit={() => void save()}>
+    <Dialog title={title} onClose={onClose} onSubmit={() => save()}>
       {failure}
       {first}
       <TextField label="Address" help="HOST, HOST:PORT or [IPv6]:PORT" required autoComplete="off" value={now.address} onChange={set("address")} />

@@ -128,7 +128,7 @@ export function EnrollDialog({ kind, onClose }: { kind: Kind; onClose: () => voi
     );
   }
   return (
-    <Dialog title={kind === "agent" ? "Enroll an agent" : "Enroll a relay"} onClose={onClose} onSubmit={() => void make()}>
+    <Dialog title={kind === "agent" ? "Enroll an agent" : "Enroll a relay"} onClose={onClose} onSubmit={() => make()}>
       {failure}
       <TextField
         label="Labels"

@@ -49,7 +49,7 @@ export function LabelsDialog({ kind, unit, onClose }: { kind: Kind; unit: Schema
     if (await change(() => over(put))) onClose();
   };
   return (
-    <Dialog title={`Labels of ${unit.name}`} onClose={onClose} onSubmit={() => void save()}>
+    <Dialog title={`Labels of ${unit.name}`} onClose={onClose} onSubmit={() => save()}>
       {failure}
       <TextField
         label="Labels"

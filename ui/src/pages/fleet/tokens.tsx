@@ -8,6 +8,7 @@ import { When } from "../../design/time";
 import { useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
+import { Who } from "../../session/who";
 import type { Kind } from "./unit";
 import type { ReactNode } from "react";
 
@@ -37,7 +38,7 @@ export function Tokens({ kind, enroll }: { kind: Kind; enroll: ReactNode }) {
         columns={[
           { head: "Token", kind: "main", cell: (it) => <code>{it.id}</code> },
           { head: "State", cell: (it) => <Badge word={it.state} /> },
-          { head: "Made by", cell: (it) => it.created_by },
+          { head: "Made by", cell: (it) => <Who id={it.created_by} /> },
           { head: "Made", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
           { head: "Good until", kind: "nowrap", cell: (it) => <When at={it.expires_at} /> },
           {

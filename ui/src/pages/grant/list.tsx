@@ -191,7 +191,7 @@ function GiveDialog({ onClose }: { onClose: () => void }) {
     if (done) onClose();
   };
   return (
-    <Dialog title="Give a grant" onClose={onClose} onSubmit={() => void give()}>
+    <Dialog title="Give a grant" onClose={onClose} onSubmit={() => give()}>
       {failure}
       <Select label="To a" value={of.to} onChange={set("to")}>
         <option value="user">member</option>

@@ -13,6 +13,7 @@ import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
+import { Who } from "../../session/who";
 import { useTitle } from "../../shell/title";
 import { ProviderField } from "./provider";
 
@@ -38,7 +39,7 @@ export default function GroupsPage() {
   const columns: Column<Group>[] = [
     { head: "Group", kind: "main", cell: (it) => <Link to={to.group(tenant.slug, it.id)}>{it.name}</Link> },
     { head: "Members", cell: fedBy },
-    { head: "Made by", cell: (it) => it.created_by },
+    { head: "Made by", cell: (it) => <Who id={it.created_by} /> },
     { head: "Since", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
     {
       head: "",
@@ -117,7 +118,7 @@ function MakeDialog({ onClose }: { onClose: () => void }) {
     if (done) onClose();
   };
   return (
-    <Dialog title="Make a group" onClose={onClose} onSubmit={() => void make()}>
+    <Dialog title="Make a group" onClose={onClose} onSubmit={() => make()}>
       {failure}
       <TextField label="Name" required help="Lower-case letters, digits and -, at most 63" value={of.name} onChange={set("name")} />
       <Select label="Its members" value={of.from} onChange={set("from")}>

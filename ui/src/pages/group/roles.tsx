@@ -1,11 +1,10 @@
 // Which role in the tenant a group of an identity provider gives.
-import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
-import { Select, TextField } from "../../design/field";
+import { TextField } from "../../design/field";
 import { Head } from "../../design/panel";
 import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
@@ -14,7 +13,9 @@ import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
+import { Who } from "../../session/who";
 import { useTitle } from "../../shell/title";
+import { RoleField } from "../member/role";
 import { ProviderField } from "./provider";
 
 type GroupRole = Schemas["GroupRole"];
@@ -37,7 +38,7 @@ export default function GroupRolesPage() {
     { head: "Group", kind: "main", cell: (it) => it.group },
     { head: "Provider", cell: (it) => it.provider },
     { head: "Role", cell: (it) => it.role },
-    { head: "Made by", cell: (it) => it.created_by },
+    { head: "Made by", cell: (it) => <Who id={it.created_by} /> },
     { head: "Since", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
     {
       head: "",
@@ -99,7 +100,6 @@ export default function GroupRolesPage() {
 
 function GiveDialog({ onClose }: { onClose: () => void }) {
   const { slug } = useTenant();
-  const roles = useQuery({ queryKey: ["roles"], queryFn: ({ signal }) => take(api.GET("/api/v1/roles", { signal })) });
   const { change, failure } = useChange(["tenant", slug, "group-roles"]);
   const [of, setOf] = useState({ provider: "", group: "", role: "read-only" });
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
@@ -108,15 +108,11 @@ function GiveDialog({ onClose }: { onClose: () => void }) {
     if (done) onClose();
   };
   return (
-    <Dialog title="Give a role" onClose={onClose} onSubmit={() => void give()}>
+    <Dialog title="Give a role" onClose={onClose} onSubmit={() => give()}>
       {failure}
       <ProviderField value={of.provider} onChange={set("provider")} />
       <TextField label="Group there" required help="Exactly as the provider spells it" value={of.group} onChange={set("group")} />
-      <Select label="Role" value={of.role} onChange={set("role")}>
-        {(roles.data?.items ?? [{ name: of.role }]).map((it) => (
-          <option key={it.name}>{it.name}</option>
-        ))}
-      </Select>
+      <RoleField role={of.role} onChange={(role) => setOf({ ...of, role })} />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>
         <Button kind="primary" type="submit">

@@ -12,6 +12,7 @@ import { Table } from "../../design/table";
 import { Confirm, useChange } from "../../list/change";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
+import { Who } from "../../session/who";
 import { useTitle } from "../../shell/title";
 import { fedBy } from "./list";
 
@@ -53,7 +54,11 @@ function Shown({ group }: { group: Group }) {
       <nav className="crumbs" aria-label="Where you are">
         <Link to={to.groups(tenant.slug)}>Groups</Link> <span aria-hidden="true">/</span> <span>{group.name}</span>
       </nav>
-      <Head title={group.name} about={`${group.provider_group ? `Fed by ${fedBy(group)}` : "Members kept here"}, made by ${group.created_by}`}>
+      <Head title={group.name} about={
+          <>
+            {group.provider_group ? `Fed by ${fedBy(group)}` : "Members kept here"}, made by <Who id={group.created_by} />
+          </>
+        }>
         <Button reason={lacks} onClick={() => setDeleting(true)}>
           Delete the group
         </Button>
@@ -115,7 +120,7 @@ function AddDialog({ group, onClose }: { group: Group; onClose: () => void }) {
     if (await change(() => take(api.PUT("/api/v1/tenants/{tenant}/groups/{group}/members/{user}", { params: { path } })))) onClose();
   };
   return (
-    <Dialog title={`Add somebody to ${group.name}`} onClose={onClose} onSubmit={() => void add()}>
+    <Dialog title={`Add somebody to ${group.name}`} onClose={onClose} onSubmit={() => add()}>
       {failure}
       <p>They reach at once what is granted to the group.</p>
       <TextField label="Login name" required help="Of a member of the tenant" value={user} onChange={(event) => setUser(event.target.value)} />

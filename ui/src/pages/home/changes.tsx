@@ -117,8 +117,13 @@ export function Changes() {
     refetchInterval: MINUTE_MS,
   });
   const { change, failure } = useChange(["tenant", slug, "changes"]);
-  if (query.isPending) return <Loading rows={3} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (query.isPending || query.isError) {
+    return (
+      <Panel title="What changed">
+        {query.isPending ? <Loading rows={3} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+      </Panel>
+    );
+  }
   const { since, until } = query.data;
   const see = () => take(api.PUT("/api/v1/tenants/{tenant}/changes/seen", { params: { path: { tenant: slug } }, body: { until } }));
   const rows = lines(slug, query.data);

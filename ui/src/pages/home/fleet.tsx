@@ -38,8 +38,13 @@ export function Fleet() {
     },
     refetchInterval: MINUTE_MS,
   });
-  if (query.isPending) return <Loading rows={2} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (query.isPending || query.isError) {
+    return (
+      <Panel title="Fleet">
+        {query.isPending ? <Loading rows={2} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+      </Panel>
+    );
+  }
   const rows = query.data.map(({ kind, path, page }) => {
     // One that was sent away is no trouble.
     const units = page.items.filter((it) => it.state !== "revoked");

@@ -49,8 +49,13 @@ function Open() {
       take(api.GET("/api/v1/tenants/{tenant}/finding-counts", { params: { path: { tenant: slug } }, signal })),
     refetchInterval: MINUTE_MS,
   });
-  if (query.isPending) return <Loading rows={2} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (query.isPending || query.isError) {
+    return (
+      <Panel title="Findings by severity">
+        {query.isPending ? <Loading rows={2} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+      </Panel>
+    );
+  }
   const count = (status: string, severity?: string) =>
     query.data.items
       .filter((it) => it.status === status && (!severity || it.severity === severity))
@@ -88,8 +93,13 @@ function Worst() {
       ),
     refetchInterval: MINUTE_MS,
   });
-  if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (query.isPending || query.isError) {
+    return (
+      <Panel title="Worst open findings">
+        {query.isPending ? <Loading /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+      </Panel>
+    );
+  }
   return (
     <Panel title="Worst open findings" flush action={<Link to={to.findings(slug, { status: "open" })}>All open</Link>}>
       {query.data.items.length === 0 ? (
@@ -118,8 +128,13 @@ function Estate() {
     queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/node-counts", { params: { path: { tenant: slug } }, signal })),
     refetchInterval: MINUTE_MS,
   });
-  if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (query.isPending || query.isError) {
+    return (
+      <Panel title="What we run">
+        {query.isPending ? <Loading /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+      </Panel>
+    );
+  }
   const most = [...query.data.items].sort((a, b) => b.count - a.count).slice(0, 12);
   return (
     <Panel title="What we run" flush action={<Link to={to.nodes(slug)}>All nodes</Link>}>

@@ -53,8 +53,13 @@ export function Jobs() {
         void client.invalidateQueries({ queryKey: ["tenant", slug, part] });
     before.current = going;
   }, [client, slug, going]);
-  if (query.isPending) return <Loading rows={3} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (query.isPending || query.isError) {
+    return (
+      <Panel title="Discovery">
+        {query.isPending ? <Loading rows={3} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+      </Panel>
+    );
+  }
   const all = query.data.items;
   const rows = [...all.filter(goesOn), ...all.filter((it) => !goesOn(it)).slice(0, ENDED)];
   return (

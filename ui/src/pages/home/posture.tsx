@@ -22,8 +22,13 @@ const turns = (history: Day[]) =>
 export function Posture() {
   const { slug } = useTenant();
   const query = usePosture();
-  if (query.isPending) return <Loading rows={3} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (query.isPending || query.isError) {
+    return (
+      <Panel title="Frameworks">
+        {query.isPending ? <Loading rows={3} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+      </Panel>
+    );
+  }
   const rows = query.data.items;
   return (
     <Panel title="Frameworks" flush action={<Link to={to.controls(slug)}>All controls</Link>}>

@@ -126,7 +126,7 @@ function PinDialog({ of, onClose }: { of: Pinning; onClose: () => void }) {
     if (await change(pin)) onClose();
   };
   return (
-    <Dialog title={of.replaces ? `Replace the key of ${of.target}` : "Trust a host key"} onClose={onClose} onSubmit={() => void save()}>
+    <Dialog title={of.replaces ? `Replace the key of ${of.target}` : "Trust a host key"} onClose={onClose} onSubmit={() => save()}>
       {failure}
       {of.replaces && (
         <p>

@@ -12,6 +12,7 @@ import { seconds, When } from "../../design/time";
 import { Listing, useFilter } from "../../list/keyset";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
+import { Who } from "../../session/who";
 import { useTitle } from "../../shell/title";
 import { Schedules } from "./schedule";
 import { StartDialog } from "./start";
@@ -44,7 +45,7 @@ export default function JobsPage() {
           <span className="muted">not known yet</span>
         ),
     },
-    { head: "Asked for by", cell: (it) => it.requested_by },
+    { head: "Asked for by", cell: (it) => <Who id={it.requested_by} /> },
     { head: "Asked", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
     { head: "Took", kind: "nowrap", cell: (it) => seconds(it.started_at, it.finished_at) },
   ];

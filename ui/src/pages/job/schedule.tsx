@@ -12,6 +12,7 @@ import { Confirm, useChange } from "../../list/change";
 import { type Said, useOver } from "../../list/over";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
+import { Who } from "../../session/who";
 import { configOf, RelayField, type Settings, SettingsFields, settingsOf, usePlugins } from "./settings";
 
 type Schedule = Schemas["Schedule"];
@@ -83,7 +84,7 @@ export function Schedules({ start }: { start: ReactNode }) {
           },
           { head: "How often", kind: "nowrap", cell: (it) => every(it.interval_s) },
           { head: "Next", kind: "nowrap", cell: (it) => (it.paused ? <Badge word="paused" /> : <When at={it.next_at} />) },
-          { head: "Made by", cell: (it) => it.created_by },
+          { head: "Made by", cell: (it) => <Who id={it.created_by} /> },
           {
             head: "",
             cell: (it) => (
@@ -153,7 +154,7 @@ function EditDialog({ of, onClose }: { of: Schedule; onClose: () => void }) {
   };
   const intervals = INTERVALS.includes(seen.interval_s) ? INTERVALS : [seen.interval_s, ...INTERVALS];
   return (
-    <Dialog title={`Change the schedule of ${of.plugin}`} onClose={onClose} onSubmit={() => void save()}>
+    <Dialog title={`Change the schedule of ${of.plugin}`} onClose={onClose} onSubmit={() => save()}>
       {failure}
       <Select label="How often" value={String(interval)} onChange={(event) => setTyped({ ...typed, interval: Number(event.target.value) })}>
         {intervals.map((it) => (

@@ -16,6 +16,7 @@ import { useChange } from "../../list/change";
 import { Listing, useFilter } from "../../list/keyset";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
+import { Who } from "../../session/who";
 import { useTitle } from "../../shell/title";
 
 type Job = Schemas["JobDetail"];
@@ -87,7 +88,7 @@ export default function JobPage() {
           <Panel title="About it">
             <Facts
               of={[
-                ["Asked for by", it.requested_by],
+                ["Asked for by", <Who key="who" id={it.requested_by} />],
                 ["Done by", !it.relay ? "a server" : fleet ? <Link key="relay" to={to.relay(slug, it.relay)}>a relay</Link> : "a relay"],
                 ["Asked", <When key="asked" at={it.created_at} />],
                 ["Began", <When key="began" at={it.started_at} />],
@@ -98,7 +99,7 @@ export default function JobPage() {
             />
           </Panel>
           <Panel title="Settings">
-            <Json name="Settings" value={it.config} />
+            {Object.keys(it.config).length === 0 ? <p className="muted">None: it ran as the plugin does by itself.</p> : <Json name="Settings" value={it.config} />}
           </Panel>
         </div>
       </div>

@@ -63,7 +63,7 @@ export function StartDialog({ onClose }: { onClose: () => void }) {
     setBusy(false);
   };
   return (
-    <Dialog title="Run a job" onClose={onClose} onSubmit={() => void start()}>
+    <Dialog title="Run a job" onClose={onClose} onSubmit={() => start()}>
       {failed !== undefined && <Failed {...told(failed)} />}
       {plugins.isPending ? (
         <Loading rows={3} />

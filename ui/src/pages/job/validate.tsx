@@ -151,7 +151,7 @@ export function ValidateDialog({ credential, onClose }: { credential: Schemas["C
   const start = () =>
     validation.start({ plugin: credential.plugin, credential: credential.id, relay: relay || null, config: configOf(settings) });
   return (
-    <Dialog title={`Validate ${credential.name}`} onClose={onClose} onSubmit={() => void start()}>
+    <Dialog title={`Validate ${credential.name}`} onClose={onClose} onSubmit={() => start()}>
       <p className="muted small">
         What a job with these settings would begin with is tried once, and nothing is stored of what is seen. It takes a minute at most.
       </p>

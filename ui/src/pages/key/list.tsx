@@ -1,5 +1,4 @@
 // API keys: each is shown once, bound to this tenant and one role.
-import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
@@ -15,6 +14,7 @@ import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { RoleField } from "../member/role";
 
 type Key = Schemas["ApiKey"];
 
@@ -156,7 +156,7 @@ function RotateDialog({ of, onClose }: { of: Key; onClose: () => void }) {
     });
   if (made) return <Made secret={made} onClose={onClose} />;
   return (
-    <Dialog title={`Rotate ${of.name}`} onClose={onClose} onSubmit={() => void rotate()}>
+    <Dialog title={`Rotate ${of.name}`} onClose={onClose} onSubmit={() => rotate()}>
       {failure}
       <p>The key gets a new secret, and you answer for it from now on.</p>
       <Select label="The secret so far is good for" value={overlap} onChange={(event) => setOverlap(event.target.value)}>
@@ -179,7 +179,6 @@ const DAY_MS = 86_400_000;
 
 function MakeDialog({ onClose }: { onClose: () => void }) {
   const { slug } = useTenant();
-  const roles = useQuery({ queryKey: ["roles"], queryFn: ({ signal }) => take(api.GET("/api/v1/roles", { signal })) });
   const { change, failure } = useChange(["tenant", slug, "keys"]);
   const [name, setName] = useState("");
   const [role, setRole] = useState("read-only");
@@ -199,14 +198,10 @@ function MakeDialog({ onClose }: { onClose: () => void }) {
     });
   if (made) return <Made secret={made} onClose={onClose} />;
   return (
-    <Dialog title="Make an API key" onClose={onClose} onSubmit={() => void make()}>
+    <Dialog title="Make an API key" onClose={onClose} onSubmit={() => make()}>
       {failure}
       <TextField label="Name" required value={name} onChange={(event) => setName(event.target.value)} />
-      <Select label="Role" value={role} onChange={(event) => setRole(event.target.value)}>
-        {(roles.data?.items ?? [{ name: role }]).map((it) => (
-          <option key={it.name}>{it.name}</option>
-        ))}
-      </Select>
+      <RoleField role={role} byKey onChange={setRole} />
       <Select label="Good for" value={days} onChange={(event) => setDays(event.target.value)}>
         <option value="7">7 days</option>
         <option value="90">90 days</option>

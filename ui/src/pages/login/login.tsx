@@ -5,6 +5,7 @@ import { useNavigate, useSearchParams } from "react-router";
 import { api, Problem, take, told } from "../../api/client";
 import { Button } from "../../design/button";
 import { TextField } from "../../design/field";
+import { Notice } from "../../design/state";
 import { localPage, to } from "../../paths";
 import { sessionChanged } from "../../session/me";
 import { answerPasskey, hasPasskeys } from "../../session/passkey";
@@ -28,17 +29,19 @@ export default function LoginPage() {
     void navigate(next, { replace: true });
   };
   if (methods) return <SecondStep methods={methods} onDone={done} onBack={() => setMethods(null)} />;
-  return <FirstStep next={next} error={search.get("error")} onSecondStep={setMethods} onDone={done} />;
+  return <FirstStep next={next} error={search.get("error")} ended={search.has("ended")} onSecondStep={setMethods} onDone={done} />;
 }
 
 interface FirstStepProps {
   next: string;
   error: string | null;
+  /** Whether somebody was signed in until now. */
+  ended: boolean;
   onSecondStep: (methods: string[]) => void;
   onDone: () => void;
 }
 
-function FirstStep({ next, error, onSecondStep, onDone }: FirstStepProps) {
+function FirstStep({ next, error, ended, onSecondStep, onDone }: FirstStepProps) {
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
   const [wrong, setWrong] = useState(error ? (PROVIDER_ERRORS[error] ?? "The sign-in did not work.") : undefined);
@@ -74,10 +77,12 @@ function FirstStep({ next, error, onSecondStep, onDone }: FirstStepProps) {
   const others = providers.data?.items ?? [];
   return (
     <Gate title="Sign in">
-      {wrong && (
+      {wrong ? (
         <div className="notice wrong" role="alert">
           {wrong}
         </div>
+      ) : (
+        ended && <Notice kind="care">Your session ended. Sign in, and you are back where you were.</Notice>
       )}
       <form
         onSubmit={(event) => {

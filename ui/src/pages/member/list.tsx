@@ -1,11 +1,10 @@
 // Who belongs to the tenant, as what, and who is invited.
-import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
-import { Select, TextField } from "../../design/field";
+import { TextField } from "../../design/field";
 import { Head, Panel } from "../../design/panel";
 import { Empty, Notice } from "../../design/state";
 import type { Column } from "../../design/table";
@@ -14,6 +13,7 @@ import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useMe, useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { RoleField } from "./role";
 import { ReachDialog } from "./reach";
 
 type Member = Schemas["Member"];
@@ -136,7 +136,6 @@ export default function MembersPage() {
 
 function PlaceDialog({ email, role, onClose }: { email: string; role: string; onClose: () => void }) {
   const { slug } = useTenant();
-  const roles = useQuery({ queryKey: ["roles"], queryFn: ({ signal }) => take(api.GET("/api/v1/roles", { signal })) });
   const { change, failure } = useChange(["tenant", slug, "members"]);
   const [who, setWho] = useState(email);
   const [what, setWhat] = useState(role);
@@ -147,7 +146,7 @@ function PlaceDialog({ email, role, onClose }: { email: string; role: string; on
       setPlaced(await take(api.PUT("/api/v1/tenants/{tenant}/members", { params: { path: { tenant: slug } }, body })));
     });
   return (
-    <Dialog title={email ? `Role of ${email}` : "Invite somebody"} onClose={onClose} onSubmit={() => void place()}>
+    <Dialog title={email ? `Role of ${email}` : "Invite somebody"} onClose={onClose} onSubmit={() => place()}>
       {failure}
       {placed && (
         <Notice kind="good">
@@ -157,11 +156,7 @@ function PlaceDialog({ email, role, onClose }: { email: string; role: string; on
         </Notice>
       )}
       <TextField label="Login name" type="email" required readOnly={email !== ""} value={who} onChange={(event) => setWho(event.target.value)} />
-      <Select label="Role" value={what} onChange={(event) => setWhat(event.target.value)}>
-        {(roles.data?.items ?? [{ name: what }]).map((it) => (
-          <option key={it.name}>{it.name}</option>
-        ))}
-      </Select>
+      <RoleField role={what} onChange={setWhat} />
       <div className="actions">
         <Button onClick={onClose}>{placed ? "Close" : "Cancel"}</Button>
         <Button kind="primary" type="submit">

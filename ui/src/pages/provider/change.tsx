@@ -42,7 +42,7 @@ export function ChangeDialog({ of, queryKey, onClose }: { of: Provider; queryKey
     if (await change(() => over(put))) onClose();
   };
   return (
-    <Dialog title={`Change ${of.title}`} onClose={onClose} onSubmit={() => void save()}>
+    <Dialog title={`Change ${of.title}`} onClose={onClose} onSubmit={() => save()}>
       {failure}
       <p className="muted small">
         Its short name <code>{of.name}</code> and its issuer <code>{of.issuer}</code> stay: identities belong to them. Another issuer is another

@@ -139,7 +139,7 @@ function ScimDialog({ of, onClose }: { of: Provider; onClose: () => void }) {
     );
   }
   return (
-    <Dialog title={`Provisioning by ${of.title}`} onClose={onClose} onSubmit={() => void make()}>
+    <Dialog title={`Provisioning by ${of.title}`} onClose={onClose} onSubmit={() => make()}>
       {failure}
       <p>
         {of.scim
@@ -185,7 +185,7 @@ function AddDialog({ onClose }: { onClose: () => void }) {
     );
   }
   return (
-    <Dialog title="Add a provider" onClose={onClose} onSubmit={() => void add()}>
+    <Dialog title="Add a provider" onClose={onClose} onSubmit={() => add()}>
       {failure}
       <TextField label="Short name" help="For addresses: a-z, 0-9 and hyphens" required value={of.name} onChange={set("name")} />
       <TextField label="Title" help="What the sign-in page calls it" value={of.title} onChange={set("title")} />

@@ -32,7 +32,7 @@ export function AskDialog({ glass, onClose }: { glass?: boolean; onClose: () => 
     if (done) onClose();
   };
   return (
-    <Dialog title={glass ? "Break glass" : "Ask for access"} onClose={onClose} onSubmit={() => void ask()}>
+    <Dialog title={glass ? "Break glass" : "Ask for access"} onClose={onClose} onSubmit={() => ask()}>
       {failure}
       {glass && (
         <p>

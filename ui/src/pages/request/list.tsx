@@ -186,7 +186,7 @@ function AnswerDialog({ request, approve, onClose }: { request: Request; approve
     if (done) onClose();
   };
   return (
-    <Dialog title={approve ? "Approve the request" : "Deny the request"} onClose={onClose} onSubmit={() => void send()}>
+    <Dialog title={approve ? "Approve the request" : "Deny the request"} onClose={onClose} onSubmit={() => send()}>
       {failure}
       <p>
         {request.email} asks for {request.name} as {request.role}

@@ -90,7 +90,7 @@ function BeginDialog({ onClose }: { onClose: () => void }) {
     if (done) onClose();
   };
   return (
-    <Dialog title="Begin a review" onClose={onClose} onSubmit={() => void begin()}>
+    <Dialog title="Begin a review" onClose={onClose} onSubmit={() => begin()}>
       {failure}
       <TextField label="Name" required value={of.name} onChange={set("name")} />
       <TextArea label="Reviewers" required help="Login names" value={of.reviewers} onChange={set("reviewers")} />

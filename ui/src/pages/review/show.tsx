@@ -145,7 +145,7 @@ function DecideDialog({ review, item, decision, onClose }: DecideProps) {
     if (done) onClose();
   };
   return (
-    <Dialog title={decision === "keep" ? "Keep it" : "Take it"} onClose={onClose} onSubmit={() => void decide()}>
+    <Dialog title={decision === "keep" ? "Keep it" : "Take it"} onClose={onClose} onSubmit={() => decide()}>
       {failure}
       <p>
         {item.about}

@@ -122,7 +122,7 @@ function MakeDialog({ onClose }: { onClose: () => void }) {
     onClose();
   };
   return (
-    <Dialog title="Make a tenant" onClose={onClose} onSubmit={() => void make()}>
+    <Dialog title="Make a tenant" onClose={onClose} onSubmit={() => make()}>
       {failure}
       <TextField label="Name" required value={name} onChange={(event) => setName(event.target.value)} />
       <TextField

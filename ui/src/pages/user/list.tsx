@@ -142,7 +142,7 @@ function MakeDialog({ onClose }: { onClose: () => void }) {
     );
   }
   return (
-    <Dialog title="Make a user" onClose={onClose} onSubmit={() => void make()}>
+    <Dialog title="Make a user" onClose={onClose} onSubmit={() => make()}>
       {failure}
       <TextField label="Login name" type="email" required value={email} onChange={(event) => setEmail(event.target.value)} />
       <TextField label="Name" required value={name} onChange={(event) => setName(event.target.value)} />

@@ -92,7 +92,7 @@ function AddDialog({ onClose }: { onClose: () => void }) {
     if (await change(() => take(api.POST("/api/v1/witnesses", { body: { vkey: vkey.trim() } })))) onClose();
   };
   return (
-    <Dialog title="Add a witness" onClose={onClose} onSubmit={() => void add()}>
+    <Dialog title="Add a witness" onClose={onClose} onSubmit={() => add()}>
       {failure}
       <TextField label="Its key" help="NAME+ID+KEY, as C2SP signed-note writes it" required value={vkey} onChange={(event) => setVkey(event.target.value)} />
       <div className="actions">
