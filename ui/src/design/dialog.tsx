@@ -37,6 +37,8 @@ export function Dialog({ title, onClose, onSubmit, children }: DialogProps) {
     } finally {
       sending.current = false;
       setBusy(false);
+      // Of a long form the button is far below what says why it was refused.
+      requestAnimationFrame(() => dialog.current?.querySelector("[role=alert]")?.scrollIntoView({ block: "nearest" }));
     }
   };
   return (
