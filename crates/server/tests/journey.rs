@@ -80,6 +80,8 @@ mod ssh_accounts;
 mod ssh_direct;
 #[path = "journey/ssh_group.rs"]
 mod ssh_group;
+#[path = "journey/ssh_host.rs"]
+mod ssh_host;
 #[path = "journey/ssh_relay.rs"]
 mod ssh_relay;
 #[path = "journey/storm.rs"]

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 use testkit::Sshd;
 
+use crate::ssh_host::Host;
 use crate::world::{Engine, Ran, World};
 
 /// What the host's `sshd` is told, from what the command line prints.
@@ -70,16 +71,10 @@ pub(crate) fn ssh(world: &World, config: &std::path::Path, words: &[&str]) -> (b
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-#[test]
-fn attack_ssh_a_certificate_opens_one_account_of_one_host_and_only_while_a_grant_says_so() {
-    assert!(rustix::process::geteuid().is_root(), "sshd has to run a command as another user: run this test as root");
-    let mut sshd = Sshd::start();
-    let user = sshd.user();
-    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
-    let server = world.start();
-    world.first_login(&server);
-    let made = create(&world, "web1", &sshd, &[]);
-    sshd.restart_with(&told(&world, "web1", ""));
+fn one_account_of_one_host(engine: Engine) {
+    let mut host = Host::start(engine, "");
+    let made = host.register(&[]);
+    let Host { mut sshd, user, world, server } = host;
 
     // Without a grant there is no such host; with one there is, and what the command ends with comes through.
     refused(&world.cairn(["ssh", "web1", "id", "-un"]), "destination");
@@ -153,4 +148,14 @@ fn attack_ssh_a_certificate_opens_one_account_of_one_host_and_only_while_a_grant
     world.cairn(["logout"]).ok();
     assert!(!world.path("home").join("ssh").exists());
     server.stop();
+}
+
+#[test]
+fn attack_ssh_a_certificate_opens_one_account_of_one_host_and_only_while_a_grant_says_so() {
+    one_account_of_one_host(Engine::Sqlite);
+}
+
+#[test]
+fn attack_ssh_a_certificate_opens_one_account_of_one_host_and_only_while_a_grant_says_so_on_postgresql() {
+    one_account_of_one_host(Engine::postgres());
 }

@@ -4,13 +4,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::Sshd;
-use testkit::cable::Cable;
 
-use crate::relay_world::{Relay, api, port};
-use crate::ssh_access::{create, refused, told};
+use crate::relay_world::api;
+use crate::ssh_access::{create, refused};
+use crate::ssh_host::Host;
 use crate::ssh_relay::records;
-use crate::world::{Engine, World, until};
+use crate::world::{Engine, until};
 
 async fn asked(way: &Value, path: &str, token: Option<&str>) -> reqwest::Response {
     let authority = reqwest::Certificate::from_pem(way["authority"].as_str().unwrap().as_bytes()).unwrap();
@@ -32,16 +31,10 @@ fn ask(way: &Value, path: &str, token: Option<&str>) -> u16 {
     runtime().block_on(async { asked(way, path, token).await.status().as_u16() })
 }
 
-#[test]
-fn attack_ssh_the_relays_own_listener_lets_in_who_the_server_lets_in_and_nobody_else() {
-    assert!(rustix::process::geteuid().is_root(), "sshd has to run a command as another user: run this test as root");
-    let mut sshd = Sshd::start();
-    let user = sshd.user();
-    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
-    let server = world.start();
-    world.first_login(&server);
+fn the_relays_own_listener(engine: Engine) {
+    let mut host = Host::start(engine, "");
     let (authority, certificate, key) = testkit::kube::certificates();
-    let file = |name: &str, text: &str| world.private(name, text).to_str().unwrap().to_owned();
+    let file = |name: &str, text: &str| host.world.private(name, text).to_str().unwrap().to_owned();
     let files = [file("way-ca.pem", &authority), file("way.pem", &certificate), file("way.key", &key)];
     let settings = [
         ("RELAY_SSH_LISTEN", "127.0.0.1:0"),
@@ -50,15 +43,15 @@ fn attack_ssh_the_relays_own_listener_lets_in_who_the_server_lets_in_and_nobody_
         ("RELAY_SSH_CERT", &files[1]),
         ("RELAY_SSH_KEY", &files[2]),
     ];
-    let cable = Cable::to(port(&server));
-    let relay = Relay::start(&world, &server, &cable, &settings);
-    world.cairn(["tenants", "target-policy", "--allow", "127.0.0.0/8"]).ok();
+    let (_cable, relay) = host.relay(&settings);
+    host.allow();
+    host.register(&["--relay", "rly-1"]);
+    let Host { sshd, user, world, server } = host;
+    create(&world, "web2", &sshd, &["--relay", "rly-1"]);
     for name in ["web1", "web2"] {
-        create(&world, name, &sshd, &["--relay", "rly-1"]);
         let words = ["grants", "create", &user, "--user", "admin@localhost", "--destination", name];
         world.cairn(words.iter().copied().chain(["--network", "127.0.0.0/8"])).ok();
     }
-    sshd.restart_with(&told(&world, "web1", ""));
     until("the relay's word where it listens", || {
         records(&world, "ssh_session_hold").iter().any(|it| it["detail"]["ssh_address"].is_string()).then_some(())
     });
@@ -131,4 +124,14 @@ fn attack_ssh_the_relays_own_listener_lets_in_who_the_server_lets_in_and_nobody_
     open.kill().unwrap();
     open.wait().unwrap();
     drop(relay);
+}
+
+#[test]
+fn attack_ssh_the_relays_own_listener_lets_in_who_the_server_lets_in_and_nobody_else() {
+    the_relays_own_listener(Engine::Sqlite);
+}
+
+#[test]
+fn attack_ssh_the_relays_own_listener_lets_in_who_the_server_lets_in_and_nobody_else_on_postgresql() {
+    the_relays_own_listener(Engine::postgres());
 }

@@ -3,12 +3,9 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use testkit::Sshd;
-use testkit::cable::Cable;
-
 use crate::granting::Other;
-use crate::relay_world::{Relay, port};
-use crate::ssh_access::{create, refused, told};
+use crate::ssh_access::refused;
+use crate::ssh_host::Host;
 use crate::ssh_relay::records;
 use crate::world::{Engine, World, until};
 
@@ -30,19 +27,12 @@ fn cut(session: Child) {
     assert!(!ended.status.success() && said.contains("cut off: "), "{said}");
 }
 
-#[test]
-fn attack_ssh_a_grant_to_a_group_lets_its_members_in_and_ends_with_their_place_in_it() {
-    assert!(rustix::process::geteuid().is_root(), "sshd has to run a command as another user: run this test as root");
-    let mut sshd = Sshd::start();
-    let user = sshd.user();
-    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
-    let server = world.start();
-    world.first_login(&server);
-    let cable = Cable::to(port(&server));
-    let relay = Relay::start(&world, &server, &cable, &[]);
-    world.cairn(["tenants", "target-policy", "--allow", "127.0.0.0/8"]).ok();
-    create(&world, "web1", &sshd, &["--relay", "rly-1"]);
-    sshd.restart_with(&told(&world, "web1", ""));
+fn a_group_is_let_in(engine: Engine) {
+    let mut host = Host::start(engine, "");
+    let (_cable, relay) = host.relay(&[]);
+    host.allow();
+    host.register(&["--relay", "rly-1"]);
+    let Host { sshd: _sshd, user, world, server } = host;
     let bob = Other::new(&world, &server.url, "bob@example.com");
     let ann = Other::new(&world, &server.url, "ann@example.com");
     world.cairn(["groups", "create", "ops"]).ok();
@@ -77,4 +67,14 @@ fn attack_ssh_a_grant_to_a_group_lets_its_members_in_and_ends_with_their_place_i
     }
     drop(relay);
     server.stop();
+}
+
+#[test]
+fn attack_ssh_a_grant_to_a_group_lets_its_members_in_and_ends_with_their_place_in_it() {
+    a_group_is_let_in(Engine::Sqlite);
+}
+
+#[test]
+fn attack_ssh_a_grant_to_a_group_lets_its_members_in_and_ends_with_their_place_in_it_on_postgresql() {
+    a_group_is_let_in(Engine::postgres());
 }

@@ -4,11 +4,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use testkit::Sshd;
-use testkit::cable::Cable;
 
-use crate::relay_world::{Relay, port};
-use crate::ssh_access::{create, grant, refused, ssh, told};
+use crate::relay_world::Relay;
+use crate::ssh_access::{create, grant, refused, ssh};
+use crate::ssh_host::Host;
 use crate::world::{Engine, World, until};
 
 pub(crate) fn records(world: &World, action: &str) -> Vec<Value> {
@@ -17,19 +16,11 @@ pub(crate) fn records(world: &World, action: &str) -> Vec<Value> {
     all.as_array().unwrap().iter().filter(is).cloned().collect()
 }
 
-#[test]
-fn attack_ssh_a_host_behind_a_relay_is_reached_through_it_alone_on_the_record_and_until_the_grant_is_gone() {
-    assert!(rustix::process::geteuid().is_root(), "sshd has to run a command as another user: run this test as root");
-    let mut sshd = Sshd::start();
-    let user = sshd.user();
-    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
-    let server = world.start();
-    world.first_login(&server);
-    let cable = Cable::to(port(&server));
-    let relay = Relay::start(&world, &server, &cable, &[]);
-    let made = create(&world, "web1", &sshd, &["--relay", "rly-1"]);
-    assert_eq!(made["relay_name"], "rly-1");
-    sshd.restart_with(&told(&world, "web1", ""));
+fn through_the_relay_alone(engine: Engine) {
+    let mut host = Host::start(engine, "");
+    let (_cable, relay) = host.relay(&[]);
+    assert_eq!(host.register(&["--relay", "rly-1"])["relay_name"], "rly-1");
+    let Host { mut sshd, user, world, server } = host;
 
     refused(&world.cairn(["ssh", "web1", "id", "-un"]), "destination");
     let given = grant(&world, "web1", &user);
@@ -110,23 +101,27 @@ fn attack_ssh_a_host_behind_a_relay_is_reached_through_it_alone_on_the_record_an
     grant(&world, "web1", &user);
     world.cairn(["relays", "revoke", &relay.id]).ok();
     refused(&world.cairn(["ssh", "web1", "id"]), "revoked");
+    drop(relay);
     server.stop();
 }
 
 #[test]
-fn attack_ssh_what_a_grant_lends_from_its_networks_ends_with_it_on_open_connections() {
-    assert!(rustix::process::geteuid().is_root(), "sshd has to run a command as another user: run this test as root");
-    let mut sshd = Sshd::start_with("AllowTcpForwarding yes");
-    let user = sshd.user();
-    let world = World::new(Engine::Sqlite).with("CAIRN_DISCOVERY_OWN_HOST", "false");
-    let server = world.start();
-    world.first_login(&server);
-    let cable = Cable::to(port(&server));
-    let relay = Relay::start(&world, &server, &cable, &[]);
-    world.cairn(["tenants", "target-policy", "--allow", "127.0.0.0/8"]).ok();
-    let more = ["--relay", "rly-1", "--extension", "permit-pty", "--extension", "permit-port-forwarding"];
-    create(&world, "web1", &sshd, &more);
-    sshd.restart_with(&told(&world, "web1", ""));
+fn attack_ssh_a_host_behind_a_relay_is_reached_through_it_alone_on_the_record_and_until_the_grant_is_gone() {
+    through_the_relay_alone(Engine::Sqlite);
+}
+
+#[test]
+fn attack_ssh_a_host_behind_a_relay_is_reached_through_it_alone_on_the_record_and_until_the_grant_is_gone_on_postgresql()
+ {
+    through_the_relay_alone(Engine::postgres());
+}
+
+fn what_a_grant_lends(engine: Engine) {
+    let mut host = Host::start(engine, "AllowTcpForwarding yes");
+    let (cable, relay) = host.relay(&[]);
+    host.allow();
+    host.register(&["--relay", "rly-1", "--extension", "permit-pty", "--extension", "permit-port-forwarding"]);
+    let Host { sshd, user, world, server } = host;
     let give = |more: &[&str]| {
         let words = ["grants", "create", &user, "--user", "admin@localhost", "--destination", "web1", "-o", "json"];
         let made = world.cairn(words.iter().copied().chain(more.iter().copied())).ok().json();
@@ -194,4 +189,14 @@ fn attack_ssh_what_a_grant_lends_from_its_networks_ends_with_it_on_open_connecti
     assert!(lost["detail"]["reason"].as_str().unwrap().contains("does not hold it any more"), "{lost}");
     drop(relay);
     server.stop();
+}
+
+#[test]
+fn attack_ssh_what_a_grant_lends_from_its_networks_ends_with_it_on_open_connections() {
+    what_a_grant_lends(Engine::Sqlite);
+}
+
+#[test]
+fn attack_ssh_what_a_grant_lends_from_its_networks_ends_with_it_on_open_connections_on_postgresql() {
+    what_a_grant_lends(Engine::postgres());
 }
