@@ -77,10 +77,21 @@ fn sandbox<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Launch
 }
 
 /// What `plugin-launch SPEC` does: it comes back only where something failed.
-pub fn main(mut arguments: impl Iterator<Item = String>) -> ExitCode {
+pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
+    confined(arguments, ABI::V6)
+}
+
+/// The same with no more of Landlock than Linux 6.1 has (no ports, no devices, no scopes of sockets and signals): for the tests of what holds
+/// on such a kernel, whatever they run on.
+#[doc(hidden)]
+pub fn main_of_an_older_kernel(arguments: impl Iterator<Item = String>) -> ExitCode {
+    confined(arguments, ABI::V2)
+}
+
+fn confined(mut arguments: impl Iterator<Item = String>, newest: ABI) -> ExitCode {
     // The mode's own name comes first.
     let spec = arguments.nth(1).unwrap_or_default();
-    let error = launch(&spec);
+    let error = launch(&spec, newest);
     #[expect(clippy::print_stderr, reason = "the server reads the plugin's standard error")]
     {
         eprintln!("{error}");
@@ -88,7 +99,7 @@ pub fn main(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::from(70)
 }
 
-fn launch(spec: &str) -> LaunchError {
+fn launch(spec: &str, newest: ABI) -> LaunchError {
     let spec: Spec = match serde_json::from_str(spec) {
         Ok(spec) => spec,
         Err(error) => return LaunchError::Spec(error.to_string()),
@@ -96,7 +107,7 @@ fn launch(spec: &str) -> LaunchError {
     let Some((program, arguments)) = spec.exec.split_first() else {
         return LaunchError::Spec("there is nothing to run".to_owned());
     };
-    if let Err(error) = confine(&spec) {
+    if let Err(error) = confine(&spec, newest) {
         return error;
     }
     let why = Command::new(program).args(arguments).exec();
@@ -108,7 +119,7 @@ fn limit(resource: Resource, most: u64) -> Result<(), LaunchError> {
     rustix::process::setrlimit(resource, limit).map_err(sandbox("a limit"))
 }
 
-fn confine(spec: &Spec) -> Result<(), LaunchError> {
+fn confine(spec: &Spec, newest: ABI) -> Result<(), LaunchError> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(sandbox("its parent's end"))?;
     // The parent may have ended before that.
     let parent = rustix::process::getppid().map(Pid::as_raw_nonzero);
@@ -130,21 +141,26 @@ fn confine(spec: &Spec) -> Result<(), LaunchError> {
     let none = CapabilitySet::empty();
     let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
     rustix::thread::set_capabilities(None, none).map_err(sandbox("no capabilities"))?;
-    files(spec).map_err(sandbox("Landlock"))?;
+    files(spec, newest).map_err(sandbox("Landlock"))?;
     syscalls::restrict().map_err(sandbox("seccomp"))
 }
 
 /// Opens nothing but what is listed. Fails where the kernel has no Landlock (before 5.13, or switched off).
-fn files(spec: &Spec) -> Result<(), String> {
-    let newest = ABI::V6;
+fn files(spec: &Spec, newest: ABI) -> Result<(), String> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V1))
         .map_err(|error| error.to_string())?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(newest))
-        .and_then(|rules| rules.handle_access(AccessNet::from_all(newest)))
-        .and_then(|rules| rules.scope(Scope::from_all(newest)))
+        .and_then(|rules| match AccessNet::from_all(newest) {
+            ports if ports.is_empty() => Ok(rules),
+            ports => rules.handle_access(ports),
+        })
+        .and_then(|rules| match Scope::from_all(newest) {
+            scopes if scopes.is_empty() => Ok(rules),
+            scopes => rules.scope(scopes),
+        })
         .and_then(landlock::Ruleset::create)
         .map_err(|error| error.to_string())?;
     let read = AccessFs::from_read(newest);

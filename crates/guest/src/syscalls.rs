@@ -2,8 +2,9 @@
 //! and to answer on a Unix socket. Everything else fails with `EPERM`.
 //!
 //! What that leaves out, among much else: sockets of every family but Unix, and `connect` in all; children (`fork`, `execve` in a child);
-//! shared memory, so that the limit of memory holds; signals to others; owners, modes, times and attributes of files, which Landlock does
-//! not know; namespaces, mounts, tracing, keys, `bpf`, `io_uring`.
+//! shared memory, so that the limit of memory holds; signals to others, also those that the kernel sends for a descriptor to an owner that
+//! somebody set (`F_SETOWN`, `FIOASYNC`): a plugin has its parent's user id, and kernels before 6.12 have no Landlock scope for signals;
+//! owners, modes, times and attributes of files, which Landlock does not know; namespaces, mounts, tracing, keys, `bpf`, `io_uring`.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +42,6 @@ const ANY: &[libc::c_long] = &[
     libc::SYS_fchdir,
     libc::SYS_umask,
     libc::SYS_unlinkat,
-    libc::SYS_fcntl,
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_pipe2,
@@ -93,9 +93,6 @@ const ANY: &[libc::c_long] = &[
     libc::SYS_getgroups,
     libc::SYS_getresuid,
     libc::SYS_getresgid,
-    libc::SYS_getpgid,
-    libc::SYS_getsid,
-    libc::SYS_getpriority,
     libc::SYS_getcpu,
     libc::SYS_get_mempolicy,
     libc::SYS_sched_getaffinity,
@@ -116,7 +113,6 @@ const ANY: &[libc::c_long] = &[
     libc::SYS_sigaltstack,
     libc::SYS_set_tid_address,
     libc::SYS_set_robust_list,
-    libc::SYS_get_robust_list,
     libc::SYS_rseq,
     libc::SYS_exit,
     libc::SYS_exit_group,
@@ -129,8 +125,6 @@ const ANY: &[libc::c_long] = &[
     libc::SYS_accept4,
     libc::SYS_getsockname,
     libc::SYS_getpeername,
-    libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_shutdown,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
@@ -174,6 +168,19 @@ const MAP_SHARED: u64 = 0x01;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_GROWSDOWN: u64 = 0x0100;
 const CLONE_THREAD: u64 = 0x0001_0000;
+/// Namespaces of its own: `CLONE_NEW*`.
+const CLONE_NEW: u64 = 0x7e02_0000;
+/// Commands of `fcntl`: another number for a descriptor, close-on-exec, status flags to read, locks of files that it may open. None that
+/// names an owner, a signal, a lease, or a folder to be told about.
+const FCNTL: [u64; 10] = [0, 1, 2, 3, 5, 6, 7, 36, 37, 38];
+const F_DUPFD_CLOEXEC: u64 = 1_030;
+const F_SETFL: u64 = 4;
+/// Signals about a descriptor.
+const O_ASYNC: u64 = 0x2000;
+const SOL_SOCKET: u64 = 1;
+/// Of a socket: its type, error, buffers, keep-alive, linger, peer's user, timeouts, whether it listens, protocol, domain. No filters, and
+/// no descriptor of the peer's process.
+const SOCKET_OPTIONS: [u64; 16] = [2, 3, 4, 6, 7, 8, 9, 13, 15, 16, 17, 20, 21, 30, 38, 39];
 const PR_SET_NAME: u64 = 15;
 const PR_GET_NAME: u64 = 16;
 /// Terminal or not, readable bytes, close-on-exec, non-blocking.
@@ -194,13 +201,31 @@ fn with_arguments(pid: u64) -> Result<Vec<(libc::c_long, Vec<SeccompRule>)>, Err
     let unix_stream = || all(vec![is(0, Op::Eq, AF_UNIX)?, is(1, Op::MaskedEq(SOCK_TYPE), SOCK_STREAM)?]);
     let private = all(vec![is(3, Op::MaskedEq(MAP_SHARED | MAP_GROWSDOWN), 0)?])?;
     let of_a_file = all(vec![is(3, Op::MaskedEq(MAP_ANONYMOUS | MAP_GROWSDOWN), 0)?])?;
+    let of = |argument: u8, values: &[u64]| -> Result<Vec<SeccompRule>, Error> {
+        values.iter().map(|value| all(vec![is(argument, Op::Eq, *value)?])).collect()
+    };
+    let mut fcntl = of(1, &FCNTL)?;
+    fcntl.push(all(vec![is(1, Op::Eq, F_DUPFD_CLOEXEC)?])?);
+    fcntl.push(all(vec![is(1, Op::Eq, F_SETFL)?, is(2, Op::MaskedEq(O_ASYNC), 0)?])?);
+    // Unix sockets know no options of another level, and say so. The kernel looks at 32 bits of the level only.
+    let other_level = SeccompCondition::new(1, Len::Dword, Op::Ne, SOL_SOCKET)?;
+    let option = |value: &u64| all(vec![is(1, Op::Eq, SOL_SOCKET)?, is(2, Op::Eq, *value)?]);
+    let mut options = SOCKET_OPTIONS.iter().map(option).collect::<Result<Vec<_>, _>>()?;
+    options.push(all(vec![other_level])?);
+    let own_priority = [0, pid].map(|who| all(vec![is(0, Op::Eq, 0)?, is(1, Op::Eq, who)?]));
     let ioctls = IOCTLS.iter().map(|request| all(vec![is(1, Op::Eq, *request)?])).collect::<Result<_, _>>()?;
     Ok(vec![
         (libc::SYS_socket, vec![unix_stream()?]),
         (libc::SYS_socketpair, vec![unix_stream()?]),
         (libc::SYS_mmap, vec![private, of_a_file]),
-        (libc::SYS_clone, vec![all(vec![is(0, Op::MaskedEq(CLONE_THREAD), CLONE_THREAD)?])?]),
+        (libc::SYS_clone, vec![all(vec![is(0, Op::MaskedEq(CLONE_THREAD | CLONE_NEW), CLONE_THREAD)?])?]),
         (libc::SYS_ioctl, ioctls),
+        (libc::SYS_fcntl, fcntl),
+        (libc::SYS_getsockopt, options.clone()),
+        (libc::SYS_setsockopt, options),
+        (libc::SYS_getpgid, of(0, &[0, pid])?),
+        (libc::SYS_getsid, of(0, &[0, pid])?),
+        (libc::SYS_getpriority, own_priority.into_iter().collect::<Result<_, _>>()?),
         (libc::SYS_kill, vec![all(vec![is(0, Op::Eq, pid)?])?]),
         (libc::SYS_tgkill, vec![all(vec![is(0, Op::Eq, pid)?])?]),
         (libc::SYS_prctl, vec![all(vec![is(0, Op::Eq, PR_SET_NAME)?])?, all(vec![is(0, Op::Eq, PR_GET_NAME)?])?]),

@@ -1,10 +1,12 @@
 """A plugin that does what it must not, one thing per mode."""
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -54,10 +56,86 @@ def connect(family, address):
     s.connect(address)
 
 
+def signal_by_descriptor(parent, how):
+    """Has the kernel send SIGKILL to the parent when its own socket can be read: every step has to be refused."""
+    near, far = socket.socketpair()
+    steps = {
+        "owner": lambda: fcntl.fcntl(near, fcntl.F_SETOWN, parent),
+        "owner_ex": lambda: fcntl.fcntl(near, 15, struct.pack("ii", 1, parent)),
+        "signal": lambda: fcntl.fcntl(near, 10, signal.SIGKILL),
+        "async": lambda: fcntl.fcntl(near, fcntl.F_SETFL, fcntl.fcntl(near, fcntl.F_GETFL) | os.O_ASYNC),
+        # The kernel reads 32 bits of a command.
+        "owner_wide": lambda: syscall(72, near.fileno(), (1 << 32) | fcntl.F_SETOWN, parent),
+        "ioctl_owner": lambda: fcntl.ioctl(near, 0x8901, struct.pack("i", parent)),
+        "ioctl_group": lambda: fcntl.ioctl(near, 0x8902, struct.pack("i", parent)),
+        "ioctl_async": lambda: fcntl.ioctl(near, 0x5452, struct.pack("i", 1)),
+    }
+    if how in steps:
+        return steps[how]()
+    refused = None
+    for deed in steps.values():
+        try:
+            deed()
+        except OSError as why:
+            refused = why
+    far.send(b"x")
+    raise refused
+
+
 def attempts(victim, folder):
     """Name and deed of everything that has to fail."""
     parent = os.getppid()
+    room = ctypes.create_string_buffer(256)
+    by_descriptor = ["owner", "owner_ex", "signal", "async", "owner_wide", "ioctl_owner", "ioctl_group", "ioctl_async", "all"]
     return {
+        **{f"descriptor_{how}": lambda how=how: signal_by_descriptor(parent, how) for how in by_descriptor},
+        "lease": lambda: fcntl.fcntl(0, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+        "notify": lambda: fcntl.fcntl(0, fcntl.F_NOTIFY, 1),
+        "pipe_size": lambda: fcntl.fcntl(0, 1031, 1 << 20),
+        "type_on_terminal": lambda: fcntl.ioctl(0, 0x5412, b"x"),
+        "own_terminal": lambda: fcntl.ioctl(0, 0x540E, 0),
+        "terminal_group": lambda: fcntl.ioctl(0, 0x5410, struct.pack("i", parent)),
+        "death_signal": lambda: syscall(157, 1, 0, 0, 0, 0),
+        "dumpable": lambda: syscall(157, 4, 1, 0, 0, 0),
+        "subreaper": lambda: syscall(157, 36, 1, 0, 0, 0),
+        "ptracer": lambda: syscall(157, 0x59616D61, -1, 0, 0, 0),
+        "mq_notify": lambda: syscall(244, 0, room),
+        "mq_open": lambda: syscall(240, b"x", 0o102, 0o600, 0),
+        "timer_create": lambda: syscall(222, 0, room, room),
+        "pidfd_open": lambda: syscall(434, parent, 0),
+        "pidfd_of_itself": lambda: syscall(434, os.getpid(), 0),
+        "pidfd_send_signal": lambda: syscall(424, 0, 0, 0, 0),
+        "pidfd_getfd": lambda: syscall(438, 0, 0, 0),
+        "pidfd_of_peer": lambda: socket.socketpair()[0].getsockopt(socket.SOL_SOCKET, 77, 4),
+        "pidfd_of_peer_wide": lambda: syscall(55, socket.socket(socket.AF_UNIX).fileno(), (1 << 32) | 1, 77, room, room),
+        "filter_on_socket": lambda: socket.socketpair()[0].setsockopt(socket.SOL_SOCKET, 26, b"x" * 16),
+        "process_vm_writev": lambda: syscall(311, parent, 0, 0, 0, 0, 0),
+        "process_madvise": lambda: syscall(440, 0, 0, 0, 0, 0),
+        "kcmp": lambda: syscall(312, parent, parent, 0, 0, 0),
+        "queue_signal": lambda: syscall(129, parent, 0, room),
+        "queue_signal_to_thread": lambda: syscall(297, parent, parent, 0, room),
+        "tgkill_parent": lambda: syscall(234, parent, parent, 0),
+        "tkill_parent": lambda: syscall(200, parent, 0),
+        "kill_parents_group": lambda: os.kill(-parent, 0),
+        "kill_own_group": lambda: os.kill(0, 0),
+        "priority_of_parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, 10),
+        "read_priority_of_parent": lambda: os.getpriority(os.PRIO_PROCESS, parent),
+        "priority_of_user": lambda: os.getpriority(os.PRIO_USER, 0),
+        "group_of_parent": lambda: os.getpgid(parent),
+        "session_of_parent": lambda: os.getsid(parent),
+        "affinity_of_parent": lambda: os.sched_setaffinity(parent, {0}),
+        "scheduler_of_parent": lambda: syscall(144, parent, 0, room),
+        "attributes_of_parent": lambda: syscall(314, parent, room, 0),
+        "io_priority_of_parent": lambda: syscall(251, 1, parent, 0),
+        "set_limit_of_parent": lambda: syscall(302, parent, 7, room, 0),
+        "pages_of_parent": lambda: syscall(279, parent, 0, 0, 0, 0, 0),
+        "migrate_parent": lambda: syscall(256, parent, 0, 0, 0),
+        "robust_list_of_parent": lambda: syscall(274, parent, room, room),
+        "join_group": lambda: os.setpgid(0, parent),
+        "new_session": os.setsid,
+        "perf": lambda: syscall(298, room, parent, -1, -1, 0),
+        "userfaultfd": lambda: syscall(323, 0),
+        "setns": lambda: syscall(308, 0, 0),
         "tcp": lambda: connect(socket.AF_INET, ("127.0.0.1", 9)),
         "tcp6": lambda: connect(socket.AF_INET6, ("::1", 9)),
         "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
@@ -113,6 +191,19 @@ def attempts(victim, folder):
     }
 
 
+def needed(folder):
+    """What plugins do with descriptors, and may."""
+    near, far = socket.socketpair()
+    os.set_inheritable(near.fileno(), True)
+    near.setblocking(False)
+    with open(os.path.join(folder, "plugin.py")) as file:
+        fcntl.fcntl(file, fcntl.F_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        copies = [fcntl.fcntl(file, how, 64) for how in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC)]
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    pid = struct.unpack("iii", far.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    return [len(copies), near.getblocking(), pid == os.getpid(), os.getpgid(0) == os.getpid(), os.getpriority(0, 0)]
+
+
 def probe(victim):
     folder = os.path.dirname(os.path.abspath(__file__))
     out = {}
@@ -121,6 +212,7 @@ def probe(victim):
             out[name] = f"DONE: {deed()!r}"[:80]
         except Exception as why:
             out[name] = type(why).__name__
+    out["needed"] = needed(folder)
     # The group may not hold anything that was inherited: only its own pipes, socket and wakeups.
     out["environment"] = ",".join(sorted(os.environ))
     out["inherited"] = INHERITED

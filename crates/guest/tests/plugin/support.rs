@@ -134,6 +134,16 @@ pub(crate) async fn run(path: &Path, config: Map<String, Value>, reach: &TestRea
     run_since(path, config, reach, Vec::new()).await
 }
 
+/// The same as on a kernel whose Landlock knows no scopes: what then still holds, system calls hold.
+pub(crate) async fn run_on_older_kernel(
+    path: &Path,
+    config: Map<String, Value>,
+    reach: &TestReach,
+) -> (Result<()>, Kept) {
+    let launcher = env!("CARGO_BIN_EXE_plugin-launch-older").into();
+    run_in(Surroundings { launcher, ..surroundings() }, path, config, reach, Vec::new()).await
+}
+
 /// The same with something to begin from.
 pub(crate) async fn run_since(
     path: &Path,
@@ -141,7 +151,17 @@ pub(crate) async fn run_since(
     reach: &TestReach,
     offers: Vec<(&'static str, Vec<u8>)>,
 ) -> (Result<()>, Kept) {
-    let plugin = GuestPlugin::new(Folder::read(path).unwrap(), surroundings());
+    run_in(surroundings(), path, config, reach, offers).await
+}
+
+async fn run_in(
+    surroundings: Surroundings,
+    path: &Path,
+    config: Map<String, Value>,
+    reach: &TestReach,
+    offers: Vec<(&'static str, Vec<u8>)>,
+) -> (Result<()>, Kept) {
+    let plugin = GuestPlugin::new(Folder::read(path).unwrap(), surroundings);
     let mut kept = Kept { offers, ..Kept::default() };
     let task = match plugin.plan(&config, reach).await {
         Ok(mut tasks) => tasks.remove(0),
