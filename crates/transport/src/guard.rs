@@ -67,22 +67,52 @@ const METADATA_V6: [Ipv6Addr; 4] = [
 /// How long a name is looked up that somebody else resolves.
 const ELSEWHERE: Duration = Duration::from_secs(3);
 
-/// The IPv4 address that an IPv6 address leads to: mapped (RFC 4291), compatible (the same), through NAT64 (RFC 6052) or 6to4 (RFC 3056).
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let parts = ip.segments();
-    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    match parts {
+/// The addresses that an address stands for, each of which has to be a target: for most it is the address itself, else the IPv4 addresses to
+/// which something on the way translates or tunnels.
+///
+/// In its place: mapped and compatible (RFC 4291), translated (RFC 2765), NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380: its server and
+/// its client, whose bits are turned over), local NAT64 (RFC 8215). Besides itself: ISATAP (RFC 5214), which has any prefix, also a
+/// link-local one.
+fn stands_for(address: IpAddr) -> Vec<IpAddr> {
+    let IpAddr::V6(ip) = address else { return vec![address] };
+    let v4 = |high: u16, low: u16| IpAddr::from(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match ip.segments() {
         // `::` and `::1` are addresses of their own.
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            v4(high, low)
-        }
-        _ => None,
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => vec![address],
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => vec![v4(high, low)],
+        [0x2001, 0, server_high, server_low, _, _, high, low] => vec![v4(!high, !low), v4(server_high, server_low)],
+        [0x64, 0xff9b, 1, ..] => local_nat64(ip),
+        [.., 0 | 0x200, 0x5efe, high, low] => vec![v4(high, low), address],
+        _ => vec![address],
     }
+}
+
+/// Where in `64:ff9b:1::/48` the IPv4 address lies depends on the length of the prefix that a network took of it (RFC 6052, section 2.2), which
+/// nobody here knows: what lies in each place, but for places that are empty.
+fn local_nat64(ip: Ipv6Addr) -> Vec<IpAddr> {
+    let bits = ip.to_bits();
+    // The octet from bit 64 on belongs to no address.
+    let without_u = (bits >> 64) << 64 | (bits << 72) >> 64;
+    let at = |bits: u128, begin: u32| {
+        let [.., a, b, c, d] = (bits >> (96 - begin)).to_be_bytes();
+        IpAddr::from([a, b, c, d])
+    };
+    let of_96 = at(bits, 96);
+    let mut found: Vec<IpAddr> = [48, 56, 64].iter().map(|begin| at(without_u, *begin)).chain([of_96]).collect();
+    found.retain(|place| plain(*place) != Some(Special::Unspecified));
+    if found.is_empty() { vec![of_96] } else { found }
 }
 
 /// What is special about an address, if anything.
 pub fn special(address: IpAddr) -> Option<Special> {
+    stands_for(address).into_iter().find_map(plain)
+}
+
+/// The same of an address as it is written.
+fn plain(address: IpAddr) -> Option<Special> {
     match address {
         IpAddr::V4(ip) if METADATA_V4.contains(&ip.octets()) => Some(Special::Metadata),
         IpAddr::V4(ip) if ip.octets().starts_with(&[0]) => Some(Special::Unspecified),
@@ -95,8 +125,7 @@ pub fn special(address: IpAddr) -> Option<Special> {
         IpAddr::V6(ip) if ip.is_multicast() => Some(Special::Multicast),
         IpAddr::V6(ip) if ip.is_loopback() => Some(Special::Loopback),
         IpAddr::V6(ip) if ip.is_unicast_link_local() => Some(Special::LinkLocal),
-        IpAddr::V6(ip) => embedded(ip).and_then(|ip| special(ip.into())),
-        IpAddr::V4(_) => None,
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
     }
 }
 
@@ -108,7 +137,7 @@ static ALLOWABLE_NETWORKS: LazyLock<Vec<Network>> =
 /// Whether a policy may name a network; why not, as words behind it.
 pub fn allowable(network: &Network) -> Result<(), &'static str> {
     let (first, is_one) = (network.first(), network.is_one_address());
-    if matches!(first, IpAddr::V6(ip) if is_one && embedded(ip).is_some()) {
+    if is_one && !stands_for(first).contains(&first) {
         return Err("is an IPv4 address in another form: name the IPv4 address");
     }
     let all = |range: &Network| range.contains(first) && range.host_bits() >= network.host_bits();
@@ -244,14 +273,15 @@ impl Guard {
 
     /// Whether an address may be connected to.
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
-        let real = match address {
-            IpAddr::V6(ip) => embedded(ip).map_or(address, IpAddr::V4),
-            IpAddr::V4(_) => address,
-        };
+        stands_for(address).into_iter().try_for_each(|real| self.check_one(address, real))
+    }
+
+    /// Judges one of the addresses that an address stands for.
+    fn check_one(&self, address: IpAddr, real: IpAddr) -> Result<(), Refused> {
         if !self.within.is_empty() && !self.within.iter().any(|network| network.contains(real)) {
             return Err(Refused { address, special: Special::Outside, by_installation: false });
         }
-        let Some(special) = special(address) else { return Ok(()) };
+        let Some(special) = plain(real) else { return Ok(()) };
         let exactly = match special {
             Special::Loopback if self.loopback => return Ok(()),
             Special::Loopback | Special::LinkLocal => false,
@@ -409,6 +439,53 @@ mod tests {
         for ordinary in ["10.0.0.1", "192.168.1.1", "203.0.113.9", "fd00::1", "2001:db8::1", "::ffff:10.0.0.1"] {
             assert_eq!(Guard::default().check(ip(ordinary)), Ok(()), "{ordinary}");
         }
+    }
+
+    #[test]
+    fn attack_64_what_a_tunnel_or_a_translator_on_the_way_leads_to_is_judged() {
+        let (metadata, loopback) = (Special::Metadata, Special::Loopback);
+        for (text, expect) in [
+            // Local NAT64, with the address at each place that RFC 6052 has for it.
+            ("64:ff9b:1::169.254.169.254", metadata),
+            ("64:ff9b:1::127.0.0.1", loopback),
+            ("64:ff9b:1:fffe::169.254.169.254", metadata),
+            ("64:ff9b:1:a9fe:a9:fe00::", metadata),
+            ("64:ff9b:1:7f00:0:100::", loopback),
+            ("64:ff9b:1:a9:fe:a9fe::", metadata),
+            ("64:ff9b:1:7f:0:1::", loopback),
+            ("64:ff9b:1:0:a9:fea9:fe00:0", metadata),
+            ("64:ff9b:1:0:7f:0:100:0", loopback),
+            // Teredo: the client, whose bits are turned over, and the server.
+            ("2001:0:c000:22d:8000:63bf:5601:5601", metadata),
+            ("2001:0:c000:22d:8000:63bf:80ff:fffe", loopback),
+            ("2001:0:a9fe:a9fe:8000:63bf:3fff:fdd2", metadata),
+            // ISATAP behind any prefix.
+            ("2001:db8::5efe:169.254.169.254", metadata),
+            ("2001:db8::5efe:127.0.0.1", loopback),
+            ("2001:db8::200:5efe:169.254.169.254", metadata),
+            ("2001:db8::200:5efe:127.0.0.1", loopback),
+            ("fe80::5efe:169.254.169.254", metadata),
+            ("fe80::200:5efe:10.0.0.1", Special::LinkLocal),
+            // Translated.
+            ("::ffff:0:169.254.169.254", metadata),
+            ("::ffff:0:127.0.0.1", loopback),
+        ] {
+            assert_eq!(Guard::default().check(ip(text)).unwrap_err().special, expect, "{text}");
+            assert_eq!(special(ip(text)), Some(expect), "{text}");
+        }
+        for ordinary in [
+            "64:ff9b:1::10.0.0.1",
+            "64:ff9b:1:a00:0:100::",
+            "2001:0:c000:22d:8000:63bf:3fff:fdd2",
+            "2001:db8::5efe:10.0.0.1",
+        ] {
+            assert_eq!(Guard::default().check(ip(ordinary)), Ok(()), "{ordinary}");
+        }
+        // Who may reach neighbours does not reach a metadata service by them.
+        let neighbours = Guard::default().allowing(["fe80::/10".parse().unwrap()]);
+        assert!(neighbours.check(ip("fe80::5efe:169.254.169.254")).is_err());
+        assert_eq!(neighbours.check(ip("fe80::5efe:10.0.0.1")), Ok(()));
+        assert!(allowable(&"64:ff9b:1::127.0.0.1".parse().unwrap()).is_err());
     }
 
     #[test]
@@ -597,6 +674,18 @@ mod tests {
             prop_assert_eq!(special(v4.to_ipv6_mapped().into()), expect);
             prop_assert_eq!(special(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, high, low).into()), expect);
             prop_assert_eq!(special(Ipv6Addr::new(0x2002, high, low, 0, 0, 0, 0, 1).into()), expect);
+            prop_assert_eq!(special(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, high, low).into()), expect);
+            prop_assert_eq!(special(Ipv6Addr::new(0x2001, 0, 0xc000, 0x22d, 0, 0, !high, !low).into()), expect);
+            prop_assert_eq!(special(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0x5efe, high, low).into()), expect);
+            // In its other places there may be more that is special.
+            for place in [
+                Ipv6Addr::new(0x64, 0xff9b, 1, high, c, d << 8, 0, 0),
+                Ipv6Addr::new(0x64, 0xff9b, 1, a, b, low, 0, 0),
+                Ipv6Addr::new(0x64, 0xff9b, 1, 0, a, b << 8 | c, d << 8, 0),
+            ] {
+                let refused = special(place.into());
+                prop_assert!(refused.is_some() || expect.is_none() || expect == Some(Special::Unspecified));
+            }
         }
     }
 }

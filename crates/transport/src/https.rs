@@ -7,6 +7,8 @@
 //! - a reply that repeats the credential is withheld;
 //! - a path goes out as it was checked: nothing resolves, decodes or redirects it.
 
+mod echo;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
+use self::echo::Echo;
 use crate::aws::error::clean;
 use crate::guard::Guard;
 use crate::web::{WebClient, WebConfig, WebError, WebReply, WebRequest};
@@ -30,8 +33,6 @@ use crate::{CallError, CallRecord, CallTag, HttpCall, HttpReach, Recorder, Reply
 const TRIES: u32 = 3;
 /// Longest wait before another try.
 const WAIT_MAX: Duration = Duration::from_secs(20);
-/// Shortest credential that is looked for in replies: shorter ones are in everything.
-const NEEDLE_MIN: usize = 6;
 /// What nobody but this module may say of a request.
 const OWN_HEADERS: &[&str] = &[
     "authorization",
@@ -141,7 +142,9 @@ impl HttpCredential {
         let text = |secret: &Secret| secret.expose_str().unwrap_or_default().to_owned();
         let (name, value) = match &self.proof {
             Proof::Bearer(token) => (http::header::AUTHORIZATION, format!("Bearer {}", text(token))),
-            Proof::Basic { .. } => (http::header::AUTHORIZATION, format!("Basic {}", self.needles().remove(0))),
+            Proof::Basic { username, password } => {
+                (http::header::AUTHORIZATION, format!("Basic {}", Self::pair(username, password)))
+            }
             Proof::Header { name, value } => (name.clone(), text(value)),
         };
         let mut value = HeaderValue::from_str(&value)
@@ -150,27 +153,20 @@ impl HttpCredential {
         Ok((name, value))
     }
 
-    /// Texts that no reply may hold. With `basic`, the first is the pair as it is sent.
-    fn needles(&self) -> Vec<String> {
-        let secret = match &self.proof {
-            Proof::Bearer(secret) | Proof::Header { value: secret, .. } | Proof::Basic { password: secret, .. } => {
-                secret.expose_str().unwrap_or_default()
+    /// A user and password as they are sent.
+    fn pair(username: &str, password: &Secret) -> String {
+        STANDARD.encode(format!("{username}:{}", password.expose_str().unwrap_or_default()))
+    }
+
+    /// The secret as a reply may not hold it.
+    fn echo(&self) -> Echo {
+        match &self.proof {
+            Proof::Bearer(secret) | Proof::Header { value: secret, .. } => Echo::new(secret.expose()),
+            Proof::Basic { username, password } => {
+                Echo::new(password.expose()).or_base64(&Self::pair(username, password))
             }
-        };
-        let encoded = match &self.proof {
-            Proof::Basic { username, .. } => STANDARD.encode(format!("{username}:{secret}")),
-            _ => STANDARD.encode(secret),
-        };
-        vec![encoded, secret.to_owned()]
+        }
     }
-
-    fn is_in(&self, bytes: &[u8]) -> bool {
-        self.needles().iter().filter(|needle| needle.len() >= NEEDLE_MIN).any(|needle| holds(bytes, needle.as_bytes()))
-    }
-}
-
-fn holds(hay: &[u8], needle: &[u8]) -> bool {
-    hay.windows(needle.len().max(1)).any(|window| window == needle)
 }
 
 fn is_reserved(header: &str) -> bool {
@@ -352,8 +348,12 @@ impl HttpClient {
     async fn answered(&self, call: &HttpCall, retries: &mut u32) -> Result<WebReply, CallError> {
         let request = self.request(call)?;
         let reply = self.tries(request, matches!(call.method.as_str(), "GET" | "HEAD"), retries).await?;
-        let repeats = self.credential.as_ref().is_some_and(|credential| {
-            credential.is_in(&reply.body) || reply.headers.values().any(|value| credential.is_in(value.as_bytes()))
+        let repeats = self.credential.as_ref().map(HttpCredential::echo).is_some_and(|echo| {
+            echo.is_in(&reply.body)
+                || reply
+                    .headers
+                    .iter()
+                    .any(|(name, value)| echo.is_in(value.as_bytes()) || echo.is_in(name.as_str().as_bytes()))
         });
         if repeats {
             return Err(CallError::Malformed("the reply repeats the credential and is withheld".to_owned()));

@@ -120,8 +120,14 @@ async fn attack_64_a_credential_goes_to_its_own_origin_only_and_follows_no_redir
 #[tokio::test]
 async fn attack_59_a_reply_that_repeats_the_credential_is_withheld() {
     let secret = "planted-again-5a5a";
-    for echo in [answer("200 OK", "", &format!("you sent {secret}")), answer("200 OK", &format!("x: {secret}\r\n"), "")]
-    {
+    let escaped: String = secret.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    for echo in [
+        answer("200 OK", "", &format!("you sent {secret}")),
+        answer("200 OK", &format!("x: {secret}\r\n"), ""),
+        answer("200 OK", &format!("{secret}: x\r\n"), ""),
+        answer("200 OK", "", &format!("{{\"you sent\": \"{escaped}\"}}")),
+        answer("302 Found", "location: /?token=planted%2Dagain%2d5a5a\r\n", ""),
+    ] {
         let (origin, _) = service(vec![echo]).await;
         let recorder = Arc::new(Recorder::default());
         let stored = credential(serde_json::json!({"origin": origin, "token": secret})).unwrap();
