@@ -39,7 +39,6 @@ pub(crate) struct Settings {
     /// `RELAY_CLUSTER_…`: the cluster that it serves; default none.
     pub(crate) cluster: Option<ClusterSettings>,
     /// `RELAY_SSH_…`: the way to hosts without the server between; default none.
-    #[cfg_attr(not(feature = "ssh"), expect(dead_code, reason = "a build without it says so and refuses the setting"))]
     pub(crate) ssh: Option<Direct>,
     /// `RELAY_LOG`: `error`, `warn`, `info`, `debug`; default `info`.
     pub(crate) log: String,
@@ -62,6 +61,13 @@ fn ssh(environment: Environment<'_>) -> anyhow::Result<Option<Direct>> {
 }
 
 impl Settings {
+    /// The ports on which it listens.
+    pub(crate) fn own_ports(&self) -> Vec<u16> {
+        let cluster = self.cluster.as_ref().and_then(|cluster| cluster.direct.as_ref());
+        let direct = [cluster, self.ssh.as_ref()].into_iter().flatten().map(Direct::port);
+        self.listen.iter().map(SocketAddr::port).chain(direct).collect()
+    }
+
     pub(crate) fn read(environment: Environment<'_>) -> anyhow::Result<Self> {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let server =

@@ -50,6 +50,11 @@ impl Direct {
         }
     }
 
+    /// The port that it is to listen on.
+    pub(crate) fn port(&self) -> u16 {
+        self.listen.port()
+    }
+
     /// How long a user may not take what is sent to them: a program in a cluster is gone then, a person at a terminal may have stopped it.
     fn stall(&self) -> Duration {
         if self.of == "SSH" { Duration::from_mins(15) } else { STALL }

@@ -45,6 +45,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use transport::Guard;
+use transport::guard::Services;
 use wire::destination::{AccessCheck, AccessChecked, SshStanding, Standing};
 use wire::recording::RecordingMode;
 use wire::relay::Connect;
@@ -100,6 +101,7 @@ struct Open {
 struct Inner {
     client: Client,
     networks: Vec<Network>,
+    own_ports: Vec<u16>,
     recordings: Recordings,
     places: Arc<Semaphore>,
     /// Those of each user.
@@ -206,6 +208,7 @@ impl Hosts {
     pub(crate) fn new(
         client: Client,
         settings: &Settings,
+        own_ports: Vec<u16>,
         recordings: Recordings,
         stop: &CancellationToken,
         clock: &Arc<dyn Clock>,
@@ -214,6 +217,7 @@ impl Hosts {
         Self(Arc::new(Inner {
             client,
             networks: settings.networks.clone(),
+            own_ports,
             recordings,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             users: Places::new(CONNECTIONS_MAX, PER_USER),
@@ -419,6 +423,7 @@ impl Hosts {
         let address: HostPort =
             told.address.parse().map_err(|_| Refused::away("the server answers something else: update the relay"))?;
         let guard = Guard::loopback(false).allowing(told.special_networks.iter().copied()).within(&self.0.networks);
+        let guard = guard.keeping_from(Services::here(self.0.own_ports.iter().copied()));
         let admitted = Admitted {
             destination: connect.destination,
             user: told.name,

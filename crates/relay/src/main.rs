@@ -134,6 +134,7 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     let client = Client::new(connection, identity);
     let (stop, ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let recordings = recording::Recordings::new(client.clone(), Arc::clone(&clock), Arc::clone(&rng));
+    let own_ports = settings.own_ports();
     let service = match settings.cluster.take() {
         Some(cluster) => Some(cluster::Service::open(cluster, client.clone(), recordings.clone(), &clock, &rng).await?),
         None => None,
@@ -141,7 +142,7 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     let doors = door::Doors {
         cluster: service.as_ref().map(|service| service.door(&stop)),
         #[cfg(feature = "ssh")]
-        hosts: hosts::Hosts::new(client.clone(), &settings, recordings.clone(), &stop, &clock, &rng),
+        hosts: hosts::Hosts::new(client.clone(), &settings, own_ports.clone(), recordings.clone(), &stop, &clock, &rng),
     };
     #[cfg(feature = "ssh")]
     let hosts = doors.hosts.clone();
@@ -150,7 +151,7 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
         let listener = hosts.open_direct(settings.ssh.take()).await?;
         (tokio::spawn(hosts.clone().look_after()), listener.map(|it| tokio::spawn(hosts.clone().listen(it))))
     };
-    let worker = Arc::new(task::Worker::new(&settings, log, doors, &clock, &rng)?);
+    let worker = Arc::new(task::Worker::new(&settings, log, doors, own_ports, &clock, &rng)?);
     let listener = listen::Listener::bind(&settings, Arc::clone(&ended)).await?;
     let listening = listener.map(|listener| tokio::spawn(listener.run(stop.clone())));
     let serving = service.map(|service| tokio::spawn(service.run(stop.clone())));

@@ -14,6 +14,7 @@ use plugins::{Checks, Plugin, TaskSpec};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
+use transport::guard::Services;
 use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
 use wire::frame::{MessageKind, Reason};
 use wire::relay::{Ended, PlannedTask, SealedCredential, TaskStart, Work};
@@ -39,6 +40,7 @@ pub(crate) struct Worker {
     recipient: Recipient,
     pacer: Arc<Pacer>,
     networks: Vec<Network>,
+    own_ports: Vec<u16>,
     log: Log,
     /// To what the relay serves.
     doors: Doors,
@@ -51,6 +53,7 @@ impl Worker {
         settings: &Settings,
         log: Log,
         doors: Doors,
+        own_ports: Vec<u16>,
         clock: &Arc<dyn Clock>,
         rng: &Arc<dyn Rng>,
     ) -> anyhow::Result<Self> {
@@ -64,6 +67,7 @@ impl Worker {
             recipient: Recipient::generate().context("no key can be made")?,
             pacer: Arc::default(),
             networks: settings.networks.clone(),
+            own_ports,
             log,
             doors,
             clock: Arc::clone(clock),
@@ -180,7 +184,7 @@ impl Worker {
             plugin: &start.plugin,
             config: &start.config,
             credential,
-            guard: guard(start, &self.networks),
+            guard: guard(start, &self.networks, &self.own_ports),
             call_timeout: Duration::from_millis(start.call_timeout_ms.clamp(1_000, 600_000)),
             pacer: Arc::clone(&self.pacer),
             recorder,
@@ -206,10 +210,11 @@ impl Worker {
     }
 }
 
-/// What may be a target here: what the tenant's policy names, inside of the relay's networks. What the server's installation lets be a target of
+/// What may be a target here: what the tenant's policy names, inside of the relay's networks, and never where the relay itself listens. What the server's installation lets be a target of
 /// its own machine says nothing of this one.
-fn guard(start: &TaskStart, networks: &[Network]) -> Guard {
-    Guard::default().allowing(start.special_networks.iter().copied()).within(networks)
+fn guard(start: &TaskStart, networks: &[Network], own_ports: &[u16]) -> Guard {
+    let guard = Guard::default().allowing(start.special_networks.iter().copied()).within(networks);
+    guard.keeping_from(Services::here(own_ports.iter().copied()))
 }
 
 /// Waits until the server takes the work away; passes on that it was cancelled, and answers.
@@ -250,8 +255,11 @@ mod tests {
             loopback_targets: true,
         };
         let loopback = "127.0.0.1".parse().unwrap();
-        assert!(guard(&start(&[]), &[]).check(loopback).is_err());
-        assert!(guard(&start(&["127.0.0.0/8"]), &[]).check(loopback).is_ok());
-        assert!(guard(&start(&["127.0.0.0/8"]), &["10.0.0.0/8".parse().unwrap()]).check(loopback).is_err());
+        assert!(guard(&start(&[]), &[], &[]).check(loopback).is_err());
+        assert!(guard(&start(&["127.0.0.0/8"]), &[], &[]).check(loopback).is_ok());
+        assert!(guard(&start(&["127.0.0.0/8"]), &["10.0.0.0/8".parse().unwrap()], &[]).check(loopback).is_err());
+        let own = guard(&start(&["127.0.0.0/8"]), &[], &[8444]);
+        assert!(own.check_at((loopback, 8444).into()).is_err(), "the relay's own listener");
+        assert!(own.check_at((loopback, 22).into()).is_ok());
     }
 }

@@ -28,6 +28,7 @@ mod log_signer;
 mod logs;
 mod metrics;
 mod names;
+mod own_services;
 mod peers;
 mod posture;
 mod reach;

@@ -17,7 +17,7 @@ pub(crate) async fn serve(
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+) -> anyhow::Result<Option<(u16, tokio::task::JoinHandle<()>)>> {
     if config.server.metrics_listen.is_empty() {
         return Ok(None);
     }
@@ -35,6 +35,7 @@ pub(crate) async fn serve(
         }
         Err(error) => return Err(error),
     };
+    let port = listener.local_addr()?.port();
     let (upkeep, ending) = (handle.clone(), stop.clone());
     tokio::spawn(async move {
         // Samples pile up until they are folded into their buckets, also when nobody scrapes.
@@ -49,5 +50,6 @@ pub(crate) async fn serve(
     let router = axum::Router::new().route("/metrics", axum::routing::get(move || std::future::ready(handle.render())));
     let stop = stop.clone();
     let (clock, rng, drain) = (Arc::clone(clock), Arc::clone(rng), Duration::from_secs(1));
-    Ok(Some(tokio::spawn(listen::serve(listener, None, router, limits.few(), clock, rng, stop, drain))))
+    let serving = tokio::spawn(listen::serve(listener, None, router, limits.few(), clock, rng, stop, drain));
+    Ok(Some((port, serving)))
 }

@@ -69,6 +69,7 @@ pub(crate) struct Peers {
     chain: Vec<CertificateDer<'static>>,
     secret: PrivatePkcs8KeyDer<'static>,
     socket: TcpListener,
+    port: u16,
     acceptor: TlsAcceptor,
 }
 
@@ -114,6 +115,7 @@ impl Peers {
         tls.session_storage = Arc::new(NoServerSessionStorage {});
         tls.send_tls13_tickets = 0;
         Ok(Self {
+            port: socket.local_addr()?.port(),
             store: store.clone(),
             relays: Arc::clone(relays),
             key: store.peer_key().await?,
@@ -123,6 +125,11 @@ impl Peers {
             socket,
             acceptor: TlsAcceptor::from(Arc::new(tls)),
         })
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// Says where it is reached, and takes connections, until `stop`.

@@ -12,6 +12,7 @@ use transport::aws::Pacer;
 use transport::{Guard, HostKeys, NoHostKeys, OpenCredential, Opening, Recorder, TaskReach};
 
 use crate::host_keys::RememberedHostKeys;
+use crate::own_services::OwnServices;
 
 /// What is to be reached, and for what: a job, one of its tasks, or a validation.
 #[derive(Clone, Copy)]
@@ -44,6 +45,8 @@ pub(crate) struct Opener {
     pub(crate) loopback_targets: bool,
     /// What tenants may allow of this server's own surroundings.
     pub(crate) special_targets: Vec<Network>,
+    /// What is no target of any tenant.
+    pub(crate) own_services: OwnServices,
     pub(crate) call_timeout: Duration,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
@@ -59,7 +62,7 @@ impl Opener {
         recorder: Arc<Recorder>,
         cancelled: CancellationToken,
     ) -> Result<TaskReach> {
-        let guard = self.own_guard(&self.policy(ctx, tenant).await?);
+        let guard = self.own_guard(&self.policy(ctx, tenant).await?).await?;
         let credential = self.credential(ctx, tenant, errand).await?;
         let host_keys = Arc::new(self.host_keys(ctx, tenant, errand));
         self.opened(errand, credential, guard, recorder, cancelled, host_keys)
@@ -83,8 +86,10 @@ impl Opener {
     }
 
     /// The guard of what runs here.
-    pub(crate) fn own_guard(&self, policy: &[Network]) -> Guard {
-        Guard::loopback(self.loopback_targets).allowing(policy.iter().copied()).up_to(&self.special_targets)
+    pub(crate) async fn own_guard(&self, policy: &[Network]) -> Result<Guard> {
+        let guard =
+            Guard::loopback(self.loopback_targets).allowing(policy.iter().copied()).up_to(&self.special_targets);
+        Ok(guard.keeping_from(self.own_services.now().await?))
     }
 
     /// The job's credential, whose use is in the audit log before it is here.

@@ -21,6 +21,7 @@ use wire::relay::{TaskStart, Work};
 use crate::catalog::Installed;
 use crate::config::DiscoverySection;
 use crate::evaluate::Evaluator;
+use crate::own_services::OwnServices;
 use crate::reach::{Errand, Opener};
 use crate::remote;
 use crate::sign::Signer;
@@ -92,6 +93,7 @@ impl Runner {
         signer: Arc<Signer>,
         section: &DiscoverySection,
         relays: Arc<api::Relays>,
+        own_services: OwnServices,
         clock: &Arc<dyn Clock>,
         rng: &Arc<dyn Rng>,
     ) -> Self {
@@ -100,6 +102,7 @@ impl Runner {
             pacer: Arc::new(Pacer::default()),
             loopback_targets: section.loopback_targets,
             special_targets: section.special_targets.clone(),
+            own_services,
             call_timeout: Duration::from_secs(u64::from(section.call_timeout_s)),
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::Arguments;
 use crate::config::{self, Config, process_environment};
 use crate::datadir::{self, DataDir};
+use crate::own_services::OwnServices;
 use crate::{
     acme, backup, bootstrap, catalog, certificate, evaluate, forward, identity, keys, listen, log_signer, metrics,
     open_store, peers, recordings, relays, report, reviews, runner, say, sign, tls,
@@ -128,6 +129,10 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     let checking = tokio::spawn(identity::check(state.clone(), stop.clone()));
     let limits = listen::Limits::new(&config.server, raise_file_limit());
     let metrics = metrics::serve(&config, limits, &clock, &rng, &stop).await?;
+    let own_ports =
+        [Some(address.port()), metrics.as_ref().map(|(port, _)| *port), peers.as_ref().map(|peers| peers.port())];
+    let own_ports = own_ports.into_iter().flatten().collect();
+    let own_services = OwnServices::new(&store, own_ports, &config.discovery.own_targets).await?;
     let runner = runner::Runner::new(
         store.clone(),
         Arc::clone(&installed),
@@ -135,6 +140,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         signer,
         &config.discovery,
         Arc::clone(&relays),
+        own_services,
         &clock,
         &rng,
     );
@@ -193,7 +199,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     let _ = tokio::join!(signing, reviewing);
     let _ = tokio::time::timeout(drain, forwarding.join_all()).await;
     let _ = tokio::time::timeout(drain, checking).await;
-    if let Some(metrics) = metrics {
+    if let Some((_, metrics)) = metrics {
         let _ = metrics.await;
     }
     store.close().await;

@@ -357,6 +357,15 @@ pub(crate) enum WriterCache {
 }
 
 impl Db {
+    /// Where PostgreSQL is.
+    pub(crate) fn place(&self) -> Option<(String, u16)> {
+        let Self::Pg(pool) = self else { return None };
+        let options = pool.connect_options();
+        let host = options.get_host();
+        let is_socket = host.starts_with('/') || options.get_socket().is_some();
+        Some((if is_socket { "localhost" } else { host }.to_owned(), options.get_port()))
+    }
+
     /// Opens `sqlite:PATH` (made when absent) or `postgres://…`. Only slow statements are logged. `role`: PostgreSQL role to become on every connection.
     pub(crate) async fn open(url: &str, role: Option<&str>) -> Result<Self> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {

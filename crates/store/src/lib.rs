@@ -267,6 +267,11 @@ impl Store {
         self.inner.db.engine() == db::Engine::Pg
     }
 
+    /// Host and port of PostgreSQL, as it is connected to; `localhost` where that is a socket in a folder. None: the database is a file.
+    pub fn database_place(&self) -> Option<(String, u16)> {
+        self.inner.db.place()
+    }
+
     /// The clock that it was opened with.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock

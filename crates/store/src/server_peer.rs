@@ -96,6 +96,14 @@ impl Store {
         row.map_or(Ok(None), |row| key.check(&row, self.clock().now()))
     }
 
+    /// The servers that are there, this one too.
+    pub async fn peer_list(&self, key: &PeerKey) -> Result<Vec<ServerPeer>> {
+        let mut tx = self.db().read().await?;
+        let rows = tx.rows("SELECT server, address, certificate, until, proof FROM server_peer", args![]).await?;
+        let now = self.clock().now();
+        rows.iter().filter_map(|row| key.check(row, now).transpose()).collect()
+    }
+
     /// The server that shows this certificate; none: it is none of ours.
     pub async fn peer_of_certificate(&self, key: &PeerKey, certificate: Digest) -> Result<Option<ServerPeer>> {
         let mut tx = self.db().read().await?;

@@ -4,14 +4,17 @@
 //! policy may allow some of them, on a server as far as the installation lets it; what is neither one machine's nor one service's address
 //! is never a target.
 
+mod services;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use domain::{HostPort, Network};
 use tokio::net::TcpStream;
 
+pub use self::services::Services;
 use crate::CallError;
 
 /// Why an address is special.
@@ -29,6 +32,8 @@ pub enum Special {
     LinkLocal,
     /// A service of the machine's platform that hands out its secrets.
     Metadata,
+    /// Where the server or relay itself listens, its database, or another server of the installation.
+    Service,
     /// Outside of the networks in which whoever makes the call may work.
     Outside,
 }
@@ -42,6 +47,7 @@ impl fmt::Display for Special {
             Self::Loopback => "an address of this machine itself",
             Self::LinkLocal => "a link-local address",
             Self::Metadata => "the address of a cloud's metadata service",
+            Self::Service => "an address at which a service of this installation itself listens",
             Self::Outside => "outside of the networks of this relay (`RELAY_NETWORKS`)",
         })
     }
@@ -175,6 +181,7 @@ impl Refused {
             }
             Special::Loopback | Special::LinkLocal => ": the tenant's target policy does not name it",
             Special::Metadata => ": the tenant's target policy does not name exactly this address",
+            Special::Service => ": only the server's `discovery.own_targets` can allow it",
             Special::Unspecified | Special::Multicast | Special::Broadcast | Special::Outside => "",
         }
     }
@@ -193,6 +200,7 @@ pub struct Guard {
     allowed: Vec<Network>,
     up_to: Option<Vec<Network>>,
     within: Vec<Network>,
+    services: Arc<Services>,
 }
 
 /// Whether one of these networks names an address; `exactly`: and no other beside it.
@@ -234,14 +242,21 @@ impl Guard {
         self
     }
 
+    /// None of these services, whatever else is allowed.
+    #[must_use]
+    pub fn keeping_from(mut self, services: Services) -> Self {
+        self.services = Arc::new(services);
+        self
+    }
+
     /// Whether the installation lets this machine be a target.
     pub fn allows_loopback(&self) -> bool {
         self.loopback
     }
 
-    /// Whether a URL may name this host, as far as that can be told before its name is resolved.
-    pub(crate) fn check_host(&self, host: &str) -> Result<(), Refused> {
-        spelled(host).map_or(Ok(()), |address| self.check(address))
+    /// Whether a URL may name this host and port, as far as that can be told before its name is resolved.
+    pub(crate) fn check_host(&self, host: &str, port: u16) -> Result<(), Refused> {
+        spelled(host).map_or(Ok(()), |address| self.check_at(SocketAddr::new(address, port)))
     }
 
     /// Judges a host that somebody else resolves and connects to: by what is written there, and by where it leads from here, as far as it does.
@@ -253,14 +268,14 @@ impl Guard {
             None => host.to_owned(),
         };
         if let Some(address) = spelled(host) {
-            self.check(address)?;
+            self.check_at(SocketAddr::new(address, port))?;
             return Ok(place(Some(address)));
         }
         let name = host.trim_end_matches('.');
         let looked = tokio::time::timeout(ELSEWHERE, tokio::net::lookup_host((name, port))).await;
         let found: Vec<SocketAddr> = looked.ok().and_then(Result::ok).map(Iterator::collect).unwrap_or_default();
         for address in &found {
-            self.check(address.ip())?;
+            self.check_at(*address)?;
         }
         if found.is_empty() && !self.within.is_empty() {
             return Err(CallError::Denied(format!(
@@ -271,7 +286,16 @@ impl Guard {
         Ok(place(found.first().map(SocketAddr::ip)))
     }
 
-    /// Whether an address may be connected to.
+    /// Whether a port of an address may be connected to.
+    pub fn check_at(&self, at: SocketAddr) -> Result<(), Refused> {
+        self.check(at.ip())?;
+        if stands_for(at.ip()).into_iter().any(|real| self.services.are_at(SocketAddr::new(real, at.port()))) {
+            return Err(Refused { address: at.ip(), special: Special::Service, by_installation: false });
+        }
+        Ok(())
+    }
+
+    /// Whether an address may be connected to, at any port that no service of the installation has.
     pub fn check(&self, address: IpAddr) -> Result<(), Refused> {
         stands_for(address).into_iter().try_for_each(|real| self.check_one(address, real))
     }
@@ -286,7 +310,7 @@ impl Guard {
             Special::Loopback if self.loopback => return Ok(()),
             Special::Loopback | Special::LinkLocal => false,
             Special::Metadata => true,
-            Special::Unspecified | Special::Multicast | Special::Broadcast | Special::Outside => {
+            Special::Unspecified | Special::Multicast | Special::Broadcast | Special::Service | Special::Outside => {
                 return Err(Refused { address, special, by_installation: false });
             }
         };
@@ -306,7 +330,7 @@ impl Guard {
             .map_err(|error| unknown(format!("cannot be resolved: {error}")))?
             .collect();
         for address in &found {
-            self.check(address.ip())?;
+            self.check_at(*address)?;
         }
         if found.is_empty() { Err(unknown("has no address".to_owned())) } else { Ok(found) }
     }
@@ -319,7 +343,7 @@ impl Guard {
                 .await
                 .map_err(|error| CallError::Unreachable(format!("`{}` port {port}: {error}", shown(host))))?;
             let peer = stream.peer_addr().map_err(|error| CallError::Unreachable(error.to_string()))?;
-            self.check(peer.ip())?;
+            self.check_at(peer)?;
             Ok(stream)
         };
         tokio::time::timeout(timeout, work).await.unwrap_or(Err(CallError::Timeout(timeout)))
@@ -439,6 +463,45 @@ mod tests {
         for ordinary in ["10.0.0.1", "192.168.1.1", "203.0.113.9", "fd00::1", "2001:db8::1", "::ffff:10.0.0.1"] {
             assert_eq!(Guard::default().check(ip(ordinary)), Ok(()), "{ordinary}");
         }
+    }
+
+    #[test]
+    fn attack_64_no_policy_opens_a_service_of_the_installation_and_only_the_installation_does() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let services = Services::here([8443, 0]).elsewhere([at("10.9.8.7:5432"), at("[fd00::9]:5432")]);
+        let all = ["127.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap());
+        let guard = Guard::loopback(true).allowing(all).keeping_from(services.clone());
+        for refused in [
+            "127.0.0.1:8443",
+            "127.9.9.9:8443",
+            "[::1]:8443",
+            "[::ffff:127.0.0.1]:8443",
+            "10.9.8.7:5432",
+            "[::ffff:10.9.8.7]:5432",
+            "[64:ff9b::10.9.8.7]:5432",
+            "[fd00::9]:5432",
+        ] {
+            assert_eq!(guard.check_at(at(refused)).unwrap_err().special, Special::Service, "{refused}");
+        }
+        for ordinary in ["127.0.0.1:22", "10.9.8.7:22", "10.9.8.8:5432", "192.0.2.9:8443"] {
+            assert_eq!(guard.check_at(at(ordinary)), Ok(()), "{ordinary}");
+        }
+        assert!(guard.check_host("0x7f.1", 8443).is_err() && guard.check_host("localhost", 22).is_ok());
+        let opened = guard.keeping_from(services.but(&[at("10.9.8.7:5432")]));
+        assert!(opened.check_at(at("10.9.8.7:5432")).is_ok() && opened.check_at(at("127.0.0.1:8443")).is_err());
+    }
+
+    #[tokio::test]
+    async fn attack_64_a_service_of_the_installation_is_not_connected_to_by_any_name() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let guard = Guard::loopback(true).keeping_from(Services::here([port]));
+        for host in ["localhost", "127.0.0.1"] {
+            let refused = guard.connect(host, port, Duration::from_secs(5)).await.unwrap_err().to_string();
+            assert!(refused.contains("a service of this installation") && refused.contains("own_targets"), "{refused}");
+            assert!(guard.check_elsewhere(host, port).await.is_err());
+        }
+        assert!(Guard::loopback(true).connect("localhost", port, Duration::from_secs(5)).await.is_ok());
     }
 
     #[test]

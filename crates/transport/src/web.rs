@@ -6,8 +6,9 @@
 //! What is checked is what is connected to: names resolve here, and a name or an address that leads to a link-local address, a metadata
 //! service or (unless the configuration allows it) this machine is refused. Redirects are not followed, proxies not used, cookies not kept.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -164,14 +165,16 @@ pub struct WebReply {
 pub struct WebClient {
     http: reqwest::Client,
     config: Arc<WebConfig>,
+    ports: Ports,
 }
 
 impl WebClient {
     /// A client that trusts the public authorities and `extra_roots`.
     pub fn new(config: WebConfig) -> Result<Self, WebError> {
-        let http =
-            connector(&config).map_err(|why| WebError::Unreachable { host: "(no TLS client)".to_owned(), why })?;
-        Ok(Self { http, config: Arc::new(config) })
+        let ports = Ports::default();
+        let http = connector(&config, &ports)
+            .map_err(|why| WebError::Unreachable { host: "(no TLS client)".to_owned(), why })?;
+        Ok(Self { http, config: Arc::new(config), ports })
     }
 
     /// Whether the service may be this machine.
@@ -182,6 +185,7 @@ impl WebClient {
     /// Sends it once and reads the whole reply.
     pub async fn send(&self, request: WebRequest) -> Result<WebReply, WebError> {
         check_url(&request.url, &self.config.guard, &self.config.local_services)?;
+        asked(&self.ports, &request.url);
         let host = place(&request.url);
         let exchange = async {
             let WebRequest { method, url, headers, body } = request;
@@ -216,7 +220,7 @@ fn place(url: &Url) -> String {
 fn check_url(url: &Url, guard: &Guard, local_services: &[SocketAddr]) -> Result<(), WebError> {
     let wrong = |why| Err(WebError::Url { url: place(url), why });
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_refused = guard.check_host(host).is_err();
+    let is_refused = guard.check_host(host, url.port_or_known_default().unwrap_or_default()).is_err();
     let address = host.parse::<IpAddr>().ok();
     let local = address.is_some_and(|ip| ip.is_loopback()) || host.eq_ignore_ascii_case("localhost");
     let is_local_service = address
@@ -236,7 +240,7 @@ fn check_url(url: &Url, guard: &Guard, local_services: &[SocketAddr]) -> Result<
     }
     if is_refused {
         return wrong(
-            "points at this machine, at a link-local address or outside of the allowed networks, which is refused",
+            "points at this machine, at a service of the installation, at a link-local address or outside of the allowed networks, which is refused",
         );
     }
     Ok(())
@@ -255,15 +259,27 @@ fn unreachable(host: &str, error: reqwest::Error) -> WebError {
     WebError::Unreachable { host: host.to_owned(), why: cause.to_string() }
 }
 
-/// Resolves names, and lets no address through that the guard refuses.
-struct Resolver(Guard);
+/// Ports to which a client may be about to connect: whoever resolves a name is not told which.
+pub(crate) type Ports = Arc<Mutex<BTreeSet<u16>>>;
+
+/// Puts a URL's port to the others.
+fn asked(ports: &Ports, url: &Url) {
+    ports.lock().unwrap_or_else(PoisonError::into_inner).extend(url.port_or_known_default());
+}
+
+/// Resolves names, and lets no address through that the guard refuses at one of the ports.
+struct Resolver(Guard, Ports);
 
 impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         let guard = self.0.clone();
+        let ports = self.1.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Box::pin(async move {
             let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if found.iter().any(|address| guard.check(address.ip()).is_err()) {
+            let refused = |ip: IpAddr| {
+                guard.check(ip).is_err() || ports.iter().any(|port| guard.check_at(SocketAddr::new(ip, *port)).is_err())
+            };
+            if found.iter().any(|address| refused(address.ip())) {
                 return Err(format!("`{}` resolves to an address that is refused", name.as_str()).into());
             }
             Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
@@ -285,7 +301,7 @@ pub(crate) fn tls_client(extra_roots: &[CertificateDer<'static>]) -> Result<rust
 }
 
 /// The one way to an HTTP client of this crate: rustls over aws-lc-rs, set here and not taken from the process; guarded names.
-pub(crate) fn connector(config: &WebConfig) -> Result<reqwest::Client, String> {
+pub(crate) fn connector(config: &WebConfig, ports: &Ports) -> Result<reqwest::Client, String> {
     let mut tls = tls_client(&config.extra_roots)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     reqwest::Client::builder()
@@ -294,7 +310,7 @@ pub(crate) fn connector(config: &WebConfig) -> Result<reqwest::Client, String> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
-        .dns_resolver(Resolver(config.guard.clone()))
+        .dns_resolver(Resolver(config.guard.clone(), Arc::clone(ports)))
         .connect_timeout(config.connect_timeout)
         .pool_max_idle_per_host(config.idle_connections)
         .user_agent(concat!("cairn/", env!("CARGO_PKG_VERSION")))
@@ -332,6 +348,19 @@ mod tests {
 
     async fn get(client: &WebClient, url: &str) -> Result<WebReply, WebError> {
         client.send(WebRequest::new(Method::GET, url)?).await
+    }
+
+    #[tokio::test]
+    async fn attack_64_a_name_that_leads_to_a_service_of_the_installation_is_refused_at_its_port_only() {
+        use reqwest::dns::Resolve as _;
+        let guard = Guard::loopback(true).keeping_from(crate::guard::Services::here([8443]));
+        let ports = Ports::default();
+        let resolver = Resolver(guard, Arc::clone(&ports));
+        asked(&ports, &Url::parse("https://localhost/").unwrap());
+        assert!(resolver.resolve("localhost".parse().unwrap()).await.is_ok());
+        asked(&ports, &Url::parse("https://localhost:8443/").unwrap());
+        let refused = resolver.resolve("localhost".parse().unwrap()).await.err().unwrap().to_string();
+        assert!(refused.contains("an address that is refused"), "{refused}");
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! `[discovery]`: the jobs that the server runs.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -28,6 +29,10 @@ pub(crate) struct DiscoverySection {
     /// calls reach by their target policies, such as `169.254.10.0/24`; default none.
     #[schema(value_type = Vec<String>)]
     pub(crate) special_targets: Vec<Network>,
+    /// Services of this installation itself that jobs of tenants may call from this server all the same, as `ADDRESS:PORT`: its API, metrics and
+    /// peer listeners at this machine's addresses, its PostgreSQL, its other servers; default none.
+    #[schema(value_type = Vec<String>)]
+    pub(crate) own_targets: Vec<SocketAddr>,
     /// Reports that one agent may send in a minute; more are told to wait; default 120.
     pub(crate) reports_per_min: u32,
     /// A folder of rule packs to use instead of the built-in ones; read again when a file changes.
@@ -50,6 +55,7 @@ impl Default for DiscoverySection {
             own_host: true,
             loopback_targets: false,
             special_targets: Vec::new(),
+            own_targets: Vec::new(),
             reports_per_min: 120,
             packs: None,
             plugins_dir: None,
@@ -66,6 +72,7 @@ pub(super) const KEYS: &[Key] = &[
     ("own_host", As::Bare),
     ("loopback_targets", As::Bare),
     ("special_targets", As::List),
+    ("own_targets", As::List),
     ("reports_per_min", As::Bare),
     ("packs", As::Text),
     ("plugins_dir", As::Text),

@@ -125,7 +125,7 @@ impl Runner {
             let host_keys = self.opener.host_keys(&ctx, claim.tenant, errand);
             return remote::validate(&connected, &start, &held.over, &host_keys, checks).await;
         }
-        let guard = self.opener.own_guard(&self.opener.policy(&ctx, claim.tenant).await?);
+        let guard = self.opener.own_guard(&self.opener.policy(&ctx, claim.tenant).await?).await?;
         let host_keys = Arc::new(self.opener.host_keys(&ctx, claim.tenant, errand));
         let (recorder, over) = (Arc::new(Recorder::default()), held.over.clone());
         let reach = self.opener.opened(errand, credential, guard, recorder, over, host_keys)?;

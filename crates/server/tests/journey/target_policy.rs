@@ -1,7 +1,7 @@
 //! A tenant's target policy, from the command line to a packet: in a network namespace whose far side has link-local addresses and a metadata
 //! service. Needs root, as CI is.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::Lab;
 
 use crate::world::{Engine, World};
@@ -79,4 +79,89 @@ fn attack_64_a_special_address_is_a_target_only_where_tenant_and_installation_na
             "{said}"
         );
     });
+}
+
+/// A credential with which jobs go to any address and port.
+fn with_ssh(world: &World) {
+    let file = world.private("ssh.json", &json!({"username": "nobody", "password": "of-no-host-77"}).to_string());
+    let file = file.to_str().unwrap();
+    world
+        .cairn([
+            "creds",
+            "add",
+            "--plugin",
+            "ssh-linux",
+            "--name",
+            "lab",
+            "--type",
+            "ssh-password",
+            "--from-file",
+            file,
+        ])
+        .ok();
+}
+
+/// What a job says of a target that it is to connect to.
+fn told(world: &World, target: &str) -> String {
+    let targets = format!("targets={target}");
+    let mut job = vec!["jobs", "run", "--plugin", "ssh-linux", "--credential", "lab", "--wait", "-o", "json"];
+    job.extend(["--set", &targets, "--set", "host_keys=first-use", "--set", "collectors=machine"]);
+    let ran = world.cairn(job);
+    format!("{}{}", ran.out, ran.err)
+}
+
+const SERVICE: &str = "is an address at which a service of this installation itself listens";
+
+#[test]
+fn attack_64_where_the_server_itself_listens_is_no_target_at_any_of_its_addresses() {
+    let lab = Lab::new();
+    lab.here(|| {
+        let world = World::new(Engine::Sqlite)
+            .with("CAIRN_DISCOVERY_OWN_HOST", "false")
+            .with("CAIRN_SERVER_METRICS_LISTEN", "10.99.0.1:9464");
+        let server = world.start();
+        world.first_login(&server);
+        with_ssh(&world);
+        let api = server.url.rsplit_once(':').unwrap().1.trim_end_matches('/').to_owned();
+        for own in ["10.99.0.1:9464".to_owned(), "[fd99::1]:9464".to_owned(), format!("10.99.0.1:{api}")] {
+            let said = told(&world, &own);
+            assert!(said.contains(SERVICE), "{own}: {said}");
+        }
+        // The machine itself may be a target, and so may a neighbour with the same port.
+        for ordinary in ["10.99.0.1:22", "10.99.0.2:9464"] {
+            let said = told(&world, ordinary);
+            assert!(!said.contains(SERVICE) && said.to_lowercase().contains("refused"), "{ordinary}: {said}");
+        }
+        server.stop();
+
+        let world = world.with("CAIRN_DISCOVERY_OWN_TARGETS", "10.99.0.1:9464");
+        let server = world.start();
+        world.login(&server);
+        let said = told(&world, "10.99.0.1:9464");
+        assert!(!said.contains(SERVICE), "the installation lets it be one: {said}");
+        assert!(told(&world, "[fd99::1]:9464").contains(SERVICE));
+        server.stop();
+    });
+}
+
+#[test]
+fn attack_64_the_database_is_no_target_also_where_its_machine_is_one() {
+    let engine = Engine::postgres();
+    let Engine::Postgres(database) = &engine else { panic!("PostgreSQL") };
+    let place = database.app_url.rsplit_once('@').unwrap().1.split('/').next().unwrap().to_owned();
+    let port = place.rsplit_once(':').unwrap().1.to_owned();
+    let world = World::new(engine)
+        .with("CAIRN_DISCOVERY_OWN_HOST", "false")
+        .with("CAIRN_DISCOVERY_SPECIAL_TARGETS", "127.0.0.0/8");
+    let server = world.start();
+    world.first_login(&server);
+    with_ssh(&world);
+    world.cairn(["tenants", "target-policy", "--allow", "127.0.0.0/8"]).ok();
+    for target in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("127.0.0.9:{port}")] {
+        let said = told(&world, &target);
+        assert!(said.contains(SERVICE), "{target}: {said}");
+    }
+    let said = told(&world, "127.0.0.1:1");
+    assert!(!said.contains(SERVICE) && said.to_lowercase().contains("refused"), "{said}");
+    server.stop();
 }

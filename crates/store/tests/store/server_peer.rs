@@ -29,7 +29,11 @@ async fn a_server_is_found_by_its_id_and_its_certificate_while_it_gives_signs_of
             assert_eq!(other.store.peer_find(&theirs, peer(n).server).await.unwrap(), Some(peer(n)));
             assert_eq!(pair.store.peer_of_certificate(&key, peer(n).certificate).await.unwrap(), Some(peer(n)));
         }
+        let mut all = pair.store.peer_list(&key).await.unwrap();
+        all.sort_by(|one, two| one.address.cmp(&two.address));
+        assert_eq!(all, [peer(1), peer(2)]);
         pair.clock.advance(half);
+        assert_eq!(pair.store.peer_list(&key).await.unwrap(), [peer(2)]);
         assert_eq!(other.store.peer_find(&theirs, peer(1).server).await.unwrap(), None, "it is silent");
         assert_eq!(other.store.peer_of_certificate(&theirs, peer(1).certificate).await.unwrap(), None);
         assert_eq!(other.store.peer_find(&theirs, peer(2).server).await.unwrap(), Some(peer(2)));

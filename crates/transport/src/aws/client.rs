@@ -133,14 +133,17 @@ impl AwsClient {
         // A name is asked about where it is resolved, and the connection once it is there.
         let endpoint =
             config.endpoint_url.as_deref().map(|url| endpoint::check_override(url, &config.guard)).transpose()?;
-        let http = web::connector(&WebConfig {
+        let port = endpoint.as_ref().and_then(reqwest::Url::port_or_known_default);
+        let ports = web::Ports::new(std::sync::Mutex::new([443].into_iter().chain(port).collect()));
+        let web = WebConfig {
             guard: config.guard.clone(),
             connect_timeout: config.connect_timeout,
             idle_connections: config.concurrency,
             extra_roots: config.extra_roots.clone(),
             ..WebConfig::default()
-        })
-        .map_err(|error| CallError::Unreachable(format!("no TLS client: {error}")))?;
+        };
+        let http =
+            web::connector(&web, &ports).map_err(|error| CallError::Unreachable(format!("no TLS client: {error}")))?;
         let slots = Semaphore::new(config.concurrency.max(1));
         Ok(Self { credentials, assumed: Mutex::new(None), config, endpoint, http, pacer, slots, recorder, clock, rng })
     }
@@ -304,7 +307,7 @@ impl AwsClient {
 
     /// Reads a reply up to the limit.
     async fn read(&self, mut response: reqwest::Response) -> Result<Answer, Failure> {
-        if response.remote_addr().is_some_and(|address| self.config.guard.check(address.ip()).is_err()) {
+        if response.remote_addr().is_some_and(|address| self.config.guard.check_at(address).is_err()) {
             return Err(Failure::Final(CallError::Unreachable(
                 "the connection went to an address that is refused".to_owned(),
             )));

@@ -77,7 +77,8 @@ pub(crate) fn check_override(text: &str, guard: &Guard) -> Result<reqwest::Url, 
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("holds more than scheme, host and port: remove the rest"));
     }
-    guard.check_host(host).map_err(|refused| CallError::Denied(format!("`endpoint_url`: {refused}")))?;
+    let port = url.port_or_known_default().unwrap_or_default();
+    guard.check_host(host, port).map_err(|refused| CallError::Denied(format!("`endpoint_url`: {refused}")))?;
     Ok(url)
 }
 
