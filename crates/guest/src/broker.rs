@@ -45,7 +45,7 @@ fn code(error: &CallError) -> &'static str {
         CallError::NotFound(_) => "not_found",
         CallError::Throttled(_) => "throttled",
         CallError::Timeout(_) => "timeout",
-        CallError::TooLarge { .. } | CallError::TooMany { .. } => "too_large",
+        CallError::TooLarge { .. } | CallError::TooMany { .. } | CallError::Limit(_) => "too_large",
         CallError::Malformed(_) => "malformed",
         CallError::Unreachable(_) => "unreachable",
         CallError::Credential(_) => "credential",

@@ -96,6 +96,7 @@ impl Lab {
             guard: Guard::loopback(true),
             call_timeout: Duration::from_mins(1),
             pacer: Arc::default(),
+            memory: &transport::Budget::default(),
             recorder: Arc::new(Recorder::default()),
             clock,
             rng,

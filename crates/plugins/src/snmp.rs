@@ -157,7 +157,9 @@ async fn found(snmp: &dyn SnmpReach, target: &Target) -> Result<std::result::Res
     };
     let mut last = CallError::Unreachable("the name has no address".to_owned());
     for address in addresses.into_iter().take(ADDRESSES) {
-        match System::read(snmp, address, &tag).await {
+        let read = System::read(snmp, address, &tag).await;
+        snmp.forget(address);
+        match read {
             Ok(system) => return Ok(Ok(Found { target: target.clone(), address, system })),
             Err(error) => last = error,
         }
@@ -211,7 +213,9 @@ async fn everything(
         return Ok(Err(error));
     }
     let wanted = |name: &str| settings.collectors.iter().any(|collector| collector == name);
-    let interfaces = Interfaces::read(device, wanted("interfaces")).await?;
+    let interfaces = Interfaces::read(device, wanted("interfaces")).await;
+    device.snmp.forget(device.address);
+    let interfaces = interfaces?;
     for collector in settings.collectors.iter().map(String::as_str).filter(|name| *name != "interfaces") {
         if reach.is_cancelled() {
             return Err(Error::conflict("the job was cancelled"));
@@ -220,16 +224,19 @@ async fn everything(
         if let Err(error) = device.is_there().await {
             return Ok(Err(error));
         }
-        match collector {
-            "addresses" => addresses::addresses(device, &interfaces).await?,
-            "arp" => addresses::arp(device, &interfaces).await?,
-            "routes" => routes::collect(device, &interfaces).await?,
-            "neighbors" => neighbors::collect(device, &interfaces).await?,
-            "vlans" => bridge::vlans(device, &interfaces).await?,
-            "forwarding" => bridge::forwarding(device, &interfaces).await?,
-            "components" => components::components(device).await?,
-            _ => components::software(device).await?,
-        }
+        let collected = match collector {
+            "addresses" => addresses::addresses(device, &interfaces).await,
+            "arp" => addresses::arp(device, &interfaces).await,
+            "routes" => routes::collect(device, &interfaces).await,
+            "neighbors" => neighbors::collect(device, &interfaces).await,
+            "vlans" => bridge::vlans(device, &interfaces).await,
+            "forwarding" => bridge::forwarding(device, &interfaces).await,
+            "components" => components::components(device).await,
+            _ => components::software(device).await,
+        };
+        // A table's rows are with the sink by now.
+        device.snmp.forget(device.address);
+        collected?;
     }
     Ok(Ok(()))
 }

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// `RELAY_NETWORKS`: the only networks that its tasks may connect to, between commas; default all.
     pub(crate) networks: Vec<Network>,
+    /// `RELAY_TARGETS_MIB`: memory for the answers of all SSH and SNMP targets that are read at a time, in MiB, 32 to 1,048,576; default 256.
+    pub(crate) targets_mib: u64,
     /// `RELAY_LISTEN`: where agents that do not reach the server connect to, `address:port`; default nowhere.
     pub(crate) listen: Option<SocketAddr>,
     /// `RELAY_LISTEN_CONNECTIONS`: connections of agents at a time; default 1,024.
@@ -58,6 +60,12 @@ fn ssh(environment: Environment<'_>) -> anyhow::Result<Option<Direct>> {
         bail!("RELAY_SSH_LISTEN: this build takes nobody to hosts (a FIPS build does not)");
     }
     Ok(direct)
+}
+
+fn targets_mib(environment: Environment<'_>) -> anyhow::Result<u64> {
+    let Some(text) = environment("RELAY_TARGETS_MIB") else { return Ok(256) };
+    let number = text.parse().ok().filter(|number| (32..=1_048_576).contains(number));
+    number.context("RELAY_TARGETS_MIB is a whole number from 32 to 1,048,576")
 }
 
 impl Settings {
@@ -90,6 +98,7 @@ impl Settings {
             id: id.context("RELAY_ID")?,
             data_dir: path("RELAY_DATA_DIR").unwrap_or_else(|| PathBuf::from("/var/lib/cairn-relay")),
             networks: networks.map(str::parse).collect::<Result<_, _>>().context("RELAY_NETWORKS")?,
+            targets_mib: targets_mib(environment)?,
             listen: listen.transpose().context("RELAY_LISTEN is `address:port`, such as `10.0.0.7:8444`")?,
             listen_connections: connections
                 .transpose()

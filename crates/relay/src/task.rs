@@ -1,6 +1,7 @@
 //! One piece of work: opens its credential, runs its plugin, says how it ended.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
 use transport::guard::Services;
-use transport::{Guard, OpenCredential, Opening, Recorder, TaskReach};
+use transport::{Budget, Guard, OpenCredential, Opening, Recorder, TaskReach};
 use wire::frame::{MessageKind, Reason};
 use wire::relay::{Ended, PlannedTask, SealedCredential, TaskStart, Work};
 
@@ -31,6 +32,9 @@ const BEGINNING: Duration = Duration::from_mins(1);
 /// How long a validation may take: the server waits a little longer, and has what was tried until then.
 const VALIDATING: Duration = Duration::from_secs(50);
 
+/// Tasks that read SSH and SNMP targets at a time; others wait with their first target.
+const TASKS: NonZero<usize> = NonZero::new(4).unwrap();
+
 /// Answers about host keys that wait to be taken: one is asked for at a time, and others may be given up.
 const ANSWERS: usize = 128;
 
@@ -39,6 +43,7 @@ pub(crate) struct Worker {
     plugins: BTreeMap<&'static str, Arc<dyn Plugin>>,
     recipient: Recipient,
     pacer: Arc<Pacer>,
+    memory: Budget,
     networks: Vec<Network>,
     own_ports: Vec<u16>,
     log: Log,
@@ -66,6 +71,7 @@ impl Worker {
             plugins,
             recipient: Recipient::generate().context("no key can be made")?,
             pacer: Arc::default(),
+            memory: Budget::new(settings.targets_mib.saturating_mul(1_024 * 1_024), TASKS),
             networks: settings.networks.clone(),
             own_ports,
             log,
@@ -187,6 +193,7 @@ impl Worker {
             guard: guard(start, &self.networks, &self.own_ports),
             call_timeout: Duration::from_millis(start.call_timeout_ms.clamp(1_000, 600_000)),
             pacer: Arc::clone(&self.pacer),
+            memory: &self.memory,
             recorder,
             clock: Arc::clone(&self.clock),
             rng: Arc::clone(&self.rng),

@@ -9,7 +9,7 @@ use plugins::JobConfig;
 use store::{JobRow, Purpose, Store, ValidationRow};
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
-use transport::{Guard, HostKeys, NoHostKeys, OpenCredential, Opening, Recorder, TaskReach};
+use transport::{Budget, Guard, HostKeys, NoHostKeys, OpenCredential, Opening, Recorder, TaskReach};
 
 use crate::host_keys::RememberedHostKeys;
 use crate::own_services::OwnServices;
@@ -48,6 +48,7 @@ pub(crate) struct Opener {
     /// What is no target of any tenant.
     pub(crate) own_services: OwnServices,
     pub(crate) call_timeout: Duration,
+    pub(crate) memory: Budget,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
 }
@@ -154,6 +155,7 @@ impl Opener {
             guard,
             call_timeout: self.call_timeout,
             pacer: Arc::clone(&self.pacer),
+            memory: &self.memory,
             recorder,
             clock: Arc::clone(&self.clock),
             rng: Arc::clone(&self.rng),

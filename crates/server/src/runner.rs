@@ -3,6 +3,7 @@
 //! A claim is held by a lease that is renewed while the work goes on. When the server stops, held work goes back to the queue; when it is
 //! killed, the lease runs out and the work is claimed again. Either way a task begins from its start, and ingest is idempotent.
 
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use serde_json::json;
 use store::{Begun, Claim, Lease, NewTask, Purpose, Store, TaskOutcome, TaskProgress, WorkKind};
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
-use transport::{OpenCredential, Recorder};
+use transport::{Budget, OpenCredential, Recorder};
 use wire::relay::{TaskStart, Work};
 
 use crate::catalog::Installed;
@@ -104,6 +105,10 @@ impl Runner {
             special_targets: section.special_targets.clone(),
             own_services,
             call_timeout: Duration::from_secs(u64::from(section.call_timeout_s)),
+            memory: Budget::new(
+                section.targets_mib * 1_024 * 1_024,
+                NonZero::new(section.workers).unwrap_or(NonZero::<usize>::MIN),
+            ),
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
         };

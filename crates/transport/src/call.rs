@@ -37,6 +37,9 @@ pub enum CallError {
         /// The limit.
         max: usize,
     },
+    /// All targets together have reached a limit of this process.
+    #[error("{0}")]
+    Limit(String),
     /// The answer is not what its protocol says.
     #[error("malformed reply: {0}")]
     Malformed(String),

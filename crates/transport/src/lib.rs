@@ -11,6 +11,7 @@
 //! - every call, also a failed one, leaves a [`CallRecord`].
 
 pub mod aws;
+mod budget;
 pub mod call;
 pub mod guard;
 pub mod host_keys;
@@ -28,6 +29,7 @@ pub mod untrusted;
 pub mod web;
 
 pub use aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
+pub use budget::Budget;
 pub use call::{
     AwsCall, AwsReach, CallError, CallTag, CommandOutput, DirEntry, FileKind, FileStat, FileUsage, HostReach, HttpCall,
     HttpReach, Part, Reach, RemoteHost, Reply, Socket, SshReach,

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::aws::{AwsClient, AwsConfig, AwsCredentials, Pacer};
+use crate::budget::Budget;
 use crate::guard::Guard;
 use crate::host_keys::HostKeys;
 #[cfg(feature = "ssh")]
@@ -88,6 +89,8 @@ pub struct Opening<'a> {
     pub call_timeout: Duration,
     /// The rates that all tasks of this process share.
     pub pacer: Arc<Pacer>,
+    /// The process's memory for answers of SSH and SNMP targets, of which the task has a share.
+    pub memory: &'a Budget,
     /// Takes the record of each call.
     pub recorder: Arc<Recorder>,
     /// The time.
@@ -138,14 +141,14 @@ pub fn open(job: Opening<'_>) -> Result<TaskReach, CallError> {
                 let credentials = SshCredentials::from_secret_json(kind, secret)?;
                 let config = SshConfig::from_settings(job.config, job.call_timeout)?;
                 let client = SshClient::new(credentials, config, job.guard, job.recorder, job.clock, job.rng);
-                let client = client.remembering(job.host_keys);
+                let client = client.remembering(job.host_keys).drawing_on(job.memory);
                 reach.ssh = Some(Box::new(client));
             }
             "snmp-community" | "snmp-v3" => {
                 let credentials = SnmpCredentials::from_secret_json(kind, secret)?;
                 let config = SnmpConfig::from_settings(job.config, job.call_timeout)?;
                 let client = SnmpClient::new(credentials, config, job.guard, job.recorder, job.clock, job.rng);
-                reach.snmp = Some(client);
+                reach.snmp = Some(client.drawing_on(job.memory));
             }
             "http-bearer" | "http-basic" | "http-header" => {
                 let config = HttpConfig { guard: job.guard, call_timeout: job.call_timeout, ..HttpConfig::default() };
@@ -221,6 +224,7 @@ mod tests {
             guard: Guard::default(),
             call_timeout: Duration::from_secs(1),
             pacer: Arc::default(),
+            memory: &Budget::default(),
             recorder: Arc::default(),
             clock: Arc::new(TestClock::default()),
             rng: Arc::new(TestRng::default()),

@@ -25,6 +25,7 @@ use serde_json::{Map, Value};
 pub use credential::SshCredentials;
 pub use known_hosts::KnownHosts;
 
+use crate::budget::{Budget, Share};
 use crate::call::{CallError, CallTag, RemoteHost, SshReach};
 use crate::guard::{Guard, host_and_port};
 use crate::host_keys::{HostKeys, NoHostKeys};
@@ -116,6 +117,7 @@ pub struct SshClient {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) host_keys: Arc<dyn HostKeys>,
+    pub(crate) memory: Arc<Share>,
 }
 
 impl SshClient {
@@ -128,7 +130,14 @@ impl SshClient {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Self {
-        Self { credentials, config, guard, recorder, clock, rng, host_keys: Arc::new(NoHostKeys) }
+        let memory = Budget::default().share();
+        Self { credentials, config, guard, recorder, clock, rng, host_keys: Arc::new(NoHostKeys), memory }
+    }
+
+    /// The same with a share of this memory for what its hosts answer.
+    #[must_use]
+    pub fn drawing_on(self, budget: &Budget) -> Self {
+        Self { memory: budget.share(), ..self }
     }
 
     /// The same with a memory of host keys.

@@ -64,6 +64,7 @@ pub(crate) fn reach(
         guard: Guard::loopback(true),
         call_timeout: Duration::from_secs(20),
         pacer: Arc::default(),
+        memory: &transport::Budget::default(),
         recorder: Arc::clone(&recorder),
         clock: Arc::new(crypto::system::SystemClock),
         rng: Arc::new(crypto::system::SystemRng),

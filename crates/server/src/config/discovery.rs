@@ -23,6 +23,9 @@ pub(crate) struct DiscoverySection {
     pub(crate) own_host: bool,
     /// How long one call to a target may take from connecting to its last byte, in seconds; default 30.
     pub(crate) call_timeout_s: u32,
+    /// Memory for the answers of all SSH and SNMP targets that are read at a time, in MiB: each worker's task has an equal share, of which half is for
+    /// one target at a time; default 256.
+    pub(crate) targets_mib: u64,
     /// Let `endpoint_url` settings name this machine, for test doubles; default false.
     pub(crate) loopback_targets: bool,
     /// Special networks (this machine's own, link-local ones, a metadata service by its one address) that tenants may let this server's own
@@ -52,6 +55,7 @@ impl Default for DiscoverySection {
             workers: 4,
             lease_s: 30,
             call_timeout_s: 30,
+            targets_mib: 256,
             own_host: true,
             loopback_targets: false,
             special_targets: Vec::new(),
@@ -69,6 +73,7 @@ pub(super) const KEYS: &[Key] = &[
     ("workers", As::Bare),
     ("lease_s", As::Bare),
     ("call_timeout_s", As::Bare),
+    ("targets_mib", As::Bare),
     ("own_host", As::Bare),
     ("loopback_targets", As::Bare),
     ("special_targets", As::List),
@@ -89,6 +94,13 @@ impl DiscoverySection {
         }
         if !(1..=600).contains(&self.call_timeout_s) {
             bail!("discovery.call_timeout_s is {}: use 1 to 600 seconds", self.call_timeout_s);
+        }
+        let least = 8 * u64::try_from(self.workers).unwrap_or(u64::MAX);
+        if !(least..=1_048_576).contains(&self.targets_mib) {
+            bail!(
+                "discovery.targets_mib is {}: use {least} (8 for each of discovery.workers) to 1,048,576",
+                self.targets_mib
+            );
         }
         for network in &self.special_targets {
             if let Err(why) = allowable(network) {

@@ -233,6 +233,7 @@ impl AwsClient {
             other @ (CallError::Timeout(_)
             | CallError::TooLarge { .. }
             | CallError::TooMany { .. }
+            | CallError::Limit(_)
             | CallError::Cancelled) => other,
         }
     }

@@ -11,6 +11,9 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use memchr::memmem;
 use zeroize::Zeroizing;
 
+/// Undoes one way of writing; none where nothing was written so.
+type Form = fn(&[u8]) -> Option<Vec<u8>>;
+
 /// Shortest text that is looked for in replies: shorter ones are in everything.
 const NEEDLE_MIN: usize = 6;
 
@@ -49,7 +52,7 @@ impl Echo {
 
     /// Whether these bytes hold the secret in any of the forms.
     pub(super) fn is_in(&self, bytes: &[u8]) -> bool {
-        let forms: [fn(&[u8]) -> Option<Vec<u8>>; 3] = [without_escapes, without_percents, without_entities];
+        let forms: [Form; 3] = [without_escapes, without_percents, without_entities];
         // A JSON text may hold a URL or HTML, and what looks like an escape of one kind may be none: any of them are undone, one after another.
         let mut views = vec![Cow::Borrowed(bytes)];
         for undo in forms {
@@ -209,8 +212,12 @@ mod tests {
 
     const SECRET: &str = "Pl4nted/\"key\"+é&<~\\%41";
 
+    fn joined<T>(parts: impl Iterator<Item = T>, form: impl Fn(T) -> String) -> String {
+        parts.map(form).collect()
+    }
+
     fn hex() -> String {
-        SECRET.bytes().map(|byte| format!("{byte:02x}")).collect()
+        joined(SECRET.bytes(), |byte| format!("{byte:02x}"))
     }
 
     fn percent(text: &str, hex: impl Fn(u8) -> String) -> String {
@@ -224,9 +231,9 @@ mod tests {
     fn attack_59_a_secret_is_found_in_every_form_in_which_services_write_what_they_were_sent() {
         use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
         let json = serde_json::to_string(SECRET).unwrap();
-        let escaped: String = SECRET.encode_utf16().map(|unit| format!("\\u{unit:04X}")).collect();
-        let entities: String = SECRET.chars().map(|c| format!("&#x{:x};", u32::from(c))).collect();
-        let decimal: String = SECRET.chars().map(|c| format!("&#{};", u32::from(c))).collect();
+        let escaped = joined(SECRET.encode_utf16(), |unit| format!("\\u{unit:04X}"));
+        let entities = joined(SECRET.chars(), |c| format!("&#x{:x};", u32::from(c)));
+        let decimal = joined(SECRET.chars(), |c| format!("&#{};", u32::from(c)));
         for (form, text) in [
             ("as it is", SECRET.to_owned()),
             ("json", json.clone()),
@@ -236,7 +243,7 @@ mod tests {
             ("javascript", SECRET.replace('\\', "\\\\").replace('/', "\\x2f").replace('"', "\\\"")),
             ("percent", percent(SECRET, |byte| format!("{byte:02X}"))),
             ("percent in lower case", percent(SECRET, |byte| format!("{byte:02x}"))),
-            ("percent, every byte", SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect()),
+            ("percent, every byte", joined(SECRET.bytes(), |byte| format!("%{byte:02X}"))),
             ("percent in json in ascii", percent(SECRET, |byte| format!("{byte:02X}")).replace('%', "\\u0025")),
             ("html", SECRET.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")),
             ("html by number", entities),

@@ -120,7 +120,7 @@ async fn attack_64_a_credential_goes_to_its_own_origin_only_and_follows_no_redir
 #[tokio::test]
 async fn attack_59_a_reply_that_repeats_the_credential_is_withheld() {
     let secret = "planted-again-5a5a";
-    let escaped: String = secret.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+    let escaped = secret.bytes().map(|byte| format!("\\u{byte:04x}")).collect::<Vec<_>>().concat();
     for echo in [
         answer("200 OK", "", &format!("you sent {secret}")),
         answer("200 OK", &format!("x: {secret}\r\n"), ""),

@@ -22,6 +22,7 @@ use super::socket::{Came, Socket};
 use super::usm::{self, Engine, NoAnswer};
 use super::value::{Oid, VarBind};
 use super::walk::Cursor;
+use crate::budget::{Budget, Hold, Share};
 use crate::guard::Guard;
 use crate::record::{CallRecord, Recorder, RequestRecord, ResponseRecord};
 use crate::{CallError, CallTag};
@@ -92,6 +93,7 @@ pub(super) struct Device {
     bytes: AtomicU64,
     pub(super) objects: AtomicUsize,
     waited_us: AtomicU64,
+    pub(super) memory: Hold,
 }
 
 /// Many devices, one credential.
@@ -104,6 +106,7 @@ pub struct SnmpClient {
     rng: Arc<dyn Rng>,
     sockets: [OnceCell<Socket>; 2],
     devices: Mutex<HashMap<SocketAddr, Arc<Device>>>,
+    pub(super) memory: Arc<Share>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -129,7 +132,14 @@ impl SnmpClient {
             rng,
             sockets: [OnceCell::new(), OnceCell::new()],
             devices: Mutex::default(),
+            memory: Budget::default().share(),
         }
+    }
+
+    /// The same with a share of this memory for what its devices answer.
+    #[must_use]
+    pub fn drawing_on(self, budget: &Budget) -> Self {
+        Self { memory: budget.share(), ..self }
     }
 
     fn device(&self, address: SocketAddr) -> Result<Arc<Device>, CallError> {
@@ -147,6 +157,7 @@ impl SnmpClient {
                 bytes: AtomicU64::new(0),
                 objects: AtomicUsize::new(0),
                 waited_us: AtomicU64::new(0),
+                memory: self.memory.hold(),
             })
         });
         Ok(Arc::clone(device))
@@ -373,6 +384,13 @@ impl SnmpReach for SnmpClient {
         let address = SocketAddr::new(device.ip().to_canonical(), device.port());
         let device = lock(&self.devices).get(&address).cloned()?;
         lock(&device.engine_id).clone()
+    }
+
+    fn forget(&self, device: SocketAddr) {
+        let address = SocketAddr::new(device.ip().to_canonical(), device.port());
+        if let Some(device) = lock(&self.devices).get(&address) {
+            device.memory.give_back();
+        }
     }
 
     async fn get(&self, address: SocketAddr, oids: &[Oid], tag: &CallTag) -> Result<Vec<VarBind>, CallError> {

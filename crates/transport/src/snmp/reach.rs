@@ -32,6 +32,9 @@ pub trait SnmpReach: Send + Sync {
     /// The values of these objects, in this order; what is not there is [`super::SnmpValue::NoSuchObject`] or the like.
     async fn get(&self, device: SocketAddr, oids: &[Oid], tag: &CallTag) -> Result<Vec<VarBind>, CallError>;
 
+    /// That what was read of a device so far is not kept any longer, so that its memory is for others.
+    fn forget(&self, device: SocketAddr);
+
     /// Everything below each of these objects: the columns of a table, say.
     async fn walk(&self, device: SocketAddr, columns: &[Oid], tag: &CallTag) -> Walked;
 }

@@ -12,6 +12,8 @@ use crate::CallError;
 
 /// Objects of one GET.
 const GET_OBJECTS: usize = 16;
+/// What an object takes in memory, with its line in the transcript.
+const OBJECT_BYTES: u64 = 256;
 /// Columns that are walked side by side.
 const WALK_COLUMNS: usize = 8;
 
@@ -151,6 +153,7 @@ impl SnmpClient {
                     return Err(CallError::TooMany { max });
                 }
             }
+            device.memory.draw(OBJECT_BYTES * u64::try_from(got).unwrap_or(u64::MAX)).await?;
             let columns = active.len();
             let mut ended = false;
             for (at, varbind) in pdu.varbinds.into_iter().enumerate() {

@@ -14,6 +14,7 @@ use super::credential::{Proof, SshCredentials};
 use super::known_hosts::{Known, fingerprint};
 use super::{HostKeyPolicy, SshClient, words};
 use crate::CallError;
+use crate::budget::Hold;
 use crate::host_keys::HostKeys;
 
 /// Bytes of standard error that are kept.
@@ -363,9 +364,10 @@ impl Shell {
         bytes: usize,
         silence: Duration,
         deadline: Instant,
+        memory: &Draw<'_>,
     ) -> (Ran, Option<Self>) {
         let ran = {
-            let read = read(&mut self.incoming, end, bytes, silence, deadline);
+            let read = read(&mut self.incoming, end, bytes, silence, deadline, memory);
             tokio::pin!(read);
             tokio::select! {
                 ran = &mut read => ran,
@@ -381,6 +383,28 @@ impl Shell {
     }
 }
 
+/// Bytes that are drawn of the task's memory at a time.
+const DRAWN: usize = 64 * 1_024;
+
+/// Where the memory for an answer comes from.
+pub(super) struct Draw<'a> {
+    pub(super) from: &'a Hold,
+    /// Whether it may be waited for.
+    pub(super) waits: bool,
+}
+
+impl Draw<'_> {
+    /// For these bytes of an answer: as they come, and as what is kept of them.
+    async fn draw(&self, bytes: usize, deadline: Instant, silence: Duration) -> Result<(), CallError> {
+        let both = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(2);
+        if !self.waits {
+            return self.from.draw_now(both);
+        }
+        let drawn = tokio::time::timeout_at(deadline, self.from.draw(both)).await;
+        drawn.unwrap_or(Err(CallError::Timeout(silence)))
+    }
+}
+
 /// Reads what a channel brings to its end, to the text `end`, or to a limit.
 async fn read(
     incoming: &mut russh::ChannelReadHalf,
@@ -388,9 +412,11 @@ async fn read(
     bytes: usize,
     silence: Duration,
     deadline: Instant,
+    memory: &Draw<'_>,
 ) -> Ran {
     let mut ran = Ran { code: None, stdout: Bytes::new(), stderr: String::new(), cut: None };
     let (mut stdout, mut stderr, mut talk) = (BytesMut::new(), Vec::new(), 0usize);
+    let mut drawn = 0usize;
     loop {
         let until = deadline.min(Instant::now() + silence);
         let Ok(message) = tokio::time::timeout_at(until, incoming.wait()).await else {
@@ -403,6 +429,15 @@ async fn read(
                 break;
             }
             Some(ChannelMsg::Data { data }) => {
+                let more = (stdout.len() + data.len()).saturating_sub(drawn);
+                if more > 0 {
+                    let step = more.next_multiple_of(DRAWN);
+                    if let Err(refused) = memory.draw(step, deadline, silence).await {
+                        ran.cut = Some(refused);
+                        break;
+                    }
+                    drawn += step;
+                }
                 stdout.extend_from_slice(&data);
                 if stdout.ends_with(end) {
                     break;

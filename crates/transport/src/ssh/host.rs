@@ -9,9 +9,10 @@ use bytes::Bytes;
 use domain::{Digest, Timestamp};
 use tokio::time::Instant;
 
-use super::connect::{Ran, Session, Shell};
+use super::connect::{Draw, Ran, Session, Shell};
 use super::script::{self, Answer, Ask};
 use super::{SshClient, words};
+use crate::budget::Hold;
 use crate::call::{
     CallError, CallTag, CommandOutput, DirEntry, FileStat, FileUsage, HostReach, RemoteHost, Reply, Socket,
 };
@@ -68,6 +69,7 @@ pub(super) struct SshHost {
     call_timeout: Duration,
     deadline: Instant,
     bytes_max: usize,
+    memory: Hold,
     state: Mutex<State>,
     /// The shell that waits for the next questions.
     kept: tokio::sync::Mutex<Option<Shell>>,
@@ -102,6 +104,7 @@ impl SshClient {
             call_timeout: self.config.call_timeout,
             deadline,
             bytes_max: self.config.target_bytes,
+            memory: self.memory.hold(),
             state: Mutex::default(),
             kept: tokio::sync::Mutex::default(),
         })
@@ -139,12 +142,14 @@ impl SshHost {
         let mut kept = self.kept.lock().await;
         loop {
             let left = self.bytes_max.saturating_sub(self.state().bytes);
+            // Once it is settled, whoever waits for this answer may be who lets the other targets go on.
+            let memory = Draw { from: &self.memory, waits: self.state().guessing };
             let (shell, is_old) = match kept.take() {
                 Some(shell) => (shell, true),
                 None => (self.session.shell(self.shell, self.call_timeout).await?, false),
             };
             let (ran, alive) =
-                shell.run(script.to_owned(), end.as_bytes(), max.min(left), silence, self.deadline).await;
+                shell.run(script.to_owned(), end.as_bytes(), max.min(left), silence, self.deadline, &memory).await;
             self.state().bytes += ran.stdout.len();
             *kept = alive;
             // One that ended meanwhile answers nothing.

@@ -292,6 +292,43 @@ async fn what_a_hostile_target_prints_is_bounded_in_bytes_and_time() {
 }
 
 #[tokio::test]
+async fn hosts_that_send_much_take_turns_in_the_memory_of_their_task_and_one_that_sends_too_much_fails_alone() {
+    const MIB: u64 = 1 << 20;
+    let server = Sshd::start();
+    let (some, too_much) = (server.path("some"), server.path("too-much"));
+    std::fs::write(&some, vec![b'x'; 1_500_000]).unwrap();
+    std::fs::write(&too_much, vec![b'x'; 9_000_000]).unwrap();
+    let (some, too_much) = (some.to_str().unwrap(), too_much.to_str().unwrap());
+    let client = Made::by_key(&server).client().drawing_on(&Budget::new(16 * MIB, std::num::NonZero::<usize>::MIN));
+    let read = async |path: &str| {
+        let host = client.connect("127.0.0.1", server.port, &tag()).await.unwrap();
+        host.guess();
+        let _ = host.read(path, 16 << 20, &tag()).await;
+        let asked = host.ask().await;
+        assert!(client.memory.used() <= 16 * MIB, "{}", client.memory.used());
+        host.settle();
+        let read = match asked {
+            Ok(()) => host.read(path, 16 << 20, &tag()).await.map(|reply| reply.body.len()),
+            Err(error) => Err(error),
+        };
+        host.close().await;
+        read
+    };
+    // What they send is twice what there is, once as it comes and once as it is kept.
+    let paths = [some, some, some, too_much, some, some, some, some, some];
+    let ended = futures::future::join_all(paths.map(read)).await;
+    for (path, ended) in paths.iter().zip(ended) {
+        match ended {
+            Ok(length) => assert_eq!((length, *path), (1_500_000, some)),
+            Err(error) => {
+                assert!(*path == too_much && error.to_string().contains("`discovery.targets_mib`"), "{error}");
+            }
+        }
+    }
+    assert_eq!(client.memory.used(), 0, "all of it was given back");
+}
+
+#[tokio::test]
 async fn no_hash_and_no_private_key_leaves_under_any_name() {
     let server = Sshd::start();
     let made = Made::by_key(&server);

@@ -225,6 +225,30 @@ async fn a_device_without_end_stops_at_each_limit() {
 }
 
 #[tokio::test]
+async fn devices_that_send_much_take_turns_in_the_memory_of_their_task_and_one_that_sends_too_much_fails_alone() {
+    // 256 bytes for each object: 8,000 of them are 2 MB, of the 4 MiB that there are for all.
+    let client = quick(|config| config.wait_max = Duration::from_secs(20)).client;
+    let client = client.drawing_on(&crate::Budget::new(4 << 20, std::num::NonZero::<usize>::MIN));
+    let mut ports = Vec::new();
+    for last in [8_000, 8_000, u32::MAX - 1_000, 8_000, 8_000, 8_000] {
+        ports.push((device(move |asked| vec![answer(asked.id, &rows(asked, last))]).await.0, last));
+    }
+    let read = async |(port, last): (u16, u32)| {
+        let walked = client.walk(at(port), &[oid(COLUMN)], &tag()).await;
+        assert!(client.memory.used() <= 4 << 20);
+        client.forget(at(port));
+        (last, walked)
+    };
+    for (last, walked) in futures::future::join_all(ports.into_iter().map(read)).await {
+        match walked.failed {
+            None => assert_eq!((last, walked.columns[0].len()), (8_000, 8_000)),
+            Some(error) => assert!(last != 8_000 && error.to_string().contains("`discovery.targets_mib`"), "{error}"),
+        }
+    }
+    assert_eq!(client.memory.used(), 0);
+}
+
+#[tokio::test]
 async fn a_device_that_waited_for_its_turn_still_has_its_time() {
     let (port, _) = device(|asked| vec![answer(asked.id, &[text(NAME, "patient")])]).await;
     let made = quick(|config| config.device_time_max = Duration::from_secs(30));
