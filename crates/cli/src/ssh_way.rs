@@ -16,6 +16,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const SWITCH: Duration = Duration::from_secs(20);
 /// Longest reason that is shown, in characters.
 const REASON_CHARS: usize = 300;
+/// How much of an answer is read for it, in bytes, and for how long.
+const REASON_BYTES: usize = 4 * 1_024;
+const REASON: Duration = Duration::from_secs(3);
 
 /// A connection that the relay switched; none where it is not reached there or has no room, and the token is not used: then there is the way through the
 /// server.
@@ -56,9 +59,24 @@ pub(crate) async fn switch(way: &SshWay, destination: DestinationId, token: &str
         // Full, maybe by strangers, or it does not reach the server by its own way now.
         return Ok(None);
     }
-    let text = response.text().await.unwrap_or_default();
+    let text = reason(response).await;
     let text: String = text.chars().filter(|it| !it.is_control()).take(REASON_CHARS).collect();
     Err(Failure::new(if text.is_empty() { format!("the host's relay answered {status}") } else { text }))
+}
+
+/// The beginning of what is said: whoever answers may go on for ever.
+async fn reason(mut response: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    let reading = async {
+        while let Ok(Some(more)) = response.chunk().await {
+            bytes.extend_from_slice(more.get(..REASON_BYTES - bytes.len()).unwrap_or(&more));
+            if bytes.len() >= REASON_BYTES {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(REASON, reading).await;
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -74,6 +92,11 @@ mod tests {
 
     /// What comes of a relay that answers with this status.
     async fn answered(status: &'static str) -> Result<Option<reqwest::Upgraded>> {
+        answered_with(format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\nConnection: close\r\n\r\nwhy"), false).await
+    }
+
+    /// The same with this answer, of which `goes_on` repeats the last byte until nobody listens.
+    async fn answered_with(answer: String, goes_on: bool) -> Result<Option<reqwest::Upgraded>> {
         trust::provider();
         let (authority, certificate, key) = testkit::kube::certificates();
         let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(std::result::Result::unwrap).collect();
@@ -88,8 +111,9 @@ mod tests {
             while !head.ends_with(b"\r\n\r\n") {
                 stream.read_buf(&mut head).await.unwrap();
             }
-            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\nConnection: close\r\n\r\nwhy");
             stream.write_all(answer.as_bytes()).await.unwrap();
+            let more = [*answer.as_bytes().last().unwrap(); 1_024];
+            while goes_on && stream.write_all(&more).await.is_ok() {}
             let _ = stream.shutdown().await;
         });
         let destination = format!("dst_{}", "0".repeat(26)).parse().unwrap();
@@ -105,5 +129,14 @@ mod tests {
             let Err(failure) = answered(refused).await else { panic!("{refused}") };
             assert!(failure.message.contains("why"), "{refused}: {failure:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_refuses_without_end_is_not_read_without_end() {
+        let head = "HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\nno";
+        let refused = answered_with(head.to_owned(), true);
+        let refused = tokio::time::timeout(Duration::from_mins(1), refused).await.expect("it ends");
+        let Err(failure) = refused else { panic!("it is let in") };
+        assert_eq!(failure.message, format!("n{}", "o".repeat(REASON_CHARS - 1)));
     }
 }

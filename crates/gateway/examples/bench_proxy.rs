@@ -145,7 +145,7 @@ impl Record for Nobody {
         Ok(())
     }
 
-    fn record(&self, _: AccessEvent) {}
+    fn record(&self, _: DestinationId, _: AccessEvent) {}
 }
 
 fn claims(destination: DestinationId) -> Result<DestinationClaims> {

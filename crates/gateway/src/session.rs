@@ -26,6 +26,12 @@ const WINDOW: u32 = 1_024 * 1_024;
 const TUNNEL_WINDOW: u32 = 128 * 1_024;
 /// How much may be sent without an acknowledgement, in bytes; frames about streams may go beyond it.
 const UNACKED_MAX: usize = 4 * 1_024 * 1_024;
+/// What a frame that is kept counts beside its bytes: about what it takes in memory.
+const FRAME_BYTES: usize = 64;
+/// From here on no stream is opened: room for the frames of those that are open is kept back.
+const KEPT_MAX: usize = UNACKED_MAX + 1_024 * 1_024;
+/// Whoever makes this end keep more, by taking and never acknowledging, is broken.
+const KEPT_BROKEN: usize = KEPT_MAX + 1_024 * 1_024;
 /// How much of messages a session may hold that nobody has taken, in bytes.
 const HELD_MAX: usize = 192 * 1_024 * 1_024;
 /// Answers to pings that wait to be sent; a peer that asks faster than it reads is broken.
@@ -291,6 +297,9 @@ impl Session {
             return Err(Broken::Gap { expected, came: frame.number });
         }
         self.numbered(frame.stream, frame.body)?;
+        if self.kept_bytes > KEPT_BROKEN {
+            return Err(Broken::Rule("frames come and those of this end are never acknowledged"));
+        }
         self.received = expected;
         if let Some(link) = &mut self.link {
             link.ack = true;
@@ -398,7 +407,7 @@ impl Session {
         let mut bytes = Vec::new();
         Frame { stream, number, body }.encode(&mut bytes)?;
         self.sent = number;
-        self.kept_bytes += bytes.len();
+        self.kept_bytes += bytes.len() + FRAME_BYTES;
         self.kept.push_back((number, bytes.into()));
         Ok(())
     }
@@ -407,7 +416,7 @@ impl Session {
     fn forget(&mut self, up_to: u64) {
         while self.kept.front().is_some_and(|(number, _)| *number <= up_to) {
             if let Some((_, bytes)) = self.kept.pop_front() {
-                self.kept_bytes -= bytes.len();
+                self.kept_bytes -= bytes.len() + FRAME_BYTES;
             }
             if let Some(link) = &mut self.link {
                 link.next = link.next.saturating_sub(1);
@@ -440,6 +449,9 @@ impl Session {
             return Err(Broken::Rule("a relay opens no streams"));
         }
         self.check_room(window)?;
+        if self.kept_bytes > KEPT_MAX {
+            return Err(Broken::Rule("the other end acknowledges nothing"));
+        }
         let id = self.opened.checked_add(1).ok_or(Broken::Rule("no more stream numbers"))?;
         self.number(id, Body::Open(window))?;
         self.opened = id;

@@ -158,6 +158,9 @@ impl Service {
         self.proxy.live.end("the relay stops").await;
         let _ = tokio::time::timeout(PARTING, self.spool.wait_empty()).await;
         telling.abort();
+        if let calls @ 1.. = self.spool.untold() {
+            tracing::error!(calls, "the server did not hear of everything that was done in the cluster");
+        }
     }
 
     async fn registering(&mut self) {

@@ -24,6 +24,7 @@ use crate::reach::ssh_offer;
 use crate::ssh_access::{
     EARLIER_MS, SshAuthority, SshHostRow, forced, host, names, principals, relay_name, relay_principal, seconds, serial,
 };
+use crate::ssh_session_lost::LOST;
 use crate::unit::enter;
 use crate::{Standing, Store, destination, recording};
 
@@ -98,7 +99,17 @@ struct Begun {
     role: DestinationRole,
     token: DestinationTokenId,
     began_at: Timestamp,
-    ended: bool,
+    /// Whether its end was told, or it counts as lost.
+    ended: Option<Told>,
+}
+
+/// What is known of an end.
+#[derive(PartialEq)]
+enum Told {
+    /// Its relay told.
+    End,
+    /// Nobody did, and nobody was expected to.
+    Lost,
 }
 
 async fn find(tx: &mut Tx, tenant: TenantId, relay: RelayId, id: SshSessionId) -> Result<Begun> {
@@ -117,7 +128,7 @@ async fn find(tx: &mut Tx, tenant: TenantId, relay: RelayId, id: SshSessionId) -
         role: row.parse(3)?,
         token: DestinationTokenId::from_uuid(row.uuid(4)?),
         began_at: row.time(5)?,
-        ended: row.opt_time(6)?.is_some(),
+        ended: row.opt_i64(6)?.map(|at| if at == LOST { Told::Lost } else { Told::End }),
     })
 }
 
@@ -302,7 +313,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes down that a connection of the relay ended. Told twice, it ended once.
+    /// Writes down that a connection of the relay ended. Told twice, it ended once. What counted as lost, and was not, is put right by another record.
     pub async fn ssh_session_end(
         &self,
         permit: FleetPermit<fleet_ops::SshSessionEnd>,
@@ -313,7 +324,7 @@ impl Store {
         let mut tx = self.db().write().await?;
         enter(&mut tx, tenant).await?;
         let begun = find(&mut tx, tenant, relay, id).await?;
-        if begun.ended {
+        if begun.ended == Some(Told::End) {
             return Ok(());
         }
         tx.execute("UPDATE ssh_session SET ended_at = $3 WHERE tenant_id = $1 AND id = $2", args![tenant, id, now])
@@ -324,6 +335,9 @@ impl Store {
         });
         if let (Value::Object(detail), Value::Object(more)) = (&mut detail, &end.detail) {
             detail.extend(more.clone());
+            if begun.ended == Some(Told::Lost) {
+                detail.insert("corrects".to_owned(), json!("lost"));
+            }
         }
         let change = Change::to(Category::Access, "destination", begun.destination).detail(detail);
         audit::append(&mut tx, tenant, &ctx, "ssh_session_end", &change).await?;

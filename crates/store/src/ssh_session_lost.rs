@@ -3,7 +3,8 @@
 //! Invariants:
 //! - a connection that may still be open has no end: a relay cuts what is open a minute after it last heard of its server and its token's end, so one that
 //!   was silent for longer holds nothing; and what a relay says that it holds is not ended;
-//! - a connection ends once, whoever says so first.
+//! - a connection is lost once, and not after its end was told;
+//! - that it was lost is a guess: the end that its relay tells afterwards is written down as well, once.
 
 use access::{FleetPermit, OpCtx, fleet_ops};
 use domain::{DestinationId, RelayId, Result, SshSessionId, TenantId, Timestamp};
@@ -18,8 +19,11 @@ use crate::unit::enter;
 /// After so long a relay that says nothing holds no connection any more, in milliseconds: a token is good for five minutes, and what is open goes on for a
 /// minute without a server. And a minute for clocks.
 const SILENT_MS: i64 = 7 * 60_000;
-/// How old a connection is of which a relay would know, in milliseconds: it is told of one before it holds it.
-const YOUNG_MS: i64 = 10_000;
+/// How old a connection is of which a relay would know, in milliseconds: it waits up to 8 s to be told of one, and 3 s for what it holds to be heard. The
+/// rest is for clocks of several servers, and for a relay or a database that is slow.
+const YOUNG_MS: i64 = 60_000;
+/// The end, in the table, of one that was lost: nobody knows when it was.
+pub(crate) const LOST: i64 = 0;
 /// Most that are ended in one transaction.
 const BATCH: i64 = 200;
 
@@ -47,9 +51,9 @@ fn lost(row: &Row) -> Result<Lost> {
 }
 
 /// Ends a connection, if nobody did.
-async fn end(tx: &mut Tx, tenant: TenantId, ctx: &OpCtx, one: &Lost, reason: &str, now: Timestamp) -> Result<bool> {
+async fn end(tx: &mut Tx, tenant: TenantId, ctx: &OpCtx, one: &Lost, reason: &str) -> Result<bool> {
     let sql = "UPDATE ssh_session SET ended_at = $3 WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL";
-    if tx.execute(sql, args![tenant, one.id, now]).await? == 0 {
+    if tx.execute(sql, args![tenant, one.id, LOST]).await? == 0 {
         return Ok(false);
     }
     let detail = json!({
@@ -119,7 +123,7 @@ impl Store {
         let (mut tx, mut ended) = (self.db().write().await?, 0);
         enter(&mut tx, tenant).await?;
         for one in over {
-            ended += usize::from(end(&mut tx, tenant, ctx, one, reason, self.clock().now()).await?);
+            ended += usize::from(end(&mut tx, tenant, ctx, one, reason).await?);
         }
         tx.commit().await?;
         self.say_log_grew(tenant);

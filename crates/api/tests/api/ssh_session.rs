@@ -322,7 +322,11 @@ fn connections_of_a_relay_that_holds_them_no_more_or_was_lost_have_an_end() {
         assert!(told["issuer"].as_str().is_some_and(|issuer| !issuer.is_empty()), "{told}");
         assert_eq!(told["keys"], world.call("GET", "/.well-known/jwks.json", None, None).await.is(200).json);
         assert!(ended(&world).await.is_empty());
+        // Its relay may wait for the answer to its beginning while another question of it, asked later, is heard.
         world.clock.advance(std::time::Duration::from_secs(31));
+        call(&world, &mut ours, "/held", &hold(&[])).await.is(200);
+        assert!(ended(&world).await.is_empty());
+        world.clock.advance(std::time::Duration::from_secs(30));
         call(&world, &mut other, "/held", &hold(&[])).await.is(200);
         call(&world, &mut ours, "/held", &hold(&[&first, &second])).await.is(200);
         assert!(ended(&world).await.is_empty(), "neither what is held nor what another relay holds");
@@ -330,10 +334,17 @@ fn connections_of_a_relay_that_holds_them_no_more_or_was_lost_have_an_end() {
         let over = ended(&world).await;
         assert_eq!((over.len(), &over[0]["detail"]["connection"]), (1, &json!(first)));
         assert_eq!((&over[0]["detail"]["lost"], &over[0]["detail"]["ended_at"]), (&json!(true), &Value::Null));
-        // Its relay may tell of it later: it ended once.
+        // Its relay may tell of it later, as it was not lost: that is on the record too, once.
         let end = json!({"at": "2026-01-01T00:01:00Z", "reason": "the user left", "reached": true, "received_bytes": 7, "sent_bytes": 9});
-        call(&world, &mut ours, &format!("/{first}/end"), &end).await.is(204);
-        assert_eq!(ended(&world).await.len(), 1);
+        for _ in 0..2 {
+            call(&world, &mut ours, &format!("/{first}/end"), &end).await.is(204);
+            call(&world, &mut ours, "/held", &hold(&[&second])).await.is(200);
+            let told = ended(&world).await;
+            let told: Vec<_> =
+                told.iter().map(|record| &record["detail"]).filter(|one| one["lost"].is_null()).collect();
+            assert_eq!((ended(&world).await.len(), told.len()), (2, 1));
+            assert_eq!((&told[0]["corrects"], &told[0]["reason"]), (&json!("lost"), &json!("the user left")));
+        }
 
         // A relay that is silent may hold what is open until its tokens have ended, and a minute.
         world.clock.advance(std::time::Duration::from_mins(6));
@@ -346,7 +357,7 @@ fn connections_of_a_relay_that_holds_them_no_more_or_was_lost_have_an_end() {
         // One that is let in no more can tell nothing.
         let third = open(&world, &mut ours).await;
         world.by(&admin(), "DELETE", &format!("{T}/relays/{}", ours.id), None).await.is(204);
-        world.clock.advance(std::time::Duration::from_secs(31));
+        world.clock.advance(std::time::Duration::from_secs(61));
         assert_eq!(world.store.ssh_sessions_lost().await.unwrap(), 1);
         assert!(ended(&world).await.iter().any(|record| record["detail"]["connection"] == json!(third)));
     });

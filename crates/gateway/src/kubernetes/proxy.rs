@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use domain::{Clock, Rng};
+use domain::{Clock, DestinationId, Rng};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -47,8 +47,8 @@ const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-v
 pub trait Record: Send + Sync {
     /// Whether what begins now can be written down; where it has to be and cannot, nothing begins.
     fn check(&self) -> Result<(), Refusal>;
-    /// Writes it down. It does not wait.
-    fn record(&self, event: AccessEvent);
+    /// Writes down what a token of this destination let in. It does not wait.
+    fn record(&self, destination: DestinationId, event: AccessEvent);
 }
 
 /// A proxy in front of one cluster.
@@ -134,17 +134,15 @@ impl Proxy {
         let target = request.uri().path_and_query().cloned().ok_or(Refusal::Malformed("the address is not a path"))?;
         let call = request::resolve(request.method(), target.path(), target.query());
         let id = request_id(&*self.rng);
-        story.event = Some(AccessEvent {
-            from: story.from,
-            ..self.event(&place, call.as_ref().unwrap_or(&Call::default()), &id)
-        });
+        let event = self.event(&place, call.as_ref().unwrap_or(&Call::default()), &id);
+        story.event = Some((place.token().admission().destination, AccessEvent { from: story.from, ..event }));
         let call = call?;
         story.is_resource = call.is_resource;
         place.confirm(&*self.confirm).await?;
         let identity = Identity::decide(place.token().admission(), &call, request.headers(), &*self.roles)?;
         let upgrade = Upgrade::asked(request.method(), request.version(), request.headers())?;
         self.record.check()?;
-        if let Some(event) = &mut story.event {
+        if let Some((_, event)) = &mut story.event {
             let text = |name: &HeaderValue| String::from_utf8_lossy(name.as_bytes()).into_owned();
             if identity.is_another() {
                 event.acted_as = Some(text(identity.user()));
@@ -281,22 +279,22 @@ struct Story {
     proxy: Arc<Proxy>,
     from: Option<IpAddr>,
     began: Instant,
-    /// None: nobody is known who asked, or another one tells the rest.
-    event: Option<AccessEvent>,
+    /// With the destination that it is of. None: nobody is known who asked, or another one tells the rest.
+    event: Option<(DestinationId, AccessEvent)>,
     /// Whether the request is about a resource.
     is_resource: bool,
 }
 
 impl Story {
     fn tell(&mut self, phase: Phase, status: u16, reason: Option<&str>) {
-        let Some(mut event) = self.event.take() else { return };
+        let Some((destination, mut event)) = self.event.take() else { return };
         event.status = status;
         let duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let reason = reason.map(str::to_owned);
-        self.proxy.record.record(AccessEvent { phase, duration_ms, reason, ..event.clone() });
+        self.proxy.record.record(destination, AccessEvent { phase, duration_ms, reason, ..event.clone() });
         // Only what has begun has an end that is still to be told.
         if phase == Phase::Began {
-            self.event = Some(event);
+            self.event = Some((destination, event));
         }
     }
 
@@ -315,7 +313,7 @@ impl Story {
 impl Drop for Story {
     /// Whose client went away before there was an answer is told as well: what was sent on may have been done.
     fn drop(&mut self) {
-        let status = self.event.as_ref().map_or(0, |event| event.status);
+        let status = self.event.as_ref().map_or(0, |(_, event)| event.status);
         let phase = if status == 0 { Phase::Done } else { Phase::Ended };
         self.tell(phase, status, Some("it was broken off"));
     }
@@ -470,7 +468,7 @@ impl Drop for Stream {
             self.give_back();
         }
         if let Some(mut story) = self.story.take() {
-            let status = story.event.as_ref().map_or(0, |event| event.status);
+            let status = story.event.as_ref().map_or(0, |(_, event)| event.status);
             story.tell(Phase::Ended, status, self.place.token().why_cut());
         }
     }

@@ -300,6 +300,45 @@ fn a_peer_that_breaks_a_rule_is_told_which() {
 }
 
 #[test]
+fn whoever_takes_and_never_acknowledges_does_not_fill_the_memory_of_the_other_end() {
+    // A relay that sends on a tunnel, has all of it taken, and acknowledges none of the credit that it is given.
+    let mut server = Session::server(timing());
+    server.link_up(0, 0).unwrap();
+    let id = server.open_tunnel().unwrap();
+    server.receive(0, &raw(id, 1, Body::Credit(TUNNEL_WINDOW))).unwrap();
+    let bytes = vec![0; 16 * 1_024];
+    let sent = |number: u64| raw(id, number, Body::Piece { message: MessageKind::Outward, last: true, bytes: &bytes });
+    let ended = (2..1_000_000_u64).find_map(|number| {
+        let broken = server.receive(0, &sent(number)).err();
+        while server.take(id).is_some() {}
+        while server.transmit().is_some() {}
+        assert!(server.kept.len() < 100_000 && server.kept_bytes <= KEPT_BROKEN + 1_024);
+        broken
+    });
+    assert!(matches!(ended, Some(Broken::Rule(why)) if why.contains("never acknowledged")), "{ended:?}");
+
+    // Streams that are opened and closed while nothing comes back.
+    let mut server = Session::server(timing());
+    server.link_up(0, 0).unwrap();
+    let refused = (0..1_000_000_u64).find_map(|_| match server.open_tunnel() {
+        Ok(id) => {
+            server.close(id, Reason::Done, "");
+            while server.transmit().is_some() {}
+            None
+        }
+        Err(broken) => Some(broken),
+    });
+    assert!(matches!(refused, Some(Broken::Rule(why)) if why.contains("acknowledges nothing")), "{refused:?}");
+    assert!(server.kept_bytes <= KEPT_MAX + 1_024);
+    // And it goes on once they are acknowledged.
+    let all = server.sent;
+    let mut ack = Vec::new();
+    Frame::channel(Body::Ack(all)).encode(&mut ack).unwrap();
+    server.receive(0, &ack).unwrap();
+    assert!(server.kept_bytes == 0 && server.open_tunnel().is_ok());
+}
+
+#[test]
 fn a_session_that_the_two_ends_remember_differently_is_not_resumed() {
     let mut pair = Pair::new();
     pair.opened();

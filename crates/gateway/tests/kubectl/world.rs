@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use domain::{ActAs, Lent, Timestamp};
+use domain::{ActAs, DestinationId, Lent, Timestamp};
 use gateway::kubernetes::{
     Admission, Admit, Cluster, Confirm, Granted, Listener, Live, OneGroup, Proxy, Record, Refusal, Token, TokenFile,
 };
@@ -61,7 +61,7 @@ impl Record for Written {
         Ok(())
     }
 
-    fn record(&self, event: AccessEvent) {
+    fn record(&self, _: DestinationId, event: AccessEvent) {
         self.0.lock().unwrap().push(event);
     }
 }

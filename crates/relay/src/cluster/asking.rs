@@ -92,9 +92,13 @@ impl Asking {
         self.0.registered.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|known| known.id)
     }
 
-    /// Tells something, and needs no answer but that it came.
-    pub(super) async fn tell(&self, path: &str, document: &impl Serialize) -> anyhow::Result<()> {
-        self.send(path, document).await.map(drop)
+    /// Tells something of a destination, and needs no answer but that it came. A no counts for the one that is told of.
+    pub(super) async fn tell(&self, of: DestinationId, path: &str, document: &impl Serialize) -> anyhow::Result<()> {
+        let answer = self.post(path, document).await;
+        if answer.as_ref().is_err_and(is_final) && self.destination() == Some(of) {
+            self.end();
+        }
+        answer.map(drop)
     }
 
     /// Asks about this relay's own.
@@ -104,13 +108,18 @@ impl Asking {
 
     /// The answer's body; a no is believed.
     async fn send(&self, path: &str, document: &impl Serialize) -> anyhow::Result<Vec<u8>> {
+        let answer = self.post(path, document).await;
+        if answer.as_ref().is_err_and(is_final) {
+            self.end();
+        }
+        answer
+    }
+
+    async fn post(&self, path: &str, document: &impl Serialize) -> anyhow::Result<Vec<u8>> {
         let target = format!("{}/{path}", self.0.client.path());
         let body = serde_json::to_vec(document)?;
         let answer = tokio::time::timeout(ANSWER, self.0.client.call(Method::POST, &target, &body)).await;
         let answer = answer.context("the server did not answer in time")?.map_err(anyhow::Error::new);
-        if answer.as_ref().is_err_and(is_final) {
-            self.end();
-        }
         Ok(answer?.body)
     }
 
@@ -159,6 +168,11 @@ impl Ask for Asking {
     async fn ask(&self, check: AccessCheck) -> anyhow::Result<AccessChecked> {
         self.call("access-check", &check).await
     }
+}
+
+/// Whether the server knows of nothing of this relay by that name.
+pub(super) fn is_unknown(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(fleet::Error::Refused { status: 404, .. }))
 }
 
 /// Asks about what these tokens rest on, and cuts those that rest on nothing.

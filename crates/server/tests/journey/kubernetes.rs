@@ -534,3 +534,26 @@ fn a_relay_that_starts_and_does_not_see_the_namespaces_takes_nothing_away() {
     assert_eq!(api.bindings(), bound);
     assert!(!api.seen().iter().any(|seen| seen.method == "DELETE"));
 }
+
+#[test]
+fn what_was_done_at_a_destination_is_never_told_of_the_one_that_came_in_its_place() {
+    let cluster = Cluster::start(Engine::Sqlite, Way::Direct);
+    let world = &cluster.world;
+    cluster.grant("edit", &[]);
+    cluster.select(&["prod"]).ok();
+    let shown = || world.cairn(["destinations", "show", "prod", "-o", "json"]);
+    let before = shown().ok().json()["id"].clone();
+    cluster.cable.hold(true);
+    assert!(cluster.fail(&["get", "secrets", "-n", "b"]).contains("RBAC of the cluster"));
+    world.cairn(["destinations", "delete", "prod"]).ok();
+    cluster.cable.hold(false);
+    let lost = until("a word about what was lost", || {
+        records(world).into_iter().find(|record| record["detail"]["lost"].as_u64() >= Some(1))
+    });
+    let after = shown().ok().json()["id"].clone();
+    assert_ne!(before, after);
+    assert_eq!((&lost["object_id"], &lost["detail"]["alarm"]), (&after, &true.into()));
+    let told = records(world);
+    let of_then = |record: &&Value| record["detail"]["resource"] == "secrets";
+    assert!(!told.iter().any(|record| of_then(&record) && record["object_id"] == after), "{told:?}");
+}
