@@ -178,9 +178,9 @@ const F_SETFL: u64 = 4;
 /// Signals about a descriptor.
 const O_ASYNC: u64 = 0x2000;
 const SOL_SOCKET: u64 = 1;
-/// Of a socket: its type, error, buffers, keep-alive, linger, peer's user, timeouts, whether it listens, protocol, domain. No filters, and
+/// Of a socket: its type, error, buffers, keep-alive, linger, peer's user, low-water mark, timeouts, whether it listens, protocol, domain. No filters, and
 /// no descriptor of the peer's process.
-const SOCKET_OPTIONS: [u64; 16] = [2, 3, 4, 6, 7, 8, 9, 13, 15, 16, 17, 20, 21, 30, 38, 39];
+const SOCKET_OPTIONS: [u64; 17] = [2, 3, 4, 6, 7, 8, 9, 13, 15, 16, 17, 18, 20, 21, 30, 38, 39];
 const PR_SET_NAME: u64 = 15;
 const PR_GET_NAME: u64 = 16;
 /// Terminal or not, readable bytes, close-on-exec, non-blocking.

@@ -201,7 +201,7 @@ def needed(folder):
         copies = [fcntl.fcntl(file, how, 64) for how in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC)]
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
     pid = struct.unpack("iii", far.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-    return [len(copies), near.getblocking(), pid == os.getpid(), os.getpgid(0) == os.getpid(), os.getpriority(0, 0)]
+    return [len(copies), near.getblocking(), pid == os.getpid(), os.getpgid(0) == os.getpid(), os.getpriority(0, 0) >= -20]
 
 
 def probe(victim):
