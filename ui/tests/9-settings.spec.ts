@@ -91,6 +91,7 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   await dialog.getByLabel("Labels").fill("env=prod, team=web");
   await look(page, "change-a-destination");
   await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(dialog).toHaveCount(0);
   await expect(main.getByText("env=prod, team=web")).toBeVisible();
 
   // Somebody reaches it: the page says who, and its grants are one step away.
