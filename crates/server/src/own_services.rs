@@ -49,13 +49,14 @@ impl OwnServices {
                 _ => missed = true,
             }
         }
-        found.sort_unstable();
-        found.dedup();
         {
             let mut last = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             if missed {
                 found.extend(last.iter().copied());
             }
+            // Each once: as long as something cannot be looked up, what was found before is among them each time.
+            found.sort_unstable();
+            found.dedup();
             last.clone_from(&found);
         }
         let is_here = |at: &SocketAddr| at.ip().is_loopback() || std::net::UdpSocket::bind((at.ip(), 0)).is_ok();
