@@ -42,8 +42,8 @@ impl Gate {
         }
         let print = |key: &PublicKey| key.fingerprint(HashAlg::Sha256);
         Err(format!(
-            "its key is {}, and {} is registered: somebody may be in between, or the host was set up again (`cairn destinations create` registers its \
-             new key)",
+            "its key is {}, and {} is registered: somebody may be in between, or the host was set up again (`cairn destinations create \
+             … --replace` registers its new key)",
             print(&key),
             print(&self.key)
         ))

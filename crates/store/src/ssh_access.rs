@@ -350,7 +350,7 @@ impl Store {
         if policy.ssh == RecordingMode::Required && host.destination.relay.is_none() {
             return Err(Error::conflict(format!(
                 "sessions on hosts have to be recorded here, and nothing records one that goes straight to `{}`: an administrator gives it a relay \
-                 (`cairn destinations create … --relay`) or changes the policy",
+                 (`cairn destinations create … --replace --relay`) or changes the policy",
                 host.destination.name
             )));
         }
