@@ -152,6 +152,41 @@ fn what_the_relay_creates_is_kept_to_its_own_names_by_a_policy_of_the_cluster() 
 }
 
 #[test]
+fn small_roles_are_there_where_they_are_offered_and_hold_no_more_than_their_names_say() {
+    let roles = |offered: &[&str]| {
+        let all = objects("rbac.yaml", &json!({"cluster": {"anyUser": true, "roles": offered}}));
+        let roles = all.into_iter().filter(|object| object["kind"] == "ClusterRole");
+        let roles = roles.map(|role| (role["metadata"]["name"].as_str().unwrap().to_owned(), role["rules"].clone()));
+        roles.filter(|(name, _)| name != "cairn-relay").collect::<Vec<_>>()
+    };
+    assert!(roles(&["view", "edit", "admin"]).is_empty(), "none is made that nobody asked for");
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let pods = rule("", &["pods"], &["get", "list"]);
+    let workloads = ["daemonsets", "deployments", "statefulsets"];
+    let expect = [
+        ("cairn-logs", json!([pods, rule("", &["pods/log"], &["get"])])),
+        ("cairn-exec", json!([pods, rule("", &["pods/exec"], &["create", "get"])])),
+        ("cairn-port-forward", json!([pods, rule("", &["pods/portforward"], &["create", "get"])])),
+        ("cairn-restart", json!([rule("apps", &workloads, &["get", "list", "watch", "patch"])])),
+    ];
+    let expect = expect.map(|(name, rules)| (name.to_owned(), rules));
+    assert_eq!(roles(&["view", "cairn-logs", "cairn-exec", "cairn-port-forward", "cairn-restart"]), expect);
+    assert_eq!(roles(&["cairn-exec"]), expect[1..2]);
+    // What `patch` would let through besides is kept out by a policy, and without it there is no such role.
+    let offered = |policy: bool| json!({"cluster": {"anyUser": true, "roles": ["cairn-restart"]}, "bindings": {"policy": policy}});
+    assert!(refusal(offered(false)).contains("cairn-restart needs bindings.policy"));
+    let all = objects("rbac.yaml", &offered(true));
+    let of =
+        |kind: &str| all.iter().find(|one| one["kind"] == *kind && one["metadata"]["name"] == "cairn-restart").unwrap();
+    let policy = &of("ValidatingAdmissionPolicy")["spec"];
+    assert_eq!(
+        (&policy["failurePolicy"], &policy["matchConstraints"]["resourceRules"][0]["resources"]),
+        (&"Fail".into(), &json!(workloads))
+    );
+    assert_eq!(of("ValidatingAdmissionPolicyBinding")["spec"]["validationActions"], json!(["Deny", "Audit"]));
+}
+
+#[test]
 fn the_chart_sets_only_what_the_relay_reads() {
     let (chart, sources) = (
         read("templates/relay.yaml"),

@@ -263,6 +263,7 @@ fn call(name: &str, arguments: &[Value]) -> Value {
         ("add1", [value]) => json!(value.as_i64().expect("a number") + 1),
         ("until", [count]) => (0..count.as_i64().expect("a number")).collect(),
         ("join", [between, items]) => json!(list(items).iter().map(text).collect::<Vec<_>>().join(&text(between))),
+        ("has", [item, items]) => json!(list(items).contains(item)),
         ("concat", lists) => lists.iter().flat_map(list).collect(),
         ("uniq", [items]) => {
             let mut once = Vec::new();

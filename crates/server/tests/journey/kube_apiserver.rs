@@ -26,7 +26,10 @@ pub(crate) struct Real {
 pub(crate) fn values() -> Value {
     json!({
         "server": "https://cairn.example.com",
-        "cluster": {"name": "prod", "anyUser": true, "groups": ["devs"], "actAs": {"users": ["deploy-bot"], "groups": ["ops"]}},
+        "cluster": {
+            "name": "prod", "anyUser": true, "roles": ["view", "edit", "admin", "cairn-logs", "cairn-exec", "cairn-port-forward", "cairn-restart"],
+            "groups": ["devs"], "actAs": {"users": ["deploy-bot"], "groups": ["ops"]},
+        },
         "bindings": {"namespaces": 3},
     })
 }
@@ -306,4 +309,95 @@ fn attack_52_in_front_of_a_real_api_server_a_grant_reaches_its_namespace_and_end
 #[test]
 fn attack_52_in_front_of_a_real_api_server_a_grant_reaches_its_namespace_and_ends_with_it_on_postgresql() {
     in_one_namespace(Engine::postgres());
+}
+
+#[test]
+fn in_front_of_a_real_api_server_the_charts_small_roles_do_what_they_say_and_nothing_else() {
+    let Some(real) = Real::start(Engine::Sqlite) else { return };
+    let template = json!({
+        "metadata": {"labels": {"app": "web"}, "annotations": {"team": "shop"}}, "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+    });
+    let spec = json!({"selector": {"matchLabels": {"app": "web"}}, "template": template});
+    for kind in ["Deployment", "DaemonSet", "StatefulSet"] {
+        let object =
+            json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "web", "namespace": "a"}, "spec": spec});
+        real.api.apply(&object.to_string());
+    }
+    let restarts = real.grant("cairn-restart", "prod.a", &["--namespace", "a"]);
+    let image = ["set", "image", "deployment/web", "web=evil:1"];
+    // An API server reads its policies from a watch: until it has this one, RBAC alone decides.
+    until("the policy", || {
+        let tried = kubectl::kubectl(&real.world, &[&image[..], &["--dry-run=server"]].concat()).output().unwrap();
+        (!tried.status.success()).then_some(())
+    });
+    for kind in ["deployment", "daemonset", "statefulset"] {
+        real.run(&["rollout", "restart", kind, "web"]);
+        let restarted = real.api.get(&[kind, "web", "-n", "a"])["spec"]["template"]["metadata"]["annotations"].clone();
+        assert!(
+            restarted["kubectl.kubernetes.io/restartedAt"].is_string() && restarted["team"] == "shop",
+            "{restarted}"
+        );
+    }
+    assert!(real.fail(&image).contains("who may restart changes nothing of what runs"));
+    for (patch, why) in [
+        (r#"{"spec":{"replicas":0}}"#, "nothing of what runs"),
+        (r#"{"spec":{"paused":true}}"#, "nothing of what runs"),
+        (r#"{"spec":{"template":{"spec":{"serviceAccountName":"boss"}}}}"#, "nothing of what runs"),
+        (r#"{"spec":{"template":{"metadata":{"labels":{"more":"1"}}}}}"#, "nothing of what runs"),
+        (r#"{"spec":{"template":{"metadata":{"finalizers":["cairn.example.com/never"]}}}}"#, "nothing of what runs"),
+        (r#"{"metadata":{"finalizers":["cairn.example.com/never"]}}"#, "no label, annotation"),
+        (r#"{"metadata":{"labels":{"more":"1"}}}"#, "no label, annotation"),
+        (r#"{"metadata":{"annotations":{"deprecated.daemonset.template.generation":"7"}}}"#, "no label, annotation"),
+        (r#"{"spec":{"template":{"metadata":{"annotations":{"inject":"1"}}}}}"#, "no annotation of the pods but"),
+        (r#"{"spec":{"template":{"metadata":{"annotations":{"team":null}}}}}"#, "no annotation of the pods but"),
+        (
+            r#"{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"$(run)"}}}}}"#,
+            "which is a time",
+        ),
+    ] {
+        let refused = real.fail(&["patch", "deployment", "web", "-p", patch]);
+        assert!(refused.contains(why), "{patch}: {refused}");
+    }
+    for other in [
+        &["get", "pods"][..],
+        &["scale", "deployment/web", "--replicas=0"],
+        &["delete", "deployment", "web"],
+        &["create", "deployment", "other", "--image=evil:1"],
+        &["rollout", "restart", "deployment/web", "-n", "b"],
+    ] {
+        real.fail(other);
+    }
+    // Who may do everything still does, through no role of Cairn's.
+    real.api.admin(&["set", "image", "deployment/web", "web=web:2", "-n", "a"]);
+
+    real.world.cairn(["grants", "delete", &restarts]).ok();
+    let small = [
+        ("cairn-logs", "log", "get"),
+        ("cairn-exec", "exec", "create"),
+        ("cairn-port-forward", "portforward", "create"),
+    ];
+    for (role, _, _) in small {
+        let grant = real.grant(role, "prod.a", &["--namespace", "a"]);
+        let asks = small.map(|(of, subresource, verb)| (verb, "pods", subresource, of == role));
+        let more = [
+            ("get", "pods", "", true),
+            ("list", "pods", "", true),
+            ("watch", "pods", "", false),
+            ("delete", "pods", "", false),
+            ("create", "pods", "attach", false),
+            ("get", "secrets", "", false),
+            ("patch", "deployments", "", false),
+        ];
+        for (verb, what, subresource, may) in asks.into_iter().chain(more) {
+            let within = format!("--subresource={subresource}");
+            let asked = kubectl::kubectl(&real.world, &["auth", "can-i", verb, what, &within]).output().unwrap();
+            let said = String::from_utf8_lossy(&asked.stdout);
+            let wrong = String::from_utf8_lossy(&asked.stderr);
+            assert!(
+                said.starts_with(if may { "yes" } else { "no" }),
+                "{role}: {verb} {what} {subresource}: {said}{wrong}"
+            );
+        }
+        real.world.cairn(["grants", "delete", &grant]).ok();
+    }
 }
