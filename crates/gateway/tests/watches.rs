@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use wire::recording::RecordingMode;
 
-use world::{Tapes, proxy};
+use world::{Tapes, proxy, trusting};
 
 struct Lab {
     api: KubeApi,
@@ -43,10 +43,16 @@ impl Lab {
         Self { api, proxy, _folder: folder }
     }
 
+    /// Somebody whose connection to the proxy holds `room` bytes that nobody has read.
+    fn client(&self, room: usize) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(room);
+        tokio::spawn(Arc::clone(&self.proxy).serve(server, None, CancellationToken::new()));
+        client
+    }
+
     /// A watch of this user, whose answer has begun. Only `room` bytes are read of it until somebody reads more.
     async fn watch(&self, user: &str, room: usize) -> DuplexStream {
-        let (mut client, server) = tokio::io::duplex(room);
-        tokio::spawn(Arc::clone(&self.proxy).serve(server, None, CancellationToken::new()));
+        let mut client = self.client(room);
         let ask = format!(
             "GET /api/v1/namespaces/a/configmaps?watch=true HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {user}.edit\r\n\r\n"
         );
@@ -157,4 +163,41 @@ async fn switching(lab: &Lab) {
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     let seen = lab.api.seen();
     assert!(!seen[0].is_http2 && seen[0].header("upgrade") == ["websocket"], "{seen:?}");
+}
+
+#[test]
+fn nothing_is_asked_over_a_connection_that_an_authority_before_vouched_for() {
+    run(&["h2", "http/1.1"], another_authority);
+}
+
+async fn another_authority(lab: &Lab) {
+    let ask = "GET /api/v1/namespaces/a/configmaps HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer bob.edit\r\nConnection: close\r\n\r\n";
+    let connection = || lab.api.seen().last().unwrap().connection;
+    let rest = async |client: &mut DuplexStream| {
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.map(|_| rest)
+    };
+    // More than is held on the way to somebody who does not read.
+    lab.put("long", 4_000_000);
+    let mut watch = lab.watch("ann", 4_096).await;
+    let shared = connection();
+    // An answer that goes on over a connection of its own.
+    let mut slow = lab.client(4_096);
+    slow.write_all(ask.as_bytes()).await.unwrap();
+    world::wait_until("it is asked", || lab.api.seen().len() == 2);
+    let own = connection();
+    lab.proxy.cluster.trust(trusting(&lab.api.authority));
+    // The watch ends, and with it its connection.
+    let _ = rest(&mut watch).await;
+    world::wait_until("it is closed", || lab.api.open() == 0);
+    let _again = lab.watch("ann", 4_096).await;
+    assert!(connection() > own.max(shared), "{:?}", lab.api.seen());
+    // What goes on is read to its end, and its connection is used for nothing else.
+    assert!(rest(&mut slow).await.unwrap().len() > 4_000_000);
+    for _ in 0..2 {
+        let mut client = lab.client(4_096);
+        client.write_all(ask.as_bytes()).await.unwrap();
+        assert!(rest(&mut client).await.unwrap().len() > 4_000_000);
+        assert!(connection() > own.max(shared));
+    }
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::Refusal;
 use super::watches::{HTTP2, Lease, Sent, Watches};
@@ -102,10 +103,19 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What an answer comes over.
 pub(super) enum Carrier {
     /// A connection of its own, which may be used again once the answer was read.
-    Own(SendRequest<Incoming>),
+    Own(Own),
     /// A place on a shared one.
     Shared(#[expect(dead_code, reason = "held as long as the answer goes on")] Lease),
 }
+
+/// A connection that carries one request at a time.
+pub(super) struct Own {
+    sender: SendRequest<Incoming>,
+    vouched: Vouched,
+}
+
+/// That the cluster's authority of now vouched for whom a connection leads to: cancelled when the cluster gets another authority.
+pub(super) type Vouched = CancellationToken;
 
 /// How TLS is spoken.
 #[derive(Clone)]
@@ -113,13 +123,15 @@ struct Connectors {
     one: TlsConnector,
     /// The same, and it offers HTTP/2.
     of_watches: TlsConnector,
+    vouched: Vouched,
 }
 
 impl Connectors {
     fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         let mut of_watches = rustls::ClientConfig::clone(&tls);
         of_watches.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
-        Self { one: TlsConnector::from(tls), of_watches: TlsConnector::from(Arc::new(of_watches)) }
+        let of_watches = TlsConnector::from(Arc::new(of_watches));
+        Self { one: TlsConnector::from(tls), of_watches, vouched: Vouched::new() }
     }
 }
 
@@ -131,7 +143,7 @@ pub struct Cluster {
     name: ServerName<'static>,
     tls: RwLock<Connectors>,
     token: TokenFile,
-    idle: Mutex<Vec<(Instant, SendRequest<Incoming>)>>,
+    idle: Mutex<Vec<(Instant, Own)>>,
     watches: Watches,
 }
 
@@ -154,10 +166,14 @@ impl Cluster {
         })
     }
 
-    /// From now on the cluster has another authority. Connections that wait for a request are closed.
+    /// From now on the cluster has another authority. Nothing more is asked over a connection that the one before vouched for: those that wait for
+    /// a request are closed, and so are those with watches, which whoever watches begins anew. An answer that goes on over a connection of its own (a
+    /// log, an `exec`) goes on to its end.
     pub fn trust(&self, tls: Arc<rustls::ClientConfig>) {
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Connectors::new(tls);
-        lock(&self.idle).clear();
+        let new = Connectors::new(tls);
+        let before = std::mem::replace(&mut *self.tls.write().unwrap_or_else(PoisonError::into_inner), new);
+        before.vouched.cancel();
+        lock(&self.idle).retain(|(_, own)| !own.vouched.is_cancelled());
     }
 
     fn connectors(&self) -> Connectors {
@@ -180,13 +196,13 @@ impl Cluster {
         tls.connect(self.name.clone(), socket).await
     }
 
-    async fn connect<B>(&self) -> Result<SendRequest<B>, String>
+    async fn connect<B>(&self, connectors: &Connectors) -> Result<SendRequest<B>, String>
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = self.stream(&self.connectors().one).await.map_err(|error| error.to_string())?;
+        let stream = self.stream(&connectors.one).await.map_err(|error| error.to_string())?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(64 * 1_024);
         let handshake = builder.handshake(TokioIo::new(stream));
@@ -217,7 +233,7 @@ impl Cluster {
             }
             let body = body.map_or_else(Bytes::new, |(_, text)| text.into());
             let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
-            let mut sender = self.connect().await?;
+            let mut sender = self.connect(&self.connectors()).await?;
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED {
@@ -233,20 +249,22 @@ impl Cluster {
         }
     }
 
-    fn idle(&self) -> Option<SendRequest<Incoming>> {
+    fn idle(&self) -> Option<Own> {
+        let is_good = |own: &Own| !own.sender.is_closed() && !own.vouched.is_cancelled();
         let mut idle = lock(&self.idle);
-        idle.retain(|(since, sender)| since.elapsed() < IDLE && !sender.is_closed());
+        idle.retain(|(since, own)| since.elapsed() < IDLE && is_good(own));
         // One whose request before is still on its way would wait for somebody else's client.
-        let at = idle.iter().rposition(|(_, sender)| sender.is_ready())?;
+        let at = idle.iter().rposition(|(_, own)| own.sender.is_ready())?;
         Some(idle.remove(at).1)
     }
 
     /// Takes a connection back whose answer was read to its end.
     pub(super) fn give_back(&self, carrier: Carrier) {
-        let Carrier::Own(sender) = carrier else { return };
+        let Carrier::Own(own) = carrier else { return };
         let mut idle = lock(&self.idle);
-        if idle.len() < IDLE_MAX && !sender.is_closed() {
-            idle.push((Instant::now(), sender));
+        // Asked under the lock: what comes before it is cancelled is found there by `trust`.
+        if idle.len() < IDLE_MAX && !own.sender.is_closed() && !own.vouched.is_cancelled() {
+            idle.push((Instant::now(), own));
         }
     }
 
@@ -283,30 +301,38 @@ impl Cluster {
 
     async fn exchange(&self, mut request: Request<Incoming>) -> Result<(Response<Incoming>, Carrier), Refusal> {
         // One that was kept may have been closed meanwhile: what was not sent is sent anew.
-        while let Some(mut sender) = self.idle() {
-            if sender.ready().await.is_err() {
+        while let Some(mut own) = self.idle() {
+            if own.sender.ready().await.is_err() {
                 continue;
             }
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, Carrier::Own(sender))),
+            match own.sender.try_send_request(request).await {
+                Ok(response) => return Ok((response, Carrier::Own(own))),
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(broken(&failed.into_error())),
                 },
             }
         }
-        let connected = tokio::time::timeout(CONNECT, self.connect()).await;
-        let connected = connected.unwrap_or_else(|_| Err(SILENT.to_owned()));
-        let mut sender = connected.map_err(|error| self.unreachable(&error))?;
-        let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        Ok((response, Carrier::Own(sender)))
+        let mut own = loop {
+            let connectors = self.connectors();
+            let connected = tokio::time::timeout(CONNECT, self.connect(&connectors)).await;
+            let connected = connected.unwrap_or_else(|_| Err(SILENT.to_owned()));
+            let sender = connected.map_err(|error| self.unreachable(&error))?;
+            // It may have changed since it was judged who is there.
+            if !connectors.vouched.is_cancelled() {
+                break Own { sender, vouched: connectors.vouched };
+            }
+        };
+        let response = own.sender.send_request(request).await.map_err(|error| broken(&error))?;
+        Ok((response, Carrier::Own(own)))
     }
 
-    /// A connection on which HTTP/2 is offered.
-    pub(super) async fn shared_stream(&self) -> Result<TlsStream<TcpStream>, Refusal> {
-        let stream = tokio::time::timeout(CONNECT, self.stream(&self.connectors().of_watches)).await;
+    /// A connection on which HTTP/2 is offered, and for how long it may be used.
+    pub(super) async fn shared_stream(&self) -> Result<(TlsStream<TcpStream>, Vouched), Refusal> {
+        let connectors = self.connectors();
+        let stream = tokio::time::timeout(CONNECT, self.stream(&connectors.of_watches)).await;
         let stream = stream.map_err(|_| SILENT.to_owned()).and_then(|stream| stream.map_err(|e| e.to_string()));
-        stream.map_err(|error| self.unreachable(&error))
+        Ok((stream.map_err(|error| self.unreachable(&error))?, connectors.vouched))
     }
 
     fn unreachable(&self, error: &str) -> Refusal {

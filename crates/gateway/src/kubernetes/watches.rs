@@ -13,10 +13,11 @@ use http::{Request, Response, Uri, header, uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::Refusal;
-use super::cluster::{Cluster, broken, lock};
+use super::cluster::{Cluster, Vouched, broken, lock};
 
 /// What is spoken on a shared connection, in the words of ALPN.
 pub(super) const HTTP2: &[u8] = b"h2";
@@ -40,6 +41,25 @@ struct Shared {
     /// One more than the streams on it.
     streams: Arc<()>,
     used: Instant,
+    vouched: Vouched,
+}
+
+/// Runs the parts of a connection until nobody vouches for its peer any more. hyper has several, and the one that holds the socket goes on while there are
+/// streams, whatever becomes of the others.
+#[derive(Clone)]
+struct While(Vouched);
+
+impl<F> Executor<F> for While
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, part: F) {
+        let vouched = self.0.clone();
+        tokio::spawn(async move {
+            vouched.run_until_cancelled(part).await;
+        });
+    }
 }
 
 /// The shared connections to one API server.
@@ -65,7 +85,8 @@ impl Watches {
     fn lease(&self) -> Option<(SendRequest<Empty<Bytes>>, Lease)> {
         let mut all = lock(&self.shared);
         let in_use = |shared: &Shared| Arc::strong_count(&shared.streams) > 1;
-        all.retain(|shared| !shared.sender.is_closed() && (in_use(shared) || shared.used.elapsed() < IDLE));
+        let is_good = |shared: &Shared| !shared.sender.is_closed() && !shared.vouched.is_cancelled();
+        all.retain(|shared| is_good(shared) && (in_use(shared) || shared.used.elapsed() < IDLE));
         let shared = all.iter_mut().find(|shared| Arc::strong_count(&shared.streams) <= STREAMS_MAX)?;
         shared.used = Instant::now();
         Some((shared.sender.clone(), Lease(Arc::clone(&shared.streams))))
@@ -105,21 +126,23 @@ impl Watches {
         if let Some(found) = self.lease() {
             return Ok(Some(found));
         }
-        let stream = cluster.shared_stream().await?;
+        let (stream, vouched) = cluster.shared_stream().await?;
         if stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
             self.are_alone.store(true, Ordering::Relaxed);
             return Ok(None);
         }
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let parts = While(vouched.clone());
+        let mut builder = http2::Builder::new(parts.clone());
         builder.timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
         builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-        tokio::spawn(async move {
+        parts.execute(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection with watches ended");
             }
         });
-        let shared = Shared { sender: sender.clone(), streams: Arc::default(), used: Instant::now() };
+        // Where it is vouched for no more by now, nothing can be asked over it: whoever tries connects anew.
+        let shared = Shared { sender: sender.clone(), streams: Arc::default(), used: Instant::now(), vouched };
         let lease = Lease(Arc::clone(&shared.streams));
         lock(&self.shared).push(shared);
         Ok(Some((sender, lease)))

@@ -132,16 +132,21 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
 }
 
+/// TLS that trusts this authority.
+pub(crate) fn trusting(authority: &str) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificates(authority).remove(0)).unwrap();
+    Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
 /// A proxy in front of what has this address and is known by this authority, and what it writes down.
 pub(crate) fn proxy(address: &str, authority: &str, folder: &Path, tapes: &Tapes) -> (Arc<Proxy>, Arc<Written>) {
     crypto::tls::install();
     std::fs::write(folder.join("token"), "the-service-account\n").unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(certificates(authority).remove(0)).unwrap();
-    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let tls = trusting(authority);
     let written = Arc::new(Written::default());
     let proxy = Arc::new(Proxy {
-        cluster: Arc::new(Cluster::new(address, Arc::new(tls), TokenFile::new(folder.join("token"))).unwrap()),
+        cluster: Arc::new(Cluster::new(address, tls, TokenFile::new(folder.join("token"))).unwrap()),
         roles: Arc::new(OneGroup),
         admit: Box::new(Plain),
         confirm: Box::new(Nobody),
