@@ -10,6 +10,7 @@ import LoginPage from "./pages/login/login";
 import { ForcedPassword } from "./pages/login/password";
 import { to } from "./paths";
 import { isEnded, leave, ME, MeProvider, useMe, useMeQuery, useTenant } from "./session/me";
+import { SignOutProvider } from "./session/out";
 import { ProofProvider } from "./session/proof";
 import { Frame, TenantFrame } from "./shell/shell";
 
@@ -181,9 +182,11 @@ function Session() {
   const me = query.data;
   return (
     <MeProvider me={me}>
-      <ProofProvider>
-        {me.must_change_password ? <ForcedPassword /> : me.must_add_second_factor ? <ForcedFactor /> : <Outlet />}
-      </ProofProvider>
+      <SignOutProvider>
+        <ProofProvider>
+          {me.must_change_password ? <ForcedPassword /> : me.must_add_second_factor ? <ForcedFactor /> : <Outlet />}
+        </ProofProvider>
+      </SignOutProvider>
     </MeProvider>
   );
 }

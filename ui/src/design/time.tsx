@@ -21,6 +21,9 @@ export function ago(at: string, now = Date.now()): string {
   return at;
 }
 
+/** A moment of today, to the second. */
+export const clock = (at: Date) => at.toLocaleTimeString("en-GB");
+
 export function When({ at }: { at: string | null | undefined }) {
   if (!at) return <span className="muted">never</span>;
   return (

@@ -7,6 +7,7 @@ import { Button } from "../design/button";
 import { Failed, Loading } from "../design/state";
 import { type Column, Table } from "../design/table";
 import { save, type Written, written } from "./export";
+import { lost } from "./lost";
 
 export interface Page<Row> {
   items: Row[];
@@ -78,7 +79,7 @@ export function Listing<Row>(props: ListingProps<Row>) {
     refetchInterval: typeof every === "function" ? (of) => every(of.state.data?.items ?? []) : (every ?? false),
   });
   if (query.isPending) return <Loading rows={8} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const { items, next_page: next } = query.data;
   if (items.length === 0 && !page) return empty;
   const link = (to: string | undefined) => {

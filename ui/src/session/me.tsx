@@ -20,13 +20,33 @@ export function sessionChanged(client: QueryClient) {
   tabs.postMessage("changed");
 }
 
-/** Leaves for the sign-in page; what was loaded stays in no memory, since the page is loaded anew. */
+/** Takes all that is shown from the screen, whatever becomes of the page. */
+function hide() {
+  document.getElementById("root")?.setAttribute("hidden", "");
+}
+
+// A browser may keep a page as it was left, and show it again when somebody goes back: perhaps somebody else, after a sign-out. Nothing is to be
+// seen of it, and it is loaded anew, by whoever is signed in then.
+window.addEventListener("pagehide", (event) => {
+  if (event.persisted) hide();
+});
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) window.location.reload();
+});
+
+/** Leaves for the sign-in page, which is loaded anew: what was loaded so far is on no screen and in no memory that is used again. */
 export function leave(next?: string, ended?: boolean) {
+  hide();
   window.location.assign(to.login(next, ended));
 }
 
-export async function signOut() {
-  await take(api.DELETE("/api/v1/sessions/current"));
+/** Ends the session, also for the other tabs. One that has ended by itself is as good. */
+export async function endSession() {
+  try {
+    await take(api.DELETE("/api/v1/sessions/current"));
+  } catch (error) {
+    if (!isEnded(error)) throw error;
+  }
   tabs.postMessage("changed");
   leave();
 }

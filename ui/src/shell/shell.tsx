@@ -2,12 +2,16 @@
 import { useQueryClient } from "@tanstack/react-query";
 import { type KeyboardEvent as Pressed, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
 import { Link, NavLink, Outlet, useLocation, useNavigate } from "react-router";
+import { told } from "../api/client";
 import mark from "../cairn.svg";
 import { Button } from "../design/button";
 import { Select } from "../design/field";
-import { Empty, Loading } from "../design/state";
+import { Empty, Loading, Notice } from "../design/state";
+import { clock } from "../design/time";
+import { useStale } from "../list/lost";
 import { to } from "../paths";
-import { signOut, useMe, useTenantOrNone } from "../session/me";
+import { useMe, useTenantOrNone } from "../session/me";
+import { useSignOut } from "../session/out";
 import { Palette } from "./palette";
 import { PLATFORM, placesOf } from "./places";
 import { setTheme, THEMES, type Theme, theme } from "./theme";
@@ -106,7 +110,7 @@ function Foot() {
         <Button kind="quiet" small onClick={() => choose(THEMES[(THEMES.indexOf(chosen) + 1) % THEMES.length] ?? "system")}>
           Theme: {chosen}
         </Button>
-        <Button kind="quiet" small onClick={() => void signOut()}>
+        <Button kind="quiet" small onClick={useSignOut()}>
           Sign out
         </Button>
       </div>
@@ -134,6 +138,30 @@ function useMenu() {
     button.current?.focus();
   };
   return { open, toggle: () => setOpen(!open), close, button };
+}
+
+/** What is shown may be of before: one line for the whole page, which stays as it is. */
+function Stale() {
+  const stale = useStale();
+  if (!stale) return null;
+  const { message, requestId } = told(stale.error);
+  return (
+    <Notice kind="care">
+      <div className="row apart">
+        <span>
+          Not up to date: {message}. Something here is of {clock(stale.at)}.{" "}
+          {requestId && (
+            <span className="small muted">
+              Request <code>{requestId}</code>
+            </span>
+          )}
+        </span>
+        <Button small onClick={stale.retry}>
+          Ask again
+        </Button>
+      </div>
+    </Notice>
+  );
 }
 
 export function Frame({ children }: { children: ReactNode }) {
@@ -182,6 +210,7 @@ export function Frame({ children }: { children: ReactNode }) {
       </header>
       <div className="work">
         <main id="main" tabIndex={-1}>
+          <Stale />
           <Suspense fallback={<Loading />}>{children}</Suspense>
         </main>
       </div>

@@ -9,6 +9,7 @@ import { Empty, Failed, Loading, Notice } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
 import { Listing } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { leave, useMe, useRefreshMe } from "../../session/me";
 import { hasPasskeys, makePasskey } from "../../session/passkey";
 import { useWithProof } from "../../session/proof";
@@ -149,7 +150,7 @@ function Factors() {
   };
   const renew = async () => setCodes((await take(api.POST("/api/v1/me/recovery-codes"))).recovery_codes);
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const { items, recovery_codes_left: left } = query.data;
   return (
     <Panel title="Second factors">

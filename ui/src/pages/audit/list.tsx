@@ -13,6 +13,7 @@ import { type Column, Table } from "../../design/table";
 import { When } from "../../design/time";
 import { save } from "../../list/export";
 import { Listing, useFilter, useFilters } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { TypedField } from "../../list/typed";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -335,7 +336,7 @@ function Checkpoint({ of }: { of: Source }) {
       <div className="stack">
         {log.isPending ? (
           <Loading rows={2} />
-        ) : log.isError ? (
+        ) : lost(log) ? (
           <Failed {...told(log.error)} onRetry={() => void log.refetch()} />
         ) : (
           <Facts
@@ -366,7 +367,7 @@ function Past({ of, onClose }: { of: Source; onClose: () => void }) {
     <Dialog title="Checkpoints so far" onClose={onClose}>
       {heads.isPending ? (
         <Loading rows={3} />
-      ) : heads.isError ? (
+      ) : lost(heads) ? (
         <Failed {...told(heads.error)} onRetry={() => void heads.refetch()} />
       ) : (
         <Table

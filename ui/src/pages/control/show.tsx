@@ -8,6 +8,7 @@ import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading, Notice } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -25,7 +26,7 @@ export default function ControlPage() {
   });
   useTitle(query.data?.control ?? "Control");
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const it = query.data;
   return (
     <>
@@ -120,7 +121,7 @@ function Failing({ framework, control }: { framework: string; control: string })
   return (
     <Panel title="Nodes that fail" flush action={<Link to={to.findings(slug, { ...filter, group: "node" })}>All</Link>}>
       {query.isPending && <Loading rows={3} />}
-      {query.isError && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+      {lost(query) && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
       {query.data?.items.length === 0 && (
         <Empty title="None">No node has an open finding here. What could not be judged is counted as unknown, and is no pass.</Empty>
       )}

@@ -12,6 +12,7 @@ import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { useTenant } from "../../session/me";
 import { Who } from "../../session/who";
 import { useTitle } from "../../shell/title";
@@ -144,7 +145,6 @@ function AddDialog({ onClose }: { onClose: (validate?: Credential) => void }) {
   const [fields, setFields] = useState<Record<string, string>>({});
   const taker = takers.find((it) => it.name === plugin) ?? takers[0];
   const kind = taker?.credential_types.find((it) => it.name === type) ?? taker?.credential_types[0];
-  if (plugins.isError) return <Failed {...told(plugins.error)} />;
   const add = async (validate: boolean) => {
     if (!taker || !kind) return;
     let made: Credential | undefined;
@@ -168,6 +168,7 @@ function AddDialog({ onClose }: { onClose: (validate?: Credential) => void }) {
   return (
     <Dialog title="Add a credential" onClose={() => onClose()} onSubmit={() => add(false)}>
       {failure}
+      {lost(plugins) && <Failed {...told(plugins.error)} onRetry={() => void plugins.refetch()} />}
       <Select
         label="Plugin"
         value={taker?.name ?? ""}

@@ -10,6 +10,7 @@ import { Copyable } from "../../design/secret";
 import { Failed, Loading } from "../../design/state";
 import { When } from "../../design/time";
 import { useChange } from "../../list/change";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { HostDialog, saysHost } from "./register";
@@ -31,7 +32,7 @@ export function HostPanels({ destination }: { destination: string }) {
   const query = useHost(destination, true);
   const [changing, setChanging] = useState(false);
   if (query.isPending) return <Loading rows={4} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const it = query.data;
   return (
     <>

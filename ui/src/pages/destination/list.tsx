@@ -12,6 +12,7 @@ import { type Column, Table } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing, type Load } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { More, rowsOf, useGrowing } from "../../list/more";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
@@ -54,7 +55,7 @@ function Mine() {
     take(api.GET("/api/v1/tenants/{tenant}/reach", { params: { path: { tenant: slug }, query }, ...(signal ? { signal } : {}) }));
   const query = useGrowing(load, { queryKey: ["tenant", slug, "reach"], every: 30_000 });
   if (query.isPending) return <Loading rows={3} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   return (
     <Panel title="What you reach now" flush>
       {rowsOf(query.data).length === 0 ? (
@@ -178,7 +179,7 @@ function Reachers({ of, onClose }: { of: Destination; onClose: () => void }) {
     <Dialog title={`Who reaches ${of.name} now`} onClose={onClose}>
       {query.isPending ? (
         <Loading rows={3} />
-      ) : query.isError ? (
+      ) : lost(query) ? (
         <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
       ) : rowsOf(query.data).length === 0 ? (
         <p>Nobody.</p>

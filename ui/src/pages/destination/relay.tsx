@@ -2,6 +2,7 @@
 import { told } from "../../api/client";
 import { Select, TextField } from "../../design/field";
 import { Failed } from "../../design/state";
+import { lost } from "../../list/lost";
 import { useTenant } from "../../session/me";
 import { useActiveRelays } from "../fleet/active";
 
@@ -18,10 +19,10 @@ interface RelayChoiceProps {
 export function RelayChoice({ relay, none, help, onChange }: RelayChoiceProps) {
   const tenant = useTenant();
   const query = useActiveRelays();
-  if (!tenant.can("fleet:manage") || query.isError) {
+  if (!tenant.can("fleet:manage") || lost(query)) {
     return (
       <>
-        {query.isError && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+        {lost(query) && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
         <TextField label="Relay" help={`${help} Its id, such as rly_…`} value={relay} onChange={(event) => onChange(event.target.value.trim())} />
       </>
     );

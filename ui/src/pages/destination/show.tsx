@@ -11,6 +11,7 @@ import { Copyable } from "../../design/secret";
 import { Empty, Failed, Loading } from "../../design/state";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
+import { lost } from "../../list/lost";
 import { More, rowsOf } from "../../list/more";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
@@ -36,7 +37,7 @@ export default function DestinationPage() {
   });
   useTitle(query.data?.name ?? "Destination");
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const it = query.data;
   const remove = async () => {
     const done = await change(() =>
@@ -131,7 +132,7 @@ function Reachers({ destination, name }: { destination: string; name: string }) 
     <Panel title="Who reaches it now" flush action={<Link to={to.grants(slug, { destination: name })}>Its grants</Link>}>
       {query.isPending ? (
         <Loading rows={3} />
-      ) : query.isError ? (
+      ) : lost(query) ? (
         <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
       ) : rowsOf(query.data).length === 0 ? (
         <Empty title="Nobody">A grant lets somebody in, or a group; members ask for one under Destinations.</Empty>

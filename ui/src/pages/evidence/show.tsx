@@ -8,6 +8,7 @@ import { Head, Panel } from "../../design/panel";
 import { Copyable } from "../../design/secret";
 import { Empty, Failed, Loading } from "../../design/state";
 import { When } from "../../design/time";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -32,7 +33,7 @@ export default function StatementPage() {
   const key = useQuery({ queryKey: ["evidence-key"], queryFn: ({ signal }) => take(api.GET("/api/v1/evidence-key", { signal })) });
   useTitle(query.data ? about(query.data) : "Evidence");
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const it = query.data;
   const judged = it.framework && it.control ? { framework: it.framework, control: it.control } : undefined;
   return (
@@ -74,7 +75,7 @@ export default function StatementPage() {
         </div>
         <Panel title="About it">
           <div className="stack">
-            {key.isError && <Failed {...told(key.error)} onRetry={() => void key.refetch()} />}
+            {lost(key) && <Failed {...told(key.error)} onRetry={() => void key.refetch()} />}
             <Facts
               of={[
                 ["Kind", <Badge key="kind" word={it.kind} />],
@@ -92,7 +93,7 @@ export default function StatementPage() {
                 ],
                 ["Signed", <When key="at" at={it.created_at} />],
                 ["Key", <code key="key">{it.key}</code>],
-                ["This key", key.isError ? "unknown" : key.isPending ? "…" : key.data.fingerprint === it.key ? "signs today" : "signed earlier, and signs no more"],
+                ["This key", lost(key) ? "unknown" : key.isPending ? "…" : key.data.fingerprint === it.key ? "signs today" : "signed earlier, and signs no more"],
                 ["Id", <code key="id">{it.id}</code>],
               ]}
             />

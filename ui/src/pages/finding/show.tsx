@@ -11,6 +11,7 @@ import { Prose } from "../../design/prose";
 import { Copyable } from "../../design/secret";
 import { Failed, Loading, Notice } from "../../design/state";
 import { When } from "../../design/time";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useWithProof } from "../../session/proof";
@@ -34,7 +35,7 @@ export default function FindingPage() {
   const [failed, setFailed] = useState<unknown>();
   useTitle(query.data?.title ?? "Finding");
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const it = query.data;
   const change = async (work: () => Promise<unknown>) => {
     setFailed(undefined);

@@ -3,6 +3,7 @@ import { useQuery } from "@tanstack/react-query";
 import { useParams } from "react-router";
 import { api, take, told } from "../../api/client";
 import { Failed, Loading } from "../../design/state";
+import { lost } from "../../list/lost";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { UnitFacts, UnitHead } from "./unit";
@@ -18,7 +19,7 @@ export default function AgentPage() {
   });
   useTitle(query.data?.name ?? "Agent");
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   return (
     <>
       <UnitHead kind="agent" unit={query.data} />

@@ -6,6 +6,7 @@ import { Empty, Failed } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Listing } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -21,7 +22,7 @@ export default function FrameworksPage() {
   const judging = useJudging();
   const posture = usePosture();
   // How they stand comes beside the list: until it is there, nobody can say that one was not judged.
-  const absent = posture.data ? undefined : posture.isError ? "unknown" : "…";
+  const absent = posture.data ? undefined : lost(posture) ? "unknown" : "…";
   const standing = (framework: string) => posture.data?.items.find((it) => it.framework === framework);
   const frameworks: Column<Framework>[] = [
     {
@@ -62,7 +63,7 @@ export default function FrameworksPage() {
         {judging.button}
       </Head>
       {judging.outcome}
-      {posture.isError && <Failed {...told(posture.error)} onRetry={() => void posture.refetch()} />}
+      {lost(posture) && <Failed {...told(posture.error)} onRetry={() => void posture.refetch()} />}
       <section className="panel" aria-label="Frameworks">
         <Listing
           name="Frameworks"

@@ -6,6 +6,7 @@ import { Button } from "../../design/button";
 import { Facts } from "../../design/facts";
 import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { type Element, findingsOf, labelOf } from "./scene";
@@ -150,7 +151,7 @@ export function PathPanel({ shown, change, query }: PathProps) {
     <Panel title="The shortest path" action={close}>
       {query.isPending ? (
         <Loading rows={3} />
-      ) : query.isError ? (
+      ) : lost(query) ? (
         <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
       ) : !query.data.found ? (
         <Empty title="No path">These two are not connected within 16 edges, whichever way these point.</Empty>
@@ -188,7 +189,7 @@ export function Affected({ shown, change, query }: AffectedProps) {
     <Panel title="What it affects" action={close}>
       {query.isPending ? (
         <Loading rows={4} />
-      ) : query.isError ? (
+      ) : lost(query) ? (
         <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
       ) : (
         <div className="stack">

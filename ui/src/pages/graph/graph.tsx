@@ -9,6 +9,7 @@ import { Select, TextField } from "../../design/field";
 import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading, Notice } from "../../design/state";
 import { save, written as csv } from "../../list/export";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -120,7 +121,7 @@ export default function GraphPage() {
       )}
       {query.isPending ? (
         <Loading rows={10} />
-      ) : query.isError ? (
+      ) : lost(query) ? (
         <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
       ) : !scene || scene.points.length === 0 ? (
         <Nothing shown={shown} change={change} />

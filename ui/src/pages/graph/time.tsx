@@ -4,6 +4,7 @@ import { useId, useState } from "react";
 import { api, take, told } from "../../api/client";
 import { Button } from "../../design/button";
 import { Failed, Loading } from "../../design/state";
+import { lost } from "../../list/lost";
 import { useTenant } from "../../session/me";
 import type { Shown } from "./state";
 
@@ -27,7 +28,7 @@ export function TimeBar({ shown, change }: { shown: Shown; change: (change: Part
     );
   }
   if (query.isPending) return <Loading rows={1} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const moments = query.data.items;
   const now = () => {
     change({ asOf: undefined });

@@ -10,6 +10,7 @@ import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading, Notice } from "../../design/state";
 import { Table } from "../../design/table";
 import { Confirm, useChange } from "../../list/change";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { Who } from "../../session/who";
@@ -28,7 +29,7 @@ export default function GroupPage() {
   });
   useTitle(query.data?.name ?? "Group");
   if (query.isPending) return <Loading rows={8} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   return <Shown group={query.data} />;
 }
 

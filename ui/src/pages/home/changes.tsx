@@ -10,6 +10,7 @@ import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
 import { useChange } from "../../list/change";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 
@@ -117,7 +118,7 @@ export function Changes() {
     refetchInterval: MINUTE_MS,
   });
   const { change, failure } = useChange(["tenant", slug, "changes"]);
-  if (query.isPending || query.isError) {
+  if (query.isPending || lost(query)) {
     return (
       <Panel title="What changed">
         {query.isPending ? <Loading rows={3} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}

@@ -7,6 +7,7 @@ import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 
@@ -38,7 +39,7 @@ export function Fleet() {
     },
     refetchInterval: MINUTE_MS,
   });
-  if (query.isPending || query.isError) {
+  if (query.isPending || lost(query)) {
     return (
       <Panel title="Fleet">
         {query.isPending ? <Loading rows={2} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}

@@ -7,6 +7,7 @@ import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -49,7 +50,7 @@ function Open() {
       take(api.GET("/api/v1/tenants/{tenant}/finding-counts", { params: { path: { tenant: slug } }, signal })),
     refetchInterval: MINUTE_MS,
   });
-  if (query.isPending || query.isError) {
+  if (query.isPending || lost(query)) {
     return (
       <Panel title="Findings by severity">
         {query.isPending ? <Loading rows={2} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
@@ -93,7 +94,7 @@ function Worst() {
       ),
     refetchInterval: MINUTE_MS,
   });
-  if (query.isPending || query.isError) {
+  if (query.isPending || lost(query)) {
     return (
       <Panel title="Worst open findings">
         {query.isPending ? <Loading /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
@@ -128,7 +129,7 @@ function Estate() {
     queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/node-counts", { params: { path: { tenant: slug } }, signal })),
     refetchInterval: MINUTE_MS,
   });
-  if (query.isPending || query.isError) {
+  if (query.isPending || lost(query)) {
     return (
       <Panel title="What we run">
         {query.isPending ? <Loading /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}

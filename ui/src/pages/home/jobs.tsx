@@ -8,6 +8,7 @@ import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { seconds, When } from "../../design/time";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 
@@ -53,7 +54,7 @@ export function Jobs() {
         void client.invalidateQueries({ queryKey: ["tenant", slug, part] });
     before.current = going;
   }, [client, slug, going]);
-  if (query.isPending || query.isError) {
+  if (query.isPending || lost(query)) {
     return (
       <Panel title="Discovery">
         {query.isPending ? <Loading rows={3} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}

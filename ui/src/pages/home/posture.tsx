@@ -5,6 +5,7 @@ import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { Trend, told as inWords } from "../../design/trend";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { DAYS, share, usePosture } from "../framework/posture";
@@ -22,7 +23,7 @@ const turns = (history: Day[]) =>
 export function Posture() {
   const { slug } = useTenant();
   const query = usePosture();
-  if (query.isPending || query.isError) {
+  if (query.isPending || lost(query)) {
     return (
       <Panel title="Frameworks">
         {query.isPending ? <Loading rows={3} /> : <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}

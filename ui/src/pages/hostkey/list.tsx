@@ -13,6 +13,7 @@ import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 
@@ -180,7 +181,7 @@ function Authority() {
         </p>
         {keys.isPending ? (
           <Loading rows={2} />
-        ) : keys.isError ? (
+        ) : lost(keys) ? (
           <Failed {...told(keys.error)} onRetry={() => void keys.refetch()} />
         ) : (
           <Copyable name="Keys of the authority" text={String(keys.data).trim()} />

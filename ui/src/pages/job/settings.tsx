@@ -4,6 +4,7 @@ import { api, type Schemas, take, told } from "../../api/client";
 import { Select, TextField } from "../../design/field";
 import { Prose } from "../../design/prose";
 import { Failed } from "../../design/state";
+import { lost } from "../../list/lost";
 import { useTenant } from "../../session/me";
 import { useActiveRelays } from "../fleet/active";
 
@@ -57,10 +58,10 @@ export function usePlugins() {
 export function RelayField({ relay, onChange }: { relay: string; onChange: (relay: string) => void }) {
   const tenant = useTenant();
   const query = useActiveRelays();
-  if (!tenant.can("fleet:manage") || query.isError) {
+  if (!tenant.can("fleet:manage") || lost(query)) {
     return (
       <>
-        {query.isError && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
+        {lost(query) && <Failed {...told(query.error)} onRetry={() => void query.refetch()} />}
         <TextField
           label="Relay"
           help="The name of the relay that does it; empty: a server does"

@@ -14,6 +14,7 @@ import { seconds, When } from "../../design/time";
 import { Select, TextField } from "../../design/field";
 import { useChange } from "../../list/change";
 import { Listing, useFilter } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { Who } from "../../session/who";
@@ -23,7 +24,10 @@ type Job = Schemas["JobDetail"];
 
 const isOver = (job: Job) => !["queued", "running"].includes(job.status);
 
-/** Follows a job until it is over; where the stream breaks, the document is asked for again. */
+/** Before a stream that broke is opened again, in milliseconds. */
+const AGAIN_MS = 4_000;
+
+/** Follows a job until it is over; where the stream breaks, the document is asked for, and then followed again. */
 function useJob(slug: string, id: string) {
   const client = useQueryClient();
   const [queryKey] = useState(["tenant", slug, "job", id]);
@@ -33,17 +37,24 @@ function useJob(slug: string, id: string) {
       take(api.GET("/api/v1/tenants/{tenant}/jobs/{job}", { params: { path: { tenant: slug, job: id } }, signal })),
   });
   const over = query.data === undefined ? undefined : isOver(query.data);
+  // Which stream it is: a server that stops, or a proxy, ends one long before the job is over.
+  const [turn, setTurn] = useState(0);
   useEffect(() => {
     if (over !== false) return;
+    let again: ReturnType<typeof setTimeout> | undefined;
     const events = new EventSource(to.jobEvents(slug, id));
     events.addEventListener("job", (event) => client.setQueryData(queryKey, JSON.parse(event.data as string) as Job));
     events.addEventListener("end", () => events.close());
     events.onerror = () => {
       events.close();
       void client.invalidateQueries({ queryKey });
+      again = setTimeout(() => setTurn((before) => before + 1), AGAIN_MS);
     };
-    return () => events.close();
-  }, [client, queryKey, slug, id, over]);
+    return () => {
+      events.close();
+      clearTimeout(again);
+    };
+  }, [client, queryKey, slug, id, over, turn]);
   return query;
 }
 
@@ -56,7 +67,7 @@ export default function JobPage() {
   const { change, failure } = useChange(["tenant", slug, "job", id]);
   useTitle(query.data ? `Job of ${query.data.plugin}` : "Job");
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const it = query.data;
   const cancel = () => take(api.POST("/api/v1/tenants/{tenant}/jobs/{job}/cancel", { params: { path: { tenant: slug, job: id } } }));
   return (

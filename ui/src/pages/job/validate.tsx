@@ -7,6 +7,7 @@ import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
 import { Failed, Loading, Notice } from "../../design/state";
 import { Table } from "../../design/table";
+import { lost } from "../../list/lost";
 import { useTenant } from "../../session/me";
 import { useWithProof } from "../../session/proof";
 import { configOf, RelayField, type Settings, SettingsFields, usePlugins } from "./settings";
@@ -59,9 +60,9 @@ export function useValidation() {
   const ended = query.data && isOver(query.data) ? query.data : undefined;
   return {
     start,
-    running: busy || (id !== undefined && !ended && !query.isError),
+    running: busy || (id !== undefined && !ended && !lost(query)),
     shown: id === undefined ? undefined : query.data,
-    failure: failed ?? query.error ?? undefined,
+    failure: failed ?? (lost(query) ? query.error : undefined),
   };
 }
 

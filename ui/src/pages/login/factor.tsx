@@ -4,7 +4,8 @@ import { api, type Schemas, take, told } from "../../api/client";
 import { Button } from "../../design/button";
 import { TextField } from "../../design/field";
 import { Copyable } from "../../design/secret";
-import { signOut, useRefreshMe } from "../../session/me";
+import { useRefreshMe } from "../../session/me";
+import { useSignOut } from "../../session/out";
 import { useWithProof } from "../../session/proof";
 import { Gate } from "./gate";
 
@@ -14,7 +15,7 @@ export function ForcedFactor() {
     <Gate title="Add a second factor">
       <p className="muted">It is required here. You need an authenticator app.</p>
       <AddApp onDone={() => void refresh()} />
-      <Button kind="quiet" small onClick={() => void signOut()}>
+      <Button kind="quiet" small onClick={useSignOut()}>
         Sign out
       </Button>
     </Gate>

@@ -3,7 +3,8 @@ import { useState } from "react";
 import { api, Problem, take, told } from "../../api/client";
 import { Button } from "../../design/button";
 import { TextField } from "../../design/field";
-import { signOut, useRefreshMe } from "../../session/me";
+import { useRefreshMe } from "../../session/me";
+import { useSignOut } from "../../session/out";
 import { Gate } from "./gate";
 
 export function ForcedPassword() {
@@ -12,7 +13,7 @@ export function ForcedPassword() {
     <Gate title="Choose your password">
       <p className="muted">The one that you signed in with was good for this one time.</p>
       <PasswordForm onDone={() => void refresh()} />
-      <Button kind="quiet" small onClick={() => void signOut()}>
+      <Button kind="quiet" small onClick={useSignOut()}>
         Sign out
       </Button>
     </Gate>

@@ -6,6 +6,7 @@ import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
 import type { Load } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { More, rowsOf, useGrowing } from "../../list/more";
 import { useTenant } from "../../session/me";
 
@@ -21,7 +22,7 @@ export function ReachDialog({ user, email, onClose }: { user: string; email: str
     <Dialog title={`What ${email} reaches`} onClose={onClose}>
       {query.isPending ? (
         <Loading rows={2} />
-      ) : query.isError ? (
+      ) : lost(query) ? (
         <Failed {...told(query.error)} onRetry={() => void query.refetch()} />
       ) : rowsOf(query.data).length === 0 ? (
         <Empty title="Nothing">No grant lets them in anywhere now. Their role in the tenant opens no destination.</Empty>

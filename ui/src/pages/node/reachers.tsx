@@ -4,6 +4,7 @@ import { Link } from "react-router";
 import { api, take, told } from "../../api/client";
 import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { More, rowsOf, useGrowing } from "../../list/more";
 import { useTenant } from "../../session/me";
@@ -35,8 +36,8 @@ export function Reachers({ node }: { node: string }) {
   });
   if (lacks) return null;
   if (destination.isPending || (destination.data && query.isPending)) return <Loading rows={2} />;
-  if (destination.isError) return <Failed {...told(destination.error)} onRetry={() => void destination.refetch()} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(destination)) return <Failed {...told(destination.error)} onRetry={() => void destination.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   return (
     <Panel title="Who can reach it" flush action={<Link to={to.destinations(slug)}>Destinations</Link>}>
       {!query.data ? (

@@ -8,6 +8,7 @@ import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -26,7 +27,7 @@ export default function NodePage() {
   });
   useTitle(query.data?.name ?? "Node");
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const it = query.data;
   const tags = Object.entries(it.tags);
   return (
@@ -82,7 +83,7 @@ function Findings({ node }: { node: string }) {
       take(api.GET("/api/v1/tenants/{tenant}/findings", { params: { path: { tenant: slug }, query: { node, limit: "20" } }, signal })),
   });
   if (query.isPending) return <Loading rows={2} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   return (
     <Panel title="Findings" flush action={<Link to={to.findings(slug, { node })}>All</Link>}>
       {query.data.items.length === 0 ? (
@@ -111,7 +112,7 @@ function Edges({ node }: { node: string }) {
       take(api.GET("/api/v1/tenants/{tenant}/edges", { params: { path: { tenant: slug }, query: { node, limit: "100" } }, signal })),
   });
   if (query.isPending) return <Loading rows={2} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const other = (it: Schemas["Edge"]) => (it.source === node ? it.target : it.source);
   return (
     <Panel title="Connected to" flush>
@@ -142,7 +143,7 @@ function History({ node }: { node: string }) {
       take(api.GET("/api/v1/tenants/{tenant}/nodes/{node}/history", { params: { path: { tenant: slug, node }, query: { limit: "20" } }, signal })),
   });
   if (query.isPending) return <Loading rows={2} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const versions = query.data.items.map((it, at, all) => ({ it, changed: changes(all[at + 1], it) }));
   return (
     <Panel title="History" flush>

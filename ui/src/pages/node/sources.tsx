@@ -7,6 +7,7 @@ import { Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 
@@ -21,7 +22,7 @@ export function Sources({ node }: { node: string }) {
     queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/nodes/{node}/sources", { params: { path: { tenant: slug, node } }, signal })),
   });
   if (query.isPending) return <Loading rows={2} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const { items } = query.data;
   return (
     <>
@@ -66,7 +67,7 @@ function Evidence({ scopes }: { scopes: string[] }) {
         take(api.GET("/api/v1/tenants/{tenant}/evidence", { params: { path: { tenant: slug }, query: { scope, limit: "3" } }, signal })),
     })),
   });
-  const failed = queries.find((query) => query.isError);
+  const failed = queries.find((query) => lost(query));
   if (failed) return <Failed {...told(failed.error)} onRetry={() => void failed.refetch()} />;
   if (queries.some((query) => query.isPending)) return <Loading rows={2} />;
   const items = queries.flatMap((query) => query.data?.items ?? []);

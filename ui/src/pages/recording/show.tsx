@@ -11,6 +11,7 @@ import { plain } from "../../design/plain";
 import { Failed, Loading, Notice } from "../../design/state";
 import { When } from "../../design/time";
 import { save } from "../../list/export";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useWithProof } from "../../session/proof";
@@ -33,7 +34,7 @@ export default function RecordingPage() {
   const [busy, setBusy] = useState(false);
   useTitle("Recording");
   if (query.isPending) return <Loading />;
-  if (query.isError) return <Failed {...words(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...words(query.error)} onRetry={() => void query.refetch()} />;
   const it = query.data;
   const attempt = async (work: () => Promise<void>) => {
     setBusy(true);

@@ -12,6 +12,7 @@ import { Empty, Failed, Loading } from "../../design/state";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -30,7 +31,7 @@ export default function ReviewPage() {
   });
   useTitle(query.data?.name ?? "Review");
   if (query.isPending) return <Loading rows={8} />;
-  if (query.isError) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   return <Shown review={query.data} />;
 }
 

@@ -8,6 +8,7 @@ import { Head, Panel } from "../../design/panel";
 import { Prose } from "../../design/prose";
 import { Copyable } from "../../design/secret";
 import { Empty, Failed, Loading } from "../../design/state";
+import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -26,7 +27,7 @@ export default function RulePage() {
   const it = rules.data?.items.find((rule) => rule.id === id);
   useTitle(it?.title ?? "Rule");
   if (rules.isPending) return <Loading />;
-  if (rules.isError) return <Failed {...told(rules.error)} onRetry={() => void rules.refetch()} />;
+  if (lost(rules)) return <Failed {...told(rules.error)} onRetry={() => void rules.refetch()} />;
   if (!it) return <Empty page title="There is no such rule">It is not in the packs that are in force.</Empty>;
   const group = groups.data?.items[0];
   const count = (status: "open" | "accepted" | "resolved") =>
@@ -74,7 +75,7 @@ export default function RulePage() {
           </Panel>
         </div>
         <Panel title="About it">
-          {groups.isError && <Failed {...told(groups.error)} onRetry={() => void groups.refetch()} />}
+          {lost(groups) && <Failed {...told(groups.error)} onRetry={() => void groups.refetch()} />}
           <Facts
             of={[
               ["Severity", <Badge key="severity" word={it.severity} />],
