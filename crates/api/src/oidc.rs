@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crypto::jws::{self, JwsError, KeySet};
 use crypto::jwt::Claims;
-use domain::{ProviderId, Secret, Timestamp};
+use domain::{Email, ProviderId, Secret, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 use store::{Proved, ProviderRow};
@@ -30,6 +30,8 @@ const SUBJECT_MAX: usize = 255;
 /// Most groups of one user, and the longest name of one.
 const GROUPS_MAX: usize = 2_000;
 const GROUP_BYTES_MAX: usize = 256;
+/// The scope that asks for a refresh token.
+const OFFLINE: &str = "offline_access";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Why a provider's word is not taken.
@@ -65,6 +67,21 @@ struct Discovery {
     authorization_response_iss_parameter_supported: bool,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     code_challenge_methods_supported: Option<Vec<String>>,
+    scopes_supported: Option<Vec<String>>,
+}
+
+impl Discovery {
+    /// The parameters that ask for what is wanted, and for a refresh token in the way that this provider knows: by the scope of OpenID Connect
+    /// Core, section 11, or, where its list of scopes lacks that and it would refuse the sign-in, as Google wants it. Who does not know a
+    /// parameter ignores it (RFC 6749, section 3.1).
+    fn scope(&self, wanted: &str) -> Vec<(&'static str, String)> {
+        let unknown = self.scopes_supported.as_ref().is_some_and(|known| !known.iter().any(|scope| scope == OFFLINE));
+        let (offline, others): (Vec<_>, Vec<_>) = wanted.split(' ').partition(|scope| *scope == OFFLINE);
+        if offline.is_empty() || !unknown {
+            return vec![("scope", wanted.to_owned())];
+        }
+        vec![("scope", others.join(" ")), ("access_type", "offline".to_owned()), ("prompt", "consent".to_owned())]
+    }
 }
 
 #[derive(Clone)]
@@ -278,16 +295,18 @@ impl Oidc {
         let known = self.known(asked).await?;
         let endpoint = &known.discovery.authorization_endpoint;
         let challenge = URL_SAFE_NO_PAD.encode(crypto::sha256(flow.verifier.as_bytes()).0);
-        let query = form(&[
+        let scope = known.discovery.scope(&asked.provider.scopes);
+        let mut pairs = vec![
             ("response_type", "code"),
             ("client_id", &asked.provider.client_id),
             ("redirect_uri", flow.redirect_uri),
-            ("scope", &asked.provider.scopes),
             ("state", state),
             ("nonce", flow.nonce),
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
-        ]);
+        ];
+        pairs.extend(scope.iter().map(|(name, value)| (*name, value.as_str())));
+        let query = form(&pairs);
         let joint = if endpoint.contains('?') { '&' } else { '?' };
         Ok(format!("{endpoint}{joint}{query}"))
     }
@@ -392,14 +411,12 @@ impl Oidc {
         } else {
             None
         };
-        // An address and whether it is verified are of one document: a half of each says nothing.
-        let about = if claims.get("email").is_some() { Some(&claims) } else { more.as_ref() };
-        let text = |name: &str| about.and_then(|document| document.get(name)).and_then(Value::as_str);
+        let (email, email_verified) = address(&claims, more.as_ref(), asked.provider);
         let name = claims.get("name").or_else(|| more.as_ref()?.get("name")).and_then(Value::as_str);
         let groups = groups(&claims, claim).or_else(|| groups(more.as_ref()?, claim)).unwrap_or_default();
         Ok(Proved {
-            email: text("email").and_then(|email| email.parse().ok()),
-            email_verified: about.and_then(|document| document.get("email_verified")) == Some(&Value::Bool(true)),
+            email,
+            email_verified,
             name: name.and_then(|name| name.parse().ok()),
             groups,
             second_factor: asked_for_two(&claims),
@@ -458,6 +475,30 @@ impl Oidc {
         let refresh = new.refresh_token.as_deref().unwrap_or(refresh);
         Ok(Confirmed { groups, tokens: Some(kept(Some(refresh), &new.access_token)) })
     }
+}
+
+/// The address of whoever signs in, and whether it is theirs: as the provider says, or, where it says nothing of that, by its domain. Some say
+/// none as `email`, and sign people in with one (Entra ID): that counts at these domains only.
+fn address(claims: &Value, userinfo: Option<&Value>, provider: &ProviderRow) -> (Option<Email>, bool) {
+    let trusted = |email: &Email| {
+        let domain = email.as_str().rsplit_once('@').map(|(_, domain)| domain);
+        provider.email_domains.split_whitespace().any(|known| Some(known) == domain)
+    };
+    // An address and whether it is verified are of one document: a half of each says nothing.
+    let about = if claims.get("email").is_some() { Some(claims) } else { userinfo };
+    let said = |name: &str| about.and_then(|document| document.get(name));
+    if let Some(email) = said("email") {
+        let email = email.as_str().and_then(|email| email.parse().ok());
+        let verified = match said("email_verified") {
+            Some(said) => *said == Value::Bool(true),
+            None => email.as_ref().is_some_and(trusted),
+        };
+        return (email, verified);
+    }
+    let name = claims.get("preferred_username").and_then(Value::as_str);
+    let email = name.and_then(|name| name.parse().ok()).filter(trusted);
+    let verified = email.is_some();
+    (email, verified)
 }
 
 /// What is kept to ask with later: the refresh token, or the access token where there is none.

@@ -4,7 +4,7 @@ use access::ops;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::{DisplayName, Error, Secret};
+use domain::{DisplayName, Email, Error, Secret};
 use store::{NewProvider, ProviderChange, ProviderRow};
 use wire::List;
 use wire::provider::{Provider, ProviderCreate, ProviderUpdate, ScimTokenCreated};
@@ -32,6 +32,7 @@ fn provider(state: &ApiState, row: ProviderRow) -> Provider {
         client_id: row.client_id,
         scopes: row.scopes,
         groups_claim: row.groups_claim,
+        email_domains: row.email_domains,
         scim: row.scim,
         created_at: row.created_at,
     }
@@ -62,6 +63,15 @@ fn scopes(given: &str) -> Result<String, Error> {
     } else {
         Err(Error::invalid("scopes", "`openid` has to be among them"))
     }
+}
+
+/// Names of domains, in lower case as addresses are kept.
+fn email_domains(given: &str) -> Result<String, Error> {
+    let given = text("email_domains", given, true)?.to_lowercase();
+    if given.split_whitespace().any(|domain| format!("somebody@{domain}").parse::<Email>().is_err()) {
+        return Err(Error::invalid("email_domains", "use names of domains, such as corp.example, separated by spaces"));
+    }
+    Ok(given)
 }
 
 /// An issuer is a URL of HTTPS without query or fragment (OpenID Connect Discovery, section 3); plain HTTP is for a provider on this machine only,
@@ -125,6 +135,7 @@ pub(crate) async fn provider_create(
         client_secret,
         scopes: scopes(body.scopes.as_deref().unwrap_or(SCOPES))?,
         groups_claim: text("groups_claim", body.groups_claim.as_deref().unwrap_or("groups"), true)?,
+        email_domains: email_domains(body.email_domains.as_deref().unwrap_or_default())?,
     };
     let row = state.store.provider_create(permit, &new).await?;
     Ok((StatusCode::CREATED, Json(provider(&state, row))))
@@ -147,6 +158,7 @@ pub(crate) async fn provider_update(
         client_id: body.client_id.as_deref().map(|given| text("client_id", given, false)).transpose()?,
         scopes: body.scopes.as_deref().map(scopes).transpose()?,
         groups_claim: body.groups_claim.as_deref().map(|given| text("groups_claim", given, true)).transpose()?,
+        email_domains: body.email_domains.as_deref().map(email_domains).transpose()?,
     };
     Ok(Json(provider(&state, state.store.provider_update(permit, &name, &change, condition).await?)))
 }

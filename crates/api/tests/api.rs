@@ -51,6 +51,8 @@ mod idp;
 mod log;
 #[path = "api/login.rs"]
 mod login;
+#[path = "api/login_quirks.rs"]
+mod login_quirks;
 #[path = "api/member.rs"]
 mod member;
 #[path = "api/methods.rs"]

@@ -25,7 +25,7 @@ pub(crate) enum Command {
     /// Make an identity provider; the client secret is asked for without echo
     Create(Create),
     /// Change an identity provider; its issuer stays, since identities belong to it
-    #[command(group = ArgGroup::new("change").args(["title", "client_id", "client_secret_file", "scopes", "groups_claim"])
+    #[command(group = ArgGroup::new("change").args(["title", "client_id", "client_secret_file", "scopes", "groups_claim", "email_domains"])
         .required(true).multiple(true))]
     Update(Update),
     /// Delete an identity provider: its users' sessions end, and what its groups gave is gone
@@ -68,6 +68,9 @@ pub(crate) struct Create {
     /// The claim that lists a user's groups, empty for none [default: groups]
     #[arg(long, value_name = "CLAIM")]
     groups_claim: Option<String>,
+    /// Take its word for addresses at these domains, separated by spaces, where it does not say whether they are verified [default: none]
+    #[arg(long, value_name = "DOMAINS")]
+    email_domains: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -89,6 +92,9 @@ pub(crate) struct Update {
     /// The claim that lists a user's groups, empty for none
     #[arg(long, value_name = "CLAIM")]
     groups_claim: Option<String>,
+    /// Take its word for addresses at these domains, separated by spaces; empty for none
+    #[arg(long, value_name = "DOMAINS")]
+    email_domains: Option<String>,
 }
 
 impl Table for Provider {
@@ -131,6 +137,7 @@ impl Command {
                     client_secret,
                     scopes: create.scopes,
                     groups_claim: create.groups_claim,
+                    email_domains: create.email_domains,
                 };
                 let made = api.post(&["providers"], &body).await?;
                 api.out.one(&made)?;
@@ -144,6 +151,7 @@ impl Command {
                     client_secret: update.client_secret_file.as_deref().map(from_file).transpose()?,
                     scopes: update.scopes,
                     groups_claim: update.groups_claim,
+                    email_domains: update.email_domains,
                 };
                 api.out.one(&api.patch(&["providers", &update.provider], &body).await?)
             }

@@ -90,6 +90,6 @@ impl Versioned for ScheduleRow {
 
 impl Versioned for ProviderRow {
     fn version(&self) -> Version {
-        of(&(self.id, &self.title, &self.client_id, &self.scopes, &self.groups_claim))
+        of(&(self.id, &self.title, &self.client_id, &self.scopes, &self.groups_claim, &self.email_domains))
     }
 }

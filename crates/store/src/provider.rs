@@ -28,6 +28,8 @@ pub struct ProviderRow {
     pub scopes: String,
     /// The claim that lists groups; empty for none.
     pub groups_claim: String,
+    /// Domains at which its addresses count as verified where it does not say whether they are, separated by spaces.
+    pub email_domains: String,
     /// Whether it may provision by SCIM.
     pub scim: bool,
     /// When it was made.
@@ -51,6 +53,8 @@ pub struct NewProvider {
     pub scopes: String,
     /// The claim that lists groups.
     pub groups_claim: String,
+    /// Domains at which it is trusted for addresses.
+    pub email_domains: String,
 }
 
 /// What of a provider changes.
@@ -66,9 +70,12 @@ pub struct ProviderChange {
     pub scopes: Option<String>,
     /// The claim that lists groups.
     pub groups_claim: Option<String>,
+    /// Domains at which it is trusted for addresses.
+    pub email_domains: Option<String>,
 }
 
-const COLUMNS: &str = "id, name, title, issuer, client_id, scopes, groups_claim, scim_token IS NOT NULL, created_at";
+const COLUMNS: &str =
+    "id, name, title, issuer, client_id, scopes, groups_claim, email_domains, scim_token IS NOT NULL, created_at";
 
 fn provider_row(row: &Row) -> Result<ProviderRow> {
     Ok(ProviderRow {
@@ -79,8 +86,9 @@ fn provider_row(row: &Row) -> Result<ProviderRow> {
         client_id: row.text(4)?,
         scopes: row.text(5)?,
         groups_claim: row.text(6)?,
-        scim: row.bool(7)?,
-        created_at: row.time(8)?,
+        email_domains: row.text(7)?,
+        scim: row.bool(8)?,
+        created_at: row.time(9)?,
     })
 }
 
@@ -177,8 +185,8 @@ impl Store {
         let sealed = seal(&mut unit.tx, self, id, &new.issuer, &new.client_secret).await?;
         unit.tx
             .execute(
-                "INSERT INTO identity_provider (id, name, title, issuer, client_id, client_secret, scopes, groups_claim, created_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                "INSERT INTO identity_provider (id, name, title, issuer, client_id, client_secret, scopes, groups_claim, email_domains, created_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
                 args![
                     id,
                     new.name.as_str(),
@@ -188,13 +196,20 @@ impl Store {
                     sealed,
                     new.scopes.as_str(),
                     new.groups_claim.as_str(),
+                    new.email_domains.as_str(),
                     now
                 ],
             )
             .await
             .map_err(taken)?;
         let row = find(&mut unit.tx, new.name.as_str()).await?;
-        let detail = json!({"name": row.name, "issuer": row.issuer, "client_id": row.client_id, "groups_claim": row.groups_claim});
+        let detail = json!({
+            "name": row.name,
+            "issuer": row.issuer,
+            "client_id": row.client_id,
+            "groups_claim": row.groups_claim,
+            "email_domains": row.email_domains,
+        });
         unit.commit(Change::to(Category::System, "provider", id).detail(detail)).await?;
         Ok(row)
     }
@@ -216,17 +231,19 @@ impl Store {
             client_id: text(&change.client_id, &before.client_id),
             scopes: text(&change.scopes, &before.scopes),
             groups_claim: text(&change.groups_claim, &before.groups_claim),
+            email_domains: text(&change.email_domains, &before.email_domains),
             ..before.clone()
         };
         unit.tx
             .execute(
-                "UPDATE identity_provider SET title = $2, client_id = $3, scopes = $4, groups_claim = $5 WHERE id = $1",
+                "UPDATE identity_provider SET title = $2, client_id = $3, scopes = $4, groups_claim = $5, email_domains = $6 WHERE id = $1",
                 args![
                     after.id,
                     after.title.as_str(),
                     after.client_id.as_str(),
                     after.scopes.as_str(),
-                    after.groups_claim.as_str()
+                    after.groups_claim.as_str(),
+                    after.email_domains.as_str()
                 ],
             )
             .await?;
@@ -240,6 +257,7 @@ impl Store {
             "client_id": after.client_id,
             "scopes": after.scopes,
             "groups_claim": after.groups_claim,
+            "email_domains": after.email_domains,
             "client_secret_changed": change.client_secret.is_some(),
         });
         unit.commit(Change::to(Category::System, "provider", after.id).detail(detail)).await?;

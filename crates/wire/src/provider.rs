@@ -27,6 +27,10 @@ pub struct ProviderCreate {
     /// The claim that lists a user's groups; default `groups`, empty for none.
     #[serde(default)]
     pub groups_claim: Option<String>,
+    /// Domains at which the provider is taken at its word for addresses of which it does not say whether they are verified, separated by spaces;
+    /// default none. Name only those whose addresses nobody can give themselves there.
+    #[serde(default)]
+    pub email_domains: Option<String>,
 }
 
 /// Changes an identity provider.
@@ -48,6 +52,9 @@ pub struct ProviderUpdate {
     /// The claim that lists a user's groups; empty for none.
     #[serde(default)]
     pub groups_claim: Option<String>,
+    /// Domains at which it is trusted for addresses, separated by spaces; empty for none.
+    #[serde(default)]
+    pub email_domains: Option<String>,
 }
 
 /// An identity provider, without its secrets.
@@ -68,6 +75,8 @@ pub struct Provider {
     pub scopes: String,
     /// The claim that lists a user's groups.
     pub groups_claim: String,
+    /// Domains at which its addresses count as verified where it does not say whether they are, separated by spaces.
+    pub email_domains: String,
     /// What has to be registered there as redirect URI.
     pub redirect_uri: String,
     /// Whether it may provision by SCIM.

@@ -247,6 +247,7 @@ impl World {
             client_secret: Secret::new(planted().client.clone()),
             scopes: "openid email profile groups offline_access".to_owned(),
             groups_claim: "groups".to_owned(),
+            email_domains: String::new(),
         };
         let made = self.store.provider_create(self.platform_permit(), &new).await.unwrap();
         let permit = self.platform_permit::<ops::ScimTokenCreate>();

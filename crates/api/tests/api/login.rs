@@ -106,7 +106,7 @@ fn a_sign_in_with_a_real_provider_ends_in_a_browser_session_with_the_roles_of_it
     });
 }
 
-async fn with_double(world: &World) -> Double {
+pub(crate) async fn with_double(world: &World) -> Double {
     let double = Double::start(world).await;
     world.provider_at("corp", &double.issuer).await;
     map(world, "acme", &admin(), "corp", "staff", "read-only").await.is(200);
@@ -114,7 +114,7 @@ async fn with_double(world: &World) -> Double {
 }
 
 /// Signs in, expects a refusal and no session, and returns the recorded reason.
-async fn refused(world: &World, double: &Double) -> String {
+pub(crate) async fn refused(world: &World, double: &Double) -> String {
     let mut browser = Browser::default();
     let answer = browser.sign_in(world, "corp", double).await.is(303);
     assert!(answer.header("location").starts_with("/login?error="), "{}", answer.header("location"));
@@ -563,6 +563,7 @@ fn a_provider_is_managed_by_the_platform_and_its_secret_never_comes_out() {
             ("client_secret", json!("")),
             ("scopes", json!("email")),
             ("groups_claim", json!("a\nb")),
+            ("email_domains", json!("corp.example @corp.example")),
             ("name", json!("Not a slug")),
         ] {
             if (name, &value) != ("issuer", &json!("http://example.okta.com")) {

@@ -24,6 +24,7 @@ pub(crate) async fn provider(world: &World, tenant: TenantId, name: &str) -> (Pr
         client_secret: Secret::new(secret.as_str()),
         scopes: "openid".to_owned(),
         groups_claim: "groups".to_owned(),
+        email_domains: String::new(),
     };
     let made = world.store.provider_create(world.platform(), &new).await.unwrap();
     let unit = world.store.write(world.permit::<ops::GroupRolePut>(tenant)).await.unwrap();

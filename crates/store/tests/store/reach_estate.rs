@@ -114,6 +114,7 @@ async fn provider(pair: &Pair<'_>, name: &str) -> ProviderId {
         client_secret: domain::Secret::new(testkit::logs::plant(&format!("reach-{name}")).as_str()),
         scopes: "openid".to_owned(),
         groups_claim: "groups".to_owned(),
+        email_domains: String::new(),
     };
     let ctx = OpCtx::system_platform("test", pair.clock.clone(), pair.rng.clone());
     pair.store.provider_create(ctx.authorize_platform().unwrap(), &new).await.unwrap().id

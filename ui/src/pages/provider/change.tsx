@@ -9,6 +9,9 @@ import { useOver } from "../../list/over";
 
 type Provider = Schemas["Provider"];
 
+export const DOMAINS_HELP =
+  "Where the provider does not say whether an address is verified (Entra ID), it is taken at its word at these domains. Name only those whose addresses people there cannot give themselves.";
+
 export function ChangeDialog({ of, queryKey, onClose }: { of: Provider; queryKey: unknown[]; onClose: () => void }) {
   const { change, failure } = useChange(queryKey);
   const path = { provider: of.id };
@@ -20,9 +23,11 @@ export function ChangeDialog({ of, queryKey, onClose }: { of: Provider; queryKey
       ["Client id", it.client_id],
       ["Scopes", it.scopes],
       ["Claim that lists groups", it.groups_claim],
+      ["Domains of addresses", it.email_domains],
     ],
   );
-  const before = { title: seen.title, client_id: seen.client_id, scopes: seen.scopes, groups_claim: seen.groups_claim };
+  const { title, client_id, scopes, groups_claim, email_domains } = seen;
+  const before = { title, client_id, scopes, groups_claim, email_domains };
   // What is not typed here follows what it is by now.
   const [typed, setTyped] = useState<Partial<typeof before>>({});
   const now = { ...before, ...typed };
@@ -70,6 +75,13 @@ export function ChangeDialog({ of, queryKey, onClose }: { of: Provider; queryKey
         help="Empty: no groups are taken from its tokens, and roles that they gave end when their holders sign in the next time"
         value={now.groups_claim}
         onChange={set("groups_claim")}
+      />
+      <TextField
+        label="Domains of addresses"
+        help={DOMAINS_HELP}
+        placeholder="corp.example"
+        value={now.email_domains}
+        onChange={set("email_domains")}
       />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>

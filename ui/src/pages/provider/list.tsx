@@ -12,7 +12,7 @@ import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useTitle } from "../../shell/title";
-import { ChangeDialog } from "./change";
+import { ChangeDialog, DOMAINS_HELP } from "./change";
 
 type Provider = Schemas["Provider"];
 
@@ -77,7 +77,7 @@ export default function ProvidersPage() {
           load={(query, signal) => take(api.GET("/api/v1/providers", { params: { query }, signal }))}
           columns={columns}
           rowKey={(it) => it.id}
-          exported={({ id, name, title, issuer, client_id, scopes, groups_claim, redirect_uri, scim, created_at }) => ({
+          exported={({ id, name, title, issuer, client_id, scopes, groups_claim, email_domains, redirect_uri, scim, created_at }) => ({
             id,
             name,
             title,
@@ -85,6 +85,7 @@ export default function ProvidersPage() {
             client_id,
             scopes,
             groups_claim,
+            email_domains,
             redirect_uri,
             scim: String(scim),
             created_at,
@@ -163,7 +164,7 @@ function ScimDialog({ of, onClose }: { of: Provider; onClose: () => void }) {
 
 function AddDialog({ onClose }: { onClose: () => void }) {
   const { change, failure } = useChange(QUERY_KEY);
-  const [of, setOf] = useState({ name: "", title: "", issuer: "https://", client_id: "", client_secret: "", scopes: "", groups_claim: "" });
+  const [of, setOf] = useState({ name: "", title: "", issuer: "https://", client_id: "", client_secret: "", scopes: "", groups_claim: "", email_domains: "" });
   const [added, setAdded] = useState<Provider>();
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
   const add = () =>
@@ -212,6 +213,13 @@ function AddDialog({ onClose }: { onClose: () => void }) {
         placeholder="groups"
         value={of.groups_claim}
         onChange={set("groups_claim")}
+      />
+      <TextField
+        label="Domains of addresses (optional)"
+        help={DOMAINS_HELP}
+        placeholder="corp.example"
+        value={of.email_domains}
+        onChange={set("email_domains")}
       />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>
