@@ -166,3 +166,71 @@ test("an agent and a relay say alike why they are not let in, are labelled and r
   }
   await other.context().close();
 });
+
+test("who invites somebody that has a role, or gives a group one that gives one, is told, and changes it in the list @both", async ({ page, browser, watched, refusals }) => {
+  refusals.expect(412);
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  const other = await another(browser, watched);
+  const invite = async (it: Page, role: string) => {
+    await it.goto("/t/default/members");
+    await it.getByRole("button", { name: "Invite somebody" }).first().click();
+    await it.getByRole("dialog").getByLabel("Login name").fill("twice@example.org");
+    await it.getByRole("dialog").getByLabel("Role").selectOption(role);
+    await it.getByRole("dialog").getByRole("button", { name: "Invite", exact: true }).click();
+  };
+  await invite(other, "auditor");
+  await expect(other.getByRole("dialog").getByText("twice@example.org is invited")).toBeVisible();
+  await invite(page, "read-only");
+  await expect(page.getByRole("dialog").getByRole("alert")).toContainText("`twice@example.org` is invited already, with the role `auditor`");
+  await look(page, "invited-already");
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  await expect(page.getByRole("table", { name: "Invitations" }).getByRole("row", { name: "twice@example.org" })).toContainText("auditor");
+  // Who administers the tenant does not take their own role away by inviting themselves.
+  await page.getByRole("button", { name: "Invite somebody" }).first().click();
+  const mail = await page.getByRole("table", { name: "Members" }).getByRole("row").nth(1).locator("td").first().innerText();
+  await page.getByRole("dialog").getByLabel("Login name").fill(mail.split("\n")[0]!);
+  await page.getByRole("dialog").getByRole("button", { name: "Invite", exact: true }).click();
+  await expect(page.getByRole("dialog").getByRole("alert")).toContainText("is a member already, with the role");
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  await page.getByRole("button", { name: "Withdraw the invitation of twice@example.org" }).click();
+  await expect(page.getByRole("row", { name: "twice@example.org" })).toHaveCount(0);
+
+  await call(page, "POST", "/api/v1/providers", {
+    name: "both",
+    title: "Both",
+    issuer: "https://127.0.0.1:1/",
+    client_id: "cairn",
+    client_secret: "not a secret that opens anything",
+  });
+  const give = async (it: Page, role: string) => {
+    await it.goto("/t/default/group-roles");
+    await it.getByRole("button", { name: "Give a role" }).first().click();
+    await it.getByRole("dialog").getByLabel("Identity provider").fill("both");
+    await it.getByRole("dialog").getByLabel("Group there").fill("staff");
+    await it.getByRole("dialog").getByLabel("Role").selectOption(role);
+    await it.getByRole("dialog").getByRole("button", { name: "Give", exact: true }).click();
+  };
+  await give(other, "auditor");
+  await expect(other.getByRole("dialog")).toHaveCount(0);
+  await give(page, "read-only");
+  await expect(page.getByRole("dialog").getByRole("alert")).toContainText("The group `staff` of `both` gives a role already, `auditor`");
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+
+  // Two change it in the list: who is second looks first.
+  for (const it of [page, other]) await it.getByRole("button", { name: "Change the role of staff of both" }).click();
+  const [mine, theirs] = [page.getByRole("dialog"), other.getByRole("dialog")];
+  await theirs.getByLabel("Role").selectOption("security-analyst");
+  await theirs.getByRole("button", { name: "Change" }).click();
+  await expect(theirs).toHaveCount(0);
+  await mine.getByLabel("Role").selectOption("read-only");
+  await mine.getByRole("button", { name: "Change" }).click();
+  await expect(mine.getByRole("alert")).toContainText(`${MEANWHILE} (Role: auditor → security-analyst)`);
+  await mine.getByRole("button", { name: "Change" }).click();
+  await expect(mine).toHaveCount(0);
+  await expect(page.getByRole("row", { name: "staff" })).toContainText("read-only");
+  await other.context().close();
+  await page.goto("/t/default");
+  await settled(page);
+  await call(page, "DELETE", "/api/v1/providers/both");
+});

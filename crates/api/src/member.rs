@@ -5,14 +5,27 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::Email;
-use store::Placed;
+use store::{MemberRow, Placed, Versioned as _};
 use wire::List;
 use wire::member::{Invitation, Member, MemberPlaced, MemberPut};
+use wire::problem::Problem;
 
 use crate::caller::Caller;
+use crate::condition::{If, Tagged};
 use crate::page::{self, Body, Paging, Path, Query};
 use crate::problem::Answer;
 use crate::state::ApiState;
+
+fn member(row: MemberRow) -> Member {
+    Member {
+        user: row.user,
+        email: row.email,
+        name: row.name,
+        role: row.role.to_string(),
+        created_at: row.created_at,
+        disabled: row.disabled,
+    }
+}
 
 /// The tenant's members.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/members", tag = "members", params(("tenant" = String, Path, description = "id or slug"), Paging),
@@ -26,28 +39,37 @@ pub(crate) async fn member_list(
     let permit = caller.permit::<ops::MemberList>(&tenant).await?;
     let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
     let rows = state.store.read(permit).await?.member_list(after, limit).await?;
-    Ok(page::list(rows, |row| Member {
-        user: row.user,
-        email: row.email,
-        name: row.name,
-        role: row.role.to_string(),
-        created_at: row.created_at,
-        disabled: row.disabled,
-    }))
+    Ok(page::list(rows, member))
+}
+
+/// One member.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/members/{user}", tag = "members",
+    params(("tenant" = String, Path, description = "id or slug"), ("user" = String, Path, description = "the user's id or login name")),
+    responses((status = 200, description = "member", body = Member, headers(("ETag" = String, description = "names what people said of it: for `If-Match`")))))]
+pub(crate) async fn member_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, user)): Path<(String, String)>,
+) -> Answer<Tagged<Member>> {
+    let permit = caller.permit::<ops::MemberList>(&tenant).await?;
+    let row = state.store.read(permit).await?.member_show(&user).await?;
+    let version = row.version();
+    Ok(Tagged(member(row), version))
 }
 
 /// Gives a member another role, or invites who is none: what that answers does not tell whether the address has an account.
-#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/members", tag = "members", params(("tenant" = String, Path, description = "id or slug")),
-    request_body = MemberPut, responses((status = 200, description = "member or invited", body = MemberPlaced)))]
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/members", tag = "members", params(("tenant" = String, Path, description = "id or slug"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now"), ("If-None-Match" = Option<String>, Header, description = "`*`: refused with 412 where they are a member or invited already")),
+    request_body = MemberPut, responses((status = 200, description = "member or invited", body = MemberPlaced), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn member_put(
     State(state): State<ApiState>,
     caller: Caller,
+    If(condition): If,
     Path(tenant): Path<String>,
     Body(body): Body<MemberPut>,
 ) -> Answer<Json<MemberPlaced>> {
     let permit = caller.permit::<ops::MemberPut>(&tenant).await?;
     let (email, role): (Email, Role) = (body.email.parse()?, body.role.parse()?);
-    let placed = state.store.write(permit).await?.member_put(&email, role).await?;
+    let placed = state.store.write(permit).await?.only_if(condition).member_put(&email, role).await?;
     let (user, invited) = match placed {
         Placed::Member(user) => (Some(user), None),
         Placed::Invited(invitation) => (None, Some(invitation)),

@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
 use crate::clean::is_unsafe;
+use crate::failure::{self, Failure};
 
 /// A JSON value whose objects keep their order.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +46,12 @@ impl Doc {
             Some(Self::List(items)) => items,
             _ => &[],
         }
+    }
+
+    /// A wire type as a value.
+    pub(crate) fn of(value: &impl serde::Serialize) -> failure::Result<Self> {
+        let text = serde_json::to_vec(value).map_err(|e| Failure::new(format!("cannot write the answer: {e}")))?;
+        serde_json::from_slice(&text).map_err(|e| Failure::new(format!("cannot write the answer: {e}")))
     }
 
     /// The value as a wire type.

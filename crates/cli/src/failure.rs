@@ -53,6 +53,11 @@ impl Failure {
         }
     }
 
+    /// Whether the condition of a change did not hold.
+    pub(crate) fn is_precondition(&self) -> bool {
+        self.code.as_deref() == Some("precondition_failed")
+    }
+
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::new(message) }
     }

@@ -62,7 +62,7 @@ pub(crate) enum RoleCommand {
         #[command(flatten)]
         paging: Paging,
     },
-    /// Let a provider's group give a role; users get it at their next sign-in or check
+    /// Let a provider's group give a role; users get it at their next sign-in or check. The same role once more changes nothing
     Set {
         /// The group, exactly as the provider spells it
         group: String,
@@ -72,6 +72,9 @@ pub(crate) enum RoleCommand {
         /// The role; none that holds more than your own
         #[arg(long)]
         role: String,
+        /// Give this role in place of another one that the group gives
+        #[arg(long)]
+        replace: bool,
     },
     /// Take the role from a group; who had it through this group only loses it at once
     Delete {
@@ -136,8 +139,8 @@ impl RoleCommand {
     async fn run(self, api: &Api) -> Result {
         match self {
             Self::List { paging } => api.show_list::<GroupRole>(&["group-roles"], &[], paging).await,
-            Self::Set { group, provider, role } => {
-                api.out.one(&api.put(&["group-roles"], &GroupRolePut { provider, group, role }).await?)
+            Self::Set { group, provider, role, replace } => {
+                set(api, &GroupRolePut { provider, group, role }, replace).await
             }
             Self::Delete { id } => {
                 api.delete(&["group-roles", &id]).await?;
@@ -145,5 +148,28 @@ impl RoleCommand {
                 Ok(())
             }
         }
+    }
+}
+
+/// Lets a group give a role that gives none, or another one in its place.
+async fn set(api: &Api, body: &GroupRolePut, replace: bool) -> Result {
+    if replace {
+        return api.out.one(&api.put(&["group-roles"], body).await?);
+    }
+    match api.put_new(&["group-roles"], body).await {
+        Ok(made) => api.out.one(&made),
+        Err(failure) if failure.is_precondition() => {
+            let held = api.all(&["group-roles"]).await?.into_iter().find(|one| {
+                (one.text("provider"), one.text("group"), one.text("role")) == (&body.provider, &body.group, &body.role)
+            });
+            match held {
+                Some(held) => {
+                    api.out.say(&format!("{} gives this role already", body.group));
+                    api.out.one(&held)
+                }
+                None => Err(failure.hint("--replace gives this role instead")),
+            }
+        }
+        Err(failure) => Err(failure),
     }
 }

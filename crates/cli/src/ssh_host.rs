@@ -61,7 +61,7 @@ impl Table for SshHost {
 
 /// What to do about a destination that is there already.
 pub(crate) fn there_already(failure: Failure, hint: &str) -> Failure {
-    if failure.code.as_deref() == Some("precondition_failed") { failure.hint(hint) } else { failure }
+    if failure.is_precondition() { failure.hint(hint) } else { failure }
 }
 
 impl Create {

@@ -58,6 +58,11 @@ impl Condition {
         self.only.is_none() && self.never.is_none()
     }
 
+    /// Whether it asks that there be nothing where there is something; `now`: the state of what is there.
+    pub fn is_taken(&self, now: Option<&Version>) -> bool {
+        self.never.as_ref().is_some_and(|never| never.has(now))
+    }
+
     /// Refuses a change of a thing in this state; `None`: there is no such thing. `what`: how the caller named it.
     pub fn check(&self, what: &str, now: Option<&Version>) -> Result<()> {
         let message = if self.only.as_ref().is_some_and(|only| !only.has(now)) {
@@ -65,7 +70,7 @@ impl Condition {
                 Some(_) => format!("somebody changed the {what} since you read it: read it again, then decide"),
                 None => format!("there is no {what} any more: somebody took it away since you read it"),
             }
-        } else if self.never.as_ref().is_some_and(|never| never.has(now)) {
+        } else if self.is_taken(now) {
             format!("there is a {what} already: change that one, or take another name")
         } else {
             return Ok(());

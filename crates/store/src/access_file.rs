@@ -170,10 +170,10 @@ impl Planner<'_> {
             match self.members.get(email.as_str()) {
                 Some((_, held)) if held == role => {}
                 Some((_, held)) => self.waiting.push(format!(
-                    "{email} is `{held}` and stays so: roles of members are changed by hand (`cairn members set`)"
+                    "{email} is `{held}` and stays so: roles of members are changed by hand (`cairn members add --replace`)"
                 )),
                 None => {
-                    let waits = invitation::waiting(self.tx, self.tenant, email, self.now).await?;
+                    let waits = invitation::waiting(self.tx, self.tenant, email, self.now).await?.map(|row| row.role);
                     if let Some(above) = [Some(*role), waits].into_iter().flatten().find(|role| !self.own.covers(*role))
                     {
                         let why = format!("your role cannot give or take `{above}`, which holds more than itself");

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::db::{Engine, Tx, args};
 use crate::{
-    AccessPolicy, DestinationRow, ProviderRow, RecordingPolicy, RelayPolicy, ScheduleRow, SshHostRow, UnitRow,
+    AccessPolicy, DestinationRow, GroupRoleRow, InvitationRow, MemberRow, ProviderRow, RecordingPolicy, RelayPolicy,
+    ScheduleRow, SshHostRow, UnitRow,
 };
 
 /// A thing whose states people change.
@@ -29,6 +30,11 @@ pub(crate) async fn alone(tx: &mut Tx, tenant: TenantId, what: &str) -> Result<(
     }
     Ok(())
 }
+
+/// Members and invitations of a tenant: who gives somebody a role waits for who does so at the same time.
+pub(crate) const MEMBERS: &str = "members";
+/// Roles that groups of providers give.
+pub(crate) const GROUP_ROLES: &str = "group roles";
 
 /// Whether sessions without a second factor are refused.
 impl Versioned for bool {
@@ -91,5 +97,24 @@ impl Versioned for ScheduleRow {
 impl Versioned for ProviderRow {
     fn version(&self) -> Version {
         of(&(self.id, &self.title, &self.client_id, &self.scopes, &self.groups_claim, &self.email_domains))
+    }
+}
+
+impl Versioned for MemberRow {
+    fn version(&self) -> Version {
+        of(&(self.user, self.role.as_str()))
+    }
+}
+
+/// By when it was made too: one that is made anew is another one.
+impl Versioned for InvitationRow {
+    fn version(&self) -> Version {
+        of(&(self.id, self.role.as_str(), self.created_at))
+    }
+}
+
+impl Versioned for GroupRoleRow {
+    fn version(&self) -> Version {
+        of(&(self.id, self.role.as_str()))
     }
 }

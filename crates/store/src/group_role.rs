@@ -5,6 +5,7 @@ use domain::{Error, GroupRoleId, ProviderId, Result, TenantId, Timestamp};
 use serde_json::json;
 
 use crate::audit::{Category, Change};
+use crate::condition::{self, GROUP_ROLES, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::unit::{Read, Write};
 use crate::{Page, Store, federation};
@@ -26,6 +27,10 @@ pub struct GroupRoleRow {
     pub created_by: String,
 }
 
+/// Roles of groups, with their providers' names.
+const GROUP_ROLE: &str = "SELECT g.id, p.name, g.group_name, g.role, g.created_at, g.created_by \
+    FROM group_role g JOIN identity_provider p ON p.id = g.provider_id";
+
 fn group_role_row(row: &Row) -> Result<GroupRoleRow> {
     Ok(GroupRoleRow {
         id: GroupRoleId::from_uuid(row.uuid(0)?),
@@ -45,21 +50,31 @@ impl Read<ops::GroupRoleList> {
         limit: u32,
     ) -> Result<Page<GroupRoleRow, GroupRoleId>> {
         let tenant = self.tenant();
-        let rows = self
-            .tx
-            .rows(
-                "SELECT g.id, p.name, g.group_name, g.role, g.created_at, g.created_by \
-                 FROM group_role g JOIN identity_provider p ON p.id = g.provider_id \
-                 WHERE g.tenant_id = $1 AND g.id > $2 ORDER BY g.id LIMIT $3",
-                args![tenant, after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()), i64::from(limit) + 1],
-            )
-            .await?;
+        let sql = format!("{GROUP_ROLE} WHERE g.tenant_id = $1 AND g.id > $2 ORDER BY g.id LIMIT $3");
+        let after = after.map_or(uuid::Uuid::nil(), |id| id.as_uuid());
+        let rows = self.tx.rows_built(sql, args![tenant, after, i64::from(limit) + 1]).await?;
         Ok(Page::cut(rows.iter().map(group_role_row).collect::<Result<_>>()?, limit, |row| row.id))
+    }
+
+    /// One of them.
+    pub async fn group_role_show(&mut self, id: GroupRoleId) -> Result<GroupRoleRow> {
+        let tenant = self.tenant();
+        let sql = format!("{GROUP_ROLE} WHERE g.tenant_id = $1 AND g.id = $2");
+        let rows = self.tx.rows_built(sql, args![tenant, id]).await?;
+        rows.first().map(group_role_row).transpose()?.ok_or(Error::NotFound { what: "group role" })
     }
 }
 
 fn above() -> Error {
     Error::Forbidden { message: "your role cannot give or take a role that holds more than itself".to_owned() }
+}
+
+/// The role that a provider's group gives, while nobody else can change it.
+async fn find_alone(tx: &mut Tx, tenant: TenantId, (provider, group): (&str, &str)) -> Result<Option<GroupRoleRow>> {
+    condition::alone(tx, tenant, GROUP_ROLES).await?;
+    let sql = format!("{GROUP_ROLE} WHERE g.tenant_id = $1 AND p.name = $2 AND g.group_name = $3");
+    let rows = tx.rows_built(sql, args![tenant, provider, group]).await?;
+    rows.first().map(group_role_row).transpose()
 }
 
 /// Lets a provider's group give a role, in a transaction that may hold more; its id, and the role that it gave before.
@@ -76,14 +91,7 @@ pub(crate) async fn put(
     let found = tx.row("SELECT id FROM identity_provider WHERE name = $1", args![provider]).await?;
     let found = found.ok_or_else(|| Error::invalid("provider", "there is no such provider"))?;
     let provider_id = ProviderId::from_uuid(found.uuid(0)?);
-    let before = tx
-        .row(
-            "SELECT role FROM group_role WHERE tenant_id = $1 AND provider_id = $2 AND group_name = $3",
-            args![tenant, provider_id, group],
-        )
-        .await?
-        .map(|row| row.parse::<Role>(0))
-        .transpose()?;
+    let before = find_alone(tx, tenant, (provider, group)).await?.map(|row| row.role);
     if !own.covers(role) || before.is_some_and(|before| !own.covers(before)) {
         return Err(above());
     }
@@ -123,19 +131,24 @@ impl Write<ops::GroupRolePut> {
     /// Lets a provider's group give a role here. Nobody gives more than they hold, here as by hand. Members get it at their next sign-in or
     /// check; who already has a role through this provider is judged anew at once.
     pub async fn group_role_put(mut self, provider: &str, group: &str, role: Role) -> Result<GroupRoleRow> {
-        let (tenant, now, ctx) = (self.tenant(), self.store.clock().now(), self.permit.ctx().clone());
+        let (tenant, ctx) = (self.tenant(), self.permit.ctx().clone());
+        let own = ctx.role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
+        if !own.covers(role) {
+            return Err(above());
+        }
+        let before = find_alone(&mut self.tx, tenant, (provider, group)).await?;
+        let what = format!("role of the group `{}`", group.escape_debug());
+        self.check_saying(&what, before.as_ref().map(GroupRoleRow::version).as_ref(), || {
+            let held = before.as_ref().map_or("", |row| row.role.as_str());
+            let group = group.escape_debug();
+            format!("the group `{group}` of `{provider}` gives a role already, `{held}`: change that role instead")
+        })?;
         let (id, before) = put(&mut self.tx, &self.store, &ctx, tenant, (provider, group), role).await?;
         let detail =
             json!({"provider": provider, "group": group, "role": role.as_str(), "before": before.map(Role::as_str)});
+        let row = find_alone(&mut self.tx, tenant, (provider, group)).await?;
         self.commit(Change::to(Category::User, "group_role", id).detail(detail)).await?;
-        Ok(GroupRoleRow {
-            id,
-            provider: provider.to_owned(),
-            group: group.to_owned(),
-            role,
-            created_at: now,
-            created_by: ctx.actor().to_string(),
-        })
+        row.ok_or_else(|| Error::internal("nothing was stored"))
     }
 }
 
@@ -143,6 +156,7 @@ impl Write<ops::GroupRoleDelete> {
     /// Takes the role from the group; who had it through this group only loses it at once.
     pub async fn group_role_delete(mut self, id: GroupRoleId) -> Result<()> {
         let (tenant, ctx) = (self.tenant(), self.permit.ctx().clone());
+        condition::alone(&mut self.tx, tenant, GROUP_ROLES).await?;
         let (group, role) = delete(&mut self.tx, &ctx, tenant, id).await?;
         let detail = json!({"group": group, "role": role.as_str()});
         self.commit(Change::to(Category::User, "group_role", id).detail(detail)).await.map(drop)

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::Page;
 use crate::audit::{self, Category, Change};
+use crate::condition::{self, MEMBERS};
 use crate::db::{Engine, Row, Tx, args};
 use crate::tenant::member_insert;
 use crate::unit::{Read, Write, enter};
@@ -43,11 +44,16 @@ fn invitation_row(row: &Row) -> Result<InvitationRow> {
     })
 }
 
-/// The role that waits for an address: not that of an invitation that is over.
-pub(crate) async fn waiting(tx: &mut Tx, tenant: TenantId, email: &Email, now: Timestamp) -> Result<Option<Role>> {
-    let sql = "SELECT role FROM invitation WHERE tenant_id = $1 AND email = $2 AND expires_at > $3";
+/// What waits for an address: no invitation that is over.
+pub(crate) async fn waiting(
+    tx: &mut Tx,
+    tenant: TenantId,
+    email: &Email,
+    now: Timestamp,
+) -> Result<Option<InvitationRow>> {
+    let sql = "SELECT id, email, role, created_at, expires_at FROM invitation WHERE tenant_id = $1 AND email = $2 AND expires_at > $3";
     let row = tx.row(sql, args![tenant, email.as_str(), now]).await?;
-    row.map(|row| row.parse(0)).transpose()
+    row.as_ref().map(invitation_row).transpose()
 }
 
 /// Invites an address, or invites it to something else than before.
@@ -59,6 +65,7 @@ pub(crate) async fn invite(
     role: Role,
 ) -> Result<InvitationRow> {
     let now = ctx.clock().now();
+    condition::alone(tx, tenant, MEMBERS).await?;
     tx.execute("DELETE FROM invitation WHERE tenant_id = $1 AND expires_at <= $2", args![tenant, now]).await?;
     let count = tx.row("SELECT COUNT(*) FROM invitation WHERE tenant_id = $1", args![tenant]).await?;
     let max = i64::try_from(Limits::TENANT_INVITATIONS).unwrap_or(i64::MAX);
@@ -114,6 +121,8 @@ pub(crate) async fn take_up(tx: &mut Tx, ctx: &OpCtx, user: UserId, email: &Emai
         let (tenant, id) = (TenantId::from_uuid(row.uuid(0)?), InvitationId::from_uuid(row.uuid(1)?));
         let (role, by): (Role, _) = (row.parse(2)?, row.opt_uuid(3)?.map(UserId::from_uuid));
         enter(tx, tenant).await?;
+        // Who gives a role to this address at the same time finds an invitation or a member, and never neither.
+        condition::alone(tx, tenant, MEMBERS).await?;
         let taken =
             tx.execute("DELETE FROM invitation WHERE tenant_id = $1 AND id = $2", args![tenant, id]).await? == 1;
         if taken && inviter_covers(tx, tenant, by, role).await? && member_insert(tx, tenant, user, role, now).await? {

@@ -6,10 +6,11 @@ use domain::{DisplayName, Email, Error, Result, Slug, TenantId, Timestamp, UserI
 use serde_json::json;
 
 use crate::audit::{self, Category, Change};
+use crate::condition::{self, MEMBERS, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::invitation::{self, InvitationRow};
 use crate::unit::{PlatformWrite, Read, Write, enter};
-use crate::{Page, Store, vault};
+use crate::{Page, Store, grant, vault};
 
 /// A tenant.
 #[derive(Debug, Clone)]
@@ -169,23 +170,33 @@ impl Write<ops::MemberPut> {
     pub async fn member_put(mut self, email: &Email, role: Role) -> Result<Placed> {
         let (tenant, now) = (self.tenant(), self.store.clock().now());
         let own = self.permit.ctx().role_in(tenant).ok_or(Error::NotFound { what: "tenant" })?;
+        condition::alone(&mut self.tx, tenant, MEMBERS).await?;
         lock_members(&mut self.tx, tenant).await?;
-        let member = self
-            .tx
-            .row(
-                "SELECT m.user_id, m.role FROM member m JOIN app_user u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.email = $2",
-                args![tenant, email.as_str()],
-            )
-            .await?;
-        let user = member.as_ref().map(|row| row.uuid(0).map(UserId::from_uuid)).transpose()?;
-        let before: Option<Role> = match &member {
-            Some(row) => Some(row.parse(1)?),
+        let sql = format!("{MEMBER} WHERE m.tenant_id = $1 AND u.email = $2");
+        let rows = self.tx.rows_built(sql, args![tenant, email.as_str()]).await?;
+        let member = rows.first().map(member_row).transpose()?;
+        let waiting = match &member {
+            Some(_) => None,
             None => invitation::waiting(&mut self.tx, tenant, email, now).await?,
         };
-        if !own.covers(role) || before.is_some_and(|before| !own.covers(before)) {
-            return Err(Error::Forbidden {
-                message: format!("your role `{own}` cannot give or take a role that holds more than itself"),
-            });
+        let user = member.as_ref().map(|row| row.user);
+        let (before, version, state) = match (&member, &waiting) {
+            (Some(row), _) => (Some(row.role), Some(row.version()), "a member"),
+            (None, Some(row)) => (Some(row.role), Some(row.version()), "invited"),
+            (None, None) => (None, None, ""),
+        };
+        let above = || Error::Forbidden {
+            message: format!("your role `{own}` cannot give or take a role that holds more than itself"),
+        };
+        if !own.covers(role) {
+            return Err(above());
+        }
+        self.check_saying(&format!("role of `{email}`"), version.as_ref(), || {
+            let held = before.map_or("", Role::as_str);
+            format!("`{email}` is {state} already, with the role `{held}`: change that role instead")
+        })?;
+        if before.is_some_and(|before| !own.covers(before)) {
+            return Err(above());
         }
         let detail = json!({"email": email.as_str(), "role": role.as_str(), "before": before.map(Role::as_str)});
         let Some(user) = user else {
@@ -227,30 +238,37 @@ impl Write<ops::MemberDelete> {
     }
 }
 
+/// Members, with what is shown of them.
+const MEMBER: &str = "SELECT u.id, u.email, u.name, m.role, m.created_at, u.disabled_at FROM member m JOIN app_user u ON u.id = m.user_id";
+
+fn member_row(row: &Row) -> Result<MemberRow> {
+    Ok(MemberRow {
+        user: UserId::from_uuid(row.uuid(0)?),
+        email: row.text(1)?,
+        name: row.text(2)?,
+        role: row.parse(3)?,
+        created_at: row.time(4)?,
+        disabled: row.opt_i64(5)?.is_some(),
+    })
+}
+
 impl Read<ops::MemberList> {
     /// The tenant's members in the order of their ids.
     pub async fn member_list(&mut self, after: Option<UserId>, limit: u32) -> Result<Page<MemberRow, UserId>> {
         let tenant = self.tenant();
-        let rows = self
-            .tx
-            .rows(
-                "SELECT u.id, u.email, u.name, m.role, m.created_at, u.disabled_at FROM member m JOIN app_user u ON u.id = m.user_id \
-                 WHERE m.tenant_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3",
-                args![tenant, after.map_or(uuid::Uuid::nil(), |id| id.as_uuid()), i64::from(limit) + 1],
-            )
-            .await?;
-        let mut items = Vec::with_capacity(rows.len());
-        for row in rows {
-            items.push(MemberRow {
-                user: UserId::from_uuid(row.uuid(0)?),
-                email: row.text(1)?,
-                name: row.text(2)?,
-                role: row.parse(3)?,
-                created_at: row.time(4)?,
-                disabled: row.opt_i64(5)?.is_some(),
-            });
-        }
-        Ok(Page::cut(items, limit, |row| row.user))
+        let sql = format!("{MEMBER} WHERE m.tenant_id = $1 AND m.user_id > $2 ORDER BY m.user_id LIMIT $3");
+        let after = after.map_or(uuid::Uuid::nil(), |id| id.as_uuid());
+        let rows = self.tx.rows_built(sql, args![tenant, after, i64::from(limit) + 1]).await?;
+        Ok(Page::cut(rows.iter().map(member_row).collect::<Result<_>>()?, limit, |row| row.user))
+    }
+
+    /// One member, by id or login name.
+    pub async fn member_show(&mut self, named: &str) -> Result<MemberRow> {
+        let tenant = self.tenant();
+        let user = grant::member(&mut self.tx, tenant, named).await?;
+        let sql = format!("{MEMBER} WHERE m.tenant_id = $1 AND m.user_id = $2");
+        let rows = self.tx.rows_built(sql, args![tenant, user]).await?;
+        rows.first().map(member_row).transpose()?.ok_or(Error::NotFound { what: "member" })
     }
 }
 

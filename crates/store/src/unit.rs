@@ -111,6 +111,19 @@ impl<O: Operation> Write<O> {
         std::mem::take(&mut self.condition).check(what, now)
     }
 
+    /// The same, in `words` of its own where something shall be made that is there already.
+    pub(crate) fn check_saying(
+        &mut self,
+        what: &str,
+        now: Option<&Version>,
+        words: impl FnOnce() -> String,
+    ) -> Result<()> {
+        if self.condition.only.is_none() && self.condition.is_taken(now) {
+            return Err(Error::Precondition { message: words() });
+        }
+        self.check(what, now)
+    }
+
     /// Keeps the change together with its audit record.
     pub async fn commit(mut self, change: Change) -> Result<AuditId> {
         checked(&self.condition)?;

@@ -77,7 +77,7 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 const SIGNED_IN: [&str; 6] =
     ["evidence_key_show", "framework_list", "pack_list", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 47] = [
+const VIEWS: [(&str, &str); 49] = [
     ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
@@ -96,6 +96,7 @@ const VIEWS: [(&str, &str); 47] = [
     ("graph_path", "graph_overview"),
     ("graph_reach", "graph_overview"),
     ("graph_view", "graph_overview"),
+    ("group_role_show", "group_role_list"),
     ("group_show", "group_list"),
     ("invitation_list", "member_list"),
     ("job_events", "job_list"),
@@ -108,6 +109,7 @@ const VIEWS: [(&str, &str); 47] = [
     ("log_proof", "log_read"),
     ("log_tile", "log_read"),
     ("log_verify", "log_read"),
+    ("member_show", "member_list"),
     ("node_counts", "node_list"),
     ("node_history", "node_list"),
     ("node_show", "node_list"),

@@ -90,7 +90,7 @@ struct Changed {
     bodies: [Value; 2],
 }
 
-async fn all(world: &World) -> Vec<Changed> {
+async fn all(world: &World, boss: &str) -> Vec<Changed> {
     let policy = |name: &str, one: Value, other: Value| {
         let path = format!("{T}/{name}");
         Changed { read: path.clone(), change: ("PUT", path), bodies: [one, other] }
@@ -109,6 +109,19 @@ async fn all(world: &World) -> Vec<Changed> {
     let relay = Machine::enrolled(world, world.a, FleetKind::Relay).await.id;
     let (destination, schedule) = (world.ssh_host_of(world.a).await, world.schedule(world.a).await);
     let provider = world.provider().await;
+    let email = "given@example.org";
+    let member = world.member_named(world.a, email).await;
+    let group_role = world.group_role(world.a).await;
+    let of = world.call("GET", &format!("{T}/group-roles/{group_role}"), Some(boss), None).await.is(200).json;
+    // What is changed is named by what is sent.
+    let given = |read: String, list: &str, names: Value| {
+        let body = |role: &str| {
+            let mut body = names.clone();
+            body["role"] = json!(role);
+            body
+        };
+        Changed { read, change: ("PUT", format!("{T}/{list}")), bodies: [body("auditor"), body("security-analyst")] }
+    };
     let authority = authority();
     let relays = |required: bool| json!({"authorities": authority, "certificate_required": required});
     let ssh_host = format!("{T}/destinations/{destination}/ssh-host");
@@ -132,6 +145,12 @@ async fn all(world: &World) -> Vec<Changed> {
             json!({"paused": true, "interval_s": 900}),
             json!({"interval_s": 800}),
         ),
+        given(format!("{T}/members/{member}"), "members", json!({ "email": email })),
+        given(
+            format!("{T}/group-roles/{group_role}"),
+            "group-roles",
+            json!({"provider": of["provider"], "group": of["group"]}),
+        ),
         patch(format!("/api/v1/providers/{provider}"), json!({"title": "One"}), json!({"title": "Two"})),
     ]
 }
@@ -140,7 +159,7 @@ async fn all(world: &World) -> Vec<Changed> {
 fn of_two_changes_that_were_made_from_one_state_one_is_kept_and_the_other_is_told() {
     each_engine(|world| async move {
         let (boss, platform) = (world.sign_in(&admin()).await, world.sign_in(PLATFORM).await);
-        for Changed { read, change: (method, path), bodies: [one, other] } in all(&world).await {
+        for Changed { read, change: (method, path), bodies: [one, other] } in all(&world, &boss).await {
             let token = if read.starts_with(T) { &boss } else { &platform };
             let tag = async || world.call("GET", &read, Some(token), None).await.is(200).header("etag").to_owned();
             let change =
@@ -202,5 +221,93 @@ fn what_is_gone_is_changed_under_no_condition() {
             .await
             .is(412)
             .says("since you read it");
+    });
+}
+
+#[test]
+fn who_invites_somebody_is_told_that_they_have_a_role_already() {
+    each_engine(|world| async move {
+        let token = world.sign_in(&admin()).await;
+        let (members, new) = (format!("{T}/members"), ("if-none-match", "*"));
+        let give = |email: &str, role: &str| json!({"email": email, "role": role});
+        // Of two who invite one address at once, one is told what the other did.
+        for round in 0..10 {
+            let email = format!("ann{round}@example.org");
+            let (auditor, reader) = (give(&email, "auditor"), give(&email, "read-only"));
+            let (one, other) = tokio::join!(
+                under(&world, &token, "PUT", &members, new, &auditor),
+                under(&world, &token, "PUT", &members, new, &reader)
+            );
+            let (kept, refused) = if one.status == 200 { (one, other) } else { (other, one) };
+            let role = kept.is(200).json["role"].as_str().unwrap().to_owned();
+            let words = format!("`{email}` is invited already, with the role `{role}`: change that role instead");
+            assert_eq!(refused.is(412).says(&words).json["code"], "precondition_failed");
+        }
+        let waiting = world.call("GET", &format!("{T}/invitations?limit=500"), Some(&token), None).await.is(200);
+        let waiting = waiting.json["items"].as_array().unwrap().clone();
+        assert_eq!(waiting.iter().filter(|one| one["email"].as_str().unwrap().starts_with("ann")).count(), 10);
+
+        // A member keeps their role, in whatever letters they are named, and so does one who holds more than who asks.
+        let reader = holder(Role::ReadOnly, 'a');
+        let there = format!("`{reader}` is a member already, with the role `read-only`");
+        under(&world, &token, "PUT", &members, new, &give(&reader.to_uppercase(), "auditor"))
+            .await
+            .is(412)
+            .says(&there);
+        let system = holder(Role::SystemAdmin, 'a');
+        let there = "is a member already, with the role `system-admin`";
+        under(&world, &token, "PUT", &members, new, &give(&system, "auditor")).await.is(412).says(there);
+        let member = format!("{members}/{reader}");
+        let read = world.call("GET", &member, Some(&token), None).await.is(200);
+        assert_eq!(read.json["role"], "read-only");
+        let by_id = format!("{members}/{}", read.json["user"].as_str().unwrap());
+        assert_eq!(world.call("GET", &by_id, Some(&token), None).await.is(200).json, read.json);
+        // Nobody gives what they do not hold, whatever is there.
+        under(&world, &token, "PUT", &members, new, &give(&reader, "system-admin")).await.is(403);
+
+        // Who is a member no more is not invited by who meant to change their role.
+        let tag = read.header("etag").to_owned();
+        world.call("DELETE", &by_id, Some(&token), None).await.is(204);
+        let stale = ("if-match", tag.as_str());
+        under(&world, &token, "PUT", &members, stale, &give(&reader, "auditor")).await.is(412).says("took it away");
+        world.call("GET", &member, Some(&token), None).await.is(404);
+        let waiting = world.call("GET", &format!("{T}/invitations?limit=500"), Some(&token), None).await.is(200);
+        assert!(!waiting.text.contains(&reader), "{}", waiting.text);
+        under(&world, &token, "PUT", &members, new, &give(&reader, "read-only")).await.is(200);
+    });
+}
+
+#[test]
+fn a_group_that_gives_a_role_is_given_another_one_by_who_says_so_only() {
+    each_engine(|world| async move {
+        let token = world.sign_in(&admin()).await;
+        let (roles, new, provider) = (format!("{T}/group-roles"), ("if-none-match", "*"), world.provider().await);
+        let give = |group: &str, role: &str| json!({"provider": provider, "group": group, "role": role});
+        for round in 0..10 {
+            let group = format!("Staff {round}");
+            let (auditor, reader) = (give(&group, "auditor"), give(&group, "read-only"));
+            let (one, other) = tokio::join!(
+                under(&world, &token, "PUT", &roles, new, &auditor),
+                under(&world, &token, "PUT", &roles, new, &reader)
+            );
+            let (kept, refused) = if one.status == 200 { (one, other) } else { (other, one) };
+            let kept = kept.is(200);
+            let role = kept.json["role"].as_str().unwrap();
+            let words = format!("the group `{group}` of `{provider}` gives a role already, `{role}`");
+            refused.is(412).says(&words);
+            let now = world.call("GET", &format!("{roles}/{}", kept.id()), Some(&token), None).await.is(200);
+            assert_eq!(now.json["role"], role);
+        }
+        // Groups are spelled as the provider does: another spelling is another group.
+        under(&world, &token, "PUT", &roles, new, &give("staff 0", "auditor")).await.is(200);
+        // One that was taken away and given anew is another one.
+        let made = under(&world, &token, "PUT", &roles, new, &give("team", "auditor")).await.is(200);
+        let one = format!("{roles}/{}", made.id());
+        let tag = world.call("GET", &one, Some(&token), None).await.is(200).header("etag").to_owned();
+        world.call("DELETE", &one, Some(&token), None).await.is(204);
+        let stale = ("if-match", tag.as_str());
+        under(&world, &token, "PUT", &roles, stale, &give("team", "auditor")).await.is(412).says("took it away");
+        under(&world, &token, "PUT", &roles, new, &give("team", "auditor")).await.is(200);
+        under(&world, &token, "PUT", &roles, stale, &give("team", "read-only")).await.is(412).says("since you read it");
     });
 }

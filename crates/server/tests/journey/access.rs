@@ -83,11 +83,48 @@ fn signing_in_and_out(engine: Engine) {
     assert!(world.cairn(["roles", "list"]).ok().out.contains("users:manage"));
     world.cairn(["members", "add", "ann@example.com", "--role", "auditor"]).ok();
     assert!(world.cairn(["members", "invitations"]).ok().out.contains("ann@example.com"));
+    roles_are_given_once(&world);
 
     world.cairn(["logout"]).ok();
     assert!(!config().contains("cs_"));
     assert_eq!(world.cairn(["whoami"]).code, 1);
     server.stop();
+}
+
+/// Saying what is so already is no error; another role is given with `--replace` only.
+fn roles_are_given_once(world: &World) {
+    let secret = world.private("client-secret", &testkit::logs::plant("roles-client"));
+    let words = ["providers", "create", "corp", "--issuer", "https://127.0.0.1:1/", "--client-id", "cairn"];
+    world.cairn(words.iter().chain(&["--title", "Corp", "--client-secret-file", secret.to_str().unwrap()])).ok();
+    let add = ["members", "add", "Ann@example.com", "--role"];
+    let set = ["groups", "roles", "set", "staff", "--provider", "corp", "--role"];
+    for (words, email) in [(&add[..], "ann@example.com"), (&set[..], "")] {
+        let give = |more: &[&str]| world.cairn(words.iter().chain(more).chain(&["-o", "json"]));
+        let made = give(&["auditor"]).ok().json();
+        let again = give(&["auditor"]).ok();
+        assert!(again.err.contains("already"), "{}", again.err);
+        assert_eq!(again.json(), made);
+        assert_eq!(made["email"].as_str().unwrap_or_default(), email);
+        let other = give(&["read-only"]);
+        assert_eq!((other.code, other.out.as_str()), (1, ""), "{}", other.err);
+        assert!(other.err.contains("already") && other.err.contains("`auditor`"), "{}", other.err);
+        assert!(other.err.contains("--replace"), "{}", other.err);
+        assert_eq!(give(&["read-only", "--replace"]).ok().json()["role"], "read-only");
+        assert!(give(&["read-only"]).ok().err.contains("already"));
+    }
+    // A member too; and the last administrator stays one.
+    let email = world.cairn(["whoami", "-o", "json"]).ok().json()["email"].as_str().unwrap().to_owned();
+    let role = |role: &str, more: &[&str]| {
+        let words = ["members", "add", email.as_str(), "--role", role, "-o", "json"];
+        world.cairn(words.iter().chain(more))
+    };
+    let own = world.cairn(["members", "show", &email, "-o", "json"]).ok().json();
+    let held = own["role"].as_str().unwrap();
+    let same = role(held, &[]).ok().json();
+    assert_eq!((same["state"].as_str(), &same["user"]), (Some("member"), &own["user"]));
+    assert!(role("read-only", &[]).err.contains("--replace"));
+    assert!(role("read-only", &["--replace"]).err.contains("last administrator"));
+    assert_eq!(world.cairn(["members", "show", own["user"].as_str().unwrap(), "-o", "json"]).ok().json(), own);
 }
 
 #[test]

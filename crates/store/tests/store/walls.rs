@@ -146,6 +146,7 @@ async fn reads(pair: &Pair<'_>, tenant: TenantId, of: &Things) -> BTreeMap<&'sta
         "evidence_list": EvidenceList => |unit| unit.evidence_list(&EvidenceFilter::default(), None, 500);
         "evidence_show": EvidenceList => |unit| unit.evidence_show(of.evidence);
         "artifact_read": EvidenceList => |unit| unit.artifact_read(crypto::sha256(of.marker.as_bytes()));
+        "member_show": MemberList => |unit| unit.member_show(&of.member.to_string());
         "member_list": MemberList => |unit| unit.member_list(None, 500);
         "audit_list": AuditList => |unit| unit.audit_list(&audit);
     }

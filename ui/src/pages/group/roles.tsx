@@ -1,7 +1,7 @@
 // Which role in the tenant a group of an identity provider gives.
 import { useState } from "react";
 import { Link } from "react-router";
-import { api, type Schemas, take } from "../../api/client";
+import { api, type Schemas, take, takeTagged } from "../../api/client";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
 import { TextField } from "../../design/field";
@@ -11,6 +11,7 @@ import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
+import { useOver } from "../../list/over";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { Who } from "../../session/who";
@@ -30,6 +31,7 @@ export default function GroupRolesPage() {
   // Members have these roles.
   const { change, failure } = useChange(["tenant", tenant.slug]);
   const [giving, setGiving] = useState(false);
+  const [changing, setChanging] = useState<GroupRole>();
   const [taking, setTaking] = useState<GroupRole>();
   const lacks = tenant.lacks("users:manage");
   const remove = (group_role: string) =>
@@ -43,9 +45,14 @@ export default function GroupRolesPage() {
     {
       head: "",
       cell: (it) => (
-        <Button small aria-label={`Take ${it.role} from ${it.group} of ${it.provider}`} reason={lacks} onClick={() => setTaking(it)}>
-          Take away
-        </Button>
+        <span className="row">
+          <Button small aria-label={`Change the role of ${it.group} of ${it.provider}`} reason={lacks} onClick={() => setChanging(it)}>
+            Role…
+          </Button>
+          <Button small aria-label={`Take ${it.role} from ${it.group} of ${it.provider}`} reason={lacks} onClick={() => setTaking(it)}>
+            Take away
+          </Button>
+        </span>
       ),
     },
   ];
@@ -84,6 +91,7 @@ export default function GroupRolesPage() {
         />
       </section>
       {giving && <GiveDialog onClose={() => setGiving(false)} />}
+      {changing && <RoleDialog of={changing} onClose={() => setChanging(undefined)} />}
       {taking && (
         <Confirm
           title="Take this role away?"
@@ -98,14 +106,17 @@ export default function GroupRolesPage() {
   );
 }
 
+const PATH = "/api/v1/tenants/{tenant}/group-roles";
+
+/** A group that gives a role keeps it: it is changed in the list. */
 function GiveDialog({ onClose }: { onClose: () => void }) {
   const { slug } = useTenant();
   const { change, failure } = useChange(["tenant", slug, "group-roles"]);
   const [of, setOf] = useState({ provider: "", group: "", role: "read-only" });
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
+  const params = { path: { tenant: slug }, header: { "If-None-Match": "*" } };
   const give = async () => {
-    const done = await change(() => take(api.PUT("/api/v1/tenants/{tenant}/group-roles", { params: { path: { tenant: slug } }, body: of })));
-    if (done) onClose();
+    if (await change(() => take(api.PUT(PATH, { params, body: of })))) onClose();
   };
   return (
     <Dialog title="Give a role" onClose={onClose} onSubmit={() => give()}>
@@ -117,6 +128,39 @@ function GiveDialog({ onClose }: { onClose: () => void }) {
         <Button onClick={onClose}>Cancel</Button>
         <Button kind="primary" type="submit">
           Give
+        </Button>
+      </div>
+    </Dialog>
+  );
+}
+
+function RoleDialog({ of, onClose }: { of: GroupRole; onClose: () => void }) {
+  const { slug } = useTenant();
+  // Members have this role.
+  const { change, failure } = useChange(["tenant", slug]);
+  const path = { tenant: slug, group_role: of.id };
+  const { seen, over } = useOver(
+    of,
+    () => takeTagged(api.GET("/api/v1/tenants/{tenant}/group-roles/{group_role}", { params: { path } })),
+    (it) => [["Role", it.role]],
+  );
+  const [role, setRole] = useState<string>();
+  const now = role ?? seen.role;
+  const save = async () => {
+    const put = (tag: string) => {
+      const params = { path: { tenant: slug }, header: { "If-Match": tag } };
+      return take(api.PUT(PATH, { params, body: { provider: of.provider, group: of.group, role: now } }));
+    };
+    if (await change(() => over(put))) onClose();
+  };
+  return (
+    <Dialog title={`Role of ${of.group} of ${of.provider}`} onClose={onClose} onSubmit={() => save()}>
+      {failure}
+      <RoleField role={now} onChange={setRole} />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Change
         </Button>
       </div>
     </Dialog>

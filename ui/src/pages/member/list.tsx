@@ -1,6 +1,6 @@
 // Who belongs to the tenant, as what, and who is invited.
 import { useState } from "react";
-import { api, type Schemas, take } from "../../api/client";
+import { api, type Schemas, take, takeTagged } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
@@ -11,6 +11,7 @@ import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
+import { useOver } from "../../list/over";
 import { useMe, useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { RoleField } from "./role";
@@ -25,7 +26,8 @@ export default function MembersPage() {
   const path = { tenant: tenant.slug };
   const queryKey = ["tenant", tenant.slug, "members"];
   const { change, failure } = useChange(queryKey);
-  const [placing, setPlacing] = useState<{ email: string; role: string }>();
+  const [inviting, setInviting] = useState(false);
+  const [placing, setPlacing] = useState<Member>();
   const [removing, setRemoving] = useState<Member>();
   const [shown, setShown] = useState<Member>();
   const lacks = tenant.lacks("users:manage");
@@ -53,7 +55,7 @@ export default function MembersPage() {
           <Button small aria-label={`What ${it.email} reaches`} reason={tenant.lacks("access:manage")} onClick={() => setShown(it)}>
             Reaches…
           </Button>
-          <Button small aria-label={`Change the role of ${it.email}`} reason={lacks} onClick={() => setPlacing({ email: it.email, role: it.role })}>
+          <Button small aria-label={`Change the role of ${it.email}`} reason={lacks} onClick={() => setPlacing(it)}>
             Role…
           </Button>
           <Button
@@ -69,7 +71,7 @@ export default function MembersPage() {
     },
   ];
   const invite = (look?: "primary") => (
-    <Button kind={look} reason={lacks} onClick={() => setPlacing({ email: "", role: "read-only" })}>
+    <Button kind={look} reason={lacks} onClick={() => setInviting(true)}>
       Invite somebody
     </Button>
   );
@@ -118,7 +120,8 @@ export default function MembersPage() {
           }
         />
       </Panel>
-      {placing && <PlaceDialog {...placing} onClose={() => setPlacing(undefined)} />}
+      {inviting && <InviteDialog onClose={() => setInviting(false)} />}
+      {placing && <RoleDialog of={placing} onClose={() => setPlacing(undefined)} />}
       {shown && <ReachDialog user={shown.user} email={shown.email} onClose={() => setShown(undefined)} />}
       {removing && (
         <Confirm
@@ -134,33 +137,62 @@ export default function MembersPage() {
   );
 }
 
-function PlaceDialog({ email, role, onClose }: { email: string; role: string; onClose: () => void }) {
+const PATH = "/api/v1/tenants/{tenant}/members";
+
+/** Who is a member or invited keeps their role: it is changed in the lists. */
+function InviteDialog({ onClose }: { onClose: () => void }) {
   const { slug } = useTenant();
   const { change, failure } = useChange(["tenant", slug, "members"]);
-  const [who, setWho] = useState(email);
-  const [what, setWhat] = useState(role);
+  const [email, setEmail] = useState("");
+  const [role, setRole] = useState("read-only");
   const [placed, setPlaced] = useState<Schemas["MemberPlaced"]>();
-  const place = () =>
-    change(async () => {
-      const body = { email: who, role: what };
-      setPlaced(await take(api.PUT("/api/v1/tenants/{tenant}/members", { params: { path: { tenant: slug } }, body })));
-    });
+  const params = { path: { tenant: slug }, header: { "If-None-Match": "*" } };
+  const invite = () => {
+    setPlaced(undefined);
+    return change(async () => setPlaced(await take(api.PUT(PATH, { params, body: { email, role } }))));
+  };
   return (
-    <Dialog title={email ? `Role of ${email}` : "Invite somebody"} onClose={onClose} onSubmit={() => place()}>
+    <Dialog title="Invite somebody" onClose={onClose} onSubmit={() => invite()}>
       {failure}
-      {placed && (
-        <Notice kind="good">
-          {placed.state === "invited"
-            ? `${placed.email} is invited: the role ${placed.role} waits until they sign in.`
-            : `${placed.email} is ${placed.role} now.`}
-        </Notice>
-      )}
-      <TextField label="Login name" type="email" required readOnly={email !== ""} value={who} onChange={(event) => setWho(event.target.value)} />
-      <RoleField role={what} onChange={setWhat} />
+      {placed && <Notice kind="good">{`${placed.email} is invited: the role ${placed.role} waits until they sign in.`}</Notice>}
+      <TextField label="Login name" type="email" required value={email} onChange={(event) => setEmail(event.target.value)} />
+      <RoleField role={role} onChange={setRole} />
       <div className="actions">
         <Button onClick={onClose}>{placed ? "Close" : "Cancel"}</Button>
         <Button kind="primary" type="submit">
-          {email ? "Change" : "Invite"}
+          Invite
+        </Button>
+      </div>
+    </Dialog>
+  );
+}
+
+function RoleDialog({ of, onClose }: { of: Member; onClose: () => void }) {
+  const { slug } = useTenant();
+  const { change, failure } = useChange(["tenant", slug, "members"]);
+  const path = { tenant: slug, user: of.user };
+  const { seen, over } = useOver(
+    of,
+    () => takeTagged(api.GET("/api/v1/tenants/{tenant}/members/{user}", { params: { path } })),
+    (it) => [["Role", it.role]],
+  );
+  const [role, setRole] = useState<string>();
+  const now = role ?? seen.role;
+  const save = async () => {
+    const put = (tag: string) => {
+      const params = { path: { tenant: slug }, header: { "If-Match": tag } };
+      return take(api.PUT(PATH, { params, body: { email: of.email, role: now } }));
+    };
+    if (await change(() => over(put))) onClose();
+  };
+  return (
+    <Dialog title={`Role of ${of.email}`} onClose={onClose} onSubmit={() => save()}>
+      {failure}
+      <RoleField role={now} onChange={setRole} />
+      <div className="actions">
+        <Button onClick={onClose}>Cancel</Button>
+        <Button kind="primary" type="submit">
+          Change
         </Button>
       </div>
     </Dialog>
