@@ -19,6 +19,11 @@ export interface FindingsOf {
   group?: string;
 }
 
+/** What holds the tenant in the address of a page that is of none: the way back, and never whose data is shown. */
+export const FROM = "tenant";
+
+const fromTenant = (slug?: string) => query({ [FROM]: slug });
+
 const tenant = (slug: string, rest = "") => `/t/${part(slug)}${rest}`;
 
 export const to = {
@@ -26,7 +31,7 @@ export const to = {
   /** `ended`: somebody was signed in until now. */
   login: (next?: string, ended?: boolean) => `/login${query({ next: next === "/" ? undefined : next, ended: ended ? "1" : undefined })}`,
   device: () => "/device",
-  account: () => "/account",
+  account: (from?: string) => `/account${fromTenant(from)}`,
   provider: (name: string, next: string) => `/api/v1/login/${part(name)}${query({ next })}`,
   home: (slug: string) => tenant(slug),
   findings: (slug: string, of: FindingsOf = {}) => tenant(slug, `/findings${query({ ...of })}`),
@@ -72,13 +77,13 @@ export const to = {
   keys: (slug: string) => tenant(slug, "/keys"),
   members: (slug: string) => tenant(slug, "/members"),
   security: (slug: string) => tenant(slug, "/security"),
-  tenants: () => "/platform/tenants",
-  users: () => "/platform/users",
-  providers: () => "/platform/providers",
-  forwards: () => "/platform/integrations",
-  dataKeys: () => "/platform/data-keys",
-  platformAudit: () => "/platform/audit",
-  witnesses: () => "/platform/witnesses",
+  tenants: (from?: string) => `/platform/tenants${fromTenant(from)}`,
+  users: (from?: string) => `/platform/users${fromTenant(from)}`,
+  providers: (from?: string) => `/platform/providers${fromTenant(from)}`,
+  forwards: (from?: string) => `/platform/integrations${fromTenant(from)}`,
+  dataKeys: (from?: string) => `/platform/data-keys${fromTenant(from)}`,
+  platformAudit: (from?: string) => `/platform/audit${fromTenant(from)}`,
+  witnesses: (from?: string) => `/platform/witnesses${fromTenant(from)}`,
 };
 
 /** A page of ours to go to after the sign-in: the server judges by the same rule. */

@@ -70,6 +70,56 @@ test("a switch of the tenant shows nothing of the one before, also not what come
   await expect(page.getByLabel("Tenant")).toHaveValue("default");
 });
 
+test("one's account and the installation keep each tab's tenant, and the way back to it @both", async ({ page, context, watched }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  await page.goto("/t/globex/findings");
+  await settled(page);
+  // A second tab of the same browser, on the other tenant.
+  const second = watched(await context.newPage());
+  await second.goto("/t/default/findings");
+  await expect(second.locator("td.main a").first()).toBeVisible();
+  const mine = [page, "globex"] as const;
+  const theirs = [second, "default"] as const;
+  const names = ["Tenants", "Users", "Installation log", ADMIN];
+  for (const name of names) {
+    for (const [tab, slug] of [mine, theirs]) {
+      await tab.getByRole("link", { name, exact: true }).click();
+      await expect(tab).toHaveURL(new RegExp(`^[^?]*/(platform/[a-z]+|account)\\?tenant=${slug}$`));
+      await expect(tab.getByLabel("Tenant", { exact: true })).toHaveValue(slug);
+    }
+  }
+  // Loaded anew, and in a tab that was opened from it.
+  for (const [tab, slug] of [mine, theirs]) {
+    await tab.reload();
+    await expect(tab.getByLabel("Tenant", { exact: true })).toHaveValue(slug);
+    const opening = context.waitForEvent("page");
+    await tab.getByRole("link", { name: "Users", exact: true }).click({ modifiers: ["ControlOrMeta"] });
+    const opened = watched(await opening);
+    await expect(opened.getByRole("heading", { level: 1, name: "Users" })).toBeVisible();
+    await expect(opened.getByLabel("Tenant", { exact: true })).toHaveValue(slug);
+    await opened.getByRole("link", { name: "Findings", exact: true }).click();
+    await expect(opened).toHaveURL(new RegExp(`/t/${slug}/findings$`));
+    await settled(opened);
+    await opened.close();
+  }
+  // A filter of a list keeps it too, and each tab goes back to its own.
+  await page.goto("/platform/audit?tenant=globex");
+  await page.getByLabel("Category").selectOption("user");
+  await expect(page).toHaveURL(/tenant=globex/);
+  await look(page, "installation-of-a-tenant");
+  await page.getByRole("link", { name: "Findings", exact: true }).click();
+  await expect(page.getByRole("heading", { name: "No findings" })).toBeVisible();
+  await second.getByRole("link", { name: "Cairn", exact: true }).click();
+  await expect(second).toHaveURL(/\/t\/default$/);
+  await expect(page).toHaveURL(/\/t\/globex\/findings$/);
+  // A tenant that one does not belong to is none, and no page shows it.
+  await page.goto("/account?tenant=hollow");
+  await expect(page.getByLabel("Tenant", { exact: true })).toHaveValue("");
+  await expect(page.getByRole("heading", { name: "Where you are signed in" })).toBeVisible();
+  await second.close();
+});
+
 test("a session that is ended elsewhere ends on the open page, which keeps nothing @both", async ({ page, browser, watched }) => {
   const other = await another(browser, watched);
   await signIn(page, AUDITOR);

@@ -1,9 +1,9 @@
 // Who is signed in, what they may do in which tenant, and what happens when that ends.
 import { useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext } from "react";
-import { useParams } from "react-router";
+import { useParams, useSearchParams } from "react-router";
 import { api, Problem, type Schemas, take } from "../api/client";
-import { to } from "../paths";
+import { FROM, to } from "../paths";
 
 export type Me = Schemas["Me"];
 
@@ -92,10 +92,22 @@ export interface Tenant {
   lacks: (permission: string) => string | undefined;
 }
 
-/** The tenant that the address names, if the caller belongs to it. */
+/** The tenant that the address names, if the caller belongs to it. Whose data a page shows is said by its path only. */
 export function useTenantOrNone(): Tenant | undefined {
   const { tenant: slug } = useParams();
-  const mine = useMe().tenants.find((tenant) => tenant.slug === slug);
+  return tenantOf(useMe(), slug);
+}
+
+/** The tenant whose pages are at hand: that of the page, or on a page of none (one's account, the installation) the one from which it was
+ * opened. The address holds it, so that each tab has its own, also after it is loaded anew or copied. */
+export function useTenantAtHand(): Tenant | undefined {
+  const { tenant: slug } = useParams();
+  const [search] = useSearchParams();
+  return tenantOf(useMe(), slug ?? search.get(FROM) ?? undefined);
+}
+
+function tenantOf({ tenants }: Me, slug: string | undefined): Tenant | undefined {
+  const mine = tenants.find((tenant) => tenant.slug === slug);
   if (!mine) return undefined;
   const can = (permission: string) => mine.can.includes(permission);
   const lacks = (permission: string) =>

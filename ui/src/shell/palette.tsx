@@ -4,7 +4,7 @@ import { useNavigate } from "react-router";
 import { Dialog } from "../design/dialog";
 import { TextField } from "../design/field";
 import { to } from "../paths";
-import { useTenantOrNone } from "../session/me";
+import { useTenantAtHand } from "../session/me";
 import { placesOf } from "./places";
 
 interface Goal {
@@ -14,7 +14,7 @@ interface Goal {
 }
 
 export function Palette({ onClose }: { onClose: () => void }) {
-  const tenant = useTenantOrNone();
+  const tenant = useTenantAtHand();
   const navigate = useNavigate();
   const [typed, setTyped] = useState("");
   const [at, setAt] = useState(0);

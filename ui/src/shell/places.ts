@@ -185,14 +185,14 @@ export const PLACES: Place[] = [
 ];
 
 /** Where those who manage the installation go. */
-export const PLATFORM = [
-  { name: "Tenants", path: to.tenants(), icon: "M4 20V9l8-5 8 5v11M9 20v-6h6v6" },
-  { name: "Users", path: to.users(), icon: "M12 11a4 4 0 10-.1 0M5 20c0-5 14-5 14 0" },
-  { name: "Identity providers", path: to.providers(), icon: "M5 11h14v9H5zM8 11V8a4 4 0 118 0v3M12 15v2" },
-  { name: "Integrations", path: to.forwards(), icon: "M4 12h10M10 8l4 4-4 4M14 5h6v14h-6" },
-  { name: "Data keys", path: to.dataKeys(), icon: "M15 9a4 4 0 10-4 4l1-1 2 2 2-1 3 3 2-2z" },
-  { name: "Installation log", path: to.platformAudit(), icon: "M6 3h12v18H6zM9 8h6M9 12h6M9 16h3" },
-  { name: "Witnesses", path: to.witnesses(), icon: "M3 12c4-7 14-7 18 0-4 7-14 7-18 0zM12 10a2 2 0 10.1 0" },
+export const PLATFORM: { name: string; path: (from?: string) => string; icon: string }[] = [
+  { name: "Tenants", path: to.tenants, icon: "M4 20V9l8-5 8 5v11M9 20v-6h6v6" },
+  { name: "Users", path: to.users, icon: "M12 11a4 4 0 10-.1 0M5 20c0-5 14-5 14 0" },
+  { name: "Identity providers", path: to.providers, icon: "M5 11h14v9H5zM8 11V8a4 4 0 118 0v3M12 15v2" },
+  { name: "Integrations", path: to.forwards, icon: "M4 12h10M10 8l4 4-4 4M14 5h6v14h-6" },
+  { name: "Data keys", path: to.dataKeys, icon: "M15 9a4 4 0 10-4 4l1-1 2 2 2-1 3 3 2-2z" },
+  { name: "Installation log", path: to.platformAudit, icon: "M6 3h12v18H6zM9 8h6M9 12h6M9 16h3" },
+  { name: "Witnesses", path: to.witnesses, icon: "M3 12c4-7 14-7 18 0-4 7-14 7-18 0zM12 10a2 2 0 10.1 0" },
 ];
 
 /** The places of a tenant for whoever may do this there. */

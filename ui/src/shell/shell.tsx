@@ -10,7 +10,7 @@ import { Empty, Loading, Notice } from "../design/state";
 import { clock } from "../design/time";
 import { useStale } from "../list/lost";
 import { to } from "../paths";
-import { useMe, useTenantOrNone } from "../session/me";
+import { useMe, useTenantAtHand, useTenantOrNone } from "../session/me";
 import { useSignOut } from "../session/out";
 import { Palette } from "./palette";
 import { PLATFORM, placesOf } from "./places";
@@ -26,7 +26,7 @@ function Icon({ path }: { path: string }) {
 
 function Navigation() {
   const me = useMe();
-  const tenant = useTenantOrNone();
+  const tenant = useTenantAtHand();
   const places = tenant ? placesOf(tenant) : [];
   if (places.length === 0 && !me.platform_admin) return null;
   const sections = [...new Set(places.map((place) => place.section))];
@@ -55,7 +55,7 @@ function Navigation() {
           <ul>
             {PLATFORM.map((place) => (
               <li key={place.name}>
-                <NavLink to={place.path}>
+                <NavLink to={place.path(tenant?.slug)}>
                   <Icon path={place.icon} />
                   {place.name}
                 </NavLink>
@@ -70,7 +70,7 @@ function Navigation() {
 
 function TenantSwitch() {
   const { tenants } = useMe();
-  const tenant = useTenantOrNone();
+  const tenant = useTenantAtHand();
   const navigate = useNavigate();
   const client = useQueryClient();
   const enter = (slug: string) => {
@@ -96,6 +96,7 @@ function TenantSwitch() {
 
 function Foot() {
   const me = useMe();
+  const tenant = useTenantAtHand();
   const [chosen, setChosen] = useState(theme());
   const choose = (next: Theme) => {
     setTheme(next);
@@ -103,7 +104,7 @@ function Foot() {
   };
   return (
     <div className="foot">
-      <Link to={to.account()} className="clip" title={me.email ?? me.name}>
+      <Link to={to.account(tenant?.slug)} className="clip" title={me.email ?? me.name}>
         {me.email ?? me.name}
       </Link>
       <div className="row apart">
@@ -168,7 +169,7 @@ export function Frame({ children }: { children: ReactNode }) {
   useArrival();
   const menu = useMenu();
   const [searching, setSearching] = useState(false);
-  const tenant = useTenantOrNone();
+  const tenant = useTenantAtHand();
   useEffect(() => {
     const key = (event: KeyboardEvent) => {
       if ((event.ctrlKey || event.metaKey) && event.key === "k") {
@@ -186,7 +187,7 @@ export function Frame({ children }: { children: ReactNode }) {
       </a>
       <header className={menu.open ? "side open" : "side"} onKeyDown={menu.close}>
         <div className="top">
-          <Link className="brand" to={to.start()}>
+          <Link className="brand" to={tenant ? to.home(tenant.slug) : to.start()}>
             <img src={mark} alt="" width={22} height={22} />
             Cairn
           </Link>
