@@ -41,7 +41,7 @@ async fn once(state: &ApiState, relay: RelayId, connect: &Connect) -> Result<Opt
         let beginning = serde_json::to_vec(connect).map_err(|error| ended(&error))?;
         stream.send(MessageKind::Connect, beginning).await.map_err(|error| {
             tracing::info!(%error, %relay, "a relay does not pass a request on");
-            Refusal::BadGateway("the destination's relay broke the connection: try again")
+            Refusal::BadGateway("the destination's relay broke the connection: try again".into())
         })?;
         return Ok(Some(Box::new(Tunnel::new(stream, Side::Server))));
     }

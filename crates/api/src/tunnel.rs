@@ -229,13 +229,13 @@ async fn go(state: &ApiState, mut request: Request) -> Result<Response, Refusal>
     let answered = answered.map_err(|_| Refusal::Timeout("the cluster's relay did not answer in time"))?;
     let mut response = answered.map_err(|error| {
         tracing::info!(%error, %relay, "a relay does not pass a request on");
-        Refusal::BadGateway("the cluster's relay broke the connection: try again")
+        Refusal::BadGateway("the cluster's relay broke the connection: try again".into())
     })?;
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let asked = upgrade.filter(|asked| switched && headers::switches_to(response.headers(), *asked));
     if switched {
         let (Some(_), Some(client)) = (asked, client) else {
-            return Err(Refusal::BadGateway("the cluster's relay switched to a protocol that nobody asked for"));
+            return Err(Refusal::BadGateway("the cluster's relay switched to a protocol that nobody asked for".into()));
         };
         let server = hyper::upgrade::on(&mut response);
         tokio::spawn(carry(client, server, place));

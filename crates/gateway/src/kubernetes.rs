@@ -21,7 +21,10 @@ mod proxy;
 mod recorded;
 pub mod request;
 mod stream;
+mod unreached;
 mod watches;
+
+use std::borrow::Cow;
 
 use domain::{DestinationId, Lent, SessionId, Timestamp, UserId};
 use http::{HeaderValue, Response, header};
@@ -125,7 +128,7 @@ pub enum Refusal {
     Forbidden(String),
     /// The cluster's API server cannot be reached, or breaks the rules.
     #[error("{0}")]
-    BadGateway(&'static str),
+    BadGateway(Cow<'static, str>),
     /// It did not begin to answer in time.
     #[error("{0}")]
     Timeout(&'static str),

@@ -8,6 +8,8 @@
     reason = "what is not as expected ends the test, also in what arranges it"
 )]
 
+#[path = "kubectl/certificate.rs"]
+mod certificate;
 #[path = "kubectl/malformed.rs"]
 mod malformed;
 #[path = "kubectl/world.rs"]

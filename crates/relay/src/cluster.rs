@@ -32,6 +32,7 @@ use self::bindings::Bindings;
 use self::namespaces::{Namespaces, told};
 pub(crate) use self::settings::ClusterSettings;
 use self::spool::Spool;
+use crate::direct::Way;
 use crate::recording::Recordings;
 
 /// How often the server is told of the cluster, and asked for the keys of tokens.
@@ -73,8 +74,8 @@ pub(crate) struct Service {
     bindings: Arc<Bindings>,
     spool: Arc<Spool>,
     listener: Option<Listener>,
-    /// How users reach that one.
-    address: Option<String>,
+    /// What users are told of that one.
+    way: Option<Way>,
     namespaces: Namespaces,
 }
 
@@ -108,10 +109,10 @@ impl Service {
             clock: Arc::clone(clock),
             rng: Arc::clone(rng),
         });
-        let (mut listener, mut address) = (None, None);
+        let (mut listener, mut way) = (None, None);
         if let Some(direct) = &settings.direct {
-            let (opened, reached) = direct.open().await?;
-            (listener, address) = (Some(opened), Some(reached));
+            let (opened, told) = direct.open().await?;
+            (listener, way) = (Some(opened), Some(told));
         }
         Ok(Self {
             settings,
@@ -121,7 +122,7 @@ impl Service {
             bindings,
             spool,
             listener,
-            address,
+            way,
             namespaces: Namespaces::default(),
         })
     }
@@ -178,13 +179,13 @@ impl Service {
             self.proxy.cluster.trust(tls);
         }
         let namespaces = self.namespaces.look(&self.proxy.cluster).await?;
-        let direct = self.settings.direct.as_ref();
-        let authority = direct.map_or_else(|| Ok(String::new()), crate::direct::Direct::authority)?;
+        let way = self.way.as_ref().map(|way| way.told(self.proxy.clock.now())).transpose()?.flatten();
+        let (address, authority) = way.unzip();
         let document = DestinationRegister {
             name: self.settings.name.to_string(),
             kind: "kubernetes".to_owned(),
-            authority,
-            address: self.address.clone(),
+            authority: authority.unwrap_or_default(),
+            address,
             namespaces: told(namespaces),
             roles: self.settings.roles.clone(),
             version: crate::VERSION.to_owned(),

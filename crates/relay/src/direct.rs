@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use domain::Timestamp;
 use gateway::kubernetes::{Listener, PER_ADDRESS, STALL};
 use tokio::net::TcpListener;
 
@@ -65,9 +67,9 @@ impl Direct {
         if self.of == "SSH" { PER_ADDRESS / 4 } else { PER_ADDRESS }
     }
 
-    /// Listens; with how users reach it.
-    pub(crate) async fn open(&self) -> anyhow::Result<(Listener, String)> {
-        let certificate = Certificate::open(self.of, self.certificate.clone(), self.key.clone())?;
+    /// Listens; with what users are told of it.
+    pub(crate) async fn open(&self) -> anyhow::Result<(Listener, Way)> {
+        let certificate = Arc::new(Certificate::open(self.of, self.certificate.clone(), self.key.clone())?);
         let socket = TcpListener::bind(self.listen).await.with_context(|| {
             format!("cannot listen on `{}`: set RELAY_{}_LISTEN to another address", self.listen, self.of)
         })?;
@@ -75,15 +77,32 @@ impl Direct {
         let has_port = self.address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let address = if has_port { self.address.clone() } else { format!("{}:{}", self.address, own.port()) };
         tracing::info!(address = %own, way = self.of, "the way in without the server is open");
+        let way =
+            Way { of: self.of, address, authority: self.authority.clone(), certificate: Arc::clone(&certificate) };
         let tls = Box::new(move || certificate.now());
-        Ok((Listener { socket, tls, stall: self.stall(), per_address: self.per_address() }, address))
+        Ok((Listener { socket, tls, stall: self.stall(), per_address: self.per_address() }, way))
     }
+}
 
-    /// The authority that users are told to trust, in PEM; empty: those of their systems.
-    pub(crate) fn authority(&self) -> anyhow::Result<String> {
-        match &self.authority {
-            Some(path) => std::fs::read_to_string(path).with_context(|| format!("RELAY_{}_CA", self.of)),
-            None => Ok(String::new()),
+/// How users come in without the server.
+pub(crate) struct Way {
+    of: &'static str,
+    address: String,
+    authority: Option<PathBuf>,
+    certificate: Arc<Certificate>,
+}
+
+impl Way {
+    /// Its address, and the authority that users are told to trust, in PEM (empty: those of their systems). None while no user would take its
+    /// certificate: they are not sent where they would be stopped.
+    pub(crate) fn told(&self, now: Timestamp) -> anyhow::Result<Option<(String, String)>> {
+        if !self.certificate.is_good(now) {
+            return Ok(None);
         }
+        let authority = match &self.authority {
+            Some(path) => std::fs::read_to_string(path).with_context(|| format!("RELAY_{}_CA", self.of))?,
+            None => String::new(),
+        };
+        Ok(Some((self.address.clone(), authority)))
     }
 }

@@ -55,7 +55,7 @@ use wire::ssh_access::{
 
 use self::tokens::Tokens;
 use crate::config::Settings;
-use crate::direct::Direct;
+use crate::direct::{Direct, Way};
 use crate::recording::Recordings;
 use crate::standing::{Ask, is_final, judge};
 
@@ -111,7 +111,7 @@ struct Inner {
     open: Mutex<HashMap<SshSessionId, Arc<Open>>>,
     telling: TaskTracker,
     /// The way in without the server, and how users reach it.
-    direct: OnceLock<(Direct, String)>,
+    direct: OnceLock<Way>,
     /// Those who come by it and are not let in yet.
     asking: Arc<Semaphore>,
     /// What of them is worth a question.
@@ -250,8 +250,8 @@ impl Hosts {
     /// Opens the way in without the server, where there is to be one.
     pub(crate) async fn open_direct(&self, direct: Option<Direct>) -> anyhow::Result<Option<Listener>> {
         let Some(direct) = direct else { return Ok(None) };
-        let (listener, address) = direct.open().await?;
-        let _ = self.0.direct.set((direct, address));
+        let (listener, way) = direct.open().await?;
+        let _ = self.0.direct.set(way);
         Ok(Some(listener))
     }
 
@@ -494,8 +494,8 @@ impl Hosts {
     async fn hold(&self) {
         let mut connections: Vec<_> = self.open().keys().copied().collect();
         connections.extend(self.untold().iter());
-        let listens = self.0.direct.get().and_then(|(direct, address)| match direct.authority() {
-            Ok(authority) => Some(SshWay { address: address.clone(), authority }),
+        let listens = self.0.direct.get().and_then(|way| match way.told(self.0.clock.now()) {
+            Ok(told) => told.map(|(address, authority)| SshWay { address, authority }),
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "nobody is told of the way in without the server");
                 None

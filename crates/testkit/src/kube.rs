@@ -9,6 +9,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "frames of the tests are short")]
 
+mod certificate;
 mod list;
 mod rbac;
 mod spdy;
@@ -31,6 +32,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{broadcast, mpsc};
 
+use self::certificate::acceptor;
+pub use self::certificate::{Authority, certificates};
 use self::list::list;
 use self::rbac::{RBAC, bindings, may, namespace, review, subjects, whoami};
 
@@ -76,26 +79,16 @@ pub struct KubeApi {
     pub port: u16,
     /// Its authority, PEM.
     pub authority: String,
+    /// The same, to make other certificates with.
+    pub issuer: Authority,
     shared: Arc<Shared>,
+    protocols: Vec<Vec<u8>>,
+    accepts: Arc<Mutex<tokio_rustls::TlsAcceptor>>,
     _runtime: tokio::runtime::Runtime,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A certificate for this machine and the authority that vouches for it: the authority's PEM, the certificate's, its key's.
-pub fn certificates() -> (String, String, String) {
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let mut params = rcgen::CertificateParams::new(Vec::new()).expect("no names");
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params.distinguished_name.push(rcgen::DnType::CommonName, "test cluster");
-    let authority = rcgen::CertifiedIssuer::self_signed(params, key).expect("an authority");
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let params = rcgen::CertificateParams::new(names).expect("names");
-    let certificate = params.signed_by(&key, &authority).expect("a certificate");
-    (authority.pem(), certificate.pem(), key.serialize_pem())
 }
 
 impl KubeApi {
@@ -106,19 +99,10 @@ impl KubeApi {
 
     /// One that speaks these protocols.
     pub fn speaking(token: &str, protocols: &[&str]) -> Self {
-        let (authority, certificate, key) = certificates();
-        let chain: Vec<_> = rustls_pki_types::pem::PemObject::pem_slice_iter(certificate.as_bytes())
-            .collect::<Result<_, _>>()
-            .expect("a certificate in PEM");
-        let key = rustls_pki_types::pem::PemObject::from_pem_slice(key.as_bytes()).expect("a key in PEM");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .expect("a configuration");
-        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let issuer = Authority::generate();
+        let protocols: Vec<_> = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let (certificate, key) = issuer.issue(&["localhost", "127.0.0.1"]);
+        let accepts = Arc::new(Mutex::new(acceptor(&certificate, &key, &protocols)));
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
             tokens: Mutex::new(vec![token.to_owned()]),
@@ -131,13 +115,12 @@ impl KubeApi {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-        let serving = Arc::clone(&shared);
+        let (serving, accepting) = (Arc::clone(&shared), Arc::clone(&accepts));
         runtime.spawn(async move {
             let mut connection = 0;
             while let Ok((socket, _)) = listener.accept().await {
                 connection += 1;
-                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&serving));
+                let (acceptor, shared) = (lock(&accepting).clone(), Arc::clone(&serving));
                 tokio::spawn(async move {
                     let _ = socket.set_nodelay(true);
                     let Ok(stream) = acceptor.accept(socket).await else { return };
@@ -155,7 +138,8 @@ impl KubeApi {
                 });
             }
         });
-        let api = Self { port, authority, shared, _runtime: runtime };
+        let authority = issuer.pem();
+        let api = Self { port, authority, issuer, shared, protocols, accepts, _runtime: runtime };
         for role in ["view", "edit"] {
             let role_ref = json!({"kind": "ClusterRole", "name": role});
             let subjects = json!([{"kind": "Group", "name": format!("cairn-role:{role}")}]);
@@ -180,6 +164,11 @@ impl KubeApi {
     /// Its address, `localhost:PORT`.
     pub fn address(&self) -> String {
         format!("localhost:{}", self.port)
+    }
+
+    /// Shows this certificate from now on, with this key.
+    pub fn set_certificate(&self, (certificate, key): (String, String)) {
+        *lock(&self.accepts) = acceptor(&certificate, &key, &self.protocols);
     }
 
     /// Puts an object at its path; who watches is told.

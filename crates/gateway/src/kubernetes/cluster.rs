@@ -21,6 +21,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Refusal;
+use super::unreached::Unreached;
 use super::watches::{HTTP2, Lease, Sent, Watches};
 
 /// Longest time to connect, with the handshake.
@@ -196,17 +197,17 @@ impl Cluster {
         tls.connect(self.name.clone(), socket).await
     }
 
-    async fn connect<B>(&self, connectors: &Connectors) -> Result<SendRequest<B>, String>
+    async fn connect<B>(&self, connectors: &Connectors) -> Result<SendRequest<B>, Unreached>
     where
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = self.stream(&connectors.one).await.map_err(|error| error.to_string())?;
+        let stream = self.stream(&connectors.one).await?;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(64 * 1_024);
         let handshake = builder.handshake(TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(|error| error.to_string())?;
+        let (sender, connection) = handshake.await.map_err(Unreached::new)?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the API server ended");
@@ -233,7 +234,7 @@ impl Cluster {
             }
             let body = body.map_or_else(Bytes::new, |(_, text)| text.into());
             let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
-            let mut sender = self.connect(&self.connectors()).await?;
+            let mut sender = self.connect(&self.connectors()).await.map_err(|error| error.to_string())?;
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             let status = response.status();
             if status == StatusCode::UNAUTHORIZED {
@@ -293,7 +294,7 @@ impl Cluster {
             tracing::error!("the API server refuses the service account's token");
             self.token.forget_age();
             return Err(Refusal::BadGateway(
-                "the cluster's API server does not know the proxy: look at the service account of the relay",
+                "the cluster's API server does not know the proxy: look at the service account of the relay".into(),
             ));
         }
         Ok((response, carrier))
@@ -316,7 +317,7 @@ impl Cluster {
         let mut own = loop {
             let connectors = self.connectors();
             let connected = tokio::time::timeout(CONNECT, self.connect(&connectors)).await;
-            let connected = connected.unwrap_or_else(|_| Err(SILENT.to_owned()));
+            let connected = connected.unwrap_or_else(|_| Err(Unreached::new(SILENT)));
             let sender = connected.map_err(|error| self.unreachable(&error))?;
             // It may have changed since it was judged who is there.
             if !connectors.vouched.is_cancelled() {
@@ -331,19 +332,19 @@ impl Cluster {
     pub(super) async fn shared_stream(&self) -> Result<(TlsStream<TcpStream>, Vouched), Refusal> {
         let connectors = self.connectors();
         let stream = tokio::time::timeout(CONNECT, self.stream(&connectors.of_watches)).await;
-        let stream = stream.map_err(|_| SILENT.to_owned()).and_then(|stream| stream.map_err(|e| e.to_string()));
+        let stream = stream.map_err(|_| Unreached::new(SILENT)).and_then(|stream| stream.map_err(Unreached::from));
         Ok((stream.map_err(|error| self.unreachable(&error))?, connectors.vouched))
     }
 
-    fn unreachable(&self, error: &str) -> Refusal {
-        tracing::error!(error, host = self.host, port = self.port, "the API server cannot be reached");
-        Refusal::BadGateway("the cluster's API server cannot be reached from the relay")
+    fn unreachable(&self, error: &Unreached) -> Refusal {
+        tracing::error!(%error, host = self.host, port = self.port, "the API server cannot be reached");
+        error.refusal()
     }
 }
 
 pub(super) fn broken(error: &hyper::Error) -> Refusal {
     tracing::warn!(%error, "the API server broke the connection");
-    Refusal::BadGateway("the cluster's API server broke the connection")
+    Refusal::BadGateway("the cluster's API server broke the connection".into())
 }
 
 #[cfg(test)]

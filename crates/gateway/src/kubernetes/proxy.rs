@@ -175,7 +175,7 @@ impl Proxy {
             let (Some(upgrade), Some(client)) =
                 (upgrade.filter(|asked| headers::switches_to(response.headers(), *asked)), client)
             else {
-                return Err(Refusal::BadGateway("the API server switched to a protocol that nobody asked for"));
+                return Err(Refusal::BadGateway("the API server switched to a protocol that nobody asked for".into()));
             };
             let server = hyper::upgrade::on(&mut response);
             headers::backward(response.headers_mut(), Some(upgrade));

@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
+use crypto::system::SystemClock;
+use domain::Clock as _;
 use serde_json::Value;
 use testkit::cable::Cable;
 use testkit::{KubeApi, logs};
@@ -556,4 +558,34 @@ fn what_was_done_at_a_destination_is_never_told_of_the_one_that_came_in_its_plac
     let told = records(world);
     let of_then = |record: &&Value| record["detail"]["resource"] == "secrets";
     assert!(!told.iter().any(|record| of_then(&record) && record["object_id"] == after), "{told:?}");
+}
+
+#[test]
+fn nobody_is_sent_to_a_relay_whose_certificate_has_ended_and_who_is_stopped_by_the_api_servers_hears_why() {
+    let cluster = Cluster::start(Engine::Sqlite, Way::Direct);
+    cluster.grant("edit", &[]);
+    let Cluster { relay, api, cable, server, world, settings } = cluster;
+    let shown = || world.cairn(["destinations", "show", "prod", "-o", "json"]).ok().json();
+    assert!(shown()["address"].is_string());
+    let now = SystemClock.now().as_seconds();
+    relay.stop();
+    let file = |name: &str| &settings.iter().find(|(known, _)| *known == name).unwrap().1;
+    let (chain, key) = testkit::kube::Authority::generate().issue_for(&["localhost"], now - 90 * 86_400, now - 60);
+    std::fs::write(file("RELAY_CLUSTER_CERT"), chain).unwrap();
+    std::fs::write(file("RELAY_CLUSTER_KEY"), key).unwrap();
+    let mut relay = Cluster::relay(&world, &server, &cable, &settings);
+    relay.says("the certificate has ended: nobody is told of the way in without the server any more");
+    until("nobody is sent there", || shown()["address"].is_null().then_some(()));
+    let cluster = Cluster { relay, api, cable, server, world, settings };
+    let api = &cluster.api;
+    // So `cairn use` writes the way that is good.
+    cluster.select(&["prod"]).ok();
+    let ended = now - 3_600;
+    api.set_certificate(api.issuer.issue_for(&["localhost"], now - 90 * 86_400, ended));
+    let said = cluster.fail(&["get", "pods", "-n", "a"]);
+    let expect = format!("its certificate ended at {}", domain::Timestamp::from_millis(ended * 1_000));
+    assert!(said.contains(&expect), "{said}");
+    assert!(cluster.relay.said().contains(&expect));
+    api.set_certificate(api.issuer.issue(&["localhost"]));
+    assert!(cluster.run(&["get", "pods", "-n", "a"]).contains("web"));
 }
