@@ -26,4 +26,4 @@ pub use error::{Error, Result};
 pub use folder::Folder;
 pub use identity::{Identity, Signed};
 pub use tls::{ClientCertificate, Tls, Trust};
-pub use token::read_token;
+pub use token::{read_key, read_token};

@@ -39,10 +39,11 @@ impl Clone for ClientCertificate {
 }
 
 impl ClientCertificate {
-    /// The certificate with its chain, and its key, of two PEM files.
+    /// The certificate with its chain, and its key, of two PEM files; the key's is one that nobody else can read.
     pub fn of_files(certificate: &Path, key: &Path) -> Result<Self> {
         let chain = certificates(certificate)?;
-        let key = PrivateKeyDer::from_pem_file(key)
+        let text = crate::read_key(key)?;
+        let key = PrivateKeyDer::from_pem_slice(text.expose())
             .map_err(|error| Error::Setting(format!("`{}` holds no private key in PEM: {error}", key.display())))?;
         Ok(Self { chain, key })
     }

@@ -1,6 +1,6 @@
 //! Certificate and key of a way in without the server, read again when the files change; and whether users would take it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -117,18 +117,21 @@ impl Certificate {
     }
 }
 
-fn stamp(certificate: &PathBuf, key: &PathBuf) -> Stamp {
-    let of = |path: &PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+fn stamp(certificate: &Path, key: &Path) -> Stamp {
+    let of = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
     (of(certificate), of(key))
 }
 
-fn load(of: &str, certificate: &PathBuf, key: &PathBuf) -> anyhow::Result<(Arc<ServerConfig>, Term)> {
+fn load(of: &str, certificate: &Path, key: &Path) -> anyhow::Result<(Arc<ServerConfig>, Term)> {
     let named = || format!("RELAY_{of}_CERT");
     let chain = CertificateDer::pem_file_iter(certificate).with_context(named)?;
     let chain = chain.collect::<Result<Vec<_>, _>>().with_context(named)?;
     let term = chain.first().and_then(term).context("there is no certificate in it").with_context(named)?;
     let named_key = || format!("RELAY_{of}_KEY");
-    let key = PrivateKeyDer::from_pem_file(key).with_context(named_key)?;
+    let key = fleet::read_key(key).with_context(named_key)?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose())
+        .context("it holds no private key in PEM")
+        .with_context(named_key)?;
     let config = ServerConfig::builder_with_provider(crypto::tls::install());
     let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
     let mut config =
@@ -145,7 +148,8 @@ fn term(certificate: &CertificateDer<'_>) -> Option<Term> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use testkit::kube::Authority;
 
@@ -153,6 +157,7 @@ mod tests {
 
     fn write(path: &Path, text: &str, age_s: u64) {
         std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000 - age_s);
         std::fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
     }
@@ -175,6 +180,31 @@ mod tests {
         assert!(!Arc::ptr_eq(&before, &served.now()));
         std::fs::remove_file(&key).unwrap();
         let _ = served.now();
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_and_the_one_before_is_served_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+        let (_, chain, secret) = testkit::kube::certificates();
+        write(&certificate, &chain, 100);
+        // The certificate is everybody's to read.
+        std::fs::set_permissions(&certificate, Permissions::from_mode(0o644)).unwrap();
+        let open = || Certificate::open("CLUSTER", certificate.clone(), key.clone());
+        for mode in [0o644, 0o640, 0o604] {
+            write(&key, &secret, 100);
+            std::fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
+            let why = format!("{:#}", open().err().unwrap());
+            assert!(why.contains("RELAY_CLUSTER_KEY") && why.contains("chmod 600"), "{why}");
+            assert!(!why.contains("PRIVATE"), "{why}");
+        }
+        std::fs::set_permissions(&key, Permissions::from_mode(0o400)).unwrap();
+        let served = open().unwrap();
+        let before = served.now();
+        std::fs::remove_file(&key).unwrap();
+        write(&key, &secret, 50);
+        std::fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+        assert!(Arc::ptr_eq(&before, &served.now()), "read by others now");
     }
 
     #[test]

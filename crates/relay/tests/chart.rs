@@ -187,6 +187,28 @@ fn small_roles_are_there_where_they_are_offered_and_hold_no_more_than_their_name
 }
 
 #[test]
+fn the_key_of_the_way_in_without_the_server_is_the_pods_alone() {
+    let direct = json!({"enabled": true, "address": "k8s.example.com:6443", "certificateSecret": "cairn-direct"});
+    let values =
+        json!({"server": "https://cairn.example.com", "cluster": {"name": "prod", "anyUser": true}, "direct": direct});
+    let all = objects("relay.yaml", &values);
+    let pod = &all.iter().find(|object| object["kind"] == "StatefulSet").unwrap()["spec"]["template"]["spec"];
+    let settings = pod["containers"][0]["env"].as_array().unwrap();
+    let key = settings.iter().find(|one| one["name"] == "RELAY_CLUSTER_KEY").unwrap()["value"].as_str().unwrap();
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|one| key.starts_with(one["mountPath"].as_str().unwrap())).unwrap();
+    let volume = pod["volumes"].as_array().unwrap().iter().find(|one| one["name"] == mount["name"]).unwrap();
+    // As the kubelet writes it: root's, of the pod's group, which alone may read it besides. So the relay takes it, as `fleet::read_key` says.
+    assert_eq!(
+        (&volume["secret"]["defaultMode"], &volume["secret"]["secretName"]),
+        (&json!(0o440), &json!("cairn-direct"))
+    );
+    let security = &pod["securityContext"];
+    assert_eq!(security["fsGroup"], security["runAsGroup"]);
+    assert!(security["runAsUser"].as_u64().unwrap() != 0 && security["runAsNonRoot"] == true);
+}
+
+#[test]
 fn the_chart_sets_only_what_the_relay_reads() {
     let (chart, sources) = (
         read("templates/relay.yaml"),
