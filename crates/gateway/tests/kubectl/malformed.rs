@@ -121,10 +121,16 @@ fn attack_50_an_address_is_read_in_one_way_or_not_at_all() {
             "/api/v1/namespaces/a/./pods",
             "/api/v1/namespaces/a/pods#x",
             "/api/v1/namespaces/a\\pods",
+            "/api/v1/namespaces/a/pods?watch=%ff",
+            "/api/v1/namespaces/a/pods/web/exec?command=sh&command=-c&command=id%20%23%ff&stdout=true",
+            "/api/v1/nodes/n1/proxy/run/a/web/app?cmd=id%ff",
         ] {
             let bytes = request(&format!("GET {target} HTTP/1.1"), "Connection: close\r\n", "");
             let answer = send(api, folder, &bytes).await;
             assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
+            if target.contains('?') {
+                assert!(answer.contains("\"kind\":\"Status\"") && answer.contains("not UTF-8"), "{target}: {answer}");
+            }
             assert!(api.seen().is_empty(), "{target}: {:?}", api.seen());
         }
         // An absolute address leads nowhere else: it goes on as a path, to the cluster.
