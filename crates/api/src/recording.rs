@@ -116,12 +116,15 @@ pub(crate) async fn recording_end(
     SignedBody(body, bytes): SignedBody<RecordingEnd>,
 ) -> Result<StatusCode, FleetFailure> {
     let permit = caller.permit::<fleet_ops::RecordingEnd>(&id, &bytes).await?;
-    let more = json!({
+    let mut more = json!({
         "exit": body.exit,
         "output": body.output,
         "output_sha256": body.output_sha256,
         "input": body.input,
     });
+    if let (Some(sha256), Some(more)) = (body.input_sha256, more.as_object_mut()) {
+        more.insert("input_sha256".to_owned(), json!(sha256));
+    }
     let (at, complete, reason) = (body.at, body.complete, bounded(&body.reason));
     let counted = (body.chunks, body.chain);
     let end = RecordingEnding { at, began: body.began, complete, reason, counted: Some(counted), more };

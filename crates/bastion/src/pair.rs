@@ -1,6 +1,7 @@
 //! A channel of the user and the one of the host that it is passed on to.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +28,12 @@ pub(crate) struct Pair {
     recording: OnceLock<Recording>,
     /// The size of the terminal, where there is one.
     size: Mutex<Option<(u16, u16)>>,
+    /// Whether its terminal was asked for with its echo off.
+    is_mute: AtomicBool,
+    /// Whether something runs that takes what the user sends.
+    runs: AtomicBool,
     /// Whether what passes is what people see: of files that are transferred the recording has the name.
-    shows: std::sync::atomic::AtomicBool,
+    shows: AtomicBool,
     /// Whether it is a session, and not a connection that is forwarded.
     pub(crate) is_session: bool,
     /// What counts it among those that are forwarded.
@@ -71,7 +76,9 @@ impl Pair {
             answers: Mutex::new(Some(VecDeque::new())),
             recording: OnceLock::new(),
             size: Mutex::new(None),
-            shows: std::sync::atomic::AtomicBool::new(true),
+            is_mute: AtomicBool::new(false),
+            runs: AtomicBool::new(false),
+            shows: AtomicBool::new(true),
             is_session,
             _place: match of {
                 Of::Session => None,
@@ -235,18 +242,25 @@ impl Pair {
     }
 
     fn shown(&self) -> Option<&Recording> {
-        self.recording.get().filter(|_| self.shows.load(std::sync::atomic::Ordering::Acquire))
+        self.recording.get().filter(|_| self.shows.load(Ordering::Acquire))
     }
 
     /// Records what runs on it from now on.
     pub(crate) async fn record(&self, recording: Recording, shows: bool) -> Result<(), Unrecorded> {
-        self.shows.store(shows, std::sync::atomic::Ordering::Release);
+        self.shows.store(shows, Ordering::Release);
         if let Some((columns, rows)) = self.terminal() {
             recording.resize(columns, rows).await?;
         }
         // A second command on one channel is refused before it is recorded.
         let _ = self.recording.set(recording);
+        self.runs.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether what the user sends goes on. On a session, what comes before a command would be in no recording: OpenSSH's server passes over it, and
+    /// another one may keep it and take it for what is typed.
+    pub(crate) fn takes(&self) -> bool {
+        !self.is_session || self.runs.load(Ordering::Acquire)
     }
 
     /// Whether something runs on it.
@@ -257,6 +271,16 @@ impl Pair {
     /// The size of its terminal, if it has one.
     pub(crate) fn terminal(&self) -> Option<(u16, u16)> {
         *self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its terminal is asked for with its echo off, so what is typed is seen nowhere else.
+    pub(crate) fn mute(&self) {
+        self.is_mute.store(true, Ordering::Release);
+    }
+
+    /// Whether it has a terminal that shows what is typed.
+    pub(crate) fn echoes(&self) -> bool {
+        self.terminal().is_some() && !self.is_mute.load(Ordering::Acquire)
     }
 
     /// Its terminal has this size.
@@ -272,6 +296,7 @@ impl Pair {
 
     /// The host did not let begin what was to be recorded.
     pub(crate) fn refused(&self) {
+        self.runs.store(false, Ordering::Release);
         if let Some(recording) = self.recording.get() {
             recording.refused("the host refused it");
         }

@@ -245,7 +245,7 @@ impl User {
             role: admitted.account.clone(),
             from: admitted.from,
             call: admitted.connection.clone(),
-            target: RecordingTarget::Ssh { account: admitted.account.clone(), command, tty: pair.terminal().is_some() },
+            target: RecordingTarget::Ssh { account: admitted.account.clone(), command, tty: pair.echoes() },
         };
         let recorded = match self.shared.around.recorder.begin(about).await {
             Ok(recording) => pair.record(recording, shows).await,
@@ -386,7 +386,7 @@ impl server::Handler for User {
     }
 
     async fn data(&mut self, id: ChannelId, data: &[u8], _: &mut Session) -> Result<(), russh::Error> {
-        if let Some(pair) = self.shared.pair(id) {
+        if let Some(pair) = self.shared.pair(id).filter(|pair| pair.takes()) {
             pair.up.push(Item::Data(None, Bytes::copy_from_slice(data)));
         }
         Ok(())
@@ -430,6 +430,10 @@ impl server::Handler for User {
         let Some(pair) = self.waiting(id).filter(|_| self.shared.admitted.allows("permit-pty")) else {
             return session.channel_failure(id);
         };
+        // Anything but a plain yes may be a no to the host.
+        if modes.iter().any(|(mode, value)| *mode == Pty::ECHO && *value != 1) {
+            pair.mute();
+        }
         let well = pair.ask(pair.to_host.request_pty(true, term, columns, rows, width, height, modes)).await;
         if well && pair.resize(columns, rows).await.is_err() {
             return session.channel_failure(id);

@@ -524,6 +524,8 @@ async fn attack_ssh_what_is_not_allowed_does_not_pass_and_forwarding_only_where_
 
 #[path = "openssh/forward.rs"]
 mod forward;
+#[path = "openssh/unseen.rs"]
+mod unseen;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attack_ssh_a_session_that_is_cut_ends_at_once_at_both_ends_with_a_word() {

@@ -18,7 +18,8 @@
 //! Invariants:
 //! - what is held of a recording, and of all of them together, is bounded: a session whose recording is not taken waits, and fails after a while;
 //! - what goes on to the user was taken in before: a session that has to be recorded shows nothing that is not;
-//! - what is typed on a terminal is not even held unless the tenant says so; without one nothing echoes it, and it is recorded.
+//! - what is typed on a terminal is not even held unless the tenant says so; without one nothing echoes it, and it is recorded;
+//! - of what is sent to a session that has to be recorded nothing is left out, and a recording of which some is left out is not complete.
 
 mod cast;
 mod tape;

@@ -12,6 +12,8 @@
 mod certificate;
 #[path = "kubectl/malformed.rs"]
 mod malformed;
+#[path = "kubectl/unseen.rs"]
+mod unseen;
 #[path = "kubectl/world.rs"]
 mod world;
 

@@ -202,6 +202,7 @@ impl Recordings {
             output: summary.output,
             output_sha256: summary.output_sha256,
             input: summary.input,
+            input_sha256: summary.input_sha256,
         }
     }
 

@@ -165,7 +165,7 @@ pub struct RecordingRow {
     pub bytes: u64,
     /// The hash over the pieces.
     pub chain: Digest,
-    /// How it ended: `reason`, `exit`, `complete`, `output`, `output_sha256`, `input`.
+    /// How it ended: `reason`, `exit`, `complete`, `output`, `output_sha256`, `input`, `input_sha256`.
     pub ending: Option<Value>,
     /// SHA-256 of the asciicast.
     pub sha256: Option<Digest>,

@@ -228,7 +228,7 @@ pub struct RecordingEnding {
     pub reason: String,
     /// How many pieces the relay told, and the hash over them by its count.
     pub counted: Option<(u64, Digest)>,
-    /// What else the relay says: `exit`, `output`, `output_sha256`, `input`.
+    /// What else the relay says: `exit`, `output`, `output_sha256`, `input`, `input_sha256`.
     pub more: Value,
 }
 

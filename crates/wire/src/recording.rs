@@ -58,7 +58,7 @@ pub enum RecordingTarget {
         /// What is run, word by word.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         command: Vec<String>,
-        /// Whether on a terminal.
+        /// Whether on a terminal that shows what is typed. One whose output nobody asked for shows nothing.
         tty: bool,
     },
     /// A session on a host.
@@ -68,13 +68,13 @@ pub enum RecordingTarget {
         /// What is run; empty: a shell.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         command: String,
-        /// Whether on a terminal.
+        /// Whether on a terminal that shows what is typed. One that was asked for without echo does not.
         tty: bool,
     },
 }
 
 impl RecordingTarget {
-    /// Whether on a terminal.
+    /// Whether on a terminal that shows what is typed.
     pub fn is_tty(&self) -> bool {
         match self {
             Self::Kubernetes { tty, .. } | Self::Ssh { tty, .. } => *tty,
@@ -154,8 +154,12 @@ pub struct RecordingEnd {
     /// SHA-256 of what the user saw, byte by byte, also where it was left out.
     #[schema(value_type = String)]
     pub output_sha256: Digest,
-    /// What the user sent. Its bytes are counted, and recorded only where the tenant says so.
+    /// What the user sent. Its bytes are counted, and recorded only where the tenant says so or nothing shows them.
     pub input: Passed,
+    /// SHA-256 of what the user sent, byte by byte, where it is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub input_sha256: Option<Digest>,
 }
 
 /// How far a recording is.

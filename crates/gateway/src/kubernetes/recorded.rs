@@ -39,8 +39,10 @@ pub(super) fn session(call: &Call, query: Option<&str>, upgrade: Option<Upgrade>
         namespace: call.namespace.clone(),
         pod: call.name.clone(),
         container: request::parameters(query, "container").into_iter().next().unwrap_or_default(),
-        command: request::parameters(query, "command"),
-        tty: request::is_set(query, "tty"),
+        // A kubelet's `run` calls it otherwise.
+        command: request::parameters(query, if action == "run" { "cmd" } else { "command" }),
+        // A terminal whose output nobody asked for echoes to nobody.
+        tty: request::is_set(query, "tty") && request::is_set(query, "stdout"),
     };
     if is_core && call.resource == "pods" && matches!(call.subresource.as_str(), "exec" | "attach") {
         return upgrade.map(|_| Session::Read(target(&call.subresource)));
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn a_session_is_known_by_every_way_that_leads_to_a_command() {
         let pods = "/api/v1/namespaces/a/pods/web";
-        let query = "command=sh&command=-c&command=echo+%22hi%22&container=app&stdin=true&tty=1";
+        let query = "command=sh&command=-c&command=echo+%22hi%22&container=app&stdin=true&stdout=1&tty=1";
         let Some(Session::Read(target)) = check(&format!("{pods}/exec?{query}"), Some(Upgrade::Spdy)) else {
             panic!("it is a session")
         };
@@ -289,6 +291,14 @@ mod tests {
         };
         assert_eq!(target, expect);
         assert!(matches!(check(&format!("{pods}/attach"), Some(Upgrade::WebSocket)), Some(Session::Read(_))));
+        for unseen in
+            ["stdin=1&tty=1", "stdin=1&tty=1&stdout=0", "stdin=1&tty=1&stdout=false&stdout=1", "stdout=1&tty=0"]
+        {
+            let Some(Session::Read(target)) = check(&format!("{pods}/exec?{unseen}"), Some(Upgrade::Spdy)) else {
+                panic!("{unseen}")
+            };
+            assert!(!target.is_tty(), "what is typed is shown to nobody: {unseen}");
+        }
         for by_kubelet in [
             "/api/v1/nodes/n1/proxy/exec/a/web/app?command=sh",
             "/api/v1/nodes/n1:10250/proxy/run/a/web/app?cmd=sh",
@@ -296,7 +306,11 @@ mod tests {
             "/api/v1/proxy/nodes/n1/attach/a/web/app",
             "/api/v1/nodes/n1/proxy/cri/exec/token",
         ] {
-            assert!(matches!(check(by_kubelet, None), Some(Session::Unread(_))), "{by_kubelet}");
+            let Some(Session::Unread(RecordingTarget::Kubernetes { command, .. })) = check(by_kubelet, None) else {
+                panic!("{by_kubelet}")
+            };
+            // The alarm says what was to be run.
+            assert_eq!(command.is_empty(), !by_kubelet.contains("=sh"), "{by_kubelet}: {command:?}");
         }
         for none in [
             format!("{pods}/log"),

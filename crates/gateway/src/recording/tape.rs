@@ -21,7 +21,7 @@ const HELD_MAX: usize = 2 * 1_024 * 1_024;
 const WAIT: Duration = Duration::from_secs(10);
 /// How long is gathered before a piece is taken.
 const GATHER: Duration = Duration::from_secs(1);
-/// What is recorded at once of a stream that is on no terminal, in bytes.
+/// What is recorded at once of a stream that is on no terminal, in bytes. What is sent to a session that has to be recorded is recorded whole.
 const BULK_BYTES: u64 = 1_024 * 1_024;
 /// What is added to that each second. People and scripts that read stay below it; a copied file does not.
 const BULK_BYTES_PER_S: u64 = 32 * 1_024;
@@ -115,6 +115,8 @@ struct State {
     output: Way,
     input: Way,
     hash: Option<Sha256>,
+    /// Of what was sent, where that is recorded: of what is not, a hash could be guessed at, and a password with it.
+    input_hash: Option<Sha256>,
     exit: Option<i32>,
     began: bool,
     /// Why not everything is recorded.
@@ -221,18 +223,28 @@ impl Recording {
         Self(None)
     }
 
-    /// A recording, and what it is taken from. `tty`: on a terminal; otherwise what is more than people read is left out, and marked, and what is
-    /// sent is recorded whatever the terms say: nothing echoes it.
+    /// A recording, and what it is taken from. `tty`: on a terminal that echoes. Otherwise what is shown beyond what people read is left out, and
+    /// marked, and what is sent is recorded whatever the terms say: nothing echoes it. Where the session has to be recorded, nothing is left out of
+    /// what is sent: a flood would hide the command behind it.
     pub fn new(terms: RecordingTerms, header: &Header, tty: bool, room: &Arc<Room>) -> (Self, Tape) {
         if terms.mode == RecordingMode::Off {
             return (Self::none(), Tape(None));
         }
-        let way =
-            || Way { bulk: (!tty).then_some(Allowance { left: BULK_BYTES, at: Duration::ZERO }), ..Way::default() };
-        let state = State { hash: Some(Sha256::new()), output: way(), input: way(), ..State::default() };
+        let way = |is_bulk: bool| Way {
+            bulk: is_bulk.then_some(Allowance { left: BULK_BYTES, at: Duration::ZERO }),
+            ..Way::default()
+        };
+        let terms = RecordingTerms { input: terms.input || !tty, ..terms };
+        let state = State {
+            hash: Some(Sha256::new()),
+            input_hash: terms.input.then(Sha256::new),
+            output: way(!tty),
+            input: way(!tty && terms.mode != RecordingMode::Required),
+            ..State::default()
+        };
         let inner = Arc::new(Inner {
             state: Mutex::new(state),
-            terms: RecordingTerms { input: terms.input || !tty, ..terms },
+            terms,
             began: Instant::now(),
             room: Arc::clone(room),
             filled: Notify::new(),
@@ -259,6 +271,9 @@ impl Recording {
         let is_kept = inner.terms.input;
         let write = |state: &mut State, at| {
             if is_kept {
+                if let Some(hash) = &mut state.input_hash {
+                    hash.update(bytes);
+                }
                 return state.input.push(at, 'i', bytes);
             }
             state.input.passed.bytes = state.input.passed.bytes.saturating_add(bytes.len() as u64);
@@ -337,6 +352,8 @@ pub struct Summary {
     pub output_sha256: Digest,
     /// What the user sent.
     pub input: Passed,
+    /// SHA-256 of it, where it is recorded.
+    pub input_sha256: Option<Digest>,
 }
 
 /// What a recording is taken from, piece by piece.
@@ -408,17 +425,23 @@ impl Tape {
         if let Some(summary) = &state.summary {
             return summary.clone();
         }
-        let reason = state.failed.as_ref().or(state.ended.as_ref());
+        let mut reason = state.failed.as_ref().or(state.ended.as_ref()).cloned().unwrap_or_default();
+        // Of what is shown enough is there to know what it was. What was sent may be commands, which leave no other trace.
+        let unseen = state.input.passed.left_out;
+        if unseen > 0 {
+            reason = format!("{reason}; {unseen} bytes that were sent are not in the recording");
+        }
         let summary = Summary {
             began: state.began || state.failed.is_some(),
-            complete: state.failed.is_none(),
-            reason: reason.cloned().unwrap_or_default(),
+            complete: state.failed.is_none() && unseen == 0,
+            reason,
             exit: state.exit,
             chunks: state.chunks,
             chain: state.chain.unwrap_or(CHAIN_BEGIN),
             output: state.output.passed,
             output_sha256: state.hash.take().unwrap_or_default().finish(),
             input: state.input.passed,
+            input_sha256: state.input_hash.take().map(Sha256::finish),
         };
         state.summary.insert(summary).clone()
     }
@@ -471,180 +494,4 @@ fn whole_lines(held: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use domain::Timestamp;
-
-    use super::*;
-
-    fn terms(mode: RecordingMode, input: bool) -> RecordingTerms {
-        RecordingTerms { mode, input }
-    }
-
-    fn begin(terms: RecordingTerms, tty: bool, room: usize) -> (Recording, Tape) {
-        let header = Header { at: Timestamp::from_millis(1_700_000_000_000), title: "t".to_owned() };
-        Recording::new(terms, &header, tty, &Room::new(room))
-    }
-
-    /// Everything that is told of one, and how it ended.
-    async fn drain(tape: &Tape) -> (String, Summary) {
-        let mut text = Vec::new();
-        loop {
-            match tape.next().await {
-                Piece::Chunk(number, bytes) => {
-                    assert_eq!(tape.next().await, Piece::Chunk(number, bytes.clone()), "the same until it is taken");
-                    text.extend_from_slice(&bytes);
-                    tape.taken();
-                }
-                Piece::End(summary) => {
-                    assert_eq!(tape.next().await, Piece::End(summary.clone()));
-                    return (String::from_utf8(text).unwrap(), summary);
-                }
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_session_shows_is_told_in_order_with_its_hash() {
-        let (recording, tape) = begin(terms(RecordingMode::Required, false), true, 1 << 20);
-        let told = tokio::spawn(async move { drain(&tape).await });
-        recording.resize(120, 40).await.unwrap();
-        recording.input(b"secret").await.unwrap();
-        recording.output("h\u{e9}".as_bytes().split_at(2).0).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        recording.output("h\u{e9}".as_bytes().split_at(2).1).await.unwrap();
-        recording.exit(3);
-        recording.end("the command ended");
-        let (text, summary) = told.await.unwrap();
-        let lines: Vec<_> = text.lines().skip(1).collect();
-        assert_eq!(
-            lines,
-            ["[0.000000, \"r\", \"120x40\"]", "[0.000000, \"o\", \"h\"]", "[2.000000, \"o\", \"\u{e9}\"]"]
-        );
-        assert_eq!((summary.complete, summary.exit, summary.chunks), (true, Some(3), 2));
-        assert_eq!(summary.output_sha256, crypto::sha256("h\u{e9}".as_bytes()));
-        assert_eq!((summary.output.bytes, summary.input.bytes), (3, 6), "what is typed is counted, and not kept");
-        assert!(!text.contains("secret"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn input_is_recorded_only_where_the_tenant_says_so() {
-        let (recording, tape) = begin(terms(RecordingMode::BestEffort, true), true, 1 << 20);
-        recording.input(b"ls\r").await.unwrap();
-        drop(recording);
-        let (text, summary) = drain(&tape).await;
-        assert!(text.ends_with("[0.000000, \"i\", \"ls\\r\"]\n"), "{text}");
-        assert_eq!((summary.began, summary.reason.as_str()), (true, "it was broken off"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn where_nothing_is_taken_a_session_waits_and_then_goes_on_or_is_closed() {
-        for (mode, closes) in [(RecordingMode::Required, true), (RecordingMode::BestEffort, false)] {
-            let (recording, tape) = begin(terms(mode, false), true, 4_096);
-            recording.output(&[b'x'; 5_000]).await.unwrap();
-            let began = Instant::now();
-            assert_eq!(recording.output(b"y").await.is_err(), closes, "{mode:?}");
-            assert!(began.elapsed() >= WAIT);
-            assert_eq!(recording.output(b"z").await.is_err(), closes, "and so it stays");
-            let (text, summary) = drain(&tape).await;
-            assert!(text.contains("xxx") && !text.contains('y') && !summary.complete, "{summary:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_session_goes_on_as_soon_as_there_is_room() {
-        let (recording, tape) = begin(terms(RecordingMode::Required, false), true, 4_096);
-        recording.output(&[b'x'; 5_000]).await.unwrap();
-        let taking = tokio::spawn(async move {
-            let Piece::Chunk(1, _) = tape.next().await else { panic!("a piece") };
-            tape.taken();
-            tape
-        });
-        recording.output(b"y").await.unwrap();
-        recording.end("done");
-        let (text, summary) = drain(&taking.await.unwrap()).await;
-        assert!(text.contains('y') && summary.complete, "{summary:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_copied_file_is_left_out_with_a_mark_and_what_follows_it_is_recorded() {
-        let (recording, tape) = begin(terms(RecordingMode::Required, false), false, 64 << 20);
-        let told = tokio::spawn(async move { drain(&tape).await });
-        let block = vec![b'a'; 1 << 16];
-        for _ in 0..32 {
-            recording.output(&block).await.unwrap();
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        recording.output(b"after").await.unwrap();
-        recording.end("done");
-        let (text, summary) = told.await.unwrap();
-        assert!(text.contains("\"m\", \"1048576 bytes are left out here\"]"), "marked");
-        assert!(text.ends_with("\"o\", \"after\"]\n"), "what follows is recorded");
-        assert_eq!((summary.output.bytes, summary.output.left_out), ((32 << 16) + 5, 1 << 20));
-        assert!(summary.complete, "as much as is to be recorded");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn commands_that_nothing_echoes_are_recorded_also_behind_a_flood_of_output() {
-        let (recording, tape) = begin(terms(RecordingMode::Required, false), false, 64 << 20);
-        let told = tokio::spawn(async move { drain(&tape).await });
-        let (shown, sent) = (vec![b'y'; 1 << 16], vec![b'f'; 1 << 16]);
-        for _ in 0..64 {
-            recording.output(&shown).await.unwrap();
-        }
-        recording.input(b"rm -rf /srv\n").await.unwrap();
-        // Of a file that is sent, no more than of one that is shown.
-        for _ in 0..64 {
-            recording.input(&sent).await.unwrap();
-        }
-        recording.end("done");
-        let (text, summary) = told.await.unwrap();
-        assert!(text.contains("\"i\", \"rm -rf /srv\\n\"]"), "the command");
-        assert_eq!((summary.input.bytes, summary.input.left_out), ((64 << 16) + 12, (64 << 16) + 12 - (1 << 20)));
-        assert!(summary.complete);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_terminal_is_recorded_whole_until_the_recording_is_full() {
-        let (recording, tape) = begin(terms(RecordingMode::Required, false), true, 1 << 30);
-        let told = tokio::spawn(async move { drain(&tape).await });
-        let block = vec![b'a'; 1 << 20];
-        let error = loop {
-            if let Err(error) = recording.output(&block).await {
-                break error;
-            }
-        };
-        assert!(error.to_string().contains("as large as one may be"), "{error}");
-        let (text, summary) = told.await.unwrap();
-        assert!(text.len() as u64 <= BYTES_MAX && text.len() as u64 > BYTES_MAX - (2 << 20) && !summary.complete);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_kept_of_a_session_that_was_refused() {
-        let (recording, tape) = begin(terms(RecordingMode::Required, false), true, 1 << 20);
-        recording.refused("forbidden");
-        drop(recording);
-        let (text, summary) = drain(&tape).await;
-        assert_eq!((text.as_str(), summary.began, summary.reason.as_str()), ("", false, "forbidden"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_is_told_before_a_session_began() {
-        let (recording, tape) = begin(terms(RecordingMode::Required, false), true, 1 << 20);
-        // Whoever wakes the taker.
-        recording.0.as_ref().unwrap().filled.notify_one();
-        assert!(tokio::time::timeout(Duration::from_mins(1), tape.next()).await.is_err());
-        recording.output(b"x").await.unwrap();
-        assert!(matches!(tape.next().await, Piece::Chunk(1, _)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_takes_no_more_ends_the_recording_and_gives_its_room_back() {
-        let room = Room::new(1 << 20);
-        let header = Header { at: Timestamp::from_millis(0), title: "t".to_owned() };
-        let (recording, tape) = Recording::new(terms(RecordingMode::Required, false), &header, true, &room);
-        recording.output(b"x").await.unwrap();
-        drop(tape);
-        assert!(recording.output(b"y").await.is_err());
-        assert_eq!(room.used.load(Ordering::Acquire), 0);
-    }
-}
+mod tests;
