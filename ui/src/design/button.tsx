@@ -1,5 +1,9 @@
-// What is clicked. An action that cannot be done is still there, says why, and can be reached by the keyboard.
-import { type ButtonHTMLAttributes, createContext, type ReactNode, useContext, useId } from "react";
+// What is clicked. An action that cannot be done is still there, can be reached by the keyboard, and says why: to the pointer that rests on it, to
+// the keyboard that reaches it, and to whoever presses it.
+import { type ButtonHTMLAttributes, createContext, type ReactNode, useContext, useEffect, useId, useState } from "react";
+
+/** How long the reason stays for who pressed what cannot be done, in milliseconds. */
+const TOLD_MS = 8_000;
 
 /** Whether the form around is being sent. */
 export const Sending = createContext(false);
@@ -16,30 +20,41 @@ export interface ButtonProps extends Omit<ButtonHTMLAttributes<HTMLButtonElement
   children: ReactNode;
 }
 
-export function Button({ kind = "plain", small, reason, busy: doing, children, onClick, type = "button", ...rest }: ButtonProps) {
+export function Button({ kind = "plain", small, reason, busy: doing, children, onClick, onBlur, type = "button", ...rest }: ButtonProps) {
   const id = useId();
   const sending = useContext(Sending);
   const busy = doing || (sending && type === "submit");
   const off = reason !== undefined || busy;
+  const [told, setTold] = useState(false);
+  useEffect(() => {
+    if (!told) return;
+    const timer = setTimeout(() => setTold(false), TOLD_MS);
+    return () => clearTimeout(timer);
+  }, [told]);
   return (
     <>
       <button
         {...rest}
         type={type}
-        className={`button ${kind}${small ? " small" : ""}`}
+        className={`button ${kind}${small ? " small" : ""}${told ? " told" : ""}`}
         aria-disabled={off}
         aria-busy={busy}
         aria-describedby={reason ? id : undefined}
         title={reason}
         onClick={(event) => {
-          if (off) event.preventDefault();
-          else onClick?.(event);
+          if (!off) return onClick?.(event);
+          event.preventDefault();
+          if (reason !== undefined) setTold(true);
+        }}
+        onBlur={(event) => {
+          setTold(false);
+          onBlur?.(event);
         }}
       >
         {children}
       </button>
       {reason && (
-        <span id={id} className="only-read-aloud">
+        <span id={id} className="reason">
           {reason}
         </span>
       )}

@@ -1,5 +1,6 @@
 // A part of a page, with its name.
 import { type ReactNode, useId } from "react";
+import { headingIsThere } from "./arrival";
 
 interface PanelProps {
   title: string;
@@ -26,7 +27,9 @@ export function Head({ title, about, children }: { title: ReactNode; about?: Rea
   return (
     <div className="head">
       <div>
-        <h1>{title}</h1>
+        <h1 ref={headingIsThere} tabIndex={-1}>
+          {title}
+        </h1>
         {about && <p>{about}</p>}
       </div>
       {children && <div className="row">{children}</div>}

@@ -1,5 +1,6 @@
 // What stands where data will be, where there is none, and where it could not be had.
 import type { ReactNode } from "react";
+import { headingIsThere } from "./arrival";
 import { Button } from "./button";
 
 export function Loading({ rows = 6 }: { rows?: number }) {
@@ -23,7 +24,13 @@ interface EmptyProps {
 export function Empty({ title, page, children, action }: EmptyProps) {
   return (
     <div className="empty">
-      {page ? <h1>{title}</h1> : <h2>{title}</h2>}
+      {page ? (
+        <h1 ref={headingIsThere} tabIndex={-1}>
+          {title}
+        </h1>
+      ) : (
+        <h2>{title}</h2>
+      )}
       <p>{children}</p>
       {action}
     </div>

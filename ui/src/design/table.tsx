@@ -1,5 +1,5 @@
 // Rows of one kind of thing.
-import type { ReactNode } from "react";
+import type { ReactNode, Ref } from "react";
 
 export interface Column<Row> {
   head: string;
@@ -14,11 +14,13 @@ interface TableProps<Row> {
   columns: Column<Row>[];
   rows: Row[];
   rowKey: (row: Row) => string;
+  /** What scrolls and can have the focus. */
+  around?: Ref<HTMLDivElement>;
 }
 
-export function Table<Row>({ name, columns, rows, rowKey }: TableProps<Row>) {
+export function Table<Row>({ name, columns, rows, rowKey, around }: TableProps<Row>) {
   return (
-    <div className="table-wrap" tabIndex={0} role="group" aria-label={`${name}, scrollable`}>
+    <div ref={around} className="table-wrap" tabIndex={0} role="group" aria-label={`${name}, scrollable`}>
       <table aria-label={name}>
         <thead>
           <tr>

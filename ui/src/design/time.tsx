@@ -33,6 +33,16 @@ export function When({ at }: { at: string | null | undefined }) {
   );
 }
 
+/** Where a moment is a record of something: when exactly, in words that anybody can read and keep, with how far away it is beside it. */
+export function Moment({ at }: { at: string | null | undefined }) {
+  if (!at) return <span className="muted">never</span>;
+  return (
+    <>
+      <time dateTime={at}>{exact.format(new Date(at))}</time> <span className="small muted">{ago(at)}</span>
+    </>
+  );
+}
+
 export function seconds(from: string | null | undefined, to: string | null | undefined): string {
   if (!from) return "";
   const took = ((to ? new Date(to).getTime() : Date.now()) - new Date(from).getTime()) / 1000;

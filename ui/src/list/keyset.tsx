@@ -1,6 +1,6 @@
 // Lists by keyset: the address holds the filters and the page, so that a link shows the same, and back goes back.
 import { useQuery } from "@tanstack/react-query";
-import { type ReactNode, useState } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import { Link, useSearchParams } from "react-router";
 import { told } from "../api/client";
 import { Button } from "../design/button";
@@ -78,10 +78,21 @@ export function Listing<Row>(props: ListingProps<Row>) {
     queryFn: ({ signal }) => load(page ? { page } : {}, signal),
     refetchInterval: typeof every === "function" ? (of) => every(of.state.data?.items ?? []) : (every ?? false),
   });
+  // Whoever turned the page is at its rows when these are there: the link that was pressed is gone with the page before.
+  const turnedTo = useRef<string>(undefined);
+  const around = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (turnedTo.current !== (page ?? "") || !query.data) return;
+    turnedTo.current = undefined;
+    around.current?.focus();
+  }, [page, query.data]);
   if (query.isPending) return <Loading rows={8} />;
   if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
   const { items, next_page: next } = query.data;
   if (items.length === 0 && !page) return empty;
+  const turn = (to: string) => () => {
+    turnedTo.current = to;
+  };
   const link = (to: string | undefined) => {
     const after = new URLSearchParams(search);
     if (to) after.set(pageIn, to);
@@ -91,13 +102,21 @@ export function Listing<Row>(props: ListingProps<Row>) {
   return (
     <>
       {actions?.(items)}
-      <Table name={name} columns={typeof columns === "function" ? columns(items) : columns} rows={items} rowKey={rowKey} />
+      <Table name={name} columns={typeof columns === "function" ? columns(items) : columns} rows={items} rowKey={rowKey} around={around} />
       <nav className="pager" aria-label={`Pages of ${name}`}>
         <span>{items.length === 1 ? "1 row" : `${items.length} rows`}</span>
         <span className="row">
           {exported && <ExportButton name={name} load={load} exported={exported} />}
-          {page && <Link to={link(undefined)}>First page</Link>}
-          {next ? <Link to={link(next)}>Next page</Link> : page ? <span>Last page</span> : null}
+          {page && (
+            <Link to={link(undefined)} onClick={turn("")}>
+              First page
+            </Link>
+          )}
+          {next ? (
+            <Link to={link(next)} onClick={turn(next)}>
+              Next page
+            </Link>
+          ) : page ? <span>Last page</span> : null}
         </span>
       </nav>
     </>

@@ -4,6 +4,7 @@ import { type KeyboardEvent as Pressed, type ReactNode, Suspense, useEffect, use
 import { Link, NavLink, Outlet, useLocation, useNavigate } from "react-router";
 import { told } from "../api/client";
 import mark from "../cairn.svg";
+import { arrive } from "../design/arrival";
 import { Button } from "../design/button";
 import { Select } from "../design/field";
 import { Empty, Loading, Notice } from "../design/state";
@@ -119,12 +120,21 @@ function Foot() {
   );
 }
 
-/** Says the new page's place to those who do not see it, and begins at its top. */
+/** The page that is shown; none before the first. The frame itself is made anew between tenants. */
+let shownPage: string | undefined;
+
+/** A page that is gone to begins at its top, and has the focus. The first one is the browser's matter. */
 function useArrival() {
   const { pathname } = useLocation();
+  const page = useRef<HTMLElement>(null);
   useEffect(() => {
+    const before = shownPage;
+    shownPage = pathname;
+    if (before === undefined || before === pathname) return;
     window.scrollTo(0, 0);
+    if (page.current) arrive(page.current);
   }, [pathname]);
+  return page;
 }
 
 /** Where the window is narrow, the pages are behind a button until one is chosen. */
@@ -166,7 +176,7 @@ function Stale() {
 }
 
 export function Frame({ children }: { children: ReactNode }) {
-  useArrival();
+  const page = useArrival();
   const menu = useMenu();
   const [searching, setSearching] = useState(false);
   const tenant = useTenantAtHand();
@@ -210,7 +220,7 @@ export function Frame({ children }: { children: ReactNode }) {
         </div>
       </header>
       <div className="work">
-        <main id="main" tabIndex={-1}>
+        <main ref={page} id="main" tabIndex={-1}>
           <Stale />
           <Suspense fallback={<Loading />}>{children}</Suspense>
         </main>

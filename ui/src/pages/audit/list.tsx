@@ -10,7 +10,7 @@ import { Select, TextField } from "../../design/field";
 import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading, Notice } from "../../design/state";
 import { type Column, Table } from "../../design/table";
-import { When } from "../../design/time";
+import { Moment } from "../../design/time";
 import { save } from "../../list/export";
 import { Listing, useFilter, useFilters } from "../../list/keyset";
 import { lost } from "../../list/lost";
@@ -85,7 +85,7 @@ export function AuditLog({ of }: { of: Source }) {
   );
   const columns: Column<AuditRecord>[] = [
     { head: "No", kind: "number", cell: (it) => it.seq },
-    { head: "When", kind: "nowrap", cell: (it) => <When at={it.at} /> },
+    { head: "When", kind: "nowrap", cell: (it) => <Moment at={it.at} /> },
     {
       head: "What",
       kind: "main",
@@ -176,7 +176,7 @@ export function AuditLog({ of }: { of: Source }) {
         <Dialog title={`Record ${shown.seq}: ${shown.action}`} onClose={() => setShown(undefined)}>
           <Facts
             of={[
-              ["When", <When key="when" at={shown.at} />],
+              ["When", <Moment key="when" at={shown.at} />],
               ["Who", shown.actor],
               ["About", `${shown.object_type} ${shown.object_id}`],
               ["Outcome", <Badge key="outcome" word={shown.outcome} />],
@@ -376,7 +376,7 @@ function Past({ of, onClose }: { of: Source; onClose: () => void }) {
           rowKey={(it) => String(it.size)}
           columns={[
             { head: "Records", kind: "number", cell: (it) => it.size.toLocaleString("en") },
-            { head: "Signed", kind: "nowrap", cell: (it) => <When at={it.signed_at} /> },
+            { head: "Signed", kind: "nowrap", cell: (it) => <Moment at={it.signed_at} /> },
             { head: "Signatures", kind: "number", cell: (it) => it.note.split("\n").filter((line) => line.startsWith("\u2014 ")).length },
             {
               head: "",

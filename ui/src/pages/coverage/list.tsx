@@ -91,7 +91,7 @@ export default function CoveragePage() {
         </Select>
         {words("Source", "aws", source, setSource)}
         {words("Kind", "ec2.instances", kind, setKind)}
-        <SearchField key={scope} label="Scope begins with" text={scope} onSearch={setScope} />
+        <SearchField label="Scope begins with" text={scope} onSearch={setScope} />
       </div>
       <section className="panel">
         <Listing

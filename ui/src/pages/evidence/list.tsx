@@ -75,7 +75,7 @@ export default function EvidencePage() {
             {`${framework} ${control}`.trim()} <span aria-label="remove">×</span>
           </Button>
         )}
-        <SearchField key={scope} label="Scope" text={scope} onSearch={setScope} />
+        <SearchField label="Scope" text={scope} onSearch={setScope} />
       </div>
       <section className="panel">
         <Listing

@@ -7,7 +7,7 @@ import { Facts } from "../../design/facts";
 import { Head, Panel } from "../../design/panel";
 import { Copyable } from "../../design/secret";
 import { Empty, Failed, Loading } from "../../design/state";
-import { When } from "../../design/time";
+import { Moment } from "../../design/time";
 import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
@@ -91,7 +91,7 @@ export default function StatementPage() {
                     </span>
                   ),
                 ],
-                ["Signed", <When key="at" at={it.created_at} />],
+                ["Signed", <Moment key="at" at={it.created_at} />],
                 ["Key", <code key="key">{it.key}</code>],
                 ["This key", lost(key) ? "unknown" : key.isPending ? "…" : key.data.fingerprint === it.key ? "signs today" : "signed earlier, and signs no more"],
                 ["Id", <code key="id">{it.id}</code>],

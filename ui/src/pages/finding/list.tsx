@@ -64,7 +64,7 @@ export default function FindingsPage() {
             <option key={it}>{it}</option>
           ))}
         </Select>
-        <SearchField key={text} label="Message, rule or node contains" text={text} onSearch={setText} />
+        <SearchField label="Message, rule or node contains" text={text} onSearch={setText} />
         <Select label="Group by" value={isGroup(group) ? group : ""} onChange={(event) => setGroup(event.target.value)}>
           <option value="">nothing</option>
           {GROUPS.map((it) => (

@@ -10,7 +10,7 @@ import { Head, Panel } from "../../design/panel";
 import { Prose } from "../../design/prose";
 import { Copyable } from "../../design/secret";
 import { Failed, Loading, Notice } from "../../design/state";
-import { When } from "../../design/time";
+import { Moment, When } from "../../design/time";
 import { lost } from "../../list/lost";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
@@ -130,8 +130,8 @@ export default function FindingPage() {
                 </Link>,
               ],
               ["Controls", it.controls.length > 0 ? it.controls.map((id) => <div key={id}><ControlLink id={id} /></div>) : "none"],
-              ["First seen", <When key="first" at={it.first_seen} />],
-              ["Last changed", <When key="changed" at={it.changed_at} />],
+              ["First seen", <Moment key="first" at={it.first_seen} />],
+              ["Last changed", <Moment key="changed" at={it.changed_at} />],
               ["Id", <code key="id">{it.id}</code>],
             ]}
           />

@@ -4,13 +4,13 @@ import { Link } from "react-router";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
-import { TextField } from "../../design/field";
 import { Head } from "../../design/panel";
 import { Empty } from "../../design/state";
 import type { Column } from "../../design/table";
 import { When } from "../../design/time";
 import { Confirm, useChange } from "../../list/change";
 import { Listing, useFilter } from "../../list/keyset";
+import { EnteredField } from "../../list/search";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -93,18 +93,7 @@ export default function FleetPage({ kind }: { kind: Kind }) {
       </Head>
       {failure}
       <div className="filters">
-        <TextField
-          key={label}
-          label="Label"
-          placeholder="site=berlin"
-          defaultValue={label}
-          onBlur={(event) => {
-            if (event.target.value.trim() !== label) setLabel(event.target.value.trim());
-          }}
-          onKeyDown={(event) => {
-            if (event.key === "Enter") setLabel(event.currentTarget.value.trim());
-          }}
-        />
+        <EnteredField label="Label" placeholder="site=berlin" text={label} onEnter={setLabel} />
       </div>
       <section className="panel">
         <Listing

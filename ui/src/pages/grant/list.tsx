@@ -106,8 +106,8 @@ export default function GrantsPage() {
       </Head>
       {failure}
       <div className="filters">
-        <SearchField among key={`user ${user}`} label="Member" text={user} onSearch={setUser} />
-        <SearchField among key={`destination ${destination}`} label="Destination" text={destination} onSearch={setDestination} />
+        <SearchField among label="Member" text={user} onSearch={setUser} />
+        <SearchField among label="Destination" text={destination} onSearch={setDestination} />
         <Select label="Not used for" value={since} onChange={(event) => setUnused(event.target.value)}>
           <option value="">any</option>
           {UNUSED_DAYS.map((days) => (

@@ -1,6 +1,6 @@
 // The asset graph: groups that are opened, nodes beside them, paths, what a node affects, now and at any moment before.
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
-import { useMemo, useRef, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import { Link } from "react-router";
 import { api, take, told } from "../../api/client";
 import { Button } from "../../design/button";
@@ -109,7 +109,7 @@ export default function GraphPage() {
           </>
         )}
       </Head>
-      <Bar key={JSON.stringify([shown.filters])} shown={shown} change={change} />
+      <Bar shown={shown} change={change} />
       <TimeBar shown={shown} change={change} />
       {more && <Notice kind="care">{more}</Notice>}
       {drawing && !drawing.current && <Notice>The graph has changed since this was read: it is being read again.</Notice>}
@@ -243,7 +243,10 @@ const NAMES: Record<FilterName, string> = {
 };
 
 function Bar({ shown, change }: { shown: Shown; change: Change }) {
-  const [typed, setTyped] = useState(() => FILTERS.map((name) => shown.filters[name] ?? ""));
+  const said = JSON.stringify(FILTERS.map((name) => shown.filters[name] ?? ""));
+  const [typed, setTyped] = useState(() => JSON.parse(said) as string[]);
+  // The fields follow the address, and the focus stays where it is.
+  useEffect(() => setTyped(JSON.parse(said) as string[]), [said]);
   return (
     <form
       role="search"

@@ -1,6 +1,6 @@
 // A moment to look at the graph: one of those at which discovery changed something.
 import { useQuery } from "@tanstack/react-query";
-import { useId, useState } from "react";
+import { useEffect, useId, useState } from "react";
 import { api, take, told } from "../../api/client";
 import { Button } from "../../design/button";
 import { Failed, Loading } from "../../design/state";
@@ -35,7 +35,7 @@ export function TimeBar({ shown, change }: { shown: Shown; change: (change: Part
     setOpen(false);
   };
   if (moments.length === 0) return <p className="muted small">Discovery has changed nothing yet: there is no past to look at.</p>;
-  return <Slider key={shown.asOf ?? "now"} moments={moments} shown={shown} change={change} onNow={now} />;
+  return <Slider moments={moments} shown={shown} change={change} onNow={now} />;
 }
 
 interface SliderProps {
@@ -51,6 +51,8 @@ function Slider({ moments, shown, change, onNow }: SliderProps) {
   // The last moment that is not after the one that is shown.
   const chosen = shown.asOf ? Math.max(0, moments.filter((moment) => Date.parse(moment.at) <= Date.parse(shown.asOf ?? "")).length - 1) : last;
   const [place, setPlace] = useState(chosen);
+  // It stays in the page while the graph of another moment comes, so that the next key moves it on.
+  useEffect(() => setPlace(chosen), [chosen]);
   const moment = moments[place];
   const told = moment
     ? `${exact.format(new Date(moment.at))}: ${moment.nodes_begun} nodes new, ${moment.nodes_ended} gone, ${moment.edges_begun} edges new, ${moment.edges_ended} gone`

@@ -73,7 +73,7 @@ export default function JobLogPage() {
             <option key={it.id}>{it.key}</option>
           ))}
         </Select>
-        <SearchField key={scope} label="Scope begins with" text={scope} onSearch={setScope} />
+        <SearchField label="Scope begins with" text={scope} onSearch={setScope} />
       </div>
       <section className="panel">
         <Listing

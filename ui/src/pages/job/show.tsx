@@ -10,11 +10,12 @@ import { Facts, Json } from "../../design/facts";
 import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { type Column, Table } from "../../design/table";
-import { seconds, When } from "../../design/time";
-import { Select, TextField } from "../../design/field";
+import { Moment, seconds, When } from "../../design/time";
+import { Select } from "../../design/field";
 import { useChange } from "../../list/change";
 import { Listing, useFilter } from "../../list/keyset";
 import { lost } from "../../list/lost";
+import { EnteredField } from "../../list/search";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { Who } from "../../session/who";
@@ -101,9 +102,9 @@ export default function JobPage() {
               of={[
                 ["Asked for by", <Who key="who" id={it.requested_by} />],
                 ["Done by", !it.relay ? "a server" : fleet ? <Link key="relay" to={to.relay(slug, it.relay)}>a relay</Link> : "a relay"],
-                ["Asked", <When key="asked" at={it.created_at} />],
-                ["Began", <When key="began" at={it.started_at} />],
-                ["Ended", it.finished_at ? <When key="ended" at={it.finished_at} /> : "not yet"],
+                ["Asked", <Moment key="asked" at={it.created_at} />],
+                ["Began", <Moment key="began" at={it.started_at} />],
+                ["Ended", it.finished_at ? <Moment key="ended" at={it.finished_at} /> : "not yet"],
                 ["Took", seconds(it.started_at, it.finished_at) || "nothing yet"],
                 ["Id", <code key="id">{it.id}</code>],
               ]}
@@ -246,18 +247,7 @@ function Scopes({ slug, job }: { slug: string; job: Job }) {
             <option key={it.id}>{it.key}</option>
           ))}
         </Select>
-        <TextField
-          key={kind}
-          label="Kind"
-          placeholder="ec2.instances"
-          defaultValue={kind}
-          onBlur={(event) => {
-            if (event.target.value.trim() !== kind) setKind(event.target.value.trim());
-          }}
-          onKeyDown={(event) => {
-            if (event.key === "Enter") setKind(event.currentTarget.value.trim());
-          }}
-        />
+        <EnteredField label="Kind" placeholder="ec2.instances" text={kind} onEnter={setKind} />
       </div>
       <Listing
         name="Scopes"

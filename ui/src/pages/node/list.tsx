@@ -61,7 +61,7 @@ export default function NodesPage() {
             </option>
           ))}
         </Select>
-        <SearchField key={name} label="Name contains" text={name} onSearch={setName} />
+        <SearchField label="Name contains" text={name} onSearch={setName} />
         <TypedField
           label="As of (UTC)"
           type="datetime-local"

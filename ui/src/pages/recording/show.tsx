@@ -9,7 +9,7 @@ import { Facts } from "../../design/facts";
 import { Head, Panel } from "../../design/panel";
 import { plain } from "../../design/plain";
 import { Failed, Loading, Notice } from "../../design/state";
-import { When } from "../../design/time";
+import { Moment } from "../../design/time";
 import { save } from "../../list/export";
 import { lost } from "../../list/lost";
 import { to } from "../../paths";
@@ -97,13 +97,13 @@ export default function RecordingPage() {
             ["Role", plain(it.role)],
             ["Grants", it.grants.length > 0 ? it.grants.join(", ") : "none"],
             ["From", it.from ?? "unknown"],
-            ["Began", <When key="began" at={it.began_at} />],
-            ["Ended", it.ended_at ? <When key="ended" at={it.ended_at} /> : "it goes on"],
+            ["Began", <Moment key="began" at={it.began_at} />],
+            ["Ended", it.ended_at ? <Moment key="ended" at={it.ended_at} /> : "it goes on"],
             ["Why it ended", plain(it.reason ?? "")],
             ["Exit status", it.exit === undefined || it.exit === null ? "unknown" : String(it.exit)],
             ["What was typed", it.input ? "is in it" : "is not recorded"],
             ["SHA-256", <code key="sha">{it.sha256 ?? "when it has ended"}</code>],
-            ["Kept until", <When key="kept" at={it.kept_until} />],
+            ["Kept until", <Moment key="kept" at={it.kept_until} />],
           ]}
         />
       </Panel>

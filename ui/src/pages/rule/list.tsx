@@ -53,7 +53,7 @@ export default function RulesPage() {
             <option key={it}>{it}</option>
           ))}
         </Select>
-        <SearchField key={text} label="Rule, node type or control contains" text={text} onSearch={setText} />
+        <SearchField label="Rule, node type or control contains" text={text} onSearch={setText} />
         {pack && (
           <button type="button" className="button plain" onClick={() => setPack("")}>
             Pack {pack} <span aria-label="remove">×</span>
