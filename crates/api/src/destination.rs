@@ -373,6 +373,7 @@ pub(crate) async fn access_check(
         .map(|one| store::Standing {
             tenant,
             user: one.user,
+            name: one.name,
             session: one.session,
             destination: one.destination,
             role: one.role,

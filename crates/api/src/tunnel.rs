@@ -127,6 +127,7 @@ pub(crate) fn standing(said: &Admission) -> store::Standing {
     store::Standing {
         tenant: said.tenant,
         user: said.user,
+        name: Some(said.name.clone()),
         session: said.session,
         destination: said.destination,
         role: said.role.clone(),

@@ -377,6 +377,7 @@ impl Hosts {
         let open = Arc::new(Open {
             standing: Standing {
                 user: told.user,
+                name: Some(told.name.clone()),
                 session: told.session,
                 destination: connect.destination,
                 role: told.account.clone(),

@@ -124,6 +124,7 @@ mod tests {
     fn standing(user: usize, namespaces: usize) -> Standing {
         Standing {
             user: format!("usr_{user:026}").parse().unwrap(),
+            name: None,
             session: format!("ses_{}", "0".repeat(26)).parse().unwrap(),
             destination: format!("dst_{}", "0".repeat(26)).parse().unwrap(),
             role: "view".parse().unwrap(),

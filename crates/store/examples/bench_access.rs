@@ -258,6 +258,7 @@ async fn connect(engine: &str, world: &World, sizes: (usize, usize, usize)) {
             Standing {
                 tenant: world.tenant,
                 user: *id,
+                name: Some(token.name.clone()),
                 session: *session,
                 destination: token.destination.id,
                 role: token.role.clone(),

@@ -210,6 +210,8 @@ pub struct Standing {
     pub tenant: TenantId,
     /// The user.
     pub user: UserId,
+    /// The login name that they came with, which a cluster knows them by; none: nobody says.
+    pub name: Option<String>,
     /// The session that the token came from.
     pub session: SessionId,
     /// Where to.
@@ -321,6 +323,10 @@ async fn standing_in(
     let sessions = sessions_of(tx, standings.iter().map(|standing| standing.session), now).await?;
     let until = |standing: &&Standing| {
         let known = known.get(&standing.user).filter(|known| known.is_in(&standing.groups))?;
+        // Who is called otherwise now is somebody else to the cluster, with whatever is bound to the name of before.
+        if standing.name.as_ref().is_some_and(|name| *name != known.email) {
+            return None;
+        }
         let (place, bounds) = reachable.get(&standing.destination)?;
         let held = known.reach(place, now).remove(&standing.role)?;
         let lasts = standing.lasts(&held, bounds.as_ref())?;

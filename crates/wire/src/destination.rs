@@ -133,6 +133,9 @@ pub struct Standing {
     /// The user.
     #[schema(value_type = String)]
     pub user: UserId,
+    /// The login name that they came with; absent: nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The session that the token came from.
     #[schema(value_type = String)]
     pub session: SessionId,

@@ -47,7 +47,7 @@ impl World {
     }
 
     /// A new member of a tenant with a password of their own, signed in: their id.
-    async fn settled(&self, tenant: TenantId, email: &str) -> String {
+    pub(crate) async fn settled(&self, tenant: TenantId, email: &str) -> String {
         let id = self.member_named(tenant, email).await;
         let token = self.sign_in(email).await;
         for (old, new) in
@@ -242,6 +242,7 @@ fn attack_52_whatever_takes_access_away_is_noticed_by_who_holds_connections_on_e
             let standing = Standing {
                 tenant: world.a,
                 user: admission.user,
+                name: Some(admission.name),
                 session: admission.session,
                 destination: admission.destination,
                 role: admission.role,
@@ -320,6 +321,7 @@ fn attack_47_a_grant_lends_names_of_its_own_tenant_and_they_go_with_it() {
         let standing = Standing {
             tenant: world.a,
             user: said.user,
+            name: None,
             session: said.session,
             destination: said.destination,
             role: said.role,

@@ -18,6 +18,7 @@ async fn standing(world: &World, destination: &str, token: &str) -> Standing {
     Standing {
         tenant: world.a,
         user: said.user,
+        name: Some(said.name),
         session: said.session,
         destination: said.destination,
         role: said.role,
@@ -52,7 +53,7 @@ fn a_group_that_a_cluster_was_told_of_has_to_be_held_also_where_the_grant_does_n
 }
 
 /// Ways in which a provider takes a place in a group.
-const ENDS: [&str; 4] = ["place", "group", "account", "token"];
+const ENDS: [&str; 5] = ["place", "group", "account", "name", "token"];
 
 #[test]
 fn attack_39_who_loses_a_place_in_a_group_at_the_provider_reaches_nothing_by_it() {
@@ -97,6 +98,13 @@ fn attack_39_who_loses_a_place_in_a_group_at_the_provider_reaches_nothing_by_it(
                 "account" => {
                     let inactive: Value = json!([{"op": "replace", "value": {"active": false}}]);
                     patch(&world, &scim_token, &format!("Users/{id}"), inactive).await.is(200);
+                }
+                "name" => {
+                    // To the cluster the one who is open there and the one whose grant it is are two.
+                    let renamed = Some(user(&name, &format!("bob-{end}@corp.example")));
+                    scim(&world, &scim_token, "PUT", &format!("Users/{id}"), renamed).await.is(200);
+                    let unnamed = Standing { name: None, ..open.clone() };
+                    assert!(stands(&world, &unnamed).await, "they lost nothing else");
                 }
                 _ => {
                     // A group that is provisioned: from now on no token's groups count.

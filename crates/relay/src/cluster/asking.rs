@@ -242,6 +242,7 @@ fn standing(admission: &Admission, destination: DestinationId) -> anyhow::Result
     let groups = admission.groups.iter().map(|group| group.parse()).collect::<Result<_, _>>()?;
     Ok(Standing {
         user: admission.user_id,
+        name: Some(admission.user.clone()),
         session: admission.session,
         destination,
         role,

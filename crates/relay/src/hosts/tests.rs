@@ -9,6 +9,7 @@ fn open(user: u32, until_s: i64, token_s: i64) -> Arc<Open> {
     Arc::new(Open {
         standing: Standing {
             user: format!("usr_{user:026}").parse().unwrap(),
+            name: None,
             session: format!("ses_{}", "0".repeat(26)).parse().unwrap(),
             destination: format!("dst_{}", "0".repeat(26)).parse().unwrap(),
             role: "deploy".parse().unwrap(),

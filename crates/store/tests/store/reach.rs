@@ -128,6 +128,7 @@ async fn standings_agree(pair: &Pair<'_>, dice: &mut Dice, estates: &[Estate], p
                 let standing = Standing {
                     tenant: estate.tenant,
                     user: one.id,
+                    name: None,
                     session: if dice.once_in(9) { people.all[0].session } else { one.session },
                     destination: spot.id,
                     role: dice.of(&["deploy", "view"]).parse().unwrap(),

@@ -167,6 +167,8 @@ async fn a_group_that_the_cluster_is_told_of_is_part_of_what_is_asked() {
     let (told, other) = (world.enter("1 300 devs"), world.enter("1 301"));
     world
         .looks(1, |check: AccessCheck| {
+            // As the one that the cluster knows them by.
+            assert!(check.standings.iter().all(|one| one.name.as_deref() == Some("1")));
             let until = check.standings.iter().map(|one| if one.groups.is_empty() { Some(at(9_000)) } else { None });
             Ok(AccessChecked { until: until.collect() })
         })
