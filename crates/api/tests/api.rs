@@ -39,6 +39,8 @@ mod fed_access;
 mod finding;
 #[path = "api/fleet.rs"]
 mod fleet;
+#[path = "api/glass.rs"]
+mod glass;
 #[path = "api/graph.rs"]
 mod graph;
 #[path = "api/home.rs"]

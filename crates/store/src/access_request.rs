@@ -159,7 +159,13 @@ async fn show(tx: &mut Tx, tenant: TenantId, id: AccessRequestId, now: Timestamp
     request_row(rows.first().ok_or(Error::NotFound { what: "access request" })?, now)
 }
 
-async fn policy(tx: &mut Tx, tenant: TenantId) -> Result<AccessPolicy> {
+/// The group whose members may break glass.
+pub(crate) async fn glass_group(tx: &mut Tx, tenant: TenantId) -> Result<Option<GroupId>> {
+    let row = tx.row("SELECT glass_group_id FROM access_policy WHERE tenant_id = $1", args![tenant]).await?;
+    Ok(row.map(|row| row.opt_uuid(0)).transpose()?.flatten().map(GroupId::from_uuid))
+}
+
+pub(crate) async fn policy(tx: &mut Tx, tenant: TenantId) -> Result<AccessPolicy> {
     let row = tx
         .row(
             "SELECT p.request_ms_max, g.name, p.glass_ms_max FROM access_policy p \
@@ -294,12 +300,13 @@ impl Store {
         let (tenant, user, now) = (permit.tenant(), permit.user(), self.clock().now());
         let by = permit.ctx().actor().to_string();
         let mut unit = self.member_write(permit).await?;
-        let to = destination::find(&mut unit.tx, tenant, &new.destination).await?;
+        // Before anything is looked for: who may not is told nothing, and is on the record whatever they named.
         let groups = group::of_user(&mut unit.tx, tenant, user).await?;
         let allowed = policy(&mut unit.tx, tenant).await?.glass;
         let Some(allowed) = allowed.filter(|glass| groups.values().any(|name| *name == glass.group)) else {
-            let row = show_refusal(&to, new);
-            let change = Change::to(Category::Access, "destination", to.id).outcome(crate::Outcome::Deny).detail(row);
+            let change = Change::to(Category::Access, "destination", &new.destination)
+                .outcome(crate::Outcome::Deny)
+                .detail(show_refusal(new));
             let ctx = unit.permit.ctx().clone();
             drop(unit);
             self.record(&ctx, Some(tenant), "glass_break", &change).await?;
@@ -308,6 +315,7 @@ impl Store {
                     .to_owned(),
             });
         };
+        let to = destination::find(&mut unit.tx, tenant, &new.destination).await?;
         if new.duration_ms > allowed.ms_max {
             return Err(too_long(allowed.ms_max));
         }
@@ -335,8 +343,8 @@ impl Store {
     }
 }
 
-fn show_refusal(to: &destination::DestinationRow, new: &NewRequest) -> serde_json::Value {
-    json!({"alarm": true, "destination": to.name, "role": new.role, "namespace": new.namespace, "reason": new.reason})
+fn show_refusal(new: &NewRequest) -> serde_json::Value {
+    json!({"alarm": true, "destination": new.destination, "role": new.role, "namespace": new.namespace, "reason": new.reason})
 }
 
 impl Read<ops::AccessRequestList> {

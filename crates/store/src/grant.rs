@@ -122,10 +122,11 @@ pub enum TargetName {
     Labels(Labels),
 }
 
-/// What the decision needs of a grant `a`, and when it was used last.
+/// What the decision needs of a grant `a`, when it was used last, and where it comes from.
 macro_rules! live_columns {
     () => {
-        "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, a.act_as, a.ssh_terms, a.last_used_at"
+        "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, a.act_as, a.ssh_terms, a.last_used_at, \
+         a.origin"
     };
 }
 pub(crate) use live_columns;
@@ -135,7 +136,7 @@ macro_rules! columns {
     () => {
         concat!(
             $crate::grant::live_columns!(),
-            ", u.email, g.name, d.name, a.reason, a.origin, a.created_at, a.created_by, a.managed_by"
+            ", u.email, g.name, d.name, a.reason, a.created_at, a.created_by, a.managed_by"
         )
     };
 }
@@ -184,10 +185,10 @@ fn grant_row(row: &Row) -> Result<GrantRow> {
     Ok(GrantRow {
         grant: live(row)?,
         last_used_at: row.opt_time(11)?,
-        subject_name: row.opt_text(12)?.or(row.opt_text(13)?).ok_or_else(broken)?,
-        destination_name: row.opt_text(14)?,
-        reason: row.text(15)?,
-        origin: row.parse(16)?,
+        origin: row.parse(12)?,
+        subject_name: row.opt_text(13)?.or(row.opt_text(14)?).ok_or_else(broken)?,
+        destination_name: row.opt_text(15)?,
+        reason: row.text(16)?,
         created_at: row.time(17)?,
         created_by: row.text(18)?,
         managed_by: row.opt_text(19)?,

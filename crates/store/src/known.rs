@@ -13,8 +13,8 @@ use domain::{
 use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::destination::DestinationRow;
-use crate::grant::{live, live_columns};
-use crate::group;
+use crate::grant::{GrantOrigin, live, live_columns};
+use crate::{access_request, group};
 
 /// A grant that has not expired.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub(crate) struct Live {
     pub(crate) grant: Grant,
     /// When a token or a certificate rested on it last, to the hour.
     pub(crate) last_used_at: Option<Timestamp>,
+    /// Whether glass was broken for it.
+    is_glass: bool,
 }
 
 /// A user as the decision sees them, with what is granted to them.
@@ -127,7 +129,8 @@ async fn granted(
     let take = |row: &Row| {
         let grant = live(row)?;
         let of = found.entry(grant.subject).or_default();
-        of.push(Arc::new(Live { grant, last_used_at: row.opt_time(11)? }));
+        let is_glass = row.parse::<GrantOrigin>(12)? == GrantOrigin::Glass;
+        of.push(Arc::new(Live { grant, last_used_at: row.opt_time(11)?, is_glass }));
         Ok(())
     };
     let batch = |keys: Vec<u128>| Batch::new().uuid(column, keys);
@@ -179,8 +182,23 @@ pub(crate) async fn know_all(
         one.grants = theirs.flatten().cloned().collect();
         one.grants.sort_unstable_by_key(|live| live.grant.id);
     }
+    forget_glass(tx, tenant, &mut known).await?;
     forget_strangers(tx, tenant, &mut known).await?;
     Ok(known)
+}
+
+/// Takes back broken glass from who may not break it now: it rests on a place in the group that the tenant named, however that was lost.
+async fn forget_glass(tx: &mut Tx, tenant: TenantId, known: &mut BTreeMap<UserId, Known>) -> Result<()> {
+    if !known.values().any(|one| one.grants.iter().any(|live| live.is_glass)) {
+        return Ok(());
+    }
+    let group = access_request::glass_group(tx, tenant).await?;
+    for one in known.values_mut() {
+        if group.is_none_or(|group| !one.groups.contains_key(&group)) {
+            one.grants.retain(|live| !live.is_glass);
+        }
+    }
+    Ok(())
 }
 
 /// What is known of one user.
