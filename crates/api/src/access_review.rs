@@ -65,7 +65,9 @@ fn about(kind: &str, shown: &Value) -> String {
     let user = text("user").map(|user| format!("user {user}"));
     let group = text("group").map(|group| format!("group {group}"));
     if kind == "member" {
-        return format!("{} in {}", user.unwrap_or_default(), group.unwrap_or_default());
+        let glass = shown.get("break_glass_s_max").and_then(Value::as_u64);
+        let glass = glass.map(|seconds| format!(", may break glass everywhere for {seconds} s")).unwrap_or_default();
+        return format!("{} in {}{glass}", user.unwrap_or_default(), group.unwrap_or_default());
     }
     let labels = shown.get("labels").and_then(Value::as_object).map(|labels| {
         labels

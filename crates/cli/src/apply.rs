@@ -231,8 +231,14 @@ pub(crate) struct Export {
 impl Export {
     pub(crate) async fn run(self, api: &Api) -> Result {
         let file = api.get_with(&["access-file"], &[("name", Some(&self.name))]).await?;
-        let text = if api.out.format == Format::Json { file.to_json() } else { file.to_yaml() };
-        output::data(text.as_bytes())
+        if api.out.format == Format::Json {
+            return output::data(file.to_json().as_bytes());
+        }
+        // No grant says so, and a file sets no policy.
+        let glass = crate::destination::breaks_glass(api).await?.map(|wire::grant::BreakGlass { group, s_max }| {
+            format!("# Besides, members of `{group}` may break glass everywhere, for {s_max} s at most: see `cairn access policy`.\n")
+        });
+        output::data(format!("{}{}", glass.unwrap_or_default(), file.to_yaml()).as_bytes())
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use clap::Subcommand;
 use domain::Clock as _;
 use wire::destination::{Destination, DestinationUpdate, Reach, Reacher};
+use wire::grant::{AccessPolicy, BreakGlass, GroupDetail, GroupMember};
 
-use crate::api::{Context, Paging};
+use crate::api::{Api, Context, Paging};
 use crate::failure::Result;
 use crate::fleet::label;
 use crate::ssh_host;
@@ -144,9 +145,26 @@ impl AccessCommand {
         let api = cx.tenant()?;
         match self {
             Self::Who { destination } => {
-                api.show_list::<Reacher>(&["destinations", &destination, "reachers"], &[], Paging::ALL).await
+                api.show_list::<Reacher>(&["destinations", &destination, "reachers"], &[], Paging::ALL).await?;
+                if let Some(glass) = breaks_glass(&api).await? {
+                    let BreakGlass { group, s_max } = glass;
+                    api.out.say(&format!("besides, members of `{group}` may break glass there, for {s_max} s at most"));
+                }
+                Ok(())
             }
-            Self::What { user } => api.show_list::<Reach>(&["members", &user, "reach"], &[], Paging::ALL).await,
+            Self::What { user } => {
+                api.show_list::<Reach>(&["members", &user, "reach"], &[], Paging::ALL).await?;
+                if let Some(BreakGlass { group, s_max }) = breaks_glass(&api).await? {
+                    let group: GroupDetail =
+                        api.get(&["groups", &group]).await?.parse().map_err(|_| crate::client::not_ours())?;
+                    let is_in =
+                        |one: &GroupMember| one.email.eq_ignore_ascii_case(&user) || one.user.to_string() == user;
+                    if group.members.iter().any(is_in) {
+                        api.out.say(&format!("besides, {user} may break glass everywhere, for {s_max} s at most"));
+                    }
+                }
+                Ok(())
+            }
             Self::Unused { since } => {
                 let now = crypto::system::SystemClock.now();
                 let since = now.plus_millis(-since).to_string();
@@ -156,6 +174,12 @@ impl AccessCommand {
             Self::Policy(policy) => policy.run(&api).await,
         }
     }
+}
+
+/// Who reaches everything besides whom grants name: whoever may break glass.
+pub(crate) async fn breaks_glass(api: &Api) -> Result<Option<BreakGlass>> {
+    let policy: AccessPolicy = api.get(&["access-policy"]).await?.parse().map_err(|_| crate::client::not_ours())?;
+    Ok(policy.break_glass)
 }
 
 /// A grant as a list of unused ones shows it.

@@ -378,6 +378,11 @@ pub struct AssessmentStatement {
     pub inputs: Vec<Input>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
 /// How a review of access ended, as evidence for one control.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReviewStatement {
@@ -402,6 +407,9 @@ pub struct ReviewStatement {
     pub items: u64,
     /// Of these, kept.
     pub kept: u64,
+    /// Kept, and they say something else than what was reviewed.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub changed: u64,
     /// Taken.
     pub revoked: u64,
     /// Taken by somebody else meanwhile.

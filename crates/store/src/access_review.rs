@@ -3,7 +3,7 @@
 //! Invariants:
 //! - nobody decides about what gives access to themselves, alone or through a group;
 //! - what is revoked is taken when it is said, with the audit record that taking it by hand leaves;
-//! - what was reviewed does not change afterwards: an item is a copy.
+//! - what was reviewed does not change afterwards: an item is a copy, and a grant that says something else by then is not attested as kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,13 +16,14 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::access_request::GlassPolicy;
 use crate::audit::{self, Category, Change};
 use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::everybody::{Somebody, everybody};
 use crate::grant::{self, GrantRow};
 use crate::unit::{Write, enter};
-use crate::{Page, Store, destination, grant_end, group};
+use crate::{Page, Store, access_request, destination, grant_end, group};
 
 /// Most items of a review.
 const ITEMS_MAX: usize = 20_000;
@@ -143,7 +144,7 @@ pub struct ReviewRow {
 pub struct ReviewItemRow {
     /// Its number in the review, from 1.
     pub number: i64,
-    /// `grant`, or `member`: a place in a group that something is granted to.
+    /// `grant`, or `member`: a place in a group that something is granted to, or whose members may break glass.
     pub kind: String,
     /// What it said.
     pub shown: Value,
@@ -155,7 +156,7 @@ pub struct ReviewItemRow {
     pub decided_at: Option<Timestamp>,
     /// By whom.
     pub decided_by: Option<String>,
-    /// `kept`, `revoked`, `gone`, or `elsewhere`: to be taken where the group is kept.
+    /// `kept`, `changed` (kept, and it says something else than was reviewed), `revoked`, `gone`, or `elsewhere`: to be taken where the group is kept.
     pub outcome: Option<String>,
     pub(crate) grant: Option<GrantId>,
     pub(crate) group: Option<GroupId>,
@@ -282,8 +283,15 @@ async fn found(tx: &mut Tx, tenant: TenantId, scope: &ReviewScope) -> Result<Fou
     Ok(Found { destinations, groups, users })
 }
 
-/// Everything that gives the access that is reviewed.
-fn snapshot(scope: &ReviewScope, found: &Found, grants: Vec<GrantRow>, all: &[Somebody]) -> Vec<NewItem> {
+/// Everything that gives the access that is reviewed. Who may break glass reaches every destination in any role, so they are in it whatever
+/// destinations and roles are reviewed.
+fn snapshot(
+    scope: &ReviewScope,
+    found: &Found,
+    grants: Vec<GrantRow>,
+    all: &[Somebody],
+    glass: Option<&GlassPolicy>,
+) -> Vec<NewItem> {
     let of_role = |row: &GrantRow| scope.roles.is_empty() || scope.roles.contains(&row.grant.role);
     let of_place = |row: &GrantRow| {
         found.destinations.as_ref().is_none_or(|places| {
@@ -320,13 +328,20 @@ fn snapshot(scope: &ReviewScope, found: &Found, grants: Vec<GrantRow>, all: &[So
     }
     for one in all {
         for (id, name) in &one.groups {
-            let Some(grants) = granted.get(id) else { continue };
+            let glass = glass.filter(|glass| glass.group == *name);
+            let grants = granted.get(id).copied().unwrap_or_default();
+            if grants == 0 && glass.is_none() {
+                continue;
+            }
             let asked = everybody || found.groups.contains(id) || found.users.contains(&one.user);
             let of_group = found.groups.is_empty() || found.groups.contains(id);
             let of_user = found.users.is_empty() || found.users.contains(&one.user);
             if asked && of_group && of_user {
-                let shown =
+                let mut shown =
                     json!({"user": one.email, "group": name, "grants": grants, "tenant_role": one.role.as_str()});
+                if let (Some(glass), Some(shown)) = (glass, shown.as_object_mut()) {
+                    shown.insert("break_glass_s_max".to_owned(), json!(glass.ms_max / 1_000));
+                }
                 items.push(NewItem { kind: "member", grant: None, group: Some(*id), user: Some(one.user), shown });
             }
         }
@@ -347,7 +362,8 @@ impl Write<ops::AccessReviewCreate> {
         let found = found(&mut self.tx, tenant, &new.scope).await?;
         let grants = grant::alive(&mut self.tx, tenant, now).await?;
         let all = everybody(&mut self.tx, tenant).await?;
-        let items = snapshot(&new.scope, &found, grants, &all);
+        let glass = access_request::policy(&mut self.tx, tenant).await?.glass;
+        let items = snapshot(&new.scope, &found, grants, &all, glass.as_ref());
         if items.is_empty() {
             return Err(Error::invalid("scope", "nothing gives the access that is to be reviewed"));
         }
@@ -517,7 +533,10 @@ impl Store {
                 (ReviewDecision::Keep, Some("revoked" | "gone")) => {
                     return Err(Error::conflict(format!("item {number} is taken already: grant it anew")));
                 }
-                (ReviewDecision::Keep, _) => "kept",
+                (ReviewDecision::Keep, _) => match item.grant {
+                    None => "kept",
+                    Some(grant) => kept(&item, grant::of_ids(&mut unit.tx, tenant, [grant].into_iter()).await?.first()),
+                },
                 (ReviewDecision::Revoke, _) => take(&mut unit.tx, (tenant, now), &row, &item, &mut taken).await?,
             };
             decided(&mut unit.tx, (tenant, id, number), decision, (Some(reason), &user.to_string()), outcome, now)
@@ -559,6 +578,16 @@ pub(crate) async fn decided(
     )
     .await
     .map(drop)
+}
+
+/// What became of something that is kept, by what its grant says now. One that is gone meanwhile is told of at the review's end.
+pub(crate) fn kept(item: &ReviewItemRow, now: Option<&GrantRow>) -> &'static str {
+    let Some(now) = now.map(grant::told) else { return "kept" };
+    // Of whom and of what place it is stays with a grant, whatever they are called.
+    let is_name = |key: &str| matches!(key, "user" | "group" | "destination");
+    let says = |said: &Value, key: &str| said.get(key).cloned().unwrap_or_default();
+    let mut keys = now.as_object().into_iter().flat_map(|said| said.keys()).filter(|key| !is_name(key));
+    if keys.all(|key| says(&item.shown, key) == says(&now, key)) { "kept" } else { "changed" }
 }
 
 /// What was taken, with the action that taking it by hand is.

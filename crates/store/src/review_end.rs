@@ -3,21 +3,22 @@
 //! Two transactions: the review is closed, after which nothing in it changes; then what it says is written to a file, signed and kept. A server
 //! that is killed between the two signs later (`access_reviews_due`).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use access::{OpCtx, Permit, ops};
-use domain::{AccessReviewId, Digest, Error, EvidenceId, GroupId, Result, TenantId, Timestamp, UserId};
+use domain::{AccessReviewId, Digest, Error, EvidenceId, GrantId, GroupId, Result, TenantId, Timestamp, UserId};
 use evidence::statement::{ReviewStatement, Statement, Subject};
 use serde_json::{Value, json};
 
-use crate::Store;
-use crate::access_review::{ReviewDecision, ReviewItemRow, ReviewRow, Taken, decided, items, show, take, tell};
+use crate::access_review::{ReviewDecision, ReviewItemRow, ReviewRow, Taken, decided, items, kept, show, take, tell};
 use crate::audit::{Category, Change};
 use crate::blob::Blobs;
 use crate::collection::{About, NewArtifact, NewStatement, artifact_insert, statement_insert};
 use crate::db::{Tx, args};
 use crate::everybody::all_places;
+use crate::grant::GrantRow;
 use crate::unit::enter;
+use crate::{Store, grant};
 
 /// What a review is evidence for: accounts are reviewed, and nobody has more than they need.
 pub const REVIEW_CONTROLS: [(&str, &str); 2] = [("nist-800-53-r5", "AC-2"), ("nist-800-53-r5", "AC-6")];
@@ -128,30 +129,44 @@ impl Store {
 /// Decides what nobody did, and notes what of the kept is gone.
 async fn decide_rest(tx: &mut Tx, tenant: TenantId, row: &ReviewRow, now: Timestamp) -> Result<Taken> {
     let mut taken = Taken::new();
-    for item in items(tx, tenant, row.id).await? {
+    let all = items(tx, tenant, row.id).await?;
+    let stay = |item: &&ReviewItemRow| item.decision.unwrap_or(row.undecided) == ReviewDecision::Keep;
+    let grants: BTreeSet<GrantId> = all.iter().filter(stay).filter_map(|item| item.grant).collect();
+    let grants = grant::of_ids(tx, tenant, grants.into_iter()).await?;
+    let grants: HashMap<GrantId, GrantRow> = grants.into_iter().map(|row| (row.grant.id, row)).collect();
+    let stays = |item: &ReviewItemRow| kept(item, item.grant.and_then(|id| grants.get(&id)));
+    for item in all {
         let key = (tenant, row.id, item.number);
-        if item.decision.is_none() {
-            let outcome = match row.undecided {
-                ReviewDecision::Keep => "kept",
-                ReviewDecision::Revoke => take(tx, (tenant, now), row, &item, &mut taken).await?,
-            };
-            decided(tx, key, row.undecided, (None, "default"), outcome, now).await?;
+        match (item.decision, item.outcome.as_deref()) {
+            (None, _) => {
+                let outcome = match row.undecided {
+                    ReviewDecision::Keep => stays(&item),
+                    ReviewDecision::Revoke => take(tx, (tenant, now), row, &item, &mut taken).await?,
+                };
+                decided(tx, key, row.undecided, (None, "default"), outcome, now).await?;
+            }
+            // What was changed since somebody said so.
+            (Some(ReviewDecision::Keep), Some(before @ ("kept" | "changed"))) if stays(&item) != before => {
+                let sql = "UPDATE access_review_item SET outcome = $4 WHERE tenant_id = $1 AND review_id = $2 AND number = $3";
+                tx.execute(sql, args![tenant, row.id, item.number, stays(&item)]).await?;
+            }
+            _ => {}
         }
     }
     tx.execute(
-        "UPDATE access_review_item SET outcome = 'gone' WHERE tenant_id = $1 AND review_id = $2 AND outcome = 'kept' AND grant_id IS NOT NULL \
+        "UPDATE access_review_item SET outcome = 'gone' WHERE tenant_id = $1 AND review_id = $2 AND outcome IN ('kept', 'changed') AND grant_id IS NOT NULL \
          AND NOT EXISTS (SELECT 1 FROM access_grant g WHERE g.tenant_id = access_review_item.tenant_id AND g.id = access_review_item.grant_id)",
         args![tenant, row.id],
     )
     .await?;
-    let places = all_places(tx, tenant).await?;
+    let held = all_places(tx, tenant).await?;
     let members = tx.rows("SELECT user_id FROM member WHERE tenant_id = $1", args![tenant]).await?;
     let members = members.iter().map(|row| row.uuid(0).map(UserId::from_uuid)).collect::<Result<HashSet<_>>>()?;
     let stands = |user: UserId, group: GroupId| {
-        members.contains(&user) && places.get(&user).is_some_and(|groups| groups.contains_key(&group))
+        members.contains(&user) && held.get(&user).is_some_and(|groups| groups.contains_key(&group))
     };
-    let kept = "SELECT number, user_id, group_id FROM access_review_item WHERE tenant_id = $1 AND review_id = $2 AND outcome = 'kept' AND kind = 'member'";
-    for item in tx.rows(kept, args![tenant, row.id]).await? {
+    let places = "SELECT number, user_id, group_id FROM access_review_item WHERE tenant_id = $1 AND review_id = $2 AND outcome = 'kept' AND kind = 'member'";
+    for item in tx.rows(places, args![tenant, row.id]).await? {
         if !stands(UserId::from_uuid(item.uuid(1)?), GroupId::from_uuid(item.uuid(2)?)) {
             let sql = "UPDATE access_review_item SET outcome = 'gone' WHERE tenant_id = $1 AND review_id = $2 AND number = $3";
             tx.execute(sql, args![tenant, row.id, item.i64(0)?]).await?;
@@ -195,6 +210,7 @@ fn statement(
         reviewers: reviewers.to_vec(),
         items: items.len() as u64,
         kept: with("kept"),
+        changed: with("changed"),
         revoked: with("revoked"),
         gone: with("gone"),
         elsewhere: with("elsewhere"),

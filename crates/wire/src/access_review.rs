@@ -92,7 +92,7 @@ pub struct AccessReview {
 pub struct AccessReviewItem {
     /// Its number in the review, from 1.
     pub number: i64,
-    /// `grant`, or `member`: a place in a group that something is granted to.
+    /// `grant`, or `member`: a place in a group that something is granted to, or whose members may break glass.
     pub kind: String,
     /// In words.
     pub about: String,
@@ -112,7 +112,7 @@ pub struct AccessReviewItem {
     /// By whom; `default` where nobody decided until the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_by: Option<String>,
-    /// `kept`, `revoked`, `gone` (somebody else took it), or `elsewhere`: to be taken at the provider that keeps the group.
+    /// `kept`, `changed` (kept, and it says something else than what was reviewed), `revoked`, `gone` (somebody else took it), or `elsewhere`: to be taken at the provider that keeps the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
 }

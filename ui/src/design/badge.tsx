@@ -36,6 +36,7 @@ const MEANING: Record<string, string> = {
   idle: "",
   revoked: "high",
   cloned: "critical",
+  changed: "medium",
   good: "good",
   reading: "busy",
   unchanged: "good",

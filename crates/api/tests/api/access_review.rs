@@ -1,6 +1,7 @@
 //! Reviews of access at their edges: decided twice, taken meanwhile by somebody else, about oneself.
 
 use access::Role;
+use domain::Clock as _;
 use serde_json::{Value, json};
 
 use crate::access_data::{T, analyst, begin, items};
@@ -96,5 +97,76 @@ fn what_is_kept_and_was_taken_meanwhile_by_somebody_else_is_not_attested_as_kept
                 (place(Role::SecurityAnalyst), "gone".to_owned()),
             ]
         );
+    });
+}
+
+#[test]
+fn a_grant_that_says_something_else_than_what_was_reviewed_is_not_attested_as_kept() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        world.group_of(world.a, "devs").await;
+        let (soon, later) =
+            (world.clock.now().plus_millis(48 * 3_600_000), world.clock.now().plus_millis(96 * 3_600_000));
+        let file = |ends: &[Value]| {
+            let grants: Vec<Value> = ["view", "edit", "admin", "deploy"]
+                .iter()
+                .zip(ends)
+                .map(|(role, ends_at)| {
+                    json!({"group": "devs", "role": role, "destination": "prod", "reason": "the team", "expires_at": ends_at})
+                })
+                .collect();
+            json!({"version": 1, "name": "team", "grants": grants})
+        };
+        let apply = async |ends: &[Value]| {
+            let applied = world.applied(file(ends)).await;
+            world.by(&admin(), "POST", &format!("{T}/access-file/apply"), Some(applied)).await.is(200);
+        };
+        apply(&[json!(soon), json!(soon), json!(soon), json!(soon)]).await;
+        let id = begin(&world, json!({"undecided": "keep"})).await.is(201).id();
+        let number = async |role: &str| {
+            let all = items(&world, &admin(), &id).await;
+            all.into_iter().find(|one| one.1 == format!("group devs as {role} at prod")).unwrap().0
+        };
+        let outcome = async |role: &str| {
+            let all = items(&world, &admin(), &id).await;
+            all.into_iter().find(|one| one.1 == format!("group devs as {role} at prod")).unwrap().2
+        };
+        let kept = [number("view").await, number("edit").await];
+        // One is changed before it is kept, one after, one that nobody decides, and one comes back to what it was.
+        apply(&[json!(later), json!(soon), json!(soon), json!(later)]).await;
+        decide(&world, &admin(), &id, &kept, "keep", "the team").await.is(200);
+        decide(&world, &admin(), &id, &[number("deploy").await], "keep", "the team").await.is(200);
+        assert_eq!(
+            (outcome("view").await, outcome("edit").await, outcome("deploy").await),
+            ("changed".into(), "kept".into(), "changed".into())
+        );
+        apply(&[json!(later), Value::Null, Value::Null, json!(soon)]).await;
+        world.by(&admin(), "POST", &format!("{T}/access-reviews/{id}/close"), None).await.is(200);
+        for (role, expect) in [("view", "changed"), ("edit", "changed"), ("admin", "changed"), ("deploy", "kept")] {
+            assert_eq!(outcome(role).await, expect, "{role}");
+        }
+    });
+}
+
+#[test]
+fn who_may_break_glass_is_reviewed_whatever_else_is_granted_to_their_group() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        world.group_of(world.a, "on-call").await;
+        join(&world, "on-call", &analyst(), "PUT").await;
+        let policy = json!({"request_s_max": 3_600, "break_glass": {"group": "on-call", "s_max": 900}});
+        world.by(&admin(), "PUT", &format!("{T}/access-policy"), Some(policy)).await.is(200);
+        let glass = format!("user {} in group on-call, may break glass everywhere for 900 s", analyst());
+        // Nothing is granted to anybody, and what is reviewed is one role at one place.
+        let id = begin(&world, json!({"scope": {"destinations": ["prod"], "roles": ["view"]}})).await.is(201).id();
+        assert_eq!(items(&world, &admin(), &id).await, [(1, glass.clone(), "-".to_owned())]);
+        decide(&world, &admin(), &id, &[1], "revoke", "on another team").await.is(200);
+        let members = world.by(&admin(), "GET", &format!("{T}/groups/on-call"), None).await.is(200);
+        assert_eq!(members.json["members"], json!([]));
+        // Of others' access it is no part.
+        join(&world, "on-call", &analyst(), "PUT").await;
+        begin(&world, json!({"scope": {"users": [holder(Role::Auditor, 'a')]}})).await.is(400);
+        let theirs = begin(&world, json!({"scope": {"users": [analyst()]}})).await.is(201).id();
+        assert_eq!(items(&world, &admin(), &theirs).await.len(), 1);
     });
 }

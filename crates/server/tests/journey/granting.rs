@@ -118,6 +118,16 @@ fn who_reaches_what(world: &World, bob: &Other<'_>) {
     assert_eq!(names(world, &["access", "what", "bob@example.com"], "name"), ["web1"]);
     assert!(items(world, &["access", "what", "admin@localhost"]).is_empty());
     assert!(bob.cairn(&["list"]).ok().out.contains("deploy"));
+    // Who may break glass is in no list of who holds grants, and said beside it.
+    let who = |words: &[&str]| world.cairn(words.iter().copied()).ok();
+    assert!(!who(&["access", "who", "web1"]).err.contains("glass"));
+    who(&["access", "policy", "--break-glass-group", "devs", "--break-glass-s-max", "900"]);
+    assert!(who(&["access", "who", "web1"]).err.contains("members of `devs` may break glass there, for 900 s"));
+    assert!(who(&["access", "what", "bob@example.com"]).err.contains("may break glass everywhere, for 900 s"));
+    assert!(!who(&["access", "what", "admin@localhost"]).err.contains("glass"));
+    assert!(
+        who(&["access", "export", "--name", "team"]).out.starts_with("# Besides, members of `devs` may break glass")
+    );
     assert!(bob.cairn(&["access", "who", "web1"]).code == 1, "who reaches what is for who manages access");
     assert!(items(world, &["access", "unused"]).is_empty(), "a new grant is no unused one");
     // Seen from two hours later it is one.
