@@ -76,6 +76,11 @@ impl FromStr for Timestamp {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let when = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampParseError)?;
+        // With its offset it may be a moment of a year that has no four digits in UTC, and no such moment can be written.
+        let utc = OffsetDateTime::from_unix_timestamp(when.unix_timestamp()).map_err(|_| TimestampParseError)?;
+        if !(0..=9_999).contains(&utc.year()) {
+            return Err(TimestampParseError);
+        }
         i64::try_from(when.unix_timestamp_nanos().div_euclid(1_000_000)).map(Self).map_err(|_| TimestampParseError)
     }
 }
@@ -104,5 +109,15 @@ mod tests {
         assert_eq!(moment.to_string().parse(), Ok(moment));
         assert_eq!("2026-11-22T04:00:00.123+01:00".parse(), Ok(moment));
         assert!("yesterday".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn what_is_read_can_be_written() {
+        for good in ["0000-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"] {
+            assert_eq!(good.parse::<Timestamp>().unwrap().to_string(), good);
+        }
+        for beyond in ["0000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:59.999-23:59"] {
+            assert!(beyond.parse::<Timestamp>().is_err(), "{beyond}");
+        }
     }
 }
