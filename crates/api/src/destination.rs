@@ -48,6 +48,7 @@ fn destination(row: DestinationRow) -> Destination {
         labels: row.labels.as_map().clone(),
         authority: row.authority,
         address: row.address,
+        certificate_ends_at: row.certificate_ends_at,
         namespaces: row.namespaces.iter().map(ToString::to_string).collect(),
         roles: row.roles.iter().map(ToString::to_string).collect(),
         version: row.version,
@@ -319,6 +320,7 @@ fn checked(body: DestinationRegister) -> Result<NewDestination, Error> {
         roles,
         version: body.version,
         cluster_sha256: body.cluster_sha256.map(|hex| digest(&hex)).transpose()?,
+        certificate_ends_at: body.certificate_ends_at,
     })
 }
 

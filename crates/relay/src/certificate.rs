@@ -93,12 +93,16 @@ impl Certificate {
         !is_early && left_s >= 0
     }
 
+    /// When it ends.
+    pub(crate) fn ends(&self) -> Timestamp {
+        at(self.look().term.until_s)
+    }
+
     fn tell(&self, term: Term, is_early: bool, left_s: i64) {
-        let at = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1_000)).to_string();
-        let (way, days, ends) = (self.of, left_s / DAY_S, at(term.until_s));
+        let (way, days, ends) = (self.of, left_s / DAY_S, at(term.until_s).to_string());
         let hint = format!("replace the files of RELAY_{way}_CERT and RELAY_{way}_KEY");
         if is_early {
-            let from = at(term.from_s);
+            let from = at(term.from_s).to_string();
             tracing::error!(
                 way,
                 from,
@@ -115,6 +119,13 @@ impl Certificate {
             tracing::warn!(way, ends, days, hint, "the certificate ends soon");
         }
     }
+}
+
+/// The last moment that people count, for what claims to be good for longer: a certificate may say year 9999, and calendars end there.
+const LAST_S: i64 = 253_402_300_799;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds.clamp(0, LAST_S) * 1_000)
 }
 
 fn stamp(certificate: &Path, key: &Path) -> Stamp {

@@ -193,6 +193,7 @@ impl Service {
                 .ok()
                 .and_then(|pem| crypto::client_certificate::only_certificate_sha256(&pem))
                 .map(Digest::to_hex),
+            certificate_ends_at: self.way.as_ref().map(Way::ends),
         };
         let (destination, granted) = self.asking.register(&document).await?;
         self.bindings.follow(granted, namespaces, destination).await;

@@ -93,6 +93,11 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// When its certificate ends.
+    pub(crate) fn ends(&self) -> Timestamp {
+        self.certificate.ends()
+    }
+
     /// Its address, and the authority that users are told to trust, in PEM (empty: those of their systems). None while no user would take its
     /// certificate: they are not sent where they would be stopped.
     pub(crate) fn told(&self, now: Timestamp) -> anyhow::Result<Option<(String, String)>> {

@@ -55,6 +55,8 @@ pub struct DestinationRow {
     pub last_seen_at: Timestamp,
     /// SHA-256 of the certificate of the cluster's own authority, by its relay's word.
     pub cluster_sha256: Option<Digest>,
+    /// When the certificate of its proxy's own listener ends, by its relay's word.
+    pub certificate_ends_at: Option<Timestamp>,
 }
 
 /// What a relay says of a destination.
@@ -76,6 +78,8 @@ pub struct NewDestination {
     pub version: String,
     /// SHA-256 of the certificate of the cluster's own authority.
     pub cluster_sha256: Option<Digest>,
+    /// When the certificate of its proxy's own listener ends, where there is one.
+    pub certificate_ends_at: Option<Timestamp>,
 }
 
 /// What an administrator changes.
@@ -90,7 +94,7 @@ pub struct DestinationChange {
 macro_rules! columns {
     () => {
         "d.id, d.name, d.kind, d.relay_id, r.name, d.labels, d.authority, d.address, d.namespaces, d.roles, d.version, \
-         d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at, d.cluster_sha256"
+         d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at, d.cluster_sha256, d.certificate_ends_at"
     };
 }
 macro_rules! relay {
@@ -120,6 +124,7 @@ fn destination_row(row: &Row) -> Result<DestinationRow> {
         created_at: row.time(11)?,
         last_seen_at: row.time(12)?,
         cluster_sha256: row.opt_text(15)?.and_then(|hex| hex.parse().ok()),
+        certificate_ends_at: row.opt_time(16)?,
     })
 }
 
@@ -281,7 +286,8 @@ impl Write<ops::DestinationUpdate> {
             self.tx
                 .execute(
                     // Where its proxy is, and by what it is known, was the other relay's word: nobody is sent there any more.
-                    "UPDATE destination SET relay_id = $3, authority = '', address = NULL, cluster_sha256 = NULL WHERE tenant_id = $1 AND id = $2",
+                    "UPDATE destination SET relay_id = $3, authority = '', address = NULL, cluster_sha256 = NULL, \
+                     certificate_ends_at = NULL WHERE tenant_id = $1 AND id = $2",
                     args![tenant, before.id, relay.as_uuid()],
                 )
                 .await?;
@@ -375,8 +381,9 @@ impl Store {
             return Err(Error::conflict(format!("the destination `{}` is of kind `{}`", held.name, held.kind)));
         }
         let changed = known.as_ref().is_none_or(|held| {
-            (&held.authority, &held.address, &held.namespaces, &held.roles, &held.version, held.cluster_sha256)
-                != (&new.authority, &new.address, &new.namespaces, &new.roles, &new.version, new.cluster_sha256)
+            let by_relay = (&held.authority, &held.address, held.certificate_ends_at, held.cluster_sha256);
+            by_relay != (&new.authority, &new.address, new.certificate_ends_at, new.cluster_sha256)
+                || (&held.namespaces, &held.roles, &held.version) != (&new.namespaces, &new.roles, &new.version)
         });
         if let (Some(held), false) = (&known, changed) {
             if now.millis_since(held.last_seen_at) >= SEEN_WRITTEN_MS {
@@ -399,7 +406,8 @@ impl Store {
             let labels = serde_json::to_string(&labels).map_err(Error::internal)?;
             tx.execute(
                 "INSERT INTO destination (tenant_id, id, name, kind, relay_id, labels, authority, address, namespaces, roles, version, \
-                 created_at, last_seen_at, cluster_sha256) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)",
+                 created_at, last_seen_at, cluster_sha256, certificate_ends_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14)",
                 args![
                     tenant,
                     id,
@@ -413,14 +421,15 @@ impl Store {
                     roles,
                     new.version.as_str(),
                     now,
-                    cluster
+                    cluster,
+                    new.certificate_ends_at
                 ],
             )
             .await?;
         } else {
             tx.execute(
                 "UPDATE destination SET authority = $3, address = $4, namespaces = $5, roles = $6, version = $7, last_seen_at = $8, \
-                 cluster_sha256 = $9 WHERE tenant_id = $1 AND id = $2",
+                 cluster_sha256 = $9, certificate_ends_at = $10 WHERE tenant_id = $1 AND id = $2",
                 args![
                     tenant,
                     id,
@@ -430,7 +439,8 @@ impl Store {
                     roles,
                     new.version.as_str(),
                     now,
-                    cluster
+                    cluster,
+                    new.certificate_ends_at
                 ],
             )
             .await?;
@@ -440,7 +450,7 @@ impl Store {
         let detail = json!({
             "name": row.name, "kind": row.kind.as_str(), "new": known.is_none(), "address": row.address,
             "authority_sha256": crypto::sha256(row.authority.as_bytes()), "namespaces": row.namespaces.len(), "roles": row.roles,
-            "version": row.version,
+            "version": row.version, "certificate_ends_at": row.certificate_ends_at,
         });
         let change = Change::to(Category::Access, "destination", id).detail(detail);
         audit::append(&mut tx, tenant, permit.ctx(), "destination_register", &change).await?;

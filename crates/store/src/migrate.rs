@@ -44,6 +44,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (38, include_str!("../migrations/0038_finding_node.sql")),
     (39, include_str!("../migrations/0039_grant_reach.sql")),
     (40, include_str!("../migrations/0040_member_indexes.sql")),
+    (41, include_str!("../migrations/0041_listener_certificate.sql")),
     (42, include_str!("../migrations/0042_provider_email_domains.sql")),
 ];
 

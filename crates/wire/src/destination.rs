@@ -37,6 +37,10 @@ pub struct Destination {
     /// Where its proxy is reached without the server, if it is: host and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// When the certificate ends that its proxy shows there; once it has ended nobody is sent there. Absent: its relay does not listen, or does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub certificate_ends_at: Option<Timestamp>,
     /// Its namespaces.
     pub namespaces: Vec<String>,
     /// The roles that it offers.
@@ -93,6 +97,10 @@ pub struct DestinationRegister {
     /// SHA-256 of the certificate of the cluster's own authority, in hex: by it a cluster that was discovered is known again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_sha256: Option<String>,
+    /// When the certificate of its proxy's own listener ends, where there is one, also when it has ended and no address is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub certificate_ends_at: Option<Timestamp>,
 }
 
 /// A role that is granted at a destination to anybody.

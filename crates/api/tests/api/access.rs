@@ -96,10 +96,13 @@ async fn register(world: &World, relay: &mut Machine, name: &str) -> Answer {
     register_at(world, relay, name, None).await
 }
 
+/// When the certificate ends that a relay shows at its address.
+const CERTIFICATE_ENDS: &str = "2027-01-01T00:00:00.000Z";
+
 async fn register_at(world: &World, relay: &mut Machine, name: &str, address: Option<&str>) -> Answer {
     let body = json!({
         "name": name, "kind": "kubernetes", "authority": "", "address": address, "namespaces": ["shop", "pay"], "roles": ["view", "edit"],
-        "version": "1.0.0",
+        "version": "1.0.0", "certificate_ends_at": address.map(|_| CERTIFICATE_ENDS),
     });
     let path = format!("/api/v1/relays/{}/destinations", relay.id);
     let request = relay.request(world, "POST", &path, &body.to_string(), |_| ());
@@ -553,11 +556,15 @@ fn attack_22_a_relay_speaks_of_its_own_destinations_only() {
         let path = format!("{T}/destinations/prod");
         world.by(&admin(), "PATCH", &path, Some(json!({"relay": foreign.id}))).await.is(400);
         world.by(&admin(), "PATCH", &path, Some(json!({"relay": first.id}))).await.is(200);
-        assert_eq!(world.by(&admin(), "GET", &path, None).await.is(200).json["address"].as_str(), direct);
+        let stays = world.by(&admin(), "GET", &path, None).await.is(200);
+        assert_eq!(
+            (stays.json["address"].as_str(), stays.json["certificate_ends_at"].as_str()),
+            (direct, Some(CERTIFICATE_ENDS))
+        );
         world.by(&admin(), "PATCH", &path, Some(json!({"relay": second.id}))).await.is(200);
         // Nobody is sent to where the first one said that it is.
         let moved = world.by(&admin(), "GET", &path, None).await.is(200);
-        assert!(moved.json["address"].is_null(), "{}", moved.text);
+        assert!(moved.json["address"].is_null() && moved.json["certificate_ends_at"].is_null(), "{}", moved.text);
         assert_eq!(register(&world, &mut second, "prod").await.is(200).id(), id);
         register(&world, &mut first, "prod").await.is(409);
     });

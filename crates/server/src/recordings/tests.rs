@@ -81,6 +81,7 @@ impl World {
             roles: vec![],
             version: "1.0.0".to_owned(),
             cluster_sha256: None,
+            certificate_ends_at: None,
         };
         let permit = world.as_relay().authorize_fleet::<fleet_ops::DestinationRegister>().unwrap();
         world.destination = world.store.destination_register(permit, &new).await.unwrap().0.id;

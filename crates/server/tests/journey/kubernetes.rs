@@ -576,6 +576,8 @@ fn nobody_is_sent_to_a_relay_whose_certificate_has_ended_and_who_is_stopped_by_t
     let mut relay = Cluster::relay(&world, &server, &cable, &settings);
     relay.says("the certificate has ended: nobody is told of the way in without the server any more");
     until("nobody is sent there", || shown()["address"].is_null().then_some(()));
+    let ends = domain::Timestamp::from_millis((now - 60) * 1_000).to_string();
+    assert_eq!(shown()["certificate_ends_at"], ends);
     let cluster = Cluster { relay, api, cable, server, world, settings };
     let api = &cluster.api;
     // So `cairn use` writes the way that is good.

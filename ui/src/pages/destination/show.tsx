@@ -1,6 +1,6 @@
 // One destination: what it is, who reaches it now, and for a host what it has to be told.
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
 import { api, take, told } from "../../api/client";
 import { Badge } from "../../design/badge";
@@ -74,8 +74,11 @@ export default function DestinationPage() {
                   : ([
                       ["Namespaces", it.namespaces.join(", ") || "none yet"],
                       ["Without the server", it.address ?? "not reached"],
+                      ...(it.certificate_ends_at
+                        ? [["Certificate there ends", <When key="ends" at={it.certificate_ends_at} />]]
+                        : []),
                       ["Version", it.version || "none yet"],
-                    ] as [string, string][])),
+                    ] as [string, ReactNode][])),
                 ["Last seen", <When key="seen" at={it.last_seen_at} />],
                 ["Since", <When key="since" at={it.created_at} />],
                 [
