@@ -1,14 +1,22 @@
 //! Conditions of changes: `ETag` with what is read, `If-Match` and `If-None-Match` with what is changed (RFC 9110, 8.8.3, 13.1.1 and 13.1.2).
+//!
+//! Invariant: no change is made by a request whose condition nobody reads. What reads it says so in the OpenAPI document; whatever does not, a new
+//! route as well, refuses it.
+
+use std::collections::HashSet;
 
 use axum::Json;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use domain::{Condition, Error, States, Version};
 use serde::Serialize;
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::problem::Failure;
+use crate::scim;
 
 /// A document with the version of what it says, for who changes it.
 pub(crate) struct Tagged<T>(pub(crate) T, pub(crate) Version);
@@ -34,6 +42,56 @@ impl<S: Send + Sync> FromRequestParts<S> for If {
         let only = states(&parts.headers, &header::IF_MATCH, false)?;
         let never = states(&parts.headers, &header::IF_NONE_MATCH, true)?;
         Ok(Self(Condition { only, never }))
+    }
+}
+
+/// The changes that read a condition, by method and path.
+pub(crate) struct Conditional(HashSet<(Method, String)>);
+
+impl Conditional {
+    /// Those that the document says `If-Match` of.
+    pub(crate) fn of(document: &OpenApi) -> Self {
+        let reads = |operation: &Operation| {
+            operation.parameters.iter().flatten().any(|parameter| match parameter {
+                RefOr::T(one) => {
+                    matches!(one.parameter_in, ParameterIn::Header)
+                        && one.name.eq_ignore_ascii_case(header::IF_MATCH.as_str())
+                }
+                RefOr::Ref(_) => false,
+            })
+        };
+        let mut found = HashSet::new();
+        for (path, item) in &document.paths.paths {
+            let changes = [
+                (Method::PUT, &item.put),
+                (Method::PATCH, &item.patch),
+                (Method::POST, &item.post),
+                (Method::DELETE, &item.delete),
+            ];
+            for (method, _) in changes.into_iter().filter(|(_, operation)| operation.as_ref().is_some_and(reads)) {
+                found.insert((method, path.clone()));
+            }
+        }
+        Self(found)
+    }
+
+    /// Why a request is refused: it names a condition that nothing would look at. What only reads is done whatever else it says; a cache
+    /// may ask whether it has the newest.
+    pub(crate) fn unread(&self, request: &Request) -> Option<String> {
+        let method = request.method();
+        if method.is_safe() {
+            return None;
+        }
+        let name =
+            [header::IF_MATCH, header::IF_NONE_MATCH].into_iter().find(|it| request.headers().contains_key(it))?;
+        let path = request.extensions().get::<MatchedPath>()?.as_str();
+        let is_read = if path.starts_with(scim::ROOT) {
+            scim::reads_condition(method, path, &name)
+        } else {
+            self.0.contains(&(method.clone(), path.to_owned()))
+        };
+        let told = || format!("this takes no `{name}`: nothing is changed; read what is there, then send it without");
+        (!is_read).then(told)
     }
 }
 

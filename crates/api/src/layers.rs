@@ -14,8 +14,10 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
 use crate::admission::{Admission, Admitted};
+use crate::condition::Conditional;
 use crate::page::Place;
 use crate::problem;
+use crate::scim;
 use crate::state::ApiState;
 
 tokio::task_local! {
@@ -158,7 +160,11 @@ fn unfit(request: &Request) -> Option<Response> {
     None
 }
 
-async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+async fn bounded(
+    State((state, conditional)): State<(ApiState, Arc<Conditional>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     // What goes on to a cluster is the cluster's: its bodies, its own marks in the URL and its time.
     if request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str().starts_with(crate::tunnel::PATH)) {
         return next.run(request).await;
@@ -174,6 +180,12 @@ async fn bounded(State(state): State<ApiState>, request: Request, next: Next) ->
             None,
         );
     }
+    if let Some(message) = conditional.unread(&request) {
+        if request.uri().path().starts_with(scim::ROOT) {
+            return scim::unfit(message);
+        }
+        return problem::answer(StatusCode::BAD_REQUEST, "invalid", message, None);
+    }
     let limit = Duration::from_millis(state.settings.request_ms);
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
@@ -186,10 +198,10 @@ async fn bounded(State(state): State<ApiState>, request: Request, next: Next) ->
 }
 
 /// Wraps the routes.
-pub(crate) fn apply(router: Router<ApiState>, state: ApiState) -> Router {
+pub(crate) fn apply(router: Router<ApiState>, conditional: Conditional, state: ApiState) -> Router {
     let requests = Admission::new("requests", state.settings.requests_max, state.settings.requests_per_address);
     router
-        .layer(middleware::from_fn_with_state(state.clone(), bounded))
+        .layer(middleware::from_fn_with_state((state.clone(), Arc::new(conditional)), bounded))
         .layer(middleware::from_fn(move |mut request: Request, next: Next| {
             let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
             // Whoever restarts a server that does not answer must not do so because it is busy: this question takes no place and no work.

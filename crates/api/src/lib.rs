@@ -111,7 +111,7 @@ pub use state::{ApiState, Settings};
 #[openapi(
     info(
         title = "Cairn",
-        description = "Finds what a company runs, proves with signed evidence whether it is compliant, and gives people brief, audited access to it.",
+        description = "Finds what a company runs, proves with signed evidence whether it is compliant, and gives people brief, audited access to it.\n\nA change that lists `If-Match` is made from the state that it names, or refused with 412. Every other one refuses `If-Match` and `If-None-Match` with 400 and changes nothing.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     components(schemas(wire::problem::Problem)),
@@ -374,8 +374,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 /// The whole API with its layers.
 pub fn router(state: ApiState) -> Router {
-    let (router, _) = routes().split_for_parts();
+    let (router, document) = routes().split_for_parts();
+    let conditional = condition::Conditional::of(&document);
     let router =
         console::pages(device::pages(router)).merge(scim::routes()).merge(tunnel::routes()).merge(ssh_tunnel::routes());
-    layers::apply(router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method), state)
+    layers::apply(
+        router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method),
+        conditional,
+        state,
+    )
 }

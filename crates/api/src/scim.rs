@@ -12,7 +12,7 @@ use access::OpCtx;
 use axum::Router;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
@@ -48,6 +48,20 @@ pub(crate) fn routes() -> Router<ApiState> {
         .route("/scim/v2/Schemas", get(schemas))
         .route("/scim/v2/Schemas/{id}", get(schema_show))
         .route("/scim/v2/{*rest}", any(nothing))
+}
+
+/// Below which path all of it is.
+pub(crate) const ROOT: &str = "/scim/v2/";
+
+/// Whether a change looks at this condition: that of what is there looks at its version.
+pub(crate) fn reads_condition(method: &Method, path: &str, name: &HeaderName) -> bool {
+    let is_change = [Method::PUT, Method::PATCH, Method::DELETE].contains(method);
+    *name == header::IF_MATCH && is_change && ["/scim/v2/Users/{id}", "/scim/v2/Groups/{id}"].contains(&path)
+}
+
+/// A refusal of a request that is wrong whatever it is about.
+pub(crate) fn unfit(message: String) -> Response {
+    Refusal { status: StatusCode::BAD_REQUEST, kind: None, detail: message }.into_response()
 }
 
 /// An error in SCIM's own form.
@@ -234,9 +248,9 @@ impl Ask {
 
 /// Refuses a change that was made from another version than the one that stands.
 fn check_version(headers: &HeaderMap, version: i64) -> Answer<()> {
-    let wanted = headers.get(header::IF_MATCH).and_then(|value| value.to_str().ok());
-    match wanted {
-        Some(wanted) if wanted != "*" && wanted != resource::version(version) => Err(Refusal {
+    let tag = resource::version(version);
+    match headers.get(header::IF_MATCH).map(HeaderValue::as_bytes) {
+        Some(wanted) if wanted != b"*" && wanted != tag.as_bytes() => Err(Refusal {
             status: StatusCode::PRECONDITION_FAILED,
             kind: None,
             detail: "this was changed meanwhile: read it again".to_owned(),
@@ -289,8 +303,16 @@ async fn user_change(
     Ok(resource(StatusCode::OK, &resource::user(&state, &row)))
 }
 
-async fn user_delete(State(state): State<ApiState>, caller: Provider, Path(user): Path<String>) -> Answer {
-    state.store.scim_user_delete(&caller.ctx, &caller.row, id(&user)?).await?;
+async fn user_delete(
+    State(state): State<ApiState>,
+    caller: Provider,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let before = state.store.scim_user_show(caller.row.id, id(&user)?).await?;
+    check_version(&headers, before.version)?;
+    let version = headers.contains_key(header::IF_MATCH).then_some(before.version);
+    state.store.scim_user_delete(&caller.ctx, &caller.row, before.user, version).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -335,8 +357,16 @@ async fn group_change(
     Ok(resource(StatusCode::OK, &resource::group(&state, &row)))
 }
 
-async fn group_delete(State(state): State<ApiState>, caller: Provider, Path(group): Path<String>) -> Answer {
-    state.store.scim_group_delete(&caller.ctx, &caller.row, id(&group)?).await?;
+async fn group_delete(
+    State(state): State<ApiState>,
+    caller: Provider,
+    Path(group): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let before = state.store.scim_group_show(caller.row.id, id(&group)?).await?;
+    check_version(&headers, before.version)?;
+    let version = headers.contains_key(header::IF_MATCH).then_some(before.version);
+    state.store.scim_group_delete(&caller.ctx, &caller.row, before.id, version).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

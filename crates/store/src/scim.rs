@@ -325,10 +325,24 @@ impl Store {
     }
 
     /// Takes a provisioned user back: the account stays for the log's sake, disabled.
-    pub async fn scim_user_delete(&self, ctx: &OpCtx, provider: &ProviderRow, user: UserId) -> Result<()> {
+    /// `version`: the one that the caller read, where they said so.
+    pub async fn scim_user_delete(
+        &self,
+        ctx: &OpCtx,
+        provider: &ProviderRow,
+        user: UserId,
+        version: Option<i64>,
+    ) -> Result<()> {
         let id = provider.id;
         let mut tx = self.db().write().await?;
         show_user(&mut tx, id, user).await?;
+        if let Some(version) = version {
+            let sql =
+                "UPDATE scim_user SET version = version + 1 WHERE provider_id = $1 AND user_id = $2 AND version = $3";
+            if tx.execute(sql, args![id, user, version]).await? == 0 {
+                return Err(stale());
+            }
+        }
         tx.execute("DELETE FROM scim_group_member WHERE provider_id = $1 AND user_id = $2", args![id, user]).await?;
         tx.execute(
             "UPDATE identity SET groups = '[]', tokens = NULL WHERE provider_id = $1 AND user_id = $2",
@@ -466,10 +480,20 @@ impl Store {
 
     /// Removes a group; who was in it loses at once what it gave. With the last one go the groups of tokens that counted before the first: they
     /// count again as new tokens name them, and never as old ones did.
-    pub async fn scim_group_delete(&self, ctx: &OpCtx, provider: &ProviderRow, id: GroupId) -> Result<()> {
+    /// `version`: the one that the caller read, where they said so.
+    pub async fn scim_group_delete(
+        &self,
+        ctx: &OpCtx,
+        provider: &ProviderRow,
+        id: GroupId,
+        version: Option<i64>,
+    ) -> Result<()> {
         let mut tx = self.db().write().await?;
         lock_groups(&mut tx, provider.id).await?;
         let before = show_group(&mut tx, provider.id, id).await?;
+        if version.is_some_and(|version| version != before.version) {
+            return Err(stale());
+        }
         self.set_members(&mut tx, ctx, provider.id, id, &BTreeSet::new(), false).await?;
         tx.execute("DELETE FROM scim_group WHERE provider_id = $1 AND id = $2", args![provider.id, id]).await?;
         let forgotten = tx

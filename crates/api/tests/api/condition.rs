@@ -6,6 +6,8 @@ use domain::FleetKind;
 use http::Request;
 use serde_json::{Value, json};
 
+use crate::authorization::{Ask, Standing, ask};
+use crate::document::operations;
 use crate::fleet::Machine;
 use crate::things::HOST_KEY;
 use crate::world::{Answer, PLATFORM, World, admin, each_engine, holder};
@@ -309,5 +311,47 @@ fn a_group_that_gives_a_role_is_given_another_one_by_who_says_so_only() {
         under(&world, &token, "PUT", &roles, stale, &give("team", "auditor")).await.is(412).says("took it away");
         under(&world, &token, "PUT", &roles, new, &give("team", "auditor")).await.is(200);
         under(&world, &token, "PUT", &roles, stale, &give("team", "read-only")).await.is(412).says("since you read it");
+    });
+}
+
+#[test]
+fn no_change_is_made_by_a_request_whose_condition_nobody_reads() {
+    each_engine(|world| async move {
+        let standing = Standing::new(&world, world.a).await;
+        let system = world.token(&holder(Role::SystemAdmin, 'a')).await;
+        let platform = world.token(PLATFORM).await;
+        let (mut read, mut refused) = (0, 0);
+        for operation in operations() {
+            let Ask { path, body } = ask(&world, &standing, &operation).await;
+            let token = if path.starts_with("/api/v1/tenants/") { &system } else { &platform };
+            let parameters = operation.document["parameters"].as_array().cloned().unwrap_or_default();
+            let takes = parameters.iter().any(|one| one["in"] == "header" && one["name"] == "If-Match");
+            let last = world.audit(Some(world.a), -1).await.last().map_or(-1, |record| record.0);
+            for condition in [("if-match", "\"x\""), ("if-match", "*"), ("if-none-match", "*"), ("if-none-match", "")] {
+                let send =
+                    under(&world, token, &operation.method, &path, condition, body.as_ref().unwrap_or(&Value::Null));
+                let unread = format!("this takes no `{}`", condition.0);
+                if operation.method == "GET" {
+                    if !operation.id.contains("follow") && !operation.id.ends_with("_events") && !condition.1.is_empty()
+                    {
+                        assert!(!send.await.text.contains("this takes no"), "{}", operation.id);
+                    }
+                } else if !takes {
+                    let answer = send.await.is(400).says(&unread);
+                    assert_eq!(answer.json["code"], "invalid", "{}", operation.id);
+                    refused += 1;
+                } else if condition == ("if-match", "\"x\"") {
+                    // What says that it reads one does.
+                    assert_eq!(send.await.is(412).json["code"], "precondition_failed", "{}", operation.id);
+                    read += 1;
+                }
+            }
+            if operation.method != "GET" {
+                let left = world.audit(Some(world.a), last).await;
+                let done = left.iter().filter(|(_, action, outcome)| *action == operation.id && outcome == "success");
+                assert_eq!(done.count(), 0, "{}: {left:?}", operation.id);
+            }
+        }
+        assert!(read >= 13 && refused > 250, "{read} {refused}");
     });
 }

@@ -313,6 +313,34 @@ fn a_change_of_an_older_version_is_refused_and_a_token_is_good_for_scim_only_and
         };
         assert_ne!(world.send(put(&tag)).await.is(200).header("etag"), tag);
         world.send(put(&tag)).await.is(412);
+        // What is deleted under a condition is deleted in that state only, and what takes no condition says so in SCIM's form.
+        let group = json!({"schemas": [GROUP], "displayName": "Staff"});
+        let group = scim(&world, &token, "POST", "Groups", Some(group)).await.is(201);
+        let team = (format!("/scim/v2/Groups/{}", group.id()), group.header("etag").to_owned());
+        let now = scim(&world, &token, "GET", &format!("Users/{}", made.id()), None).await.is(200);
+        for (path, now) in [(path.clone(), now.header("etag").to_owned()), team] {
+            let delete = |name: &str, tag: &[u8]| {
+                let tag = http::HeaderValue::from_bytes(tag).unwrap();
+                let request = http::Request::delete(&path).header("authorization", format!("Bearer {token}"));
+                request.header(name, tag).body(axum::body::Body::empty()).unwrap()
+            };
+            for wrong in [&b"W/\"nothing\""[..], b"x", b"\xe9", b""] {
+                world.send(delete("if-match", wrong)).await.is(412);
+            }
+            let refused = world.send(delete("if-none-match", b"*")).await.is(400);
+            assert_eq!(refused.json["status"], "400");
+            assert!(refused.text.contains("takes no `if-none-match`"), "{}", refused.text);
+            world.send(delete("if-match", now.as_bytes())).await.is(204);
+            world.send(delete("if-match", now.as_bytes())).await.is(404);
+        }
+        let create = http::Request::post("/scim/v2/Users")
+            .header("authorization", format!("Bearer {token}"))
+            .header("content-type", "application/json")
+            .header("if-match", "*")
+            .body(axum::body::Body::from(user("bob", "bob@corp.example").to_string()))
+            .unwrap();
+        let refused = world.send(create).await.is(400);
+        assert!(refused.text.contains("takes no `if-match`"), "{}", refused.text);
 
         world.call("GET", "/api/v1/me", Some(&token), None).await.is(401);
         let session = world.token(&admin()).await;
