@@ -120,6 +120,26 @@ test("one's account and the installation keep each tab's tenant, and the way bac
   await second.close();
 });
 
+test("who may not list members sees all the same who made what they see, in one question @both", async ({ page, browser, watched }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  await call(page, "POST", "/api/v1/tenants/default/jobs", { plugin: "host", config: {} });
+  const theirs = await another(browser, watched);
+  await joins(page, theirs, { email: "analyst@example.org", name: "Analyst", role: "security-analyst" });
+  await expect(theirs.getByRole("link", { name: "Members", exact: true })).toHaveCount(0);
+  const asked: string[] = [];
+  theirs.on("request", (request) => {
+    if (new URL(request.url()).pathname.endsWith("/names")) asked.push(request.url());
+  });
+  await theirs.goto("/t/default/jobs");
+  await expect(theirs.getByRole("table", { name: "Jobs" }).getByRole("cell", { name: ADMIN })).not.toHaveCount(0);
+  await settled(theirs);
+  await expect(theirs.getByRole("main")).not.toContainText("usr_");
+  expect(new Set(asked.map((url) => new URL(url).searchParams.get("users"))).size).toBe(asked.length);
+  await look(theirs, "who-made-it");
+  await theirs.context().close();
+});
+
 test("a session that is ended elsewhere ends on the open page, which keeps nothing @both", async ({ page, browser, watched }) => {
   const other = await another(browser, watched);
   await signIn(page, AUDITOR);

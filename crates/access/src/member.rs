@@ -64,6 +64,7 @@ macro_rules! member_operations {
 
 member_operations! {
     ReachList "reach_list" Read;
+    NameList "name_list" Read;
     DestinationTokenCreate "destination_token_create" Write;
     SshCertificateCreate "ssh_certificate_create" Write;
     AccessRequestCreate "access_request_create" Write;

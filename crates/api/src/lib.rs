@@ -193,6 +193,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(framework::pack_list))
         .routes(routes!(evidence::evidence_key_show))
         .routes(routes!(member::member_list, member::member_put))
+        .routes(routes!(member::name_list))
         .routes(routes!(member::member_show, member::member_delete))
         .routes(routes!(factor::sign_in_policy_show, factor::sign_in_policy_put))
         .routes(routes!(target_policy::target_policy_show, target_policy::target_policy_put))

@@ -1,13 +1,17 @@
 //! A tenant's members.
 
-use access::{Role, ops};
+use std::collections::BTreeSet;
+
+use access::{Role, member_ops, ops};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::Email;
-use store::{MemberRow, Placed, Versioned as _};
+use domain::{Email, Error, UserId};
+use serde::Deserialize;
+use store::{MemberRow, NameRow, Placed, Versioned as _};
+use utoipa::IntoParams;
 use wire::List;
-use wire::member::{Invitation, Member, MemberPlaced, MemberPut};
+use wire::member::{Invitation, Member, MemberName, MemberPlaced, MemberPut};
 use wire::problem::Problem;
 
 use crate::caller::Caller;
@@ -55,6 +59,39 @@ pub(crate) async fn member_show(
     let row = state.store.read(permit).await?.member_show(&user).await?;
     let version = row.version();
     Ok(Tagged(member(row), version))
+}
+
+/// Most users that are named at once.
+const NAMES_MAX: usize = 100;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct NamesQuery {
+    /// Ids of users between commas, at most 100.
+    users: String,
+}
+
+/// Who the users are whose ids stand in what the caller sees: those of them who are members of the tenant. Every member may ask, since none is listed:
+/// whoever asks has their ids already.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/names", tag = "members", params(("tenant" = String, Path, description = "id or slug"), NamesQuery),
+    responses((status = 200, description = "names", body = List<MemberName>)))]
+pub(crate) async fn name_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(query): Query<NamesQuery>,
+) -> Answer<Json<List<MemberName>>> {
+    let permit = caller.member_permit::<member_ops::NameList>(&tenant).await?;
+    let ids: BTreeSet<&str> = query.users.split(',').collect();
+    if ids.len() > NAMES_MAX {
+        return Err(Error::invalid("users", format!("name at most {NAMES_MAX} users at once")).into());
+    }
+    let users =
+        ids.into_iter().map(|id| id.parse().map_err(|_| Error::invalid("users", "use ids of users, between commas")));
+    let users = users.collect::<Result<Vec<UserId>, Error>>()?;
+    let rows = state.store.name_list(permit, &users).await?;
+    Ok(page::whole(rows.into_iter().map(|NameRow { user, email, name }| MemberName { user, email, name }).collect()))
 }
 
 /// Gives a member another role, or invites who is none: what that answers does not tell whether the address has an account.

@@ -185,7 +185,7 @@ pub use ssh_access::{NewSshHost, SshAuthority, SshCertificateRow, SshHostRow, Wa
 pub use ssh_host_key::{HostKeyOrigin, SshHostKeyRow, SshTarget};
 pub use ssh_session::{NewSshSession, SshSessionBegun, SshSessionEnding, SshSessionRow};
 pub use statement::{ArtifactRow, EvidenceFilter, EvidenceRow, Material, MaterialOf, StatementDetail};
-pub use tenant::{MemberRow, Placed, TenantRow};
+pub use tenant::{MemberRow, NameRow, Placed, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};
 pub use user::{LoginUser, Membership, NewUser, UserRow};
 pub use validation::{NewValidation, NewestValidation, ValidationRow};

@@ -1,11 +1,11 @@
 //! Tenants and their members.
 
-use access::PlatformPermit;
-use access::{Role, ops};
+use access::{MemberPermit, PlatformPermit, Role, member_ops, ops};
 use domain::{DisplayName, Email, Error, Result, Slug, TenantId, Timestamp, UserId};
 use serde_json::json;
 
 use crate::audit::{self, Category, Change};
+use crate::bulk::Batch;
 use crate::condition::{self, MEMBERS, Versioned as _};
 use crate::db::{Row, Tx, args};
 use crate::invitation::{self, InvitationRow};
@@ -40,6 +40,17 @@ pub struct MemberRow {
     pub created_at: Timestamp,
     /// Whether the user cannot sign in any more.
     pub disabled: bool,
+}
+
+/// Whom the id of a user means.
+#[derive(Debug, Clone)]
+pub struct NameRow {
+    /// The user.
+    pub user: UserId,
+    /// Their login name.
+    pub email: String,
+    /// Their name.
+    pub name: String,
 }
 
 /// What giving a role to an address led to.
@@ -273,6 +284,31 @@ impl Read<ops::MemberList> {
 }
 
 impl Store {
+    /// Who these users are, of whom a member of the tenant sees the ids in its data: those who are members too. Whoever else has an id, another
+    /// tenant's user or nobody, is left out alike.
+    pub async fn name_list(
+        &self,
+        permit: MemberPermit<member_ops::NameList>,
+        users: &[UserId],
+    ) -> Result<Vec<NameRow>> {
+        let mut names = Vec::with_capacity(users.len());
+        if users.is_empty() {
+            return Ok(names);
+        }
+        let tenant = permit.tenant();
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, tenant).await?;
+        let sql = "SELECT u.id, u.email, u.name FROM member m JOIN app_user u ON u.id = m.user_id \
+            WHERE m.tenant_id = $1 AND m.user_id IN (SELECT v.key FROM v)";
+        let users = Batch::keys(users.iter().map(|user| user.as_uuid().as_u128()));
+        tx.bulk_rows(&users, sql, args![tenant], |row| {
+            names.push(NameRow { user: UserId::from_uuid(row.uuid(0)?), email: row.text(1)?, name: row.text(2)? });
+            Ok(())
+        })
+        .await?;
+        Ok(names)
+    }
+
     /// Every tenant, for those who manage tenants.
     pub async fn tenant_list(
         &self,

@@ -73,3 +73,15 @@ pub struct Member {
     /// Whether they cannot sign in.
     pub disabled: bool,
 }
+
+/// Whom the id of a user means, for who sees it in the tenant's data.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct MemberName {
+    /// The user.
+    #[schema(value_type = String)]
+    pub user: UserId,
+    /// The login name.
+    pub email: String,
+    /// The name.
+    pub name: String,
+}

@@ -402,6 +402,7 @@ pub(crate) async fn ask(world: &World, standing: &Standing, operation: &Operatio
         write!(path, "?finding={}", object(world, standing, world.a, &operation.id, "finding").await).unwrap();
     }
     match operation.id.trim_start_matches("platform_") {
+        "name_list" => write!(path, "?users={}", world.user_id(&admin())).unwrap(),
         "log_proof" => path.push_str("?seq=0"),
         "log_consistency" => path.push_str("?from=0&to=1"),
         "graph_path" => write!(path, "?to={}", standing.node).unwrap(),

@@ -273,3 +273,47 @@ fn attack_59_a_credentials_secret_goes_in_and_does_not_come_out() {
         }
     });
 }
+
+#[test]
+fn every_member_is_told_who_the_ids_are_of_members_and_of_nobody_else() {
+    each_engine(|world| async move {
+        let names = "/api/v1/tenants/acme/names?users=";
+        let (boss, reader, theirs) = (admin(), holder(Role::ReadOnly, 'a'), holder(Role::TenantAdmin, 'b'));
+        let id = |email: &str| world.user_id(email).to_string();
+        let nobody = nobodys(&world, "user");
+        let asked =
+            [id(&boss), id(&reader), id(&theirs), id(STRANGER), id(PLATFORM), nobody.clone(), id(&boss)].join(",");
+        // Who may not list members is told all the same whom a row that they see means, and so is who came last of many.
+        for email in [&boss, &reader, &holder(Role::Auditor, 'a')] {
+            let told = world.by(email, "GET", &format!("{names}{asked}"), None).await.is(200);
+            let mut told: Vec<_> = told.json["items"].as_array().unwrap().clone();
+            told.sort_by_key(|one| one["email"].to_string());
+            let mut expected =
+                [&boss, &reader].map(|email| json!({"user": id(email), "email": email, "name": "Somebody"}));
+            expected.sort_by_key(|one| one["email"].to_string());
+            assert_eq!(told, expected);
+        }
+        // Of others nothing is told apart: neither whether they are, nor whether they are somewhere else.
+        let other = world.by(&reader, "GET", &format!("{names}{}", id(&theirs)), None).await.is(200);
+        assert_eq!(
+            other.masked(&[]),
+            world.by(&reader, "GET", &format!("{names}{nobody}"), None).await.is(200).masked(&[])
+        );
+        world.by(&theirs, "GET", &format!("{names}{}", id(&boss)), None).await.is(404);
+        world.by(STRANGER, "GET", &format!("{names}{}", id(&boss)), None).await.is(404);
+        world.by(PLATFORM, "GET", &format!("{names}{}", id(&boss)), None).await.is(404);
+        // Whoever left is named no more.
+        let left = world.member(world.a).await;
+        let path = format!("{names}{left}");
+        assert_eq!(world.by(&reader, "GET", &path, None).await.is(200).json["items"].as_array().unwrap().len(), 1);
+        world.by(&boss, "DELETE", &format!("/api/v1/tenants/acme/members/{left}"), None).await.is(204);
+        assert_eq!(world.by(&reader, "GET", &path, None).await.is(200).json["items"], json!([]));
+        let many: Vec<_> = (0..101).map(|_| nobodys(&world, "user")).collect();
+        world.by(&reader, "GET", &format!("{names}{}", many[..100].join(",")), None).await.is(200);
+        world.by(&reader, "GET", &format!("{names}{}", many.join(",")), None).await.is(400).says("at most 100");
+        for wrong in ["", "x", &format!("{nobody},"), "usr_%27", "ten_00000000000000000000000000", &boss] {
+            let answer = world.by(&reader, "GET", &format!("{names}{wrong}"), None).await.is(400);
+            assert_eq!(answer.json["field"], "users", "{wrong}");
+        }
+    });
+}
