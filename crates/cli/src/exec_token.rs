@@ -5,7 +5,7 @@
 //!   commands run at the same time: they wait for the one that asks;
 //! - a program that comes again for the token that it was given was refused with it: `client-go` does so after a 401 and at no other time. It gets
 //!   another one, so that who may still reach a cluster after a change of grants does not wait for the end of a token that was cut;
-//! - what is kept belongs to one session: who signs in anew gets another token, and signing out forgets all of them.
+//! - what is kept belongs to one session: who signs in anew gets another token, and signing out of its server forgets it.
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -24,6 +24,7 @@ use crate::client::not_ours;
 use crate::config::replace;
 use crate::failure::{Failure, Result};
 use crate::output;
+use crate::server::Server;
 
 /// How long before its end a token is not given out any more, in milliseconds: the request still has to arrive.
 const MARGIN_MS: i64 = 15_000;
@@ -53,6 +54,9 @@ pub(crate) struct Add {
 struct Kept {
     token: String,
     expires_at: Timestamp,
+    /// Of which server; those before 1.0 said nothing.
+    #[serde(default)]
+    server: Option<Server>,
 }
 
 impl Kept {
@@ -152,7 +156,7 @@ impl Add {
                 return Err(failure);
             }
         };
-        let kept = Kept { token: made.token, expires_at: made.expires_at };
+        let kept = Kept { token: made.token, expires_at: made.expires_at, server: Some(api.client.server().clone()) };
         let text = serde_json::to_vec(&kept).map_err(|e| Failure::file("write", &path, e))?;
         replace(&path, |file| file.write_all(&text), true).map_err(|e| Failure::file("write", &path, e))?;
         given.note(true);
@@ -179,12 +183,14 @@ fn forget_old(folder: &Path, now: Timestamp) {
     }
 }
 
-/// Forgets every token, since the session that they came from ends.
-pub(crate) fn forget_all(home: &Path) {
+/// Forgets every token of a server, since the session that they came from ends.
+pub(crate) fn forget(home: &Path, server: &Server) {
     let folder = home.join(FOLDER);
-    for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|end| end == "json") {
-            drop(std::fs::remove_file(entry.path()));
+    for path in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let kept = || serde_json::from_slice::<Kept>(&std::fs::read(&path).ok()?).ok();
+        let is_token = path.extension().is_some_and(|end| end == "json");
+        if is_token && kept().and_then(|kept| kept.server).is_none_or(|of| of == *server) {
+            drop(std::fs::remove_file(&path));
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::client::not_ours;
 use crate::config::replace;
 use crate::doc::Doc;
 use crate::failure::{Failure, Result};
+use crate::server::Server;
 
 /// How long to wait for somebody else who changes the file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -205,6 +206,14 @@ fn update(path: &Path, change: impl FnOnce(&mut Doc) -> Result) -> Result {
     replace(path, |file| file.write_all(text.as_bytes()), true).map_err(|e| Failure::file("write", path, e))
 }
 
+/// How the names of a server's and tenant's entries begin: none is the beginning of another one's, so a tenant that is called as a port is
+/// written behind the server's port.
+fn prefix(server: &Server, tenant: &str) -> String {
+    let (authority, like_a_port) = (server.authority(), tenant.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = if like_a_port && authority == server.host() { ":443" } else { "" };
+    format!("cairn:{authority}{port}:{tenant}:")
+}
+
 impl Use {
     pub(crate) async fn run(self, cx: &Context) -> Result {
         let api = cx.tenant()?;
@@ -212,7 +221,7 @@ impl Use {
             api.all(&["reach"]).await?.iter().map(|doc| doc.parse().map_err(|_| not_ours())).collect::<Result<_>>()?;
         let clusters: Vec<&Reach> = reach.iter().filter(|one| one.kind == "kubernetes").collect();
         let server = api.client.server();
-        let prefix = format!("cairn:{}:{}:", server.authority(), api.tenant_name());
+        let prefix = prefix(server, api.tenant_name());
         let own = api.client.accepted_authority().map(|der| pem("CERTIFICATE", &der));
         let wanted: Vec<Wanted> =
             clusters.iter().map(|one| wanted(one, self.through_server, &prefix, &api, own.as_deref())).collect();
@@ -234,7 +243,7 @@ impl Use {
             Ok(())
         })?;
         // What was approved since is in the next token.
-        crate::exec_token::forget_all(cx.home()?);
+        crate::exec_token::forget(cx.home()?, server);
         match chosen {
             Some((one, _)) => api.out.say(&format!("kubectl talks to {} as {} now", one.name, one.role)),
             None => api.out.say(&format!("{} contexts are in `{}`", wanted.len(), path.display())),

@@ -58,6 +58,7 @@ mod sse;
 mod ssh;
 mod ssh_host;
 mod ssh_host_key;
+mod ssh_include;
 mod ssh_way;
 mod table;
 mod tenant;

@@ -25,13 +25,18 @@ impl Server {
 
     /// The host, and the port where it is not 443.
     pub(crate) fn authority(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
+        let host = self.host();
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The host.
+    pub(crate) fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
     }
 
     /// Whether it is this machine: then no proxy is in between.
     pub(crate) fn is_loopback(&self) -> bool {
-        let host = self.0.host_str().unwrap_or_default();
+        let host = self.host();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
         host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }

@@ -250,8 +250,8 @@ pub(crate) async fn logout(cx: &Context) -> Result {
         return Ok(());
     };
     config.save(home)?;
-    crate::exec_token::forget_all(home);
-    crate::ssh::forget_all(home);
+    crate::exec_token::forget(home, &server);
+    crate::ssh_include::forget(home, &server);
     if session.token.starts_with("sk_") {
         cx.out.say("the API key is forgotten here; `cairn keys revoke` ends it everywhere");
         return Ok(());

@@ -6,8 +6,6 @@
 //! - a host is recognised by what the server knows of it, never by a question at a prompt, and `~/.ssh` is neither read nor written;
 //! - nothing of the server's answer gets into a configuration but after it was read as what it has to be.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -18,7 +16,7 @@ use clap::Args;
 use crypto::ssh::PublicKey;
 use domain::{Clock as _, DestinationId, DestinationRole, HostPort, Rng as _, Slug, Timestamp};
 use serde::{Deserialize, Serialize};
-use wire::destination::{DestinationTokenCreate, DestinationTokenCreated, Reach};
+use wire::destination::{DestinationTokenCreate, DestinationTokenCreated};
 use wire::ssh_access::{SshCertificate, SshCertificateCreate, UPGRADE};
 
 use crate::api::{Api, Context};
@@ -26,10 +24,11 @@ use crate::client::not_ours;
 use crate::config::replace;
 use crate::exec_token::Lock;
 use crate::failure::{Failure, Result};
+use crate::ssh_include::{self, About, again, kept};
 use crate::{pipe, ssh_way};
 
 /// Where everything of this is, within `~/.cairn`.
-const FOLDER: &str = "ssh";
+pub(crate) const FOLDER: &str = "ssh";
 /// How long before its end a certificate is not used any more, in milliseconds: signing in takes its time.
 const MARGIN_MS: i64 = 30_000;
 /// How the folder of one `cairn ssh` begins.
@@ -110,17 +109,17 @@ impl Certified {
 }
 
 /// A private folder.
-fn folder(path: &Path) -> Result<()> {
+pub(crate) fn folder(path: &Path) -> Result<()> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| Failure::file("make", path, error))
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, |file| file.write_all(bytes), true).map_err(|error| Failure::file("write", path, error))
 }
 
 /// A word of a configuration of `ssh`, which has no way to write a `"` within quotes.
-fn quoted(path: &Path) -> Result<String> {
+pub(crate) fn quoted(path: &Path) -> Result<String> {
     let text = path.to_str().filter(|text| !text.contains(['"', '\n', '\\', '%', '$']));
     let text = text.ok_or_else(|| {
         Failure::new(format!("`{}` has a character that no configuration of ssh can hold", path.display()))
@@ -194,7 +193,7 @@ impl Ssh {
         let home = cx.home()?.join(FOLDER);
         folder(&home)?;
         if self.include {
-            return include(&api, &home, cx).await;
+            return ssh_include::include(&api, &home, cx).await;
         }
         let (host, arguments) = self.words.split_first().ok_or_else(|| Failure::usage("which host?"))?;
         if self.through {
@@ -212,9 +211,17 @@ impl Ssh {
         crypto::system::SystemRng.fill(&mut word);
         let passing = Passing(home.join(format!("{PASSING}{:016x}", u64::from_be_bytes(word))));
         folder(&passing.0)?;
+        About::new(&api).write(&passing.0)?;
         let certified = certify(&api, name.as_str(), role, &passing.0).await?;
         let config = passing.0.join("config");
-        write(&config, format!("Host {name}\n{}", certified.settings(&passing.0, &again(&api)?)?).as_bytes())?;
+        write(
+            &config,
+            format!(
+                "Host {name}\n{}",
+                certified.settings(&passing.0, &again(api.client.server(), api.tenant_name())?)?
+            )
+            .as_bytes(),
+        )?;
         let mut command = tokio::process::Command::new("ssh");
         command.arg("-F").arg(&config).arg(name.as_str()).args(arguments);
         let ended = command
@@ -241,17 +248,6 @@ fn forget_passed(home: &Path) {
     }
 }
 
-/// Forgets every key and certificate, since the session that they came from ends.
-pub(crate) fn forget_all(home: &Path) {
-    drop(std::fs::remove_dir_all(home.join(FOLDER)));
-}
-
-/// Where the certificate for one role of a destination lies for plain `ssh`.
-fn kept(home: &Path, api: &Api, name: &Slug, role: &DestinationRole) -> PathBuf {
-    let of = crypto::sha256(format!("{}\n{}", api.client.server(), api.tenant_name()).as_bytes()).to_hex();
-    home.join(of.get(..16).unwrap_or_default()).join(name.as_str()).join(role.as_str())
-}
-
 /// Of which session a kept certificate is, and until when it is good.
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -261,7 +257,7 @@ struct Kept {
 
 /// Sees to it that the kept certificate is good for a while.
 async fn refresh(api: &Api, home: &Path, name: &Slug, role: DestinationRole) -> Result {
-    let into = kept(home, api, name, &role);
+    let into = kept(home, api.client.server(), api.tenant_name()).join(name.as_str()).join(role.as_str());
     folder(&into)?;
     let _lock = Lock::take(&into.join("lock"))?;
     let state = into.join("state.json");
@@ -276,20 +272,12 @@ async fn refresh(api: &Api, home: &Path, name: &Slug, role: DestinationRole) -> 
         drop(std::fs::remove_file(into.join(name)));
     }
     let certified = certify(api, name.as_str(), Some(role), &into).await?;
-    write(&into.join("config"), certified.settings(&into, &again(api)?)?.as_bytes())?;
+    write(
+        &into.join("config"),
+        certified.settings(&into, &again(api.client.server(), api.tenant_name())?)?.as_bytes(),
+    )?;
     let kept = serde_json::to_vec(&Kept { identity, expires_at: certified.expires_at });
     write(&state, &kept.map_err(|error| Failure::file("write", &state, error))?)
-}
-
-/// How a configuration of `ssh` calls this program, for the same server and tenant.
-fn again(api: &Api) -> Result<String> {
-    let program = std::env::current_exe().map_err(|error| Failure::new(format!("where am I? {error}")))?;
-    let plain = |text: &str| !text.contains(['\'', '"', '\\', '%', '$', '\n']);
-    let (program, server, tenant) = (program.to_string_lossy(), api.client.server().to_string(), api.tenant_name());
-    if ![&program, server.as_str(), tenant].into_iter().all(plain) {
-        return Err(Failure::new("the path of this program has a character that no configuration of ssh can hold"));
-    }
-    Ok(format!("'{program}' --server '{server}' --tenant '{tenant}'"))
 }
 
 /// Connects the standard input and output to a host through its relay, with a token for this one connection: straight to the relay where that is reached,
@@ -310,41 +298,6 @@ async fn through(api: &Api, destination: &str, role: DestinationRole) -> Result 
     pipe::carry(way).await;
     // A read of the standard input that never comes would hold the program up.
     std::process::exit(0);
-}
-
-/// Writes the configuration that plain `ssh` includes: every host that is reached, under its name with `.cairn` behind it.
-async fn include(api: &Api, home: &Path, cx: &Context) -> Result {
-    let again = again(api)?;
-    let mut reached: BTreeMap<Slug, Vec<DestinationRole>> = BTreeMap::new();
-    for doc in api.all(&["reach"]).await? {
-        let one: Reach = doc.parse().map_err(|_| not_ours())?;
-        if one.kind == "ssh" {
-            let role = one.role.parse().map_err(|_| not_ours())?;
-            reached.entry(one.name.parse().map_err(|_| not_ours())?).or_default().push(role);
-        }
-    }
-    let mut text = "# Written by `cairn ssh --include`, which writes it anew.\n".to_owned();
-    for (name, roles) in &reached {
-        for role in roles {
-            let user = if roles.len() > 1 { format!(" user {role}") } else { String::new() };
-            let config = quoted(&kept(home, api, name, role).join("config"))?;
-            // Writing to a `String` cannot fail.
-            let _ = writeln!(
-                text,
-                "Match originalhost {name}.cairn{user} exec \"{again} ssh --refresh {role}@{name}\"\n  \
-                 Include {config}"
-            );
-        }
-    }
-    let path = home.join("config");
-    write(&path, text.as_bytes())?;
-    cx.out.say(&format!(
-        "{} hosts are in {}: put `Include {}` at the top of your ~/.ssh/config once, then `ssh NAME.cairn` works",
-        reached.len(),
-        path.display(),
-        quoted(&path)?
-    ));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -183,3 +183,20 @@ fn what_somebody_added_to_how_a_token_is_asked_for_stays() {
     set(&mut exec, "command", Some(text("/usr/local/bin/cairn")));
     assert_eq!(entry(&mut config, "users", "user", &wanted[0].name).unwrap().field("exec"), Some(&exec));
 }
+
+#[test]
+fn no_entries_of_a_server_and_tenant_are_taken_for_those_of_another() {
+    let all: Vec<String> =
+        ["https://c.example", "https://c.example:8443", "https://c.example:443", "https://c.example.net"]
+            .iter()
+            .flat_map(|server| ["8443", "443", "t", "t2"].map(|tenant| (server, tenant)))
+            .map(|(server, tenant)| prefix(&server.parse().unwrap(), tenant))
+            .collect();
+    let different: std::collections::BTreeSet<&String> = all.iter().collect();
+    // Port 443 is none.
+    assert_eq!(different.len(), 12);
+    for one in &different {
+        let within: Vec<_> = different.iter().filter(|other| other.starts_with(one.as_str())).collect();
+        assert_eq!(within, [one], "{one}");
+    }
+}
