@@ -45,7 +45,7 @@ export const to = {
   evidence: (slug: string, of: { kind?: string; framework?: string; control?: string } = {}) => tenant(slug, `/evidence${query(of)}`),
   statement: (slug: string, id: string) => tenant(slug, `/evidence/${part(id)}`),
   verify: (slug: string) => tenant(slug, "/evidence/verify"),
-  nodes: (slug: string, of: { type?: string; name?: string } = {}) => tenant(slug, `/nodes${query(of)}`),
+  nodes: (slug: string, of: { type?: string; name?: string; closed?: string } = {}) => tenant(slug, `/nodes${query(of)}`),
   node: (slug: string, id: string) => tenant(slug, `/nodes/${part(id)}`),
   graph: (slug: string, of: { node?: string; at?: string; reach?: string } = {}) => tenant(slug, `/graph${query(of)}`),
   jobs: (slug: string, of: { status?: string } = {}) => tenant(slug, `/jobs${query(of)}`),

@@ -217,7 +217,7 @@ test("a tab follows when another tab of the same browser signs out", async ({ pa
   await expect(second.locator("td")).toHaveCount(0);
 });
 
-test("a member who is removed while the page is open is shown no more", async ({ page, browser, watched, refusals }) => {
+test("a member who is removed while the page is open is shown no more @both", async ({ page, browser, watched, refusals }) => {
   refusals.expect(404);
   await signIn(page);
   await page.getByRole("link", { name: "Members", exact: true }).click();

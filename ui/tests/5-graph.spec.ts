@@ -3,7 +3,7 @@ import { expect, look, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
-test("the graph is drawn in groups that open by the keyboard, and its address shows the same again", async ({ page }) => {
+test("the graph is drawn in groups that open by the keyboard, and its address shows the same again @both", async ({ page }) => {
   await signIn(page);
   await page.getByRole("link", { name: "Graph", exact: true }).click();
   await page.getByLabel("Group by").selectOption("kind");

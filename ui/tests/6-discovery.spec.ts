@@ -7,7 +7,7 @@ import { call, expect, look, signIn, test, URL_OF_SERVER } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
-test("what a job would begin with is tried before it is run, and a credential says what it may not do", async ({ page }) => {
+test("what a job would begin with is tried before it is run, and a credential says what it may not do @both", async ({ page }) => {
   const secret = "planted-community-of-the-browser-tests";
   const answers: Promise<string>[] = [];
   page.on("response", (response) => {
@@ -45,7 +45,32 @@ test("what a job would begin with is tried before it is run, and a credential sa
   await expect(page.getByRole("heading", { name: "No credentials" })).toBeVisible();
 });
 
-test("a job shows its scopes and its log, whose filters are in the address", async ({ page }, info) => {
+test("a key of several lines keeps them, hidden as a password is @both", async ({ page }) => {
+  await signIn(page);
+  await page.getByRole("link", { name: "Credentials", exact: true }).click();
+  await page.getByRole("button", { name: "Add a credential" }).first().click();
+  await page.getByLabel("Plugin").selectOption("ssh-linux");
+  await page.getByLabel("Type").selectOption("ssh-key");
+  await page.getByLabel("Name", { exact: true }).fill("hosts");
+  await page.getByLabel("username", { exact: true }).fill("audit");
+  const key = "-----BEGIN OPENSSH PRIVATE KEY-----\nplanted-key-of-the-browser-tests\n-----END OPENSSH PRIVATE KEY-----\n";
+  const field = page.getByLabel("private_key", { exact: true });
+  // As from the clipboard, which a field of one line would make one line of.
+  await field.focus();
+  await page.keyboard.insertText(key);
+  await expect(field).toHaveCSS("-webkit-text-security", "disc");
+  const [sent] = await Promise.all([
+    page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/credentials")),
+    page.getByRole("button", { name: "Add", exact: true }).click(),
+  ]);
+  expect((sent.postDataJSON() as { secret: { private_key: string } }).secret.private_key).toBe(key);
+  await expect(page.getByRole("dialog")).toHaveCount(0);
+  await page.getByRole("button", { name: "Delete hosts" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await expect(page.getByRole("heading", { name: "No credentials" })).toBeVisible();
+});
+
+test("a job shows its scopes and its log, whose filters are in the address @both", async ({ page }, info) => {
   await signIn(page);
   await page.getByRole("link", { name: "Jobs", exact: true }).click();
   await page.getByRole("button", { name: "Run a job" }).first().click();

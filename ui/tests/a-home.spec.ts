@@ -15,7 +15,7 @@ async function another(browser: Browser, watched: (page: Page) => Page) {
   return watched(await (await browser.newContext({ viewport: { width: 1360, height: 860 } })).newPage());
 }
 
-test("what changed is there until one says that one has seen it, in every browser of that person and of nobody else", async ({ page, browser, watched }) => {
+test("what changed is there until one says that one has seen it, in every browser of that person and of nobody else @both", async ({ page, browser, watched }) => {
   await signIn(page);
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
   const theirs = await another(browser, watched);

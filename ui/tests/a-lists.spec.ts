@@ -334,7 +334,7 @@ function witnessKey(name: string): string {
   return `${name}+${id}+${key.toString("base64")}`;
 }
 
-test("an empty tenant says of each list what to do next", async ({ page }) => {
+test("an empty tenant says of each list what to do next @both", async ({ page }) => {
   await signIn(page);
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
   await call(page, "POST", "/api/v1/tenants", { slug: "hollow", name: "Hollow", admin: ADMIN });
@@ -354,7 +354,7 @@ test("an empty tenant says of each list what to do next", async ({ page }) => {
   }
 });
 
-test("rows are made for each list", async ({ page }) => {
+test("rows are made for each list @both", async ({ page }) => {
   await signIn(page);
   await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
   const tenant = "/api/v1/tenants/default";
@@ -476,7 +476,7 @@ async function walk(page: Page, route: string, list: List, file: string) {
   await page.unrouteAll();
 }
 
-test("each list is a skeleton, tells an error and can be tried again, holds its filters in the address, and is saved as a file", async ({ page, refusals }, info) => {
+test("each list is a skeleton, tells an error and can be tried again, holds its filters in the address, and is saved as a file @both", async ({ page, refusals }, info) => {
   test.setTimeout(300_000);
   refusals.expect(429);
   await page.context().addCookies(session);
@@ -581,7 +581,7 @@ for (const [role, may] of ROLES) {
   });
 }
 
-test("what was made for the lists is taken away again", async ({ page }) => {
+test("what was made for the lists is taken away again @both", async ({ page }) => {
   await page.context().addCookies(session);
   await page.goto("/account");
   await call(page, "DELETE", "/api/v1/witnesses/witness.example");

@@ -252,6 +252,7 @@ mod tests {
             name: "aws-keys".to_owned(),
             required: text(&["access_key_id", "secret_access_key"]),
             optional: text(&["session_token"]),
+            several_lines: vec![],
         }
     }
 

@@ -30,11 +30,15 @@ fn describe(plugin: &dyn Plugin) -> wire::credential::Plugin {
     let manifest = plugin.manifest();
     let credential_types = manifest.credential_types.iter().filter_map(|name| {
         let kind = transport::CREDENTIAL_TYPES.iter().find(|known| known.name == *name)?;
-        let owned = |fields: &[&str]| fields.iter().map(|field| (*field).to_owned()).collect();
+        let owned = |fields: &[&str]| fields.iter().map(|field| (*field).to_owned()).collect::<Vec<String>>();
         Some(CredentialType {
             name: kind.name.to_owned(),
             required: owned(kind.required),
             optional: owned(kind.optional),
+            several_lines: owned(&[kind.required, kind.optional].concat())
+                .into_iter()
+                .filter(|field| transport::SEVERAL_LINES.contains(&field.as_str()))
+                .collect(),
         })
     });
     let settings = manifest.settings.iter().map(|setting| PluginSetting {

@@ -38,7 +38,7 @@ pub use guard::Guard;
 pub use host_keys::{HostKeys, NoHostKeys};
 pub use https::{HttpClient, HttpConfig, HttpCredential};
 pub use local::LocalHost;
-pub use open::{CREDENTIAL_TYPES, OpenCredential, Opening, TaskReach, open};
+pub use open::{CREDENTIAL_TYPES, OpenCredential, Opening, SEVERAL_LINES, TaskReach, open};
 pub use record::{CallRecord, Recorder, RequestRecord, ResponseRecord};
 pub use scan::{ScanReach, Scanner};
 pub use snmp::{Oid, SnmpClient, SnmpConfig, SnmpCredentials, SnmpReach, SnmpSecurity, SnmpValue, VarBind, Walked};

@@ -31,6 +31,9 @@ pub struct CredentialType {
     pub optional: &'static [&'static str],
 }
 
+/// Fields that are texts of several lines, as of PEM.
+pub const SEVERAL_LINES: &[&str] = &["private_key", "certificate", "ca"];
+
 /// Every kind of credential that something here can use.
 pub const CREDENTIAL_TYPES: &[CredentialType] = &[
     CredentialType {

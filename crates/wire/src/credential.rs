@@ -81,6 +81,9 @@ pub struct CredentialType {
     pub required: Vec<String>,
     /// Fields that may be there.
     pub optional: Vec<String>,
+    /// Which of both are texts of several lines.
+    #[serde(default)]
+    pub several_lines: Vec<String>,
 }
 
 /// A setting of a plugin.

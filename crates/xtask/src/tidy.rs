@@ -79,6 +79,13 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> anyhow::Result<()> 
     findings.extend(sources::names(&rust));
     findings.extend(sources::promises(&files));
     findings.extend(documents::present(|path| workspace.root.join(path).exists()));
+    if let Ok(text) = fs::read_to_string(workspace.root.join("README.md")) {
+        let entries = fs::read_dir(workspace.root.join(documents::PICTURES)).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let is_picture = |name: &String| Path::new(name).extension().is_some_and(|have| have == "png");
+        let kept: Vec<String> = names.filter(is_picture).collect();
+        findings.extend(documents::pictures(&Source { path: "README.md".to_owned(), text }, &kept));
+    }
     if let Ok(text) = fs::read_to_string(workspace.root.join(documents::SECURITY_MODEL)) {
         findings.extend(documents::proofs(&Source { path: documents::SECURITY_MODEL.to_owned(), text }, &rust));
     }

@@ -40,6 +40,11 @@ export function TextArea({ label, help, wrong, wide, ...rest }: Around & Textare
   return around(<textarea {...control} {...rest} />);
 }
 
+/** A secret of several lines, hidden as a password is: a single line would make spaces of its line breaks. */
+export function SecretArea(props: Around & TextareaHTMLAttributes<HTMLTextAreaElement>) {
+  return <TextArea spellCheck={false} autoComplete="off" autoCapitalize="off" {...props} className="secret" />;
+}
+
 export function Select({ label, help, wrong, wide, ...rest }: Around & SelectHTMLAttributes<HTMLSelectElement>) {
   const { around, control } = useField({ label, help, wrong, wide });
   return around(<select {...control} {...rest} />);

@@ -46,6 +46,7 @@ impl Installed {
             name: "aws-keys".to_owned(),
             required: owned(&["access_key_id", "secret_access_key"]),
             optional: owned(&["session_token"]),
+            several_lines: vec![],
         };
         Self {
             plugins: vec![plugin("aws", vec![keys], "regions"), plugin("host", vec![], "packages")],

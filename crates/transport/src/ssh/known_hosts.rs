@@ -67,6 +67,10 @@ impl KnownHosts {
             };
             let key = PublicKey::from_openssh(&format!("{kind} {blob}"))
                 .map_err(|_| wrong("the key cannot be read: copy it again"))?;
+            // A line that lost its end: what is behind it would be left out without a word, a key that is revoked among it.
+            if parts.any(|word| word.starts_with("@revoked") || word.starts_with("@cert-authority") || is_key(word)) {
+                return Err(wrong("another one follows in the same line: give each host a line of its own"));
+            }
             out.push(Line { role, names: names.split(',').map(str::to_ascii_lowercase).collect(), key });
         }
         Ok(Self(out))
@@ -88,6 +92,11 @@ impl KnownHosts {
         }
         known
     }
+}
+
+/// Whether a word of a comment begins as the blob of a key does: with the length of its type.
+fn is_key(word: &str) -> bool {
+    word.len() > 40 && word.starts_with("AAAA")
 }
 
 /// Whether one of the patterns means the name and none that begins with `!` does.
@@ -171,6 +180,8 @@ mod tests {
             (format!("@friend x {A}"), "marker"),
             ("host ssh-ed25519".to_owned(), "NAMES TYPE KEY"),
             ("host ssh-ed25519 AAAA".to_owned(), "copy it again"),
+            (format!("web1 {A} @revoked * {A}"), "a line of its own"),
+            (format!("web1 {A} web2 {A}"), "a line of its own"),
         ] {
             let error = KnownHosts::parse(&format!("\n{line}\n")).unwrap_err().to_string();
             assert!(error.contains("line 2") && error.contains(part), "{error}");

@@ -4,6 +4,9 @@ use super::{Finding, Source};
 
 pub(super) const SECURITY_MODEL: &str = "docs/SECURITY-MODEL.md";
 
+/// Where pictures of the console's pages are.
+pub(super) const PICTURES: &str = "docs/screens";
+
 const NEEDED: [&str; 9] = [
     "LICENSE",
     "README.md",
@@ -20,6 +23,23 @@ const NEEDED: [&str; 9] = [
 pub(super) fn present(exists: impl Fn(&str) -> bool) -> Vec<Finding> {
     let missing = NEEDED.iter().filter(|path| !exists(path));
     missing.map(|path| Finding { path: (*path).to_owned(), line: 1, message: "does not exist".to_owned() }).collect()
+}
+
+/// Pictures of pages that the README does not show, or shows although they are gone.
+pub(super) fn pictures(readme: &Source, kept: &[String]) -> Vec<Finding> {
+    let shown = |name: &str| readme.text.contains(&format!("]({PICTURES}/{name})"));
+    let missing = kept.iter().filter(|name| !shown(name));
+    let mut findings: Vec<_> =
+        missing.map(|name| readme.finding(1, format!("does not show {PICTURES}/{name}"))).collect();
+    for (number, line) in readme.lines() {
+        for rest in line.split(&format!("]({PICTURES}/")).skip(1) {
+            let name = rest.split(')').next().unwrap_or_default();
+            if !kept.iter().any(|kept| kept == name) {
+                findings.push(readme.finding(number, format!("{PICTURES}/{name} does not exist")));
+            }
+        }
+    }
+    findings
 }
 
 /// In each table with a column whose head says `test`: rows whose cell names no test, and named tests that do not exist.
@@ -112,6 +132,16 @@ mod tests {
             "# Model\n\n| Attack | Test that proves it |\n|---|:---|\n| a | {cell} |\n\n| Other | Table |\n|---|---|\n| x | y |\n"
         );
         shown(proofs(&source("m.md", &text), &sources()))
+    }
+
+    #[test]
+    fn every_picture_is_shown_and_every_shown_one_is_there() {
+        let kept = ["home.png".to_owned(), "new.png".to_owned()];
+        let readme = source("README.md", "# Cairn\n![Home](docs/screens/home.png) ![Old](docs/screens/old.png)\n");
+        assert_eq!(
+            shown(pictures(&readme, &kept)),
+            ["README.md:1: does not show docs/screens/new.png", "README.md:2: docs/screens/old.png does not exist"]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ import { api, type Schemas, take, told } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
-import { Select, TextField } from "../../design/field";
+import { SecretArea, Select, TextField } from "../../design/field";
 import { Head } from "../../design/panel";
 import { Empty, Failed } from "../../design/state";
 import type { Column } from "../../design/table";
@@ -163,6 +163,7 @@ function AddDialog({ onClose }: { onClose: (validate?: Credential) => void }) {
       autoComplete: "off",
       onChange: (event: { target: { value: string } }) => setFields({ ...fields, [key]: event.target.value }),
     };
+    if (kind?.several_lines?.includes(key)) return <SecretArea key={key} help="With its line breaks, as its file has it" {...common} />;
     return <TextField key={key} type="password" {...common} autoComplete="new-password" />;
   };
   return (
@@ -197,7 +198,6 @@ function AddDialog({ onClose }: { onClose: (validate?: Credential) => void }) {
       <TextField label="Name" required autoComplete="off" value={name} onChange={(event) => setName(event.target.value)} />
       {kind?.required.map((key) => field(key, true))}
       {kind?.optional.map((key) => field(key, false))}
-      <p className="muted small">Keys of several lines, such as SSH keys, are added with `cairn creds add`, which reads them from a file.</p>
       <div className="actions">
         <Button onClick={() => onClose()}>Cancel</Button>
         <Button

@@ -105,7 +105,7 @@ function lines(slug: string, news: News): Line[] {
       ["Nodes changed", "changed"],
       ["Nodes closed", "closed"],
     ] as const)
-      all.push({ what, count: nodes[of], path: to.nodes(slug), more: nodes.more, which: byType(nodes, of) });
+      all.push({ what, count: nodes[of], path: to.nodes(slug, of === "closed" ? { closed: "true" } : {}), more: nodes.more, which: byType(nodes, of) });
   }
   return all.filter((it) => it.count > 0);
 }

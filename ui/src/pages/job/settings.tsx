@@ -1,7 +1,7 @@
 // The settings of a plugin as a form, made from what the plugin says of itself; and who does the work.
 import { useQuery } from "@tanstack/react-query";
 import { api, type Schemas, take, told } from "../../api/client";
-import { Select, TextField } from "../../design/field";
+import { Select, TextArea, TextField } from "../../design/field";
 import { Prose } from "../../design/prose";
 import { Failed } from "../../design/state";
 import { lost } from "../../list/lost";
@@ -39,8 +39,11 @@ interface SettingsProps {
 
 export function SettingsFields({ plugin, settings, onChange }: SettingsProps) {
   return plugin.settings.map((it) => (
-    <TextField
+    <TextArea
       key={it.key}
+      rows={1}
+      className="growing"
+      spellCheck={false}
       label={it.key}
       help={<Prose text={it.help} />}
       placeholder={it.example}

@@ -8,7 +8,9 @@ import { Head, Panel } from "../../design/panel";
 import { Empty, Failed, Loading } from "../../design/state";
 import { Table } from "../../design/table";
 import { When } from "../../design/time";
+import type { Load } from "../../list/keyset";
 import { lost } from "../../list/lost";
+import { More, rowsOf, useGrowing } from "../../list/more";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
@@ -106,22 +108,23 @@ function Findings({ node }: { node: string }) {
 
 function Edges({ node }: { node: string }) {
   const { slug } = useTenant();
-  const query = useQuery({
-    queryKey: ["tenant", slug, "edges", node],
-    queryFn: ({ signal }) =>
-      take(api.GET("/api/v1/tenants/{tenant}/edges", { params: { path: { tenant: slug }, query: { node, limit: "100" } }, signal })),
-  });
+  const load: Load<Schemas["Edge"]> = (of, signal) => {
+    const params = { path: { tenant: slug }, query: { node, limit: "100", ...of } };
+    return take(api.GET("/api/v1/tenants/{tenant}/edges", { params, ...(signal ? { signal } : {}) }));
+  };
+  const query = useGrowing(load, { queryKey: ["tenant", slug, "edges", node] });
   if (query.isPending) return <Loading rows={2} />;
   if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
+  const rows = rowsOf(query.data);
   const other = (it: Schemas["Edge"]) => (it.source === node ? it.target : it.source);
   return (
     <Panel title="Connected to" flush>
-      {query.data.items.length === 0 ? (
+      {rows.length === 0 ? (
         <Empty title="Nothing">No edge begins or ends here.</Empty>
       ) : (
         <Table
           name="Edges of this node"
-          rows={query.data.items}
+          rows={rows}
           rowKey={(it) => `${it.source} ${it.type} ${it.target} ${it.discriminator}`}
           columns={[
             { head: "Edge", kind: "nowrap", cell: (it) => (it.source === node ? `${it.type} →` : `← ${it.type}`) },
@@ -130,21 +133,21 @@ function Edges({ node }: { node: string }) {
           ]}
         />
       )}
-      {query.data.next_page && <p className="pager">The first 100: `cairn edges list --node` lists all.</p>}
+      <More query={query} />
     </Panel>
   );
 }
 
 function History({ node }: { node: string }) {
   const { slug } = useTenant();
-  const query = useQuery({
-    queryKey: ["tenant", slug, "node-history", node],
-    queryFn: ({ signal }) =>
-      take(api.GET("/api/v1/tenants/{tenant}/nodes/{node}/history", { params: { path: { tenant: slug, node }, query: { limit: "20" } }, signal })),
-  });
+  const load: Load<Schemas["NodeVersion"]> = (of, signal) => {
+    const params = { path: { tenant: slug, node }, query: { limit: "20", ...of } };
+    return take(api.GET("/api/v1/tenants/{tenant}/nodes/{node}/history", { params, ...(signal ? { signal } : {}) }));
+  };
+  const query = useGrowing(load, { queryKey: ["tenant", slug, "node-history", node] });
   if (query.isPending) return <Loading rows={2} />;
   if (lost(query)) return <Failed {...told(query.error)} onRetry={() => void query.refetch()} />;
-  const versions = query.data.items.map((it, at, all) => ({ it, changed: changes(all[at + 1], it) }));
+  const versions = rowsOf(query.data).map((it, at, all) => ({ it, changed: changes(all[at + 1], it) }));
   return (
     <Panel title="History" flush>
       <Table
@@ -159,7 +162,7 @@ function History({ node }: { node: string }) {
             kind: "main",
             cell: ({ changed }) =>
               changed.length === 0 ? (
-                <span className="muted">the oldest version on this page</span>
+                <span className="muted">the oldest version {query.hasNextPage ? "shown" : "there is"}</span>
               ) : (
                 <ul>
                   {changed.map((change) => (
@@ -172,6 +175,7 @@ function History({ node }: { node: string }) {
           },
         ]}
       />
+      <More query={query} />
     </Panel>
   );
 }

@@ -81,7 +81,7 @@ function Evidence({ scopes }: { scopes: string[] }) {
           rows={items}
           rowKey={(it) => it.id}
           columns={[
-            { head: "Statement", kind: "main", cell: (it) => <code>{it.id}</code> },
+            { head: "Statement", kind: "main", cell: (it) => <Link to={to.statement(slug, it.id)}>{it.id}</Link> },
             { head: "Kind", kind: "nowrap", cell: (it) => it.kind },
             { head: "Scope", cell: (it) => <code>{it.scope}</code> },
             { head: "Signed", kind: "nowrap", cell: (it) => <When at={it.created_at} /> },
