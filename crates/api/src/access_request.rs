@@ -20,6 +20,8 @@ use crate::page::{self, Body, Paging, Path, Query};
 use crate::problem::Answer;
 use crate::state::ApiState;
 
+/// Longer than any name or id of a destination.
+const DESTINATION_BYTES_MAX: usize = 128;
 /// Shortest time that is asked for, in seconds.
 const DURATION_S_MIN: u32 = 60;
 /// The longest that a tenant can allow to ask for, in seconds.
@@ -51,6 +53,10 @@ fn request(row: RequestRow) -> AccessRequest {
 fn asked(body: AccessRequestCreate) -> Result<NewRequest, Error> {
     if body.duration_s < DURATION_S_MIN {
         return Err(Error::invalid("duration_s", format!("use at least {DURATION_S_MIN} s")));
+    }
+    // What is asked for in vain is on the record too.
+    if body.destination.len() > DESTINATION_BYTES_MAX {
+        return Err(Error::invalid("destination", "use a destination's name or id"));
     }
     Ok(NewRequest {
         destination: body.destination,

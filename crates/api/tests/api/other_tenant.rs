@@ -8,7 +8,7 @@ use crate::document::{operations, parameters};
 use crate::world::{World, each_wall, holder, nobodys};
 
 /// Query parameters that name a thing.
-const ID_QUERIES: [(&str, &str, &str); 20] = [
+const ID_QUERIES: [(&str, &str, &str); 21] = [
     ("coverage_list", "scope", "scope"),
     ("coverage_list", "source", "agent"),
     ("edge_list", "node", "node"),
@@ -26,6 +26,7 @@ const ID_QUERIES: [(&str, &str, &str); 20] = [
     ("job_log", "scope", "scope"),
     ("job_scopes", "scope", "scope"),
     ("log_proof", "evidence", "evidence"),
+    ("name_list", "users", "user"),
     ("recording_list", "destination", "destination"),
     ("recording_list", "user", "user"),
     ("validation_list", "credential", "credential"),
