@@ -6,7 +6,8 @@
 //! Invariants:
 //! - a credential comes sealed to this process, is opened for one task, and is wiped with it; it is never written anywhere;
 //! - nothing is written but the identity, into its folder;
-//! - the server's certificate is always verified.
+//! - the server's certificate is always verified;
+//! - none of its tasks ends unseen: where one breaks off, it stops, to be started again.
 
 mod allocator;
 mod certificate;
@@ -34,6 +35,7 @@ use clap::Parser;
 use crypto::system::{SystemClock, SystemRng};
 use domain::{Clock, FleetId, FleetKind, Rng};
 use fleet::{Client, Connection, Enrolling, Folder, Identity};
+use gateway::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -132,6 +134,7 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     // Tokens and certificates are judged by the clock of who signs them.
     let clock: Arc<dyn Clock> = Arc::clone(&identity) as Arc<dyn Clock>;
     let client = Client::new(connection, identity);
+    let tasks = Tasks::default();
     let (stop, ended) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let recordings = recording::Recordings::new(client.clone(), Arc::clone(&clock), Arc::clone(&rng));
     let own_ports = settings.own_ports();
@@ -149,17 +152,19 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     #[cfg(feature = "ssh")]
     let (looking, taking) = {
         let listener = hosts.open_direct(settings.ssh.take()).await?;
-        (tokio::spawn(hosts.clone().look_after()), listener.map(|it| tokio::spawn(hosts.clone().listen(it))))
+        let looking = tasks.spawn("hosts", hosts.clone().look_after());
+        (looking, listener.map(|it| tasks.spawn("the way in to hosts", hosts.clone().listen(it))))
     };
     let worker = Arc::new(task::Worker::new(&settings, log, doors, own_ports, &clock, &rng)?);
     let listener = listen::Listener::bind(&settings, Arc::clone(&ended)).await?;
-    let listening = listener.map(|listener| tokio::spawn(listener.run(stop.clone())));
-    let serving = service.map(|service| tokio::spawn(service.run(stop.clone())));
+    let listening = listener.map(|listener| tasks.spawn("the listener for agents", listener.run(stop.clone())));
+    let serving = service.map(|service| tasks.spawn("the access proxy", service.run(stop.clone())));
     let linked = link::Link::new(&settings, client, &tls, worker, Arc::clone(&rng), ended)?;
-    let linking = tokio::spawn(linked.run(stop.clone()));
+    let linking = tasks.spawn("the link to the server", linked.run(stop.clone()));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = tasks.broken() => {}
     }
     tracing::info!("stopping: the server gives the tasks at work to somebody else");
     stop.cancel();
@@ -178,5 +183,6 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
         looking.abort();
     }
     recordings.wait_told().await;
-    linking.await.context("the link ended badly")
+    linking.await.context("the link ended badly")?;
+    Ok(tasks.check()?)
 }

@@ -4,16 +4,19 @@
 //! killed, the lease runs out and the work is claimed again. Either way a task begins from its start, and ingest is idempotent.
 
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use access::{OpCtx, ops};
 use api::ports::{Catalog as _, Evaluate as _};
 use domain::{Clock, Error, JobId, RelayId, Result, Rng, SourceId};
+use futures::FutureExt as _;
 use gateway::Connected;
 use plugins::{JobConfig, Plugin, TaskSpec};
 use serde_json::json;
 use store::{Begun, Claim, Lease, NewTask, Purpose, Store, TaskOutcome, TaskProgress, WorkKind};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use transport::aws::Pacer;
 use transport::{Budget, OpenCredential, Recorder};
@@ -131,12 +134,15 @@ impl Runner {
 
     /// Works until `stop`.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let own = (0..self.workers).map(|_| tokio::spawn(Arc::clone(&self).worker(stop.clone(), false)));
-        let placed = (0..PLACED).map(|_| tokio::spawn(Arc::clone(&self).worker(stop.clone(), true)));
-        let workers: Vec<_> = own.chain(placed).collect();
-        for worker in workers {
-            if let Err(error) = worker.await {
-                tracing::error!(%error, "a worker ended badly");
+        let mut workers = JoinSet::new();
+        for number in 0..self.workers + PLACED {
+            workers.spawn(Arc::clone(&self).worker(stop.clone(), number >= self.workers));
+        }
+        while let Some(ended) = workers.join_next().await {
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                resume_unwind(panic);
             }
         }
     }
@@ -161,7 +167,10 @@ impl Runner {
             match claimed {
                 Ok(Some(claim)) => {
                     turn = None;
-                    self.hold(claim, &stop).await;
+                    // One that breaks off (a plugin's fault) takes its own work along, and no worker.
+                    if AssertUnwindSafe(self.hold(claim, &stop)).catch_unwind().await.is_err() {
+                        tracing::error!("work broke off: it waits for its lease to end");
+                    }
                 }
                 Ok(None) => {
                     tokio::select! {

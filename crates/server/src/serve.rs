@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crypto::system::{SystemClock, SystemRng};
 use domain::{Clock, Rng, Secret};
+use gateway::Tasks;
 use secrets::Stores;
 use store::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -126,7 +127,8 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         Some(peers) => state.with_peers(Arc::clone(peers) as Arc<dyn api::ports::Peers>),
         None => state,
     };
-    let checking = tokio::spawn(identity::check(state.clone(), stop.clone()));
+    let tasks = Tasks::default();
+    let checking = tasks.spawn("identity providers", identity::check(state.clone(), stop.clone()));
     let limits = listen::Limits::new(&config.server, raise_file_limit());
     let metrics = metrics::serve(&config, limits, &clock, &rng, &stop).await?;
     let own_ports =
@@ -144,27 +146,29 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         &clock,
         &rng,
     );
-    let attending = tokio::spawn(relays::keep(store.clone(), relays, Arc::clone(state.connections()), stop.clone()));
+    let attending =
+        tasks.spawn("relays", relays::keep(store.clone(), relays, Arc::clone(state.connections()), stop.clone()));
     let listening = {
         let store = store.clone();
-        tokio::spawn(async move { store.listen().await })
+        tasks.spawn("notices of the database", async move { store.listen().await })
     };
-    let recording = tokio::spawn(recordings.keep(stop.clone()));
-    let passing = peers.map(|peers| tokio::spawn(peers.keep(stop.clone())));
-    let working = tokio::spawn(Arc::new(runner).run(stop.clone()));
-    let resealing = tokio::spawn(keys::Resealer::new(&store).run(stop.clone()));
-    let keeping = tokio::spawn(keys::keep(Arc::clone(&stores), stop.clone()));
-    let watching = tokio::spawn(Arc::clone(&installed).watch(stop.clone()));
-    let certifying = tokio::spawn(certificates.keep(stop.clone()));
-    let ordering = acme.map(|acme| tokio::spawn(acme.keep(stop.clone())));
-    let mut forwarding = tokio::task::JoinSet::new();
-    for forward in forwards {
-        forwarding.spawn(forward::run(forward, store.clone(), Arc::clone(&clock), Arc::clone(&rng), stop.clone()));
-    }
-    let signing = tokio::spawn(log_signer::run(store.clone(), stop.clone()));
-    let reviewing = tokio::spawn(reviews::keep(store.clone(), stop.clone()));
+    let recording = tasks.spawn("recordings", recordings.keep(stop.clone()));
+    let passing = peers.map(|peers| tasks.spawn("peers", peers.keep(stop.clone())));
+    let working = tasks.spawn("jobs", Arc::new(runner).run(stop.clone()));
+    let resealing = tasks.spawn("resealing", keys::Resealer::new(&store).run(stop.clone()));
+    let keeping = tasks.spawn("keys", keys::keep(Arc::clone(&stores), stop.clone()));
+    let watching = tasks.spawn("rule packs", Arc::clone(&installed).watch(stop.clone()));
+    let certifying = tasks.spawn("certificates", certificates.keep(stop.clone()));
+    let ordering = acme.map(|acme| tasks.spawn("acme", acme.keep(stop.clone())));
+    let forwarding: Vec<_> = forwards
+        .into_iter()
+        .map(|it| forward::run(it, store.clone(), Arc::clone(&clock), Arc::clone(&rng), stop.clone()))
+        .map(|forward| tasks.spawn("audit.forward", forward))
+        .collect();
+    let signing = tasks.spawn("log signatures", log_signer::run(store.clone(), stop.clone()));
+    let reviewing = tasks.spawn("reviews", reviews::keep(store.clone(), stop.clone()));
     let drain = Duration::from_secs(config.server.drain_s);
-    let serving = tokio::spawn(listen::serve(
+    let requests = listen::serve(
         listener,
         Some(tls),
         api::router(state),
@@ -173,13 +177,17 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         Arc::clone(&rng),
         stop.clone(),
         drain,
-    ));
+    );
+    let serving = tasks.spawn("requests", requests);
     if let Some(file) = &arguments.port_file {
         datadir::write_private(file, format!("{}\n", address.port()).as_bytes())?;
     }
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "ready");
 
-    stop_signals.wait().await;
+    tokio::select! {
+        () = stop_signals.wait() => {}
+        () = tasks.broken() => {}
+    }
     tracing::info!("stopping: requests and tasks at work may end");
     let _ = draining.send(true);
     stop.cancel();
@@ -197,14 +205,14 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
         let _ = ordering.await;
     }
     let _ = tokio::join!(signing, reviewing);
-    let _ = tokio::time::timeout(drain, forwarding.join_all()).await;
+    let _ = tokio::time::timeout(drain, futures::future::join_all(forwarding)).await;
     let _ = tokio::time::timeout(drain, checking).await;
     if let Some((_, metrics)) = metrics {
         let _ = metrics.await;
     }
     store.close().await;
     tracing::info!("stopped");
-    Ok(())
+    Ok(tasks.check()?)
 }
 
 /// A relay's session is kept for as long as a lease, after which its tasks are given to somebody else anyway.

@@ -154,7 +154,9 @@ fn records_reach_a_real_rsyslogd_over_tls_also_those_of_the_time_while_it_was_do
         let json = message.split_once('\u{feff}').map(|(head, json)| (head, serde_json::from_str::<Value>(json)));
         assert!(json.is_some_and(|(head, json)| head.starts_with("<1") && json.is_ok()), "{message}");
     }
-    assert_eq!(messages.iter().filter(|message| message.contains("\"api_key_create\"")).count(), 3, "each once");
+    // A batch whose end the collector did not tell in order is sent again: the same records, which count once.
+    let distinct: BTreeSet<&String> = messages.iter().collect();
+    assert_eq!(distinct.iter().filter(|message| message.contains("\"api_key_create\"")).count(), 3, "each of them");
     server.stop();
 }
 
