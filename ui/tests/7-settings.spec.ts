@@ -101,6 +101,8 @@ test("glass is broken by whom the policy lets, and the log raises an alarm @both
   await page.getByRole("dialog").getByRole("button", { name: "Break glass", exact: true }).click();
   await expect(page.getByRole("dialog")).toHaveCount(0);
   await expect(page.getByRole("table", { name: "What you reach" })).toContainText("glass1");
+  await page.goto("/t/default/destinations/glass1");
+  await expect(page.getByText("Besides, members of the group on-call may break glass there")).toBeVisible();
   await page.getByRole("link", { name: "Grants", exact: true }).click();
   await page.getByLabel("Destination", { exact: true }).fill("glass1");
   await page.getByLabel("Destination", { exact: true }).press("Enter");
@@ -114,6 +116,51 @@ test("glass is broken by whom the policy lets, and the log raises an alarm @both
   await call(page, "PUT", "/api/v1/tenants/default/access-policy", { request_s_max: 86_400, break_glass: null });
   await call(page, "DELETE", "/api/v1/tenants/default/destinations/glass1");
   await call(page, "DELETE", `/api/v1/tenants/default/groups/${group["id"]}`);
+});
+
+test("an eligible grant is given, asked under, and gives nothing before somebody else approves @both", async ({ page, refusals }) => {
+  refusals.expect(403);
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  const host = { address: "192.0.2.8", host_key: publicKey(), roles: ["deploy"], labels: { team: "eligible" } };
+  await call(page, "PUT", "/api/v1/tenants/default/destinations/eligible1/ssh-host", host);
+  const dialog = page.getByRole("dialog");
+  await page.getByRole("link", { name: "Grants", exact: true }).click();
+  await page.getByRole("button", { name: "Give a grant" }).first().click();
+  await dialog.getByLabel("It gives").selectOption("asking");
+  await dialog.getByLabel("Login name").fill("admin@localhost");
+  await dialog.getByLabel("Destination", { exact: true }).fill("eligible1");
+  await dialog.getByLabel("Role there").fill("deploy");
+  await dialog.getByLabel("Host: lends (optional)").fill("permit-pty");
+  await dialog.getByLabel("Reason").fill("on call");
+  await look(page, "give-an-eligible-grant");
+  await dialog.getByRole("button", { name: "Give" }).click();
+  await expect(dialog).toHaveCount(0);
+  await expect(page.getByRole("table", { name: "Grants" })).toContainText("may only ask: each time somebody approves it");
+  // It gives nothing, and the destination says who may ask.
+  await page.goto("/t/default/destinations/eligible1");
+  await expect(page.getByRole("table", { name: "Who may ask for it" })).toContainText("lends pty");
+  await expect(page.getByRole("heading", { name: "Nobody", exact: true })).toBeVisible();
+  // Nothing else may be asked for, which the form says.
+  await page.goto("/t/default/security");
+  const access = page.getByRole("region", { name: "Access", exact: true });
+  await access.getByLabel("What may be asked for").selectOption("eligible");
+  await access.getByRole("button", { name: "Save: Access" }).click();
+  await expect(access).toContainText("only what an eligible grant covers");
+  await page.goto("/t/default/requests");
+  await page.getByRole("button", { name: "Ask for eligible1 as deploy" }).click();
+  await expect(dialog.getByLabel("Destination", { exact: true })).toHaveValue("eligible1");
+  await dialog.getByLabel("Role there").fill("root");
+  await dialog.getByLabel("Reason").fill("a disk is full");
+  await dialog.getByRole("button", { name: "Ask", exact: true }).click();
+  await expect(dialog.getByRole("alert")).toContainText("only for what an eligible grant of yours covers");
+  await dialog.getByLabel("Role there").fill("deploy");
+  await look(page, "ask-under-an-eligible-grant");
+  await dialog.getByRole("button", { name: "Ask", exact: true }).click();
+  await expect(dialog).toHaveCount(0);
+  await expect(page.getByRole("table", { name: "Your requests" })).toContainText("under an eligible grant, with its limits");
+  await call(page, "PUT", "/api/v1/tenants/default/access-policy", { request_s_max: 86_400 });
+  await call(page, "DELETE", "/api/v1/tenants/default/destinations/eligible1");
 });
 
 test("a record's proof is verified in the browser, and one that was changed is refused @both", async ({ page }) => {

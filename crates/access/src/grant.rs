@@ -1,7 +1,8 @@
 //! Who reaches what: the decision about grants, as a function of its inputs.
 //!
 //! Nothing is reached without a grant that names the user or one of their groups, and that covers the destination, the moment and, in a cluster,
-//! the namespace. No role in the tenant gives anything here; who is no member of it reaches nothing.
+//! the namespace. No role in the tenant gives anything here; who is no member of it reaches nothing. An eligible grant (ADR 0079) gives nothing: it
+//! only says what may be asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +78,43 @@ pub fn covers(target: &Target, place: Place<'_>) -> bool {
     }
 }
 
+/// Whether what a grant says has a meaning in a place of this kind. A host has no namespaces: a grant for one gives nothing there. In a cluster nothing
+/// keeps what a grant says of hosts: one that does gives nothing.
+pub fn fits(grant: &Grant, kind: DestinationKind) -> bool {
+    match kind {
+        DestinationKind::Kubernetes => grant.ssh.is_empty(),
+        DestinationKind::Ssh => grant.namespace.is_none(),
+    }
+}
+
+/// What somebody asks for at a place.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// As what.
+    pub role: &'a DestinationRole,
+    /// Only in this namespace; none: everywhere.
+    pub namespace: Option<&'a Slug>,
+}
+
+/// Whether an eligible grant lets somebody ask for something at a place, at whatever hours of those that it says: what is approved keeps them.
+pub fn may_ask(grant: &Grant, asker: Asker<'_>, place: Place<'_>, wanted: Wanted<'_>, now: Timestamp) -> bool {
+    // What is asked for is never wider than the grant: a namespace of a grant for all of them, but not all of them by one for a namespace.
+    let within = match (&grant.namespace, wanted.namespace) {
+        (None, None) => true,
+        (None, Some(_)) => place.kind == DestinationKind::Kubernetes,
+        (Some(_), None) => false,
+        (Some(given), Some(asked)) => given == asked,
+    };
+    grant.approval
+        && asker.is_member
+        && within
+        && grant.role == *wanted.role
+        && fits(grant, place.kind)
+        && is_for(grant, asker)
+        && covers(&grant.target, place)
+        && grant.expires_at.is_none_or(|end| end > now)
+}
+
 /// What some grants give: until when, and which they are.
 type Given = (Timestamp, BTreeSet<GrantId>);
 
@@ -99,12 +137,8 @@ pub fn decide<'g>(
     let mut lent: BTreeMap<(&DestinationRole, Lent), Given> = BTreeMap::new();
     let mut ssh: BTreeMap<&DestinationRole, Vec<SshGiven>> = BTreeMap::new();
     for grant in grants {
-        // A host has no namespaces: a grant for one gives nothing there. In a cluster nothing keeps what a grant says of hosts: one that does gives nothing.
-        let fits = match place.kind {
-            DestinationKind::Kubernetes => grant.ssh.is_empty(),
-            DestinationKind::Ssh => grant.namespace.is_none(),
-        };
-        if !asker.is_member || !fits || !is_for(grant, asker) || !covers(&grant.target, place) {
+        let is_given = !grant.approval && asker.is_member && fits(grant, place.kind);
+        if !is_given || !is_for(grant, asker) || !covers(&grant.target, place) {
             continue;
         }
         let Some(until) = holds(grant, now) else { continue };

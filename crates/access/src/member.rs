@@ -67,6 +67,7 @@ member_operations! {
     NameList "name_list" Read;
     DestinationTokenCreate "destination_token_create" Write;
     SshCertificateCreate "ssh_certificate_create" Write;
+    EligibleList "eligible_list" Read;
     AccessRequestCreate "access_request_create" Write;
     AccessRequestMine "access_request_mine" Read;
     AccessRequestWithdraw "access_request_withdraw" Write;

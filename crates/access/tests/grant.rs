@@ -35,7 +35,7 @@ fn grant(id: u128, subject: Subject, target: Target) -> Grant {
     let id = GrantId::from_uuid(Uuid::from_u128(id));
     let role = "view".parse().unwrap();
     let (act_as, ssh) = (ActAs::default(), SshTerms::default());
-    Grant { id, subject, role, target, namespace: None, hours: None, expires_at: None, act_as, ssh }
+    Grant { id, subject, approval: false, role, target, namespace: None, hours: None, expires_at: None, act_as, ssh }
 }
 
 /// Everything that a test decides about.
@@ -89,7 +89,9 @@ impl Case {
             let open = grant.hours.as_ref().is_none_or(|hours| hours.until(now).is_some());
             // What says how hosts are reached gives nothing in a cluster, where nothing would keep it.
             let kept = self.kind == DestinationKind::Ssh || grant.ssh.is_empty();
-            if mine && here && there && alive && open && kept && grant.role == *role {
+            // What somebody else has to approve first gives nothing.
+            let at_once = !grant.approval;
+            if mine && here && there && alive && open && kept && at_once && grant.role == *role {
                 return true;
             }
         }
@@ -122,10 +124,12 @@ fn any_grant() -> impl Strategy<Value = Grant> {
     let namespace = proptest::option::of(prop_oneof![Just("shop"), Just("pay")]);
     let lent = proptest::option::weighted(0.3, prop_oneof![Just("bob"), Just("eve")]);
     let terms = proptest::option::weighted(0.2, Just([SshExtension::Pty].into()));
-    (subject, target, role, namespace, hours, proptest::option::of(-3i64..60), lent, any::<u128>(), terms).prop_map(
-        |(subject, target, role, namespace, hours, expires, lent, id, terms)| Grant {
+    let terms_and_approval = (terms, proptest::bool::weighted(0.2));
+    (subject, target, role, namespace, hours, proptest::option::of(-3i64..60), lent, any::<u128>(), terms_and_approval)
+        .prop_map(|(subject, target, role, namespace, hours, expires, lent, id, (terms, approval))| Grant {
             id: GrantId::from_uuid(Uuid::from_u128(id)),
             subject,
+            approval,
             role: role.parse().unwrap(),
             target,
             namespace: namespace.map(|name| name.parse().unwrap()),
@@ -133,8 +137,7 @@ fn any_grant() -> impl Strategy<Value = Grant> {
             expires_at: expires.map(|hours| Timestamp::from_millis(START + hours * HOUR)),
             act_as: ActAs { users: lent.into_iter().map(|name| name.parse().unwrap()).collect(), ..ActAs::default() },
             ssh: SshTerms { extensions: terms, ..SshTerms::default() },
-        },
-    )
+        })
 }
 
 fn any_labels() -> impl Strategy<Value = Labels> {

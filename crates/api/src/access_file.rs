@@ -150,7 +150,7 @@ fn exported(grant: NewGrant) -> GrantCreate {
         TargetName::Destination(name) => (Some(name), None),
         TargetName::Labels(labels) => (None, Some(labels.as_map().clone())),
     };
-    let NewGrant { role, namespace, hours, expires_at, act_as, ssh, reason, .. } = grant;
+    let NewGrant { role, namespace, hours, expires_at, act_as, ssh, reason, approval, .. } = grant;
     let (as_users, as_groups) = (act_as.users.into_iter().collect(), act_as.groups.into_iter().collect());
     GrantCreate {
         user,
@@ -166,6 +166,7 @@ fn exported(grant: NewGrant) -> GrantCreate {
         networks: ssh.networks.into_iter().collect(),
         extensions: ssh.extensions.map(|some| some.into_iter().collect()),
         force_command: ssh.command,
+        approval,
         reason,
     }
 }

@@ -8,7 +8,9 @@ use domain::Error;
 use serde::Deserialize;
 use store::{GlassPolicy, NewRequest, RequestRow};
 use wire::List;
-use wire::grant::{AccessPolicy, AccessRequest, AccessRequestAnswer, AccessRequestCreate, BreakGlass, Grant};
+use wire::grant::{
+    AccessPolicy, AccessRequest, AccessRequestAnswer, AccessRequestCreate, BreakGlass, Grant, Requestable,
+};
 
 use store::Versioned as _;
 use wire::problem::Problem;
@@ -47,6 +49,7 @@ fn request(row: RequestRow) -> AccessRequest {
         decided_by: row.decided_by,
         answer: row.answer,
         grant: row.grant,
+        eligible: row.eligible,
     }
 }
 
@@ -67,7 +70,8 @@ fn asked(body: AccessRequestCreate) -> Result<NewRequest, Error> {
     })
 }
 
-/// Asks for access. Somebody else approves it; after a day nobody can any more.
+/// Asks for access. Somebody else approves it; after a day nobody can any more. Where an eligible grant covers it, what is granted keeps all that one's
+/// limits; where none does, the tenant's policy says whether it may be asked for.
 #[utoipa::path(post, path = "/api/v1/tenants/{tenant}/access-requests", tag = "grants", params(("tenant" = String, Path, description = "id or slug")),
     request_body = AccessRequestCreate, responses((status = 201, description = "asked", body = AccessRequest)))]
 pub(crate) async fn access_request_create(
@@ -210,10 +214,18 @@ pub(crate) async fn access_request_deny(
     Ok(Json(request(state.store.write(permit).await?.access_request_deny(id, answer.as_deref()).await?)))
 }
 
+fn seconds(ms: i64) -> u32 {
+    u32::try_from(ms / 1_000).unwrap_or(u32::MAX)
+}
+
+/// Who may break glass, for readers.
+pub(crate) fn break_glass(glass: GlassPolicy) -> BreakGlass {
+    BreakGlass { group: glass.group.to_string(), s_max: seconds(glass.ms_max) }
+}
+
 fn policy(policy: store::AccessPolicy) -> AccessPolicy {
-    let seconds = |ms: i64| u32::try_from(ms / 1_000).unwrap_or(u32::MAX);
-    let glass = |glass: GlassPolicy| BreakGlass { group: glass.group.to_string(), s_max: seconds(glass.ms_max) };
-    AccessPolicy { request_s_max: seconds(policy.request_ms_max), break_glass: policy.glass.map(glass) }
+    let requests = if policy.eligible_only { Requestable::Eligible } else { Requestable::Any };
+    AccessPolicy { request_s_max: seconds(policy.request_ms_max), requests, break_glass: policy.glass.map(break_glass) }
 }
 
 /// What the tenant says about access that is not simply granted.
@@ -230,7 +242,7 @@ pub(crate) async fn access_policy_show(
     Ok(Tagged(policy(now), version))
 }
 
-/// Says for how long may be asked, and who may break glass.
+/// Says what may be asked for and for how long, and who may break glass.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/access-policy", tag = "grants", params(("tenant" = String, Path, description = "id or slug"), ("If-Match" = Option<String>, Header, description = "the `ETag` of what the change is made from: refused with 412 where it is another one by now")),
     request_body = AccessPolicy, responses((status = 200, description = "changed", body = AccessPolicy), (status = 412, description = "the condition does not hold: somebody else was there first", body = Problem)))]
 pub(crate) async fn access_policy_put(
@@ -254,8 +266,8 @@ pub(crate) async fn access_policy_put(
             Some(GlassPolicy { group: glass.group.parse()?, ms_max: within("s_max", glass.s_max, GLASS_S_MAX)? })
         }
     };
-    let new =
-        store::AccessPolicy { request_ms_max: within("request_s_max", body.request_s_max, REQUEST_S_MAX)?, glass };
+    let request_ms_max = within("request_s_max", body.request_s_max, REQUEST_S_MAX)?;
+    let new = store::AccessPolicy { request_ms_max, eligible_only: body.requests == Requestable::Eligible, glass };
     state.store.write(permit).await?.only_if(condition).access_policy_put(&new).await?;
     Ok(Json(policy(new)))
 }

@@ -80,7 +80,9 @@ fn about(kind: &str, shown: &Value) -> String {
     let namespace = text("namespace").map(|name| format!(".{name}")).unwrap_or_default();
     let (subject, role) = (user.or(group).unwrap_or_default(), text("role").unwrap_or_default());
     let terms = shown.get("ssh").map(terms).unwrap_or_default();
-    format!("{subject} as {role} at {place}{namespace}{terms}")
+    let approval = shown.get("approval").and_then(Value::as_bool).unwrap_or_default();
+    let approval = if approval { ", only when somebody approves it each time" } else { "" };
+    format!("{subject} as {role} at {place}{namespace}{terms}{approval}")
 }
 
 fn item(row: ReviewItemRow) -> AccessReviewItem {

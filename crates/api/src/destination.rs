@@ -10,11 +10,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use domain::{Error, Labels, Slug, Subject, Target};
 use gateway::destination_token::issue;
-use store::{DestinationChange, DestinationRow, GrantRow, NewDestination, Reached, Reacher};
+use store::{DestinationChange, DestinationRow, GlassPolicy, GrantRow, NewDestination, Reached, Reacher};
 use wire::List;
 use wire::destination::{
-    AccessCheck, AccessChecked, Destination, DestinationRegister, DestinationRegistered, DestinationTokenCreate,
-    DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted, SshStanding, Why,
+    AccessCheck, AccessChecked, AccessList, Destination, DestinationRegister, DestinationRegistered,
+    DestinationTokenCreate, DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted,
+    SshStanding, Why,
 };
 use wire::destination_token::DestinationClaims;
 use wire::recording::RecordingTerms;
@@ -23,6 +24,7 @@ use wire::ssh_access::SshWay;
 use store::Versioned as _;
 use wire::problem::Problem;
 
+use crate::access_request::break_glass;
 use crate::caller::Caller;
 use crate::condition::{If, Tagged};
 use crate::fleet_caller::{FleetCaller, FleetFailure};
@@ -186,36 +188,46 @@ pub(crate) async fn destination_delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// A page with who may break glass.
+fn access_list<T>(Json(page): Json<List<T>>, glass: Option<GlassPolicy>) -> Json<AccessList<T>> {
+    let List { items, next_page } = page;
+    Json(AccessList { items, next_page, break_glass: glass.map(break_glass) })
+}
+
 /// Who reaches a destination at this moment, and by which grants; or what of the asset graph is one, by the id of its node.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations/{destination}/reachers", tag = "destinations",
     params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "id or name, or the id of a node"), Paging),
-    responses((status = 200, description = "who", body = List<ReacherDocument>)))]
+    responses((status = 200, description = "who", body = AccessList<ReacherDocument>)))]
 pub(crate) async fn access_who(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, named)): Path<(String, String)>,
     page::Query(paging): page::Query<Paging>,
-) -> Answer<Json<List<ReacherDocument>>> {
+) -> Answer<Json<AccessList<ReacherDocument>>> {
     let permit = caller.permit::<ops::AccessWho>(&tenant).await?;
     let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
-    let who = state.store.read(permit).await?.access_who(&named, after.as_ref(), limit).await?;
-    Ok(page::list(who, reacher))
+    let mut unit = state.store.read(permit).await?;
+    let who = unit.access_who(&named, after.as_ref(), limit).await?;
+    let glass = unit.glass_who().await?;
+    Ok(access_list(page::list(who, reacher), glass))
 }
 
 /// What a member reaches at this moment.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/members/{user}/reach", tag = "destinations",
     params(("tenant" = String, Path, description = "id or slug"), ("user" = String, Path, description = "id or login name"), Paging),
-    responses((status = 200, description = "what", body = List<Reach>)))]
+    responses((status = 200, description = "what", body = AccessList<Reach>)))]
 pub(crate) async fn access_what(
     State(state): State<ApiState>,
     caller: Caller,
     Path((tenant, named)): Path<(String, String)>,
     page::Query(paging): page::Query<Paging>,
-) -> Answer<Json<List<Reach>>> {
+) -> Answer<Json<AccessList<Reach>>> {
     let permit = caller.permit::<ops::AccessWhat>(&tenant).await?;
     let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
-    let what = state.store.read(permit).await?.access_what(&named, after.as_ref(), limit).await?;
-    Ok(page::list(what, reach))
+    let mut unit = state.store.read(permit).await?;
+    let what = unit.access_what(&named, after.as_ref(), limit).await?;
+    let glass = unit.glass_what(&named).await?;
+    Ok(access_list(page::list(what, reach), glass))
 }
 
 /// What the caller reaches at this moment.

@@ -1,6 +1,6 @@
 //! Grants: who may reach what.
 
-use access::ops;
+use access::{member_ops, ops};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +11,7 @@ use wire::List;
 use wire::grant::{Grant, GrantCreate};
 
 use crate::caller::Caller;
-use crate::page::{self, Body, Path, Query};
+use crate::page::{self, Body, Paging, Path, Query};
 use crate::problem::Answer;
 use crate::state::ApiState;
 
@@ -42,6 +42,8 @@ pub(crate) fn grant(row: GrantRow) -> Grant {
         networks: row.grant.ssh.networks.into_iter().collect(),
         extensions: row.grant.ssh.extensions.map(|some| some.into_iter().collect()),
         force_command: row.grant.ssh.command,
+        approval: row.grant.approval,
+        rests_on: row.rests_on,
         reason: row.reason,
         origin: row.origin.as_str().to_owned(),
         created_at: row.created_at,
@@ -85,7 +87,7 @@ pub(crate) fn new_grant(body: GrantCreate, now: Timestamp) -> Result<NewGrant, E
             "networks, extensions and a command are said of hosts, a namespace and names of clusters: make two grants";
         return Err(Error::invalid("networks", why));
     }
-    Ok(NewGrant { subject, role, target, namespace, hours, expires_at, act_as, ssh, reason })
+    Ok(NewGrant { subject, role, target, namespace, hours, expires_at, act_as, ssh, reason, approval: body.approval })
 }
 
 /// Which grants to list.
@@ -124,6 +126,50 @@ pub(crate) async fn grant_list(
     Ok(page::list(state.store.read(permit).await?.grant_list(&filter, after, limit).await?, grant))
 }
 
+/// The eligible grants by which the caller may ask for access (`POST …/access-requests`), in the order of their ids.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/eligible", tag = "grants", params(("tenant" = String, Path, description = "id or slug"), Paging),
+    responses((status = 200, description = "eligible grants", body = List<Grant>)))]
+pub(crate) async fn eligible_list(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<Grant>>> {
+    let permit = caller.member_permit::<member_ops::EligibleList>(&tenant).await?;
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    Ok(page::list(state.store.eligible_list(permit, after, limit).await?, grant))
+}
+
+/// The eligible grants by which a member may ask for access, in the order of their ids.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/members/{user}/eligible", tag = "access",
+    params(("tenant" = String, Path, description = "id or slug"), ("user" = String, Path, description = "login name or id"), Paging),
+    responses((status = 200, description = "eligible grants", body = List<Grant>)))]
+pub(crate) async fn eligible_what(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, user)): Path<(String, String)>,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<Grant>>> {
+    let permit = caller.permit::<ops::AccessWhat>(&tenant).await?;
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    Ok(page::list(state.store.read(permit).await?.eligible_what(&user, after, limit).await?, grant))
+}
+
+/// The eligible grants by which access to a destination, or to what of the asset graph is one, may be asked for, in the order of their ids.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/destinations/{destination}/eligible", tag = "access",
+    params(("tenant" = String, Path, description = "id or slug"), ("destination" = String, Path, description = "its name or id, or a node's id"), Paging),
+    responses((status = 200, description = "eligible grants", body = List<Grant>)))]
+pub(crate) async fn eligible_who(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path((tenant, destination)): Path<(String, String)>,
+    Query(paging): Query<Paging>,
+) -> Answer<Json<List<Grant>>> {
+    let permit = caller.permit::<ops::AccessWho>(&tenant).await?;
+    let (after, limit) = (page::after(paging.page.as_deref())?, page::limit(paging.limit.as_deref())?);
+    Ok(page::list(state.store.read(permit).await?.eligible_who(&destination, after, limit).await?, grant))
+}
+
 /// One grant.
 #[utoipa::path(get, path = "/api/v1/tenants/{tenant}/grants/{grant}", tag = "grants",
     params(("tenant" = String, Path, description = "id or slug"), ("grant" = String, Path, description = "its id")),
@@ -137,7 +183,7 @@ pub(crate) async fn grant_show(
     Ok(Json(grant(state.store.read(permit).await?.grant_show(page::id(&id, "grant")?).await?)))
 }
 
-/// Lets a member or a group reach a destination, or every one with some labels.
+/// Lets a member or a group reach a destination, or every one with some labels; or, with `approval`, ask for that.
 #[utoipa::path(post, path = "/api/v1/tenants/{tenant}/grants", tag = "grants", params(("tenant" = String, Path, description = "id or slug")),
     request_body = GrantCreate, responses((status = 201, description = "granted", body = Grant)))]
 pub(crate) async fn grant_create(

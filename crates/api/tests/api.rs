@@ -33,6 +33,8 @@ mod console;
 mod cookie;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/eligible.rs"]
+mod eligible;
 #[path = "api/fed_access.rs"]
 mod fed_access;
 #[path = "api/finding.rs"]

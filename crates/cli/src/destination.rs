@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use clap::Subcommand;
 use domain::Clock as _;
 use wire::destination::{Destination, DestinationUpdate, Reach, Reacher};
-use wire::grant::{AccessPolicy, BreakGlass, GroupDetail, GroupMember};
+use wire::grant::{AccessPolicy, BreakGlass};
 
 use crate::api::{Api, Context, Paging};
+use crate::doc::Doc;
 use crate::failure::Result;
 use crate::fleet::label;
+use crate::output::{self, Format};
 use crate::ssh_host;
 use crate::table::Table;
 
@@ -144,27 +146,8 @@ impl AccessCommand {
     pub(crate) async fn run(self, cx: &Context) -> Result {
         let api = cx.tenant()?;
         match self {
-            Self::Who { destination } => {
-                api.show_list::<Reacher>(&["destinations", &destination, "reachers"], &[], Paging::ALL).await?;
-                if let Some(glass) = breaks_glass(&api).await? {
-                    let BreakGlass { group, s_max } = glass;
-                    api.out.say(&format!("besides, members of `{group}` may break glass there, for {s_max} s at most"));
-                }
-                Ok(())
-            }
-            Self::What { user } => {
-                api.show_list::<Reach>(&["members", &user, "reach"], &[], Paging::ALL).await?;
-                if let Some(BreakGlass { group, s_max }) = breaks_glass(&api).await? {
-                    let group: GroupDetail =
-                        api.get(&["groups", &group]).await?.parse().map_err(|_| crate::client::not_ours())?;
-                    let is_in =
-                        |one: &GroupMember| one.email.eq_ignore_ascii_case(&user) || one.user.to_string() == user;
-                    if group.members.iter().any(is_in) {
-                        api.out.say(&format!("besides, {user} may break glass everywhere, for {s_max} s at most"));
-                    }
-                }
-                Ok(())
-            }
+            Self::Who { destination } => told::<Reacher>(&api, &["destinations", &destination], "reachers").await,
+            Self::What { user } => told::<Reach>(&api, &["members", &user], "reach").await,
             Self::Unused { since } => {
                 let now = crypto::system::SystemClock.now();
                 let since = now.plus_millis(-since).to_string();
@@ -174,6 +157,54 @@ impl AccessCommand {
             Self::Policy(policy) => policy.run(&api).await,
         }
     }
+}
+
+/// Shows who reaches something, or what somebody reaches; which eligible grants let ask for more; and who takes access besides, by breaking glass.
+async fn told<T: Table>(api: &Api, of: &[&str], list: &str) -> Result {
+    let path = [of, &[list]].concat();
+    let items = api.all(&path).await?;
+    let may_ask = api.all(&[of, &["eligible"]].concat()).await?;
+    // It is on each page.
+    let first = api.get(&path).await?;
+    let glass = first.field("break_glass").cloned().unwrap_or(Doc::Null);
+    if api.out.format != Format::Table {
+        let fields = [("items", Doc::List(items)), ("may_ask", Doc::List(may_ask)), ("break_glass", glass)];
+        return api.out.one(&Doc::Map(fields.map(|(name, doc)| (name.to_owned(), doc)).into()));
+    }
+    api.out.list::<T>(items)?;
+    if !may_ask.is_empty() {
+        output::data(b"\nMay ask for access, which somebody else approves:\n")?;
+        api.out.list::<MayAsk>(may_ask)?;
+    }
+    if glass == Doc::Null {
+        return Ok(());
+    }
+    output::data(b"\nMay break glass: reach everything in any role, at once and with an alarm:\n")?;
+    api.out.list::<Glass>(vec![glass])
+}
+
+/// Who may break glass, as a list shows it.
+struct Glass;
+
+impl Table for Glass {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[("MEMBERS OF", "group"), ("SECONDS AT MOST", "s_max")];
+}
+
+/// An eligible grant as a list of who may ask shows it.
+struct MayAsk;
+
+impl Table for MayAsk {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("USER", "user"),
+        ("GROUP", "group"),
+        ("ROLE", "role"),
+        ("DESTINATION", "destination"),
+        ("LABELS", "labels"),
+        ("NAMESPACE", "namespace"),
+        ("HOURS", "hours"),
+        ("EXPIRES", "expires_at"),
+        ("ID", "id"),
+    ];
 }
 
 /// Who reaches everything besides whom grants name: whoever may break glass.

@@ -30,7 +30,7 @@ pub(crate) enum Command {
         /// Its id
         id: String,
     },
-    /// Let a member or a group reach a destination, or every one with some labels
+    /// Let a member or a group reach a destination, or every one with some labels; or ask for that (--approval)
     Create(Box<Create>),
     /// Take a grant: open connections that rest on it end
     Delete {
@@ -79,6 +79,9 @@ pub(crate) struct Create {
     /// At hosts: what is run, whatever is asked for
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["namespace", "as_users"])]
     force_command: Option<String>,
+    /// Lend nothing: whom it names may ask for what it says (`cairn requests create`), and somebody else approves it
+    #[arg(long)]
+    approval: bool,
     /// Why
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
@@ -109,6 +112,7 @@ impl Table for Grant {
         ("EXTENSIONS", "extensions"),
         ("COMMAND", "force_command"),
         ("EXPIRES", "expires_at"),
+        ("APPROVAL", "approval"),
         ("FROM", "origin"),
         ("ID", "id"),
     ];
@@ -141,6 +145,7 @@ impl Command {
                     networks: new.networks,
                     extensions: extensions(&new.extensions)?,
                     force_command: new.force_command,
+                    approval: new.approval,
                     reason: new.reason,
                 };
                 api.out.row::<Grant>(api.post(&["grants"], &body).await?)

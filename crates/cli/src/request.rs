@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 use domain::{DestinationRole, Slug};
-use wire::grant::{AccessPolicy, AccessRequest, AccessRequestAnswer, AccessRequestCreate, BreakGlass, Grant};
+use wire::grant::{
+    AccessPolicy, AccessRequest, AccessRequestAnswer, AccessRequestCreate, BreakGlass, Grant, Requestable,
+};
 
 use crate::api::{Api, Context, Paging};
 use crate::failure::{Failure, Result};
@@ -48,6 +50,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         paging: Paging,
     },
+    /// List the eligible grants by which you may ask
+    Eligible {
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// Show one
     Show {
         /// Its id
@@ -86,6 +93,7 @@ impl Table for AccessRequest {
         ("NAMESPACE", "namespace"),
         ("SECONDS", "duration_s"),
         ("STATE", "state"),
+        ("ELIGIBLE", "eligible"),
         ("REASON", "reason"),
         ("SINCE", "created_at"),
         ("ID", "id"),
@@ -106,6 +114,7 @@ impl Command {
                 api.show_list::<AccessRequest>(&[REQUESTS], &query, paging).await
             }
             Self::Mine { paging } => api.show_list::<AccessRequest>(&[REQUESTS, "mine"], &[], paging).await,
+            Self::Eligible { paging } => api.show_list::<Grant>(&["eligible"], &[], paging).await,
             Self::Show { id } => api.out.one(&api.get(&[REQUESTS, &id]).await?),
             Self::Create(ask) => {
                 api.out.row::<AccessRequest>(api.post(&[REQUESTS], &AccessRequestCreate::from(ask)).await?)
@@ -129,11 +138,22 @@ pub(crate) async fn break_glass(ask: Ask, cx: &Context) -> Result {
     api.out.row::<Grant>(doc)
 }
 
+fn requestable(text: &str) -> Result<Requestable, String> {
+    match text {
+        "any" => Ok(Requestable::Any),
+        "eligible" => Ok(Requestable::Eligible),
+        _ => Err("use any or eligible".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Policy {
     /// The longest time that may be asked for, in seconds
     #[arg(long, value_name = "SECONDS")]
     request_s_max: Option<u32>,
+    /// What may be asked for: anything, or only what an eligible grant covers
+    #[arg(long, value_name = "any|eligible", value_parser = requestable)]
+    requests: Option<Requestable>,
     /// The group whose members may break glass
     #[arg(long, value_name = "NAME")]
     break_glass_group: Option<String>,
@@ -149,12 +169,14 @@ impl Policy {
     pub(crate) async fn run(self, api: &Api) -> Result {
         let path = ["access-policy"];
         let (now, tag) = api.get_tagged(&path).await?;
-        let Self { request_s_max, break_glass_group, break_glass_s_max, no_break_glass } = self;
-        if request_s_max.is_none() && break_glass_group.is_none() && break_glass_s_max.is_none() && !no_break_glass {
+        let Self { request_s_max, requests, break_glass_group, break_glass_s_max, no_break_glass } = self;
+        let says = request_s_max.is_some() || requests.is_some();
+        if !says && break_glass_group.is_none() && break_glass_s_max.is_none() && !no_break_glass {
             return api.out.one(&now);
         }
         let mut policy: AccessPolicy = now.parse().map_err(|_| crate::client::not_ours())?;
         policy.request_s_max = request_s_max.unwrap_or(policy.request_s_max);
+        policy.requests = requests.unwrap_or(policy.requests);
         let before = policy.break_glass.take();
         if !no_break_glass {
             let group = break_glass_group.or_else(|| before.as_ref().map(|glass| glass.group.clone()));

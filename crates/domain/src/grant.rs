@@ -47,6 +47,8 @@ pub struct Grant {
     pub id: GrantId,
     /// Whom it is for.
     pub subject: Subject,
+    /// Whether it is eligible only: it gives nothing by itself, and whom it is for may ask for what it says, which somebody else approves (ADR 0079).
+    pub approval: bool,
     /// As what.
     pub role: DestinationRole,
     /// Where.

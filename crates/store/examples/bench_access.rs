@@ -163,6 +163,7 @@ impl World {
             act_as: domain::ActAs::default(),
             ssh: domain::SshTerms::default(),
             reason: String::new(),
+            approval: false,
         };
         let permit = self.ctx.authorize::<ops::GrantCreate>(self.tenant).unwrap();
         Ok(self.store.write(permit).await?.grant_create(&new).await?.grant.id)

@@ -401,7 +401,7 @@ impl Planner<'_> {
             TargetName::Labels(labels) => Target::labels(labels.clone()).ok()?,
         };
         let when = (new.namespace.as_ref(), new.hours.as_ref());
-        Some(grant::spelled(subject, &target, &new.role, when, (&new.act_as, &new.ssh)))
+        Some(grant::spelled(subject, &target, &new.role, when, (&new.act_as, &new.ssh, new.approval)))
     }
 
     async fn grants(&mut self) -> Result<()> {
@@ -491,7 +491,7 @@ impl Planner<'_> {
                 continue;
             }
             let others = "SELECT 1 FROM access_group_member WHERE tenant_id = $1 AND group_id = $2 AND (managed_by IS NULL OR managed_by <> $3) \
-                 UNION ALL SELECT 1 FROM access_grant WHERE tenant_id = $1 AND group_id = $2 AND (managed_by IS NULL OR managed_by <> $3) \
+                 UNION ALL SELECT 1 FROM access_grant WHERE tenant_id = $1 AND (group_id = $2 OR may_group_id = $2) AND (managed_by IS NULL OR managed_by <> $3) \
                  UNION ALL SELECT 1 FROM access_policy WHERE tenant_id = $1 AND glass_group_id = $2";
             if self.tx.rows(others, args![self.tenant, id, self.file.name.as_str()]).await?.is_empty() {
                 let before = json!({"name": name});
@@ -517,7 +517,7 @@ fn words(new: &NewGrant) -> String {
     };
     let hours = new.hours.as_ref().map(ToString::to_string);
     said(&subject, new.role.as_str(), &target, new.namespace.as_ref().map(Slug::as_str), hours.as_deref())
-        + &lent(&new.act_as, &new.ssh)
+        + &lent(&new.act_as, &new.ssh, new.approval)
 }
 
 fn row_words(row: &GrantRow) -> String {
@@ -532,18 +532,19 @@ fn row_words(row: &GrantRow) -> String {
     let hours = row.grant.hours.as_ref().map(ToString::to_string);
     let namespace = row.grant.namespace.as_ref().map(Slug::as_str);
     said(&subject, row.grant.role.as_str(), &target, namespace, hours.as_deref())
-        + &lent(&row.grant.act_as, &row.grant.ssh)
+        + &lent(&row.grant.act_as, &row.grant.ssh, row.grant.approval)
 }
 
-/// The names that a grant lends, and how it lets hosts be reached.
-fn lent(names: &ActAs, ssh: &SshTerms) -> String {
+/// The names that a grant lends, how it lets hosts be reached, and whether it has to be approved each time.
+fn lent(names: &ActAs, ssh: &SshTerms, approval: bool) -> String {
     let users = names.users.iter().map(|name| format!(" --as {name}"));
     let groups = names.groups.iter().map(|name| format!(" --as-group {name}"));
     let networks = ssh.networks.iter().map(|network| format!(" --network {network}"));
     let nothing = ssh.extensions.as_ref().filter(|some| some.is_empty()).map(|_| " --extension none".to_owned());
     let extensions = ssh.extensions.iter().flatten().map(|name| format!(" --extension {name}"));
     let command = ssh.command.iter().map(|text| format!(" --force-command {text:?}"));
-    users.chain(groups).chain(networks).chain(nothing).chain(extensions).chain(command).collect()
+    let approval = approval.then(|| " --approval".to_owned());
+    users.chain(groups).chain(networks).chain(nothing).chain(extensions).chain(command).chain(approval).collect()
 }
 
 fn label_words(labels: &Labels) -> String {

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::access_file::{AccessFile, FileChange, FileGroup, FilePlan, Step};
 use crate::audit::{self, Category, Change};
 use crate::db::{Tx, args};
-use crate::grant::{self, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
+use crate::grant::{self, Beside, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
 use crate::unit::Read;
 use crate::{Store, access_file_host, destination, destination_node, grant_end, group, group_role, invitation, tenant};
 
@@ -106,7 +106,7 @@ async fn make(
         }
         Step::Grant(at) => {
             let new = file.grants.get(*at).ok_or_else(nothing)?;
-            let row = grant::insert(tx, store, (tenant, &by), new, GrantOrigin::File, None).await?;
+            let row = grant::insert(tx, store, (tenant, &by), new, GrantOrigin::File, Beside::default()).await?;
             grant::manage(tx, tenant, row.grant.id, name, new).await?;
             ("grant_create", record(Category::Access, "grant", &row.grant.id))
         }
@@ -150,8 +150,8 @@ fn new_grant(row: GrantRow) -> NewGrant {
         Target::Destination(_) => TargetName::Destination(row.destination_name.unwrap_or_default()),
         Target::Labels(labels) => TargetName::Labels(labels),
     };
-    let domain::Grant { role, namespace, hours, expires_at, act_as, ssh, .. } = row.grant;
-    NewGrant { subject, role, target, namespace, hours, expires_at, act_as, ssh, reason: row.reason }
+    let domain::Grant { role, namespace, hours, expires_at, act_as, ssh, approval, .. } = row.grant;
+    NewGrant { subject, role, target, namespace, hours, expires_at, act_as, ssh, reason: row.reason, approval }
 }
 
 impl Read<ops::AccessExport> {

@@ -1,5 +1,8 @@
 //! Access that is asked for and approved by somebody else, and broken glass: access that somebody takes in an emergency, with an alarm.
 
+use std::collections::BTreeSet;
+
+use access::grant::Wanted;
 use access::{Actor, MemberPermit, member_ops, ops};
 use domain::{
     AccessRequestId, DestinationId, DestinationRole, Error, GrantId, GroupId, Result, Slug, TenantId, Timestamp, UserId,
@@ -9,9 +12,10 @@ use serde_json::json;
 use crate::audit::{Category, Change};
 use crate::condition::{self, Versioned as _};
 use crate::db::{Row, Tx, args};
-use crate::grant::{self, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
+use crate::grant::{self, Beside, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
+use crate::known::{At, know};
 use crate::unit::{Read, Write, enter};
-use crate::{Page, Store, destination, group};
+use crate::{Page, Store, destination, eligible, group};
 
 /// How long a request waits for an answer, in milliseconds.
 const WAITS_MS: i64 = 24 * 3_600_000;
@@ -25,6 +29,8 @@ const REQUEST_MS: i64 = 12 * 3_600_000;
 pub struct AccessPolicy {
     /// The longest time that may be asked for, in milliseconds.
     pub request_ms_max: i64,
+    /// Whether only what an eligible grant covers may be asked for; else anything.
+    pub eligible_only: bool,
     /// Who may break glass, and for how long; none: nobody.
     pub glass: Option<GlassPolicy>,
 }
@@ -101,6 +107,8 @@ pub struct RequestRow {
     pub answer: Option<String>,
     /// What was granted.
     pub grant: Option<GrantId>,
+    /// The eligible grant that it was asked for under, all of whose limits what is granted keeps; none: none covered it.
+    pub eligible: Option<GrantId>,
 }
 
 /// What is asked for, or taken.
@@ -119,7 +127,7 @@ pub struct NewRequest {
 }
 
 const COLUMNS: &str = "q.id, q.user_id, u.email, q.destination_id, d.name, q.role, q.namespace, q.duration_ms, q.reason, q.state, q.created_at, \
-     q.closes_at, q.decided_at, q.decided_by, q.answer, q.grant_id FROM access_request q JOIN app_user u ON u.id = q.user_id \
+     q.closes_at, q.decided_at, q.decided_by, q.answer, q.grant_id, q.eligible_id FROM access_request q JOIN app_user u ON u.id = q.user_id \
      JOIN destination d ON d.tenant_id = q.tenant_id AND d.id = q.destination_id";
 
 fn request_row(row: &Row, now: Timestamp) -> Result<RequestRow> {
@@ -150,6 +158,7 @@ fn request_row(row: &Row, now: Timestamp) -> Result<RequestRow> {
         decided_by: row.opt_text(13)?,
         answer: row.opt_text(14)?,
         grant: row.opt_uuid(15)?.map(GrantId::from_uuid),
+        eligible: row.opt_uuid(16)?.map(GrantId::from_uuid),
     })
 }
 
@@ -168,15 +177,18 @@ pub(crate) async fn glass_group(tx: &mut Tx, tenant: TenantId) -> Result<Option<
 pub(crate) async fn policy(tx: &mut Tx, tenant: TenantId) -> Result<AccessPolicy> {
     let row = tx
         .row(
-            "SELECT p.request_ms_max, g.name, p.glass_ms_max FROM access_policy p \
+            "SELECT p.request_ms_max, g.name, p.glass_ms_max, p.eligible_only FROM access_policy p \
              LEFT JOIN access_group g ON g.tenant_id = p.tenant_id AND g.id = p.glass_group_id WHERE p.tenant_id = $1",
             args![tenant],
         )
         .await?;
-    let Some(row) = row else { return Ok(AccessPolicy { request_ms_max: REQUEST_MS, glass: None }) };
+    let Some(row) = row else {
+        return Ok(AccessPolicy { request_ms_max: REQUEST_MS, eligible_only: false, glass: None });
+    };
     let group = row.opt_text(1)?.map(|name| name.parse()).transpose().map_err(|_| Error::internal("a group's name"))?;
     let ms_max = row.i64(2)?;
-    Ok(AccessPolicy { request_ms_max: row.i64(0)?, glass: group.map(|group| GlassPolicy { group, ms_max }) })
+    let glass = group.map(|group| GlassPolicy { group, ms_max });
+    Ok(AccessPolicy { request_ms_max: row.i64(0)?, eligible_only: row.bool(3)?, glass })
 }
 
 /// Closes a request that waits; whether it did: of two answers at once, one counts.
@@ -203,7 +215,7 @@ async fn close(
 fn told(row: &RequestRow) -> serde_json::Value {
     json!({
         "user": row.user, "destination": row.destination_name, "role": row.role, "namespace": row.namespace, "duration_ms": row.duration_ms,
-        "reason": row.reason, "answer": row.answer, "grant": row.grant,
+        "reason": row.reason, "answer": row.answer, "grant": row.grant, "eligible": row.eligible,
     })
 }
 
@@ -211,8 +223,20 @@ fn too_long(max_ms: i64) -> Error {
     Error::invalid("duration_s", format!("the longest that this tenant allows is {} s", max_ms / 1_000))
 }
 
+/// What a tenant says that lets nobody ask but by an eligible grant. Whether there is such a destination it does not tell.
+fn not_eligible(new: &NewRequest) -> Error {
+    let namespace = new.namespace.as_ref().map_or_else(String::new, |name| format!(" in `{name}`"));
+    let message = format!(
+        "this tenant lets you ask only for what an eligible grant of yours covers, and none covers `{}`{namespace} at `{}` (`cairn requests eligible` \
+         lists yours): ask an administrator for one",
+        new.role,
+        new.destination.escape_debug()
+    );
+    Error::Forbidden { message }
+}
+
 impl Store {
-    /// Asks for access for the actor.
+    /// Asks for access for the actor: under an eligible grant where one covers it, and else where the tenant lets people ask for anything.
     pub async fn access_request_create(
         &self,
         permit: MemberPermit<member_ops::AccessRequestCreate>,
@@ -220,8 +244,29 @@ impl Store {
     ) -> Result<RequestRow> {
         let (tenant, user, now) = (permit.tenant(), permit.user(), self.clock().now());
         let mut unit = self.member_write(permit).await?;
-        let to = destination::find(&mut unit.tx, tenant, &new.destination).await?;
-        let max_ms = policy(&mut unit.tx, tenant).await?.request_ms_max;
+        let AccessPolicy { request_ms_max: max_ms, eligible_only, .. } = policy(&mut unit.tx, tenant).await?;
+        let to = match destination::find(&mut unit.tx, tenant, &new.destination).await {
+            Ok(to) => Some(to),
+            Err(Error::NotFound { .. }) if eligible_only => None,
+            Err(error) => return Err(error),
+        };
+        let wanted = Wanted { role: &new.role, namespace: new.namespace.as_ref() };
+        let eligible = match &to {
+            Some(to) => eligible::covering(&mut unit.tx, (tenant, user), to, wanted, now).await?,
+            None => None,
+        };
+        let Some(to) = to.filter(|_| eligible.is_some() || !eligible_only) else {
+            let ctx = unit.permit.ctx().clone();
+            drop(unit);
+            let detail = json!({
+                "destination": new.destination, "role": new.role, "namespace": new.namespace, "reason": new.reason,
+                "duration_ms": new.duration_ms,
+            });
+            let change = Change::to(Category::Access, "destination", &new.destination);
+            let change = change.outcome(crate::Outcome::Deny).detail(detail);
+            self.record(&ctx, Some(tenant), "access_request_create", &change).await?;
+            return Err(not_eligible(new));
+        };
         if new.duration_ms > max_ms {
             return Err(too_long(max_ms));
         }
@@ -236,7 +281,7 @@ impl Store {
         unit.tx
             .execute(
                 "INSERT INTO access_request (tenant_id, id, user_id, destination_id, role, namespace, duration_ms, reason, state, created_at, \
-                 closes_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10)",
+                 closes_at, eligible_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $10, $11)",
                 args![
                     tenant,
                     id,
@@ -247,7 +292,8 @@ impl Store {
                     new.duration_ms,
                     new.reason.as_str(),
                     now,
-                    now.plus_millis(WAITS_MS)
+                    now.plus_millis(WAITS_MS),
+                    eligible.map(|id| id.as_uuid())
                 ],
             )
             .await?;
@@ -329,9 +375,10 @@ impl Store {
             act_as: domain::ActAs::default(),
             ssh: domain::SshTerms::default(),
             reason: new.reason.clone(),
+            approval: false,
         };
         // Beside any other grant, but not beside another broken glass for the same.
-        let unique = Some("break-glass".to_owned());
+        let unique = Beside { unique: Some("break-glass".to_owned()), rests_on: None };
         grant::room(&mut unit.tx, self, tenant, 1).await?;
         let row = grant::insert(&mut unit.tx, self, (tenant, &by), &grant, GrantOrigin::Glass, unique).await?;
         let mut detail = grant::told(&row);
@@ -374,6 +421,24 @@ impl Read<ops::AccessRequestList> {
 }
 
 impl Write<ops::AccessRequestApprove> {
+    /// The eligible grant that a request was made under, as it is now; none where it was made under none.
+    async fn eligible(&mut self, row: &RequestRow, only: bool, now: Timestamp) -> Result<Option<domain::Grant>> {
+        let Some(id) = row.eligible else {
+            let why = "the tenant lets people ask only for what an eligible grant covers since this was asked: deny it, or grant it by hand";
+            return if only { Err(Error::conflict(why)) } else { Ok(None) };
+        };
+        let tenant = self.tenant();
+        let place = destination::show(&mut self.tx, tenant, row.destination).await?;
+        let wanted = Wanted { role: &row.role, namespace: row.namespace.as_ref() };
+        let base = eligible::standing(&mut self.tx, (tenant, row.user), id, &place, wanted, now).await?;
+        let gone = || {
+            Error::conflict(
+                "the eligible grant that this was asked for under lets them ask no more: deny it, and they ask again",
+            )
+        };
+        base.map(Some).ok_or_else(gone)
+    }
+
     /// Grants what was asked for, from now on for as long as was asked. Somebody else than the asker does, and a person: a key of the asker's
     /// own would be the asker.
     pub async fn access_request_approve(mut self, id: AccessRequestId, answer: Option<&str>) -> Result<RequestRow> {
@@ -388,27 +453,32 @@ impl Write<ops::AccessRequestApprove> {
             });
         }
         // The tenant may allow less since it was asked.
-        let max_ms = policy(&mut self.tx, tenant).await?.request_ms_max;
+        let AccessPolicy { request_ms_max: max_ms, eligible_only, .. } = policy(&mut self.tx, tenant).await?;
         if row.duration_ms > max_ms {
             return Err(too_long(max_ms));
         }
         let by = by.to_string();
+        let base = self.eligible(&row, eligible_only, now).await?;
+        let ends = [Some(now.plus_millis(row.duration_ms)), base.as_ref().and_then(|base| base.expires_at)];
         close(&mut self.tx, (tenant, id, now), RequestState::Approved, (&by, answer)).await?;
         let grant = NewGrant {
             subject: SubjectName::User(row.user.to_string()),
             role: row.role.clone(),
             target: TargetName::Destination(row.destination.to_string()),
             namespace: row.namespace.clone(),
-            hours: None,
-            expires_at: Some(now.plus_millis(row.duration_ms)),
-            act_as: domain::ActAs::default(),
-            ssh: domain::SshTerms::default(),
+            hours: base.as_ref().and_then(|base| base.hours.clone()),
+            expires_at: ends.into_iter().flatten().min(),
+            act_as: base.as_ref().map(|base| base.act_as.clone()).unwrap_or_default(),
+            ssh: base.map(|base| base.ssh).unwrap_or_default(),
             reason: row.reason.clone(),
+            approval: false,
         };
         grant::room(&mut self.tx, &store, tenant, 1).await?;
-        let made =
-            grant::insert(&mut self.tx, &store, (tenant, &by), &grant, GrantOrigin::Request, Some(id.to_string()))
-                .await?;
+        let beside = Beside { unique: Some(id.to_string()), rests_on: row.eligible };
+        let made = grant::insert(&mut self.tx, &store, (tenant, &by), &grant, GrantOrigin::Request, beside).await?;
+        if let Some(id) = row.eligible {
+            eligible::used(&mut self.tx, tenant, id, now).await?;
+        }
         self.tx
             .execute(
                 "UPDATE access_request SET grant_id = $3 WHERE tenant_id = $1 AND id = $2",
@@ -442,6 +512,26 @@ impl Read<ops::AccessPolicyShow> {
     }
 }
 
+impl Read<ops::AccessWho> {
+    /// Who may break glass, and so reaches every destination.
+    pub async fn glass_who(&mut self) -> Result<Option<GlassPolicy>> {
+        let tenant = self.tenant();
+        Ok(policy(&mut self.tx, tenant).await?.glass)
+    }
+}
+
+impl Read<ops::AccessWhat> {
+    /// The same where a member, by login name or id, is one of these now.
+    pub async fn glass_what(&mut self, named: &str) -> Result<Option<GlassPolicy>> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let Some(glass) = policy(&mut self.tx, tenant).await?.glass else { return Ok(None) };
+        let user = grant::member(&mut self.tx, tenant, named).await?;
+        let known = know(&mut self.tx, tenant, user, At::Places(&BTreeSet::new()), now).await?;
+        let may = known.is_member && known.is_in(std::slice::from_ref(&glass.group));
+        Ok(may.then_some(glass))
+    }
+}
+
 impl Write<ops::AccessPolicyPut> {
     /// Says it.
     pub async fn access_policy_put(mut self, new: &AccessPolicy) -> Result<()> {
@@ -460,14 +550,16 @@ impl Write<ops::AccessPolicyPut> {
         let glass_ms = new.glass.as_ref().map_or(0, |glass| glass.ms_max);
         self.tx
             .execute(
-                "INSERT INTO access_policy (tenant_id, request_ms_max, glass_group_id, glass_ms_max, changed_at) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (tenant_id) DO UPDATE SET request_ms_max = excluded.request_ms_max, glass_group_id = excluded.glass_group_id, \
-                 glass_ms_max = excluded.glass_ms_max, changed_at = excluded.changed_at",
-                args![tenant, new.request_ms_max, group.map(|id| id.as_uuid()), glass_ms, now],
+                "INSERT INTO access_policy (tenant_id, request_ms_max, glass_group_id, glass_ms_max, changed_at, eligible_only) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id) DO UPDATE SET request_ms_max = excluded.request_ms_max, \
+                 glass_group_id = excluded.glass_group_id, glass_ms_max = excluded.glass_ms_max, changed_at = excluded.changed_at, \
+                 eligible_only = excluded.eligible_only",
+                args![tenant, new.request_ms_max, group.map(|id| id.as_uuid()), glass_ms, now, new.eligible_only],
             )
             .await?;
         let detail = json!({
             "request_ms_max": new.request_ms_max, "break_glass_group": new.glass.as_ref().map(|glass| &glass.group), "break_glass_ms_max": glass_ms,
+            "eligible_only": new.eligible_only,
         });
         self.commit(Change::to(Category::Access, "tenant", tenant).detail(detail)).await.map(drop)
     }

@@ -260,7 +260,7 @@ impl Read<ops::AccessWhat> {
 }
 
 /// The destinations that a text means: one by its name or id, or those that a node of the graph is.
-async fn places(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<Vec<DestinationRow>> {
+pub(crate) async fn places(tx: &mut Tx, tenant: TenantId, named: &str) -> Result<Vec<DestinationRow>> {
     let Ok(node) = named.parse::<NodeId>() else { return Ok(vec![destination::find(tx, tenant, named).await?]) };
     if node.provider() == "cairn" {
         let id: DestinationId = node.resource().parse().map_err(|_| Error::NotFound { what: "destination" })?;

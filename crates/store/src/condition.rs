@@ -52,7 +52,8 @@ impl Versioned for Vec<domain::Network> {
 
 impl Versioned for AccessPolicy {
     fn version(&self) -> Version {
-        of(&(self.request_ms_max, self.glass.as_ref().map(|glass| (glass.group.as_str(), glass.ms_max))))
+        let glass = self.glass.as_ref().map(|glass| (glass.group.as_str(), glass.ms_max));
+        of(&(self.request_ms_max, self.eligible_only, glass))
     }
 }
 

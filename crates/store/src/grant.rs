@@ -79,6 +79,8 @@ pub struct GrantRow {
     pub last_used_at: Option<Timestamp>,
     /// The file that keeps it.
     pub managed_by: Option<String>,
+    /// The eligible grant that it was approved under: it gives nothing without that one.
+    pub rests_on: Option<GrantId>,
 }
 
 /// A grant to make.
@@ -102,6 +104,8 @@ pub struct NewGrant {
     pub ssh: SshTerms,
     /// Why.
     pub reason: String,
+    /// Whether it gives nothing by itself, and lets ask for what it says.
+    pub approval: bool,
 }
 
 /// For whom a grant is, as people name it.
@@ -122,11 +126,11 @@ pub enum TargetName {
     Labels(Labels),
 }
 
-/// What the decision needs of a grant `a`, when it was used last, and where it comes from.
+/// What the decision needs of a grant `a`, when it was used last, where it comes from, of an eligible one whom it is for, and what it rests on.
 macro_rules! live_columns {
     () => {
         "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, a.act_as, a.ssh_terms, a.last_used_at, \
-         a.origin"
+         a.origin, a.may_user_id, a.may_group_id, a.rests_on"
     };
 }
 pub(crate) use live_columns;
@@ -140,15 +144,17 @@ macro_rules! columns {
         )
     };
 }
+pub(crate) use columns;
 /// The names of what it is about.
 macro_rules! names {
     () => {
-        " LEFT JOIN app_user u ON u.id = a.user_id \
-         LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = a.group_id \
+        " LEFT JOIN app_user u ON u.id = COALESCE(a.user_id, a.may_user_id) \
+         LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = COALESCE(a.group_id, a.may_group_id) \
          LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = a.destination_id"
     };
 }
-const COLUMNS: &str = concat!(columns!(), " FROM access_grant a", names!());
+pub(crate) use names;
+pub(crate) const COLUMNS: &str = concat!(columns!(), " FROM access_grant a", names!());
 
 fn broken() -> Error {
     Error::internal("a grant without subject or target")
@@ -156,7 +162,10 @@ fn broken() -> Error {
 
 /// The grant in the first columns of a row: see `live_columns`.
 pub(crate) fn live(row: &Row) -> Result<Grant> {
-    let subject = match (row.opt_uuid(1)?, row.opt_uuid(2)?) {
+    let (gives_user, gives_group) = (row.opt_uuid(1)?, row.opt_uuid(2)?);
+    let (may_user, may_group) = (row.opt_uuid(13)?, row.opt_uuid(14)?);
+    let approval = gives_user.is_none() && gives_group.is_none();
+    let subject = match (gives_user.or(may_user), gives_group.or(may_group)) {
         (Some(user), None) => Subject::User(UserId::from_uuid(user)),
         (None, Some(group)) => Subject::Group(GroupId::from_uuid(group)),
         _ => return Err(broken()),
@@ -171,6 +180,7 @@ pub(crate) fn live(row: &Row) -> Result<Grant> {
     Ok(Grant {
         id: GrantId::from_uuid(row.uuid(0)?),
         subject,
+        approval,
         role: row.parse(3)?,
         target,
         namespace,
@@ -181,17 +191,23 @@ pub(crate) fn live(row: &Row) -> Result<Grant> {
     })
 }
 
-fn grant_row(row: &Row) -> Result<GrantRow> {
+/// What it rests on: see `live_columns`.
+pub(crate) fn rests_on(row: &Row) -> Result<Option<GrantId>> {
+    Ok(row.opt_uuid(15)?.map(GrantId::from_uuid))
+}
+
+pub(crate) fn grant_row(row: &Row) -> Result<GrantRow> {
     Ok(GrantRow {
         grant: live(row)?,
         last_used_at: row.opt_time(11)?,
         origin: row.parse(12)?,
-        subject_name: row.opt_text(13)?.or(row.opt_text(14)?).ok_or_else(broken)?,
-        destination_name: row.opt_text(15)?,
-        reason: row.text(16)?,
-        created_at: row.time(17)?,
-        created_by: row.text(18)?,
-        managed_by: row.opt_text(19)?,
+        rests_on: rests_on(row)?,
+        subject_name: row.opt_text(16)?.or(row.opt_text(17)?).ok_or_else(broken)?,
+        destination_name: row.opt_text(18)?,
+        reason: row.text(19)?,
+        created_at: row.time(20)?,
+        created_by: row.text(21)?,
+        managed_by: row.opt_text(22)?,
     })
 }
 
@@ -249,7 +265,7 @@ pub(crate) async fn member(tx: &mut Tx, tenant: TenantId, named: &str) -> Result
 }
 
 /// Whether a name may be lent in this tenant: nobody logs in by it, or a member of this tenant does.
-async fn is_nobody_elses(tx: &mut Tx, tenant: TenantId, name: &ActName) -> Result<bool> {
+pub(crate) async fn is_nobody_elses(tx: &mut Tx, tenant: TenantId, name: &ActName) -> Result<bool> {
     let Some(email) = name.email() else { return Ok(true) };
     let row = tx
         .row(
@@ -314,7 +330,7 @@ pub(crate) fn spelled(
     target: &Target,
     role: &DestinationRole,
     (namespace, hours): (Option<&Slug>, Option<&Hours>),
-    (act_as, ssh): (&ActAs, &SshTerms),
+    (act_as, ssh, approval): (&ActAs, &SshTerms, bool),
 ) -> String {
     let subject = match subject {
         Subject::User(user) => user.to_string(),
@@ -331,13 +347,16 @@ pub(crate) fn spelled(
     if !ssh.is_empty() {
         said += &json!({ "ssh": ssh }).to_string();
     }
+    if approval {
+        said += " by approval";
+    }
     said
 }
 
 /// The same of one that is there.
 pub(crate) fn spelling(grant: &Grant) -> String {
     let when = (grant.namespace.as_ref(), grant.hours.as_ref());
-    spelled(grant.subject, &grant.target, &grant.role, when, (&grant.act_as, &grant.ssh))
+    spelled(grant.subject, &grant.target, &grant.role, when, (&grant.act_as, &grant.ssh, grant.approval))
 }
 
 /// Says which file keeps a grant, and what that says of its end and its reason.
@@ -385,32 +404,43 @@ pub(crate) async fn room(tx: &mut Tx, store: &Store, tenant: TenantId, more: i64
     Ok(())
 }
 
-/// Makes a grant that there is [`room`] for, in a transaction that may hold more. `unique`: with what else it may stand beside another one that says the same.
+/// With what else a grant may stand beside another one that says the same, and the eligible grant that it was approved under.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub(crate) unique: Option<String>,
+    pub(crate) rests_on: Option<GrantId>,
+}
+
+/// Makes a grant that there is [`room`] for, in a transaction that may hold more.
 pub(crate) async fn insert(
     tx: &mut Tx,
     store: &Store,
     (tenant, by): (TenantId, &str),
     new: &NewGrant,
     origin: GrantOrigin,
-    unique: Option<String>,
+    beside: Beside,
 ) -> Result<GrantRow> {
     let now = store.clock().now();
     let found = resolve(tx, tenant, new).await?;
     let within = (new.namespace.as_ref(), new.hours.as_ref());
-    let same = spelled(found.subject, &found.target, &new.role, within, (&new.act_as, &new.ssh));
-    let same = same + &unique.unwrap_or_default();
+    let same = spelled(found.subject, &found.target, &new.role, within, (&new.act_as, &new.ssh, new.approval));
+    let same = same + &beside.unique.unwrap_or_default();
     let id = GrantId::generate(&**store.clock(), &**store.rng());
     let (user, of_group) = match found.subject {
         Subject::User(user) => (Some(user.as_uuid()), None),
         Subject::Group(group) => (None, Some(group.as_uuid())),
     };
+    // Whom an eligible grant is for stands where nothing looks that decides what somebody holds.
+    let ((user, may_user), (of_group, may_group)) =
+        if new.approval { ((None, user), (None, of_group)) } else { ((user, None), (of_group, None)) };
     let (to, selector) = match &found.target {
         Target::Destination(id) => (Some(id.as_uuid()), None),
         Target::Labels(labels) => (None, Some(json!(labels).to_string())),
     };
     tx.execute(
         "INSERT INTO access_grant (tenant_id, id, same, user_id, group_id, role, destination_id, selector, namespace, hours, reason, expires_at, \
-         origin, created_at, created_by, act_as, ssh_terms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+         origin, created_at, created_by, act_as, ssh_terms, may_user_id, may_group_id, rests_on) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         args![
             tenant,
             id,
@@ -428,7 +458,10 @@ pub(crate) async fn insert(
             now,
             by,
             (!new.act_as.is_empty()).then(|| json!(new.act_as).to_string()),
-            (!new.ssh.is_empty()).then(|| json!(new.ssh).to_string())
+            (!new.ssh.is_empty()).then(|| json!(new.ssh).to_string()),
+            may_user,
+            may_group,
+            beside.rests_on.map(|id| id.as_uuid())
         ],
     )
     .await
@@ -453,7 +486,8 @@ pub(crate) fn told(row: &GrantRow) -> serde_json::Value {
         kind: row.subject_name, "role": row.grant.role, "destination": row.destination_name, "labels": labels,
         "namespace": row.grant.namespace, "hours": row.grant.hours, "expires_at": row.grant.expires_at, "reason": row.reason,
         "origin": row.origin.as_str(), "act_as": (!row.grant.act_as.is_empty()).then_some(&row.grant.act_as),
-        "ssh": (!row.grant.ssh.is_empty()).then_some(&row.grant.ssh),
+        "ssh": (!row.grant.ssh.is_empty()).then_some(&row.grant.ssh), "approval": row.grant.approval.then_some(true),
+        "rests_on": row.rests_on,
     })
 }
 
@@ -502,7 +536,8 @@ impl Read<ops::GrantList> {
         };
         let sql = format!(
             "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND a.id > $2 AND (a.expires_at IS NULL OR a.expires_at > $3) \
-             AND ($4 OR a.user_id = $5) AND ($6 OR a.group_id = $7) AND ($8 OR a.destination_id = $9) \
+             AND ($4 OR a.user_id = $5 OR a.may_user_id = $5) AND ($6 OR a.group_id = $7 OR a.may_group_id = $7) \
+             AND ($8 OR a.destination_id = $9) \
              AND COALESCE(a.last_used_at, a.created_at) < $10 ORDER BY a.id LIMIT $11"
         );
         let values = args![
@@ -535,7 +570,7 @@ impl Write<ops::GrantCreate> {
         let (tenant, store) = (self.tenant(), self.store.clone());
         let by = self.permit.ctx().actor().to_string();
         room(&mut self.tx, &store, tenant, 1).await?;
-        let row = insert(&mut self.tx, &store, (tenant, &by), new, GrantOrigin::Manual, None).await?;
+        let row = insert(&mut self.tx, &store, (tenant, &by), new, GrantOrigin::Manual, Beside::default()).await?;
         self.commit(Change::to(Category::Access, "grant", row.grant.id).detail(told(&row))).await?;
         Ok(row)
     }

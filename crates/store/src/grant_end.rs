@@ -20,32 +20,50 @@ pub(crate) enum Ending {
     User(UserId),
 }
 
-/// The two statements for one column: what is remembered, and what goes. One that has expired ended by itself.
+/// The statements for one column: what is remembered and goes because it was approved under one of these, and these themselves. One that has expired
+/// ended by itself.
 macro_rules! statements {
     ($column:literal) => {
-        (
+        [
+            concat!(
+                "INSERT INTO access_grant_end (tenant_id, id, ended_at) SELECT tenant_id, id, $3 FROM access_grant WHERE tenant_id = $1 \
+                 AND rests_on IN (SELECT id FROM access_grant WHERE tenant_id = $1 AND ",
+                $column,
+                " = $2) AND (expires_at IS NULL OR expires_at > $3) ON CONFLICT (tenant_id, id) DO NOTHING"
+            ),
+            concat!(
+                "DELETE FROM access_grant WHERE tenant_id = $1 AND rests_on IN (SELECT id FROM access_grant WHERE tenant_id = $1 AND ",
+                $column,
+                " = $2)"
+            ),
             concat!(
                 "INSERT INTO access_grant_end (tenant_id, id, ended_at) SELECT tenant_id, id, $3 FROM access_grant WHERE tenant_id = $1 AND ",
                 $column,
                 " = $2 AND (expires_at IS NULL OR expires_at > $3) ON CONFLICT (tenant_id, id) DO NOTHING"
             ),
             concat!("DELETE FROM access_grant WHERE tenant_id = $1 AND ", $column, " = $2"),
-        )
+        ]
     };
 }
 
-/// Ends grants; how many there were.
+/// Ends grants, with what was approved under eligible ones among them; how many there were.
 pub(crate) async fn end(tx: &mut Tx, tenant: TenantId, ending: Ending, now: Timestamp) -> Result<u64> {
-    let ((remember, delete), of) = match ending {
-        Ending::Grant(id) => (statements!("id"), id.as_uuid()),
-        Ending::Destination(id) => (statements!("destination_id"), id.as_uuid()),
-        Ending::Group(id) => (statements!("group_id"), id.as_uuid()),
-        Ending::User(id) => (statements!("user_id"), id.as_uuid()),
+    let (columns, of) = match ending {
+        Ending::Grant(id) => (vec![statements!("id")], id.as_uuid()),
+        Ending::Destination(id) => (vec![statements!("destination_id")], id.as_uuid()),
+        Ending::Group(id) => (vec![statements!("group_id"), statements!("may_group_id")], id.as_uuid()),
+        Ending::User(id) => (vec![statements!("user_id"), statements!("may_user_id")], id.as_uuid()),
     };
-    tx.execute(remember, args![tenant, of, now]).await?;
     let forgotten = now.plus_millis(-REMEMBERED_MS);
     tx.execute("DELETE FROM access_grant_end WHERE tenant_id = $1 AND ended_at < $2", args![tenant, forgotten]).await?;
-    tx.execute(delete, args![tenant, of]).await
+    let mut count = 0;
+    for [remember_resting, end_resting, remember, delete] in columns {
+        tx.execute(remember_resting, args![tenant, of, now]).await?;
+        tx.execute(end_resting, args![tenant, of]).await?;
+        tx.execute(remember, args![tenant, of, now]).await?;
+        count += tx.execute(delete, args![tenant, of]).await?;
+    }
+    Ok(count)
 }
 
 /// Takes one grant.

@@ -1,4 +1,5 @@
-//! What is known of users as the decision sees them: their groups at this moment, and what is granted to them and to these groups.
+//! What is known of users as the decision sees them: their groups at this moment, and what is granted to them and to these groups. Eligible grants are
+//! no part of it: they name nobody in the columns that are looked at here.
 //!
 //! However many users are asked about, the statements are as many; and what is read is what is theirs, not what the tenant has.
 
@@ -7,14 +8,15 @@ use std::sync::Arc;
 
 use access::grant::{Asker, Held, Place, decide};
 use domain::{
-    ActName, DestinationId, DestinationRole, Grant, GroupId, Result, Slug, Subject, TenantId, Timestamp, UserId,
+    ActName, DestinationId, DestinationRole, Grant, GrantId, GroupId, Result, Slug, Subject, TenantId, Timestamp,
+    UserId,
 };
 
 use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::destination::DestinationRow;
-use crate::grant::{GrantOrigin, live, live_columns};
-use crate::{access_request, group};
+use crate::grant::{GrantOrigin, live, live_columns, rests_on};
+use crate::{access_request, eligible, group};
 
 /// A grant that has not expired.
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub(crate) struct Live {
     pub(crate) last_used_at: Option<Timestamp>,
     /// Whether glass was broken for it.
     is_glass: bool,
+    /// The eligible grant that it was approved under.
+    pub(crate) rests_on: Option<GrantId>,
 }
 
 /// A user as the decision sees them, with what is granted to them.
@@ -130,7 +134,7 @@ async fn granted(
         let grant = live(row)?;
         let of = found.entry(grant.subject).or_default();
         let is_glass = row.parse::<GrantOrigin>(12)? == GrantOrigin::Glass;
-        of.push(Arc::new(Live { grant, last_used_at: row.opt_time(11)?, is_glass }));
+        of.push(Arc::new(Live { grant, last_used_at: row.opt_time(11)?, is_glass, rests_on: rests_on(row)? }));
         Ok(())
     };
     let batch = |keys: Vec<u128>| Batch::new().uuid(column, keys);
@@ -183,6 +187,7 @@ pub(crate) async fn know_all(
         one.grants.sort_unstable_by_key(|live| live.grant.id);
     }
     forget_glass(tx, tenant, &mut known).await?;
+    eligible::forget_unfounded(tx, tenant, &mut known, now).await?;
     forget_strangers(tx, tenant, &mut known).await?;
     Ok(known)
 }

@@ -33,6 +33,7 @@ mod db;
 mod destination;
 mod destination_node;
 mod device;
+mod eligible;
 mod enrollment;
 mod evaluation;
 mod everybody;

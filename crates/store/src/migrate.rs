@@ -46,6 +46,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (40, include_str!("../migrations/0040_member_indexes.sql")),
     (41, include_str!("../migrations/0041_listener_certificate.sql")),
     (42, include_str!("../migrations/0042_provider_email_domains.sql")),
+    (43, include_str!("../migrations/0043_eligible_grant.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::destination::DestinationRow;
+use crate::grant::{COLUMNS, GrantRow, columns, grant_row, names};
 
 /// What a text has before its first comma: column `selector_label` of `access_grant`, where the text is a selector's.
 pub(crate) fn first(selector: &str) -> &str {
@@ -63,7 +64,33 @@ pub(crate) async fn selecting(
     Ok(found)
 }
 
-/// The roles that the tenant's grants give in a cluster to anybody, at whatever hours.
+/// The tenant's living eligible grants that name a destination, and those that may select it.
+pub(crate) async fn eligible_at(
+    tx: &mut Tx,
+    tenant: TenantId,
+    place: &DestinationRow,
+    now: Timestamp,
+) -> Result<Vec<GrantRow>> {
+    let named = format!(
+        "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND a.destination_id = $2 AND (a.expires_at IS NULL OR a.expires_at > $3) \
+         AND (a.may_user_id IS NOT NULL OR a.may_group_id IS NOT NULL)"
+    );
+    let rows = tx.rows_built(named, args![tenant, place.id, now]).await?;
+    let mut found = rows.iter().map(grant_row).collect::<Result<Vec<_>>>()?;
+    let selected = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM (SELECT a.* FROM LOOKUP(access_grant a selector_label) AND (a.expires_at IS NULL OR a.expires_at > $2) \
+         AND (a.may_user_id IS NOT NULL OR a.may_group_id IS NOT NULL)) a",
+        names!()
+    );
+    let begins = begins(&place.labels);
+    let batch = Batch::new().text("selector_label", begins.iter().map(String::as_str));
+    tx.bulk_rows(&batch, selected, args![tenant, now], |row| grant_row(row).map(|row| found.push(row))).await?;
+    Ok(found)
+}
+
+/// The roles that the tenant's grants give in a cluster to anybody, at whatever hours. Eligible ones give nothing, so nothing is bound for them.
 pub(crate) async fn roles_at(
     tx: &mut Tx,
     tenant: TenantId,
@@ -77,12 +104,12 @@ pub(crate) async fn roles_at(
         Ok::<_, Error>(())
     };
     let named = "SELECT DISTINCT role, namespace FROM access_grant WHERE tenant_id = $1 AND destination_id = $3 AND ssh_terms IS NULL \
-                 AND (expires_at IS NULL OR expires_at > $2)";
+                 AND (user_id IS NOT NULL OR group_id IS NOT NULL) AND (expires_at IS NULL OR expires_at > $2)";
     for row in &tx.rows(named, args![tenant, now, place.id]).await? {
         add(row)?;
     }
     let selected = "SELECT DISTINCT a.role, a.namespace, a.selector FROM LOOKUP(access_grant a selector_label) AND a.ssh_terms IS NULL \
-                    AND (a.expires_at IS NULL OR a.expires_at > $2)";
+                    AND (a.user_id IS NOT NULL OR a.group_id IS NOT NULL) AND (a.expires_at IS NULL OR a.expires_at > $2)";
     let begins = begins(&place.labels);
     let batch = Batch::new().text("selector_label", begins.iter().map(String::as_str));
     tx.bulk_rows(&batch, selected, args![tenant, now], |row| {

@@ -10,6 +10,7 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::grant::BreakGlass;
 use crate::recording::RecordingTerms;
 use crate::ssh_access::SshWay;
 
@@ -270,6 +271,20 @@ pub struct Reach {
     /// What it comes from; absent where somebody asks about themselves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub why: Vec<Why>,
+}
+
+/// A page of who reaches a destination, or of what somebody reaches, with who takes access besides.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct AccessList<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Send it as `page` to get the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_page: Option<String>,
+    /// Who may break glass, and so reach every destination in any role at once and without approval: on each page. Of a destination: a group's members,
+    /// whoever they are; of a member: absent where they may not. Absent: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<BreakGlass>,
 }
 
 /// A grant that access comes from.

@@ -114,9 +114,17 @@ pub struct GrantCreate {
     /// At hosts: what is run, whatever the user asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_command: Option<String>,
+    /// Whether it is eligible only: it lets nobody reach anything by itself. Whom it names may ask for what it says, and somebody else approves it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub approval: bool,
     /// Why.
     #[serde(default)]
     pub reason: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A grant.
@@ -166,6 +174,13 @@ pub struct Grant {
     /// At hosts: what is run, whatever the user asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_command: Option<String>,
+    /// Whether it is eligible only: it gives nothing by itself, and lets ask for what it says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub approval: bool,
+    /// The eligible grant that it was approved under, without which it gives nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub rests_on: Option<GrantId>,
     /// Why.
     pub reason: String,
     /// `manual`, `file`, `request` or `break-glass`.
@@ -175,7 +190,7 @@ pub struct Grant {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
-    /// When it was used last, to the hour; absent: not yet.
+    /// When it was used last, to the hour; of an eligible one when something was approved under it; absent: not yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub last_used_at: Option<Timestamp>,
@@ -250,6 +265,10 @@ pub struct AccessRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub grant: Option<GrantId>,
+    /// The eligible grant that it was asked for under, all of whose limits what is granted keeps; absent: none covered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub eligible: Option<GrantId>,
 }
 
 /// Answers a request.
@@ -267,9 +286,30 @@ pub struct AccessRequestAnswer {
 pub struct AccessPolicy {
     /// The longest time that may be asked for, in seconds: 60 to 2,592,000 (30 days).
     pub request_s_max: u32,
+    /// What may be asked for; absent: `any`.
+    #[serde(default, skip_serializing_if = "Requestable::is_any")]
+    pub requests: Requestable,
     /// Who may break glass; absent: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub break_glass: Option<BreakGlass>,
+}
+
+/// What members may ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Requestable {
+    /// Anything: any role of any destination.
+    #[default]
+    Any,
+    /// Only what an eligible grant of theirs covers.
+    Eligible,
+}
+
+impl Requestable {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_any(&self) -> bool {
+        *self == Self::Any
+    }
 }
 
 /// Who may take access at once and without approval.

@@ -41,6 +41,7 @@ impl World {
             act_as: domain::ActAs::default(),
             ssh: domain::SshTerms::default(),
             reason: String::new(),
+            approval: false,
         };
         let unit = self.store.write(self.permit::<ops::GrantCreate>(tenant)).await.unwrap();
         unit.grant_create(&new).await.unwrap().grant.id.to_string()

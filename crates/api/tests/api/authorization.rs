@@ -77,12 +77,14 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 const SIGNED_IN: [&str; 6] =
     ["evidence_key_show", "framework_list", "pack_list", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 49] = [
+const VIEWS: [(&str, &str); 51] = [
     ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
     ("credential_show", "credential_list"),
     ("destination_show", "destination_list"),
+    ("eligible_what", "access_what"),
+    ("eligible_who", "access_who"),
     ("evidence_show", "evidence_list"),
     ("control_show", "control_list"),
     ("finding_counts", "finding_list"),

@@ -87,6 +87,26 @@ fn broken_glass_ends_on_open_connections_with_the_right_to_break_it() {
 }
 
 #[test]
+fn who_may_break_glass_is_told_beside_who_reaches_what() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        world.group_of(world.a, "on-call").await;
+        world.by(&admin(), "PUT", &format!("{T}/groups/on-call/members/{}", analyst()), None).await.is(204);
+        let glass = async |path: &str| {
+            let answer = world.by(&admin(), "GET", &format!("{T}/{path}"), None).await.is(200);
+            assert_eq!(answer.json["items"], json!([]));
+            answer.json["break_glass"].clone()
+        };
+        let (who, what) = ("destinations/prod/reachers", format!("members/{}/reach", analyst()));
+        assert_eq!((glass(who).await, glass(&what).await), (Value::Null, Value::Null));
+        policy(&world, Some("on-call")).await;
+        let may = json!({"group": "on-call", "s_max": 36_000});
+        assert_eq!((glass(who).await, glass(&what).await), (may.clone(), may));
+        assert_eq!(glass(&format!("members/{}/reach", admin())).await, Value::Null, "only who may");
+    });
+}
+
+#[test]
 fn who_may_not_break_glass_learns_nothing_and_each_try_is_an_alarm() {
     each_engine(|world| async move {
         world.destination_of(world.a, "prod").await;

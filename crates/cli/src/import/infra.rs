@@ -247,6 +247,7 @@ impl Export {
                             networks: Vec::new(),
                             extensions: None,
                             force_command: None,
+                            approval: false,
                             reason: "taken over from Infra".to_owned(),
                         });
                     }

@@ -114,17 +114,40 @@ fn a_file_is_applied(world: &World) {
 }
 
 fn who_reaches_what(world: &World, bob: &Other<'_>) {
-    assert_eq!(names(world, &["access", "who", "web1"], "email"), ["bob@example.com"]);
-    assert_eq!(names(world, &["access", "what", "bob@example.com"], "name"), ["web1"]);
-    assert!(items(world, &["access", "what", "admin@localhost"]).is_empty());
+    let told = |words: &[&str], list: &str, field: &str| -> Vec<String> {
+        let json = world.cairn(words.iter().copied().chain(["-o", "json"])).ok().json();
+        json[list].as_array().unwrap().iter().map(|one| one[field].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(told(&["access", "who", "web1"], "items", "email"), ["bob@example.com"]);
+    assert_eq!(told(&["access", "what", "bob@example.com"], "items", "name"), ["web1"]);
+    assert!(told(&["access", "what", "admin@localhost"], "items", "name").is_empty());
+    // Who may only ask is told of apart.
+    let create = ["grants", "create", "root", "--group", "devs", "--destination", "web1", "--approval", "-o", "json"];
+    let eligible = world.cairn(create).ok().json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(told(&["access", "who", "web1"], "items", "role"), ["deploy"]);
+    for words in [["access", "who", "web1"], ["access", "what", "bob@example.com"]] {
+        assert_eq!(told(&words, "may_ask", "id"), [eligible.as_str()]);
+        assert!(world.cairn(words).ok().out.contains("May ask for access"));
+    }
+    assert!(!bob.cairn(&["list"]).ok().out.contains("root"));
+    assert!(bob.cairn(&["requests", "eligible"]).ok().out.contains("root"));
+    assert_eq!(bob.cairn(&["ssh", "root@web1", "true"]).code, 1);
+    world.cairn(["grants", "delete", &eligible]).ok();
     assert!(bob.cairn(&["list"]).ok().out.contains("deploy"));
-    // Who may break glass is in no list of who holds grants, and said beside it.
+    // Who may break glass is in no list of who holds grants, and said beside it, for people and for programs.
     let who = |words: &[&str]| world.cairn(words.iter().copied()).ok();
-    assert!(!who(&["access", "who", "web1"]).err.contains("glass"));
+    let glass = |words: &[&str]| {
+        let json = world.cairn(words.iter().copied().chain(["-o", "json"])).ok().json();
+        let table = world.cairn(words.iter().copied()).ok().out;
+        assert_eq!(table.contains("May break glass"), !json["break_glass"].is_null(), "{table}");
+        json["break_glass"].clone()
+    };
+    assert_eq!(glass(&["access", "who", "web1"]), Value::Null);
     who(&["access", "policy", "--break-glass-group", "devs", "--break-glass-s-max", "900"]);
-    assert!(who(&["access", "who", "web1"]).err.contains("members of `devs` may break glass there, for 900 s"));
-    assert!(who(&["access", "what", "bob@example.com"]).err.contains("may break glass everywhere, for 900 s"));
-    assert!(!who(&["access", "what", "admin@localhost"]).err.contains("glass"));
+    let devs = json!({"group": "devs", "s_max": 900});
+    assert_eq!(glass(&["access", "who", "web1"]), devs);
+    assert_eq!(glass(&["access", "what", "bob@example.com"]), devs);
+    assert_eq!(glass(&["access", "what", "admin@localhost"]), Value::Null);
     assert!(
         who(&["access", "export", "--name", "team"]).out.starts_with("# Besides, members of `devs` may break glass")
     );

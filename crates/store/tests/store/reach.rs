@@ -12,7 +12,7 @@ use crate::pair::{Pair, each_engine};
 use crate::reach_estate::{Dice, Estate, People, Spot};
 
 /// All pages of a list, each of which has as many items as were asked for.
-async fn pages<T, K>(limit: u32, mut page: impl AsyncFnMut(Option<K>) -> Page<T, K>) -> Vec<T> {
+pub(crate) async fn pages<T, K>(limit: u32, mut page: impl AsyncFnMut(Option<K>) -> Page<T, K>) -> Vec<T> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let next = page(after.take()).await;
@@ -165,6 +165,7 @@ async fn all_agree(pair: &Pair<'_>, dice: &mut Dice, estates: &[Estate], people:
         for user in 0..people.all.len() {
             what_agrees(pair, dice, estate, people, user).await;
         }
+        estate.eligible_agrees(pair, dice, people).await;
     }
     assert!(reached > 20, "an estate in which hardly anything is reached shows nothing: {reached}");
     standings_agree(pair, dice, estates, people).await;
@@ -175,6 +176,7 @@ async fn an_estate_agrees_while_it_changes(pair: &Pair<'_>, dice: &mut Dice) {
     let mut estates =
         [Estate::new(pair, dice, pair.a, &people, 60).await, Estate::new(pair, dice, pair.b, &people, 40).await];
     all_agree(pair, dice, &estates, &people).await;
+    let mut unfounded = 0;
     for _ in 0..3 {
         pair.clock.advance(Duration::from_mins(13));
         for estate in &mut estates {
@@ -183,7 +185,9 @@ async fn an_estate_agrees_while_it_changes(pair: &Pair<'_>, dice: &mut Dice) {
         people.change(pair, dice).await;
         people.come(pair).await;
         all_agree(pair, dice, &estates, &people).await;
+        unfounded += estates.iter().map(|estate| estate.unfounded(&people, pair.clock.now())).sum::<usize>();
     }
+    assert!(unfounded > 3, "of what was approved hardly anything ended with its eligible grant: {unfounded}");
     // Hours close, and much expires.
     pair.clock.advance(Duration::from_hours(8));
     people.come(pair).await;

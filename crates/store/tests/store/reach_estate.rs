@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 use crate::pair::Pair;
 
+#[path = "reach_eligible.rs"]
+mod eligible;
+
 /// Numbers that follow from a seed.
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -83,6 +86,8 @@ pub(crate) struct Estate {
     groups: Vec<Group>,
     pub(crate) spots: Vec<Spot>,
     grants: Vec<Grant>,
+    approved: Vec<eligible::Approved>,
+    eligible_only: bool,
 }
 
 fn labels(dice: &mut Dice, most: usize) -> Labels {
@@ -246,7 +251,11 @@ impl Estate {
                 pair.sql(tenant, sql).await;
             }
         }
-        let mut estate = Self { tenant, members, groups: Vec::new(), spots: Vec::new(), grants: Vec::new() };
+        let (groups, spots, grants_made, approved) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut estate = Self { tenant, members, groups, spots, grants: grants_made, approved, eligible_only: false };
+        if dice.once_in(2) {
+            estate.only_eligible(pair).await;
+        }
         for n in 0..6 {
             estate.group(pair, dice, people, n).await;
         }
@@ -255,6 +264,9 @@ impl Estate {
         }
         for _ in 0..grants {
             estate.grant(pair, dice, people).await;
+        }
+        for _ in 0..20 {
+            estate.ask(pair, dice, people).await;
         }
         estate
     }
@@ -326,10 +338,12 @@ impl Estate {
             act_as: ActAs::default(),
             ssh: SshTerms { command, ..SshTerms::default() },
             reason: String::new(),
+            approval: dice.once_in(4),
         };
         let unit = pair.write::<ops::GrantCreate>(self.tenant).await;
         match unit.grant_create(&new).await {
             Ok(made) => {
+                assert_eq!(made.grant.approval, new.approval);
                 self.grants.push(made.grant);
                 self.grants.sort_unstable_by_key(|grant| grant.id);
             }
@@ -348,6 +362,9 @@ impl Estate {
                 pair.write::<ops::GrantDelete>(self.tenant).await.grant_delete(grant.id).await.unwrap();
             }
             self.grant(pair, dice, people).await;
+        }
+        for _ in 0..5 {
+            self.ask(pair, dice, people).await;
         }
         let spot = dice.below(self.spots.len());
         let change = DestinationChange { labels: Some(labels(dice, 3)), relay: None };
@@ -395,7 +412,8 @@ impl Estate {
     ) -> BTreeMap<DestinationRole, Held> {
         let groups: BTreeSet<GroupId> = self.groups_of(people, user).into_keys().collect();
         let asker = Asker { user: people.all[user].id, groups: &groups, is_member: self.is_member(people, user) };
-        decide(asker, Place { id: spot.id, kind: spot.kind, labels: &spot.labels }, &self.grants, now)
+        let grants = self.giving(people, (user, spot), now);
+        decide(asker, Place { id: spot.id, kind: spot.kind, labels: &spot.labels }, &grants, now)
     }
 
     pub(crate) fn is_here(&self, user: usize) -> bool {

@@ -17,6 +17,7 @@ import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { textOf } from "../fleet/labels";
+import { eligibleOf, Glass, MayAsk } from "../grant/eligible";
 import { ChangeDialog } from "./change";
 import { HostPanels } from "./host";
 import { commandFor } from "./list";
@@ -145,6 +146,13 @@ function Reachers({ destination, name }: { destination: string; name: string }) 
           <More query={query} />
         </>
       )}
+      <Glass pages={query.data?.pages} />
+      <MayAsk
+        name="Who may ask for it"
+        queryKey={["tenant", slug, "destination-eligible", destination]}
+        load={eligibleOf({ slug, destination })}
+        about="Eligible grants: whom they name may ask for it, and reaches nothing until somebody else approves it."
+      />
     </Panel>
   );
 }

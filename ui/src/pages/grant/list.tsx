@@ -14,25 +14,9 @@ import { Listing, useFilter } from "../../list/keyset";
 import { SearchField } from "../../list/search";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
+import { placeOf, termsOf } from "./eligible";
 
 type Grant = Schemas["Grant"];
-
-const what = (it: Grant) =>
-  it.destination ??
-  (Object.entries(it.labels ?? {})
-    .map(([name, value]) => `${name}=${String(value)}`)
-    .join(", ") ||
-    "everything");
-
-// How hosts are reached by it.
-const terms = (it: Grant) => {
-  const lends = it.extensions && (it.extensions.length > 0 ? it.extensions.map((name) => name.replace("permit-", "")).join(", ") : "nothing");
-  return [
-    it.networks && it.networks.length > 0 && `from ${it.networks.join(", ")}`,
-    lends && `lends ${lends}`,
-    it.force_command && `runs only ${it.force_command}`,
-  ].filter(Boolean);
-};
 
 // What somebody typed as a list.
 const listed = (text: string) => text.split(/[\s,]+/).filter(Boolean);
@@ -70,8 +54,8 @@ export default function GrantsPage() {
       head: "Reaches",
       cell: (it) => (
         <>
-          {what(it)}
-          {terms(it).map((line) => (
+          {placeOf(it)}
+          {termsOf(it).map((line) => (
             <div className="under" key={String(line)}>
               {line}
             </div>
@@ -84,7 +68,16 @@ export default function GrantsPage() {
     { head: "Hours", cell: (it) => it.hours ?? "any" },
     { head: "Until", kind: "nowrap", cell: (it) => (it.expires_at ? <When at={it.expires_at} /> : "taken away") },
     { head: "Last used", kind: "nowrap", cell: (it) => <When at={it.last_used_at} /> },
-    { head: "Origin", cell: (it) => <Badge word={it.origin} /> },
+    {
+      head: "Origin",
+      cell: (it) => (
+        <>
+          <Badge word={it.origin} />
+          {it.approval && <div className="under">may only ask: each time somebody approves it</div>}
+          {it.rests_on && <div className="under">approved under an eligible grant</div>}
+        </>
+      ),
+    },
     {
       head: "",
       cell: (it) => (
@@ -131,7 +124,7 @@ export default function GrantsPage() {
             id: it.id,
             user: it.user,
             group: it.group,
-            reaches: what(it),
+            reaches: placeOf(it),
             role: it.role,
             namespace: it.namespace,
             networks: it.networks?.join(" "),
@@ -141,6 +134,8 @@ export default function GrantsPage() {
             expires_at: it.expires_at,
             last_used_at: it.last_used_at,
             origin: it.origin,
+            approval: it.approval ? "yes" : "",
+            rests_on: it.rests_on,
             created_by: it.created_by,
           })}
           empty={
@@ -162,7 +157,9 @@ export default function GrantsPage() {
           onClose={() => setTaking(undefined)}
           onConfirm={() => void change(() => remove(taking.id))}
         >
-          {taking.user ?? taking.group} no longer reaches {what(taking)} by it, and open connections end within seconds.
+          {taking.approval
+            ? `${taking.user ?? taking.group ?? ""} may no longer ask for ${placeOf(taking)} by it, and what was approved under it ends within seconds.`
+            : `${taking.user ?? taking.group ?? ""} no longer reaches ${placeOf(taking)} by it, and open connections end within seconds.`}
         </Confirm>
       )}
     </>
@@ -172,7 +169,7 @@ export default function GrantsPage() {
 function GiveDialog({ onClose }: { onClose: () => void }) {
   const { slug } = useTenant();
   const { change, failure } = useChange(["tenant", slug, "grants"]);
-  const [of, setOf] = useState({ to: "user", who: "", destination: "", role: "view", namespace: "", hours: "", until: "", reason: "", networks: "", lends: "", command: "" });
+  const [of, setOf] = useState({ to: "user", who: "", destination: "", role: "view", namespace: "", hours: "", until: "", reason: "", networks: "", lends: "", command: "", gives: "access" });
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
   const give = async () => {
     const body = {
@@ -183,6 +180,7 @@ function GiveDialog({ onClose }: { onClose: () => void }) {
       hours: of.hours || null,
       expires_at: of.until ? `${of.until}T00:00:00Z` : null,
       reason: of.reason,
+      ...(of.gives === "asking" && { approval: true }),
       ...(of.networks && { networks: listed(of.networks) }),
       ...(of.lends && { extensions: of.lends === "none" ? [] : listed(of.lends) }),
       ...(of.command && { force_command: of.command }),
@@ -193,6 +191,15 @@ function GiveDialog({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title="Give a grant" onClose={onClose} onSubmit={() => give()}>
       {failure}
+      <Select
+        label="It gives"
+        help={of.gives === "asking" ? "Nothing by itself: they ask with a reason, and somebody else approves it for a while" : undefined}
+        value={of.gives}
+        onChange={set("gives")}
+      >
+        <option value="access">access at once</option>
+        <option value="asking">the right to ask for it</option>
+      </Select>
       <Select label="To a" value={of.to} onChange={set("to")}>
         <option value="user">member</option>
         <option value="group">group</option>

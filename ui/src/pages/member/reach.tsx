@@ -9,6 +9,7 @@ import type { Load } from "../../list/keyset";
 import { lost } from "../../list/lost";
 import { More, rowsOf, useGrowing } from "../../list/more";
 import { useTenant } from "../../session/me";
+import { eligibleOf, Glass, MayAsk } from "../grant/eligible";
 
 export function ReachDialog({ user, email, onClose }: { user: string; email: string; onClose: () => void }) {
   const { slug } = useTenant();
@@ -44,6 +45,13 @@ export function ReachDialog({ user, email, onClose }: { user: string; email: str
         />
       )}
       <More query={query} />
+      <Glass pages={query.data?.pages} everywhere />
+      <MayAsk
+        name={`What ${email} may ask for`}
+        queryKey={["tenant", slug, "member-eligible", user]}
+        load={eligibleOf({ slug, user })}
+        about="They may ask for this by eligible grants, which give nothing until somebody else approves it."
+      />
       <div className="actions">
         <Button onClick={onClose}>Close</Button>
       </div>

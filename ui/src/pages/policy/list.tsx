@@ -76,7 +76,7 @@ function Access() {
   return (
     <PolicyPanel
       title="Access"
-      about="For how long access may be asked for, and who may take it at once, without approval and with an alarm: that is breaking glass."
+      about="What access may be asked for and for how long, and who may take it at once, without approval and with an alarm: that is breaking glass."
       name="access-policy"
       sees="access:manage"
       sets="access:manage"
@@ -84,16 +84,19 @@ function Access() {
       save={(body, over) => take(api.PUT("/api/v1/tenants/{tenant}/access-policy", { params: { ...params, header: { "If-Match": over } }, body }))}
       says={(it) => [
         ["Longest request", span(it.request_s_max)],
+        ["What may be asked for", it.requests === "eligible" ? "only what an eligible grant covers" : "anything"],
         ["Breaking glass", it.break_glass ? `the group ${it.break_glass.group}, for ${span(it.break_glass.s_max)} at most` : "nobody"],
       ]}
       draft={(it) => ({
         longest: String(it.request_s_max),
+        requests: it.requests ?? "any",
         breaks: Boolean(it.break_glass),
         group: it.break_glass?.group ?? "",
         glass: String(it.break_glass?.s_max ?? 3600),
       })}
       policy={(it) => ({
         request_s_max: Number(it.longest),
+        requests: it.requests,
         break_glass: it.breaks ? { group: it.group.trim(), s_max: Number(it.glass) } : null,
       })}
       fields={(it, set) => (
@@ -108,6 +111,14 @@ function Access() {
             value={it.longest}
             onChange={(event) => set({ longest: event.target.value })}
           />
+          <Select
+            label="What may be asked for"
+            value={it.requests}
+            onChange={(event) => set({ requests: event.target.value === "eligible" ? "eligible" : "any" })}
+          >
+            <option value="any">anything</option>
+            <option value="eligible">only what an eligible grant covers</option>
+          </Select>
           <Check label="A group may break glass" on={it.breaks} onChange={(breaks) => set({ breaks })} />
           {it.breaks && (
             <>

@@ -14,11 +14,20 @@ const DURATIONS: [string, string][] = [
   ["28800", "8 hours"],
 ];
 
+/** What the form begins with. */
+export interface Asked {
+  destination: string;
+  role: string;
+  namespace: string;
+  /** Where it is for, if that is labels and no name. */
+  labels?: string;
+}
+
 /** With `glass` the access is taken at once, where the tenant lets the caller, and an alarm goes off. */
-export function AskDialog({ glass, onClose }: { glass?: boolean; onClose: () => void }) {
+export function AskDialog({ glass, by, onClose }: { glass?: boolean; by?: Asked | undefined; onClose: () => void }) {
   const { slug } = useTenant();
   const { change, failure } = useChange(["tenant", slug, glass ? "reach" : "requests"]);
-  const [of, setOf] = useState({ destination: "", role: "view", namespace: "", reason: "", duration: "3600" });
+  const [of, setOf] = useState({ destination: by?.destination ?? "", role: by?.role ?? "view", namespace: by?.namespace ?? "", reason: "", duration: "3600" });
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
   const ask = async () => {
     const { destination, role, reason } = of;
@@ -40,7 +49,7 @@ export function AskDialog({ glass, onClose }: { glass?: boolean; onClose: () => 
           says who may, and for how long at most.
         </p>
       )}
-      <TextField label="Destination" required value={of.destination} onChange={set("destination")} />
+      <TextField label="Destination" required help={by?.labels ? `One with ${by.labels}` : undefined} value={of.destination} onChange={set("destination")} />
       <TextField label="Role there" required help="Such as view, edit, admin" value={of.role} onChange={set("role")} />
       <TextField label="Only in this namespace (optional)" value={of.namespace} onChange={set("namespace")} />
       <Select label="For" value={of.duration} onChange={set("duration")}>

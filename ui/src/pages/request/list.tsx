@@ -1,4 +1,5 @@
 // Requests for access: one's own, and those that wait for an answer.
+import { useQuery } from "@tanstack/react-query";
 import { type ReactNode, useState } from "react";
 import { api, type Schemas, take } from "../../api/client";
 import { Badge } from "../../design/badge";
@@ -13,7 +14,8 @@ import { useChange } from "../../list/change";
 import { Listing } from "../../list/keyset";
 import { useMe, useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
-import { AskDialog } from "./ask";
+import { eligibleOf, limitsOf, MayAsk, placeOf } from "../grant/eligible";
+import { AskDialog, type Asked } from "./ask";
 
 type Request = Schemas["AccessRequest"];
 
@@ -25,6 +27,7 @@ const base: Column<Request>[] = [
       <>
         {it.name} <span className="muted">as {it.role}</span>
         <div className="under">{it.reason}</div>
+        {it.eligible && <div className="under">under an eligible grant, with its limits</div>}
       </>
     ),
   },
@@ -40,6 +43,7 @@ const exported = (it: Request) => ({
   destination: it.name,
   role: it.role,
   namespace: it.namespace,
+  eligible: it.eligible,
   duration_s: it.duration_s,
   reason: it.reason,
   state: it.state,
@@ -51,9 +55,9 @@ const exported = (it: Request) => ({
 export default function RequestsPage() {
   useTitle("Access requests");
   const tenant = useTenant();
-  const [asking, setAsking] = useState(false);
+  const [asking, setAsking] = useState<{ by?: Asked }>();
   const ask = (primary: boolean) => (
-    <Button kind={primary ? "primary" : "plain"} onClick={() => setAsking(true)}>
+    <Button kind={primary ? "primary" : "plain"} onClick={() => setAsking({})}>
       Ask for access
     </Button>
   );
@@ -64,10 +68,28 @@ export default function RequestsPage() {
       </Head>
       {tenant.can("access:manage") && <Waiting />}
       <Mine ask={ask(false)} />
-      {asking && <AskDialog onClose={() => setAsking(false)} />}
+      <MayAsk
+        name="What you may ask for"
+        queryKey={["tenant", tenant.slug, "eligible"]}
+        load={eligibleOf({ own: tenant.slug })}
+        about="What you may ask for by an eligible grant. What is approved keeps its limits."
+        action={(it) => (
+          <Button small aria-label={`Ask for ${placeOf(it)} as ${it.role}`} onClick={() => setAsking({ by: askedBy(it) })}>
+            Ask…
+          </Button>
+        )}
+      />
+      {asking && <AskDialog by={asking.by} onClose={() => setAsking(undefined)} />}
     </>
   );
 }
+
+const askedBy = (it: Schemas["Grant"]): Asked => ({
+  destination: it.destination ?? "",
+  role: it.role,
+  namespace: it.namespace ?? "",
+  ...(it.destination ? {} : { labels: placeOf(it) }),
+});
 
 function Mine({ ask }: { ask: ReactNode }) {
   const { slug } = useTenant();
@@ -192,6 +214,7 @@ function AnswerDialog({ request, approve, onClose }: { request: Request; approve
         {request.email} asks for {request.name} as {request.role}
         {request.namespace ? ` in ${request.namespace}` : ""} for {Math.round(request.duration_s / 60)} minutes: {request.reason}
       </p>
+      {request.eligible && <Under grant={request.eligible} />}
       <TextField label="Words for them (optional)" value={answer} onChange={(event) => setAnswer(event.target.value)} />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>
@@ -200,5 +223,21 @@ function AnswerDialog({ request, approve, onClose }: { request: Request; approve
         </Button>
       </div>
     </Dialog>
+  );
+}
+
+// The limits that what is approved keeps.
+function Under({ grant }: { grant: string }) {
+  const { slug } = useTenant();
+  const query = useQuery({
+    queryKey: ["tenant", slug, "grants", grant],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/grants/{grant}", { params: { path: { tenant: slug, grant } }, signal })),
+  });
+  if (!query.data) return <p>An eligible grant covers it{query.isError ? ", which is gone" : ""}.</p>;
+  const it = query.data;
+  return (
+    <p>
+      An eligible grant of {it.user ?? `the group ${it.group ?? ""}`} for {placeOf(it)} covers it. Limits that stay: {limitsOf(it)}.
+    </p>
   );
 }
