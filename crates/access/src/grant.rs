@@ -79,11 +79,12 @@ pub fn covers(target: &Target, place: Place<'_>) -> bool {
 }
 
 /// Whether what a grant says has a meaning in a place of this kind. A host has no namespaces: a grant for one gives nothing there. In a cluster nothing
-/// keeps what a grant says of hosts: one that does gives nothing.
+/// keeps what a grant says of hosts: one that does gives nothing. A namespace's own role is none without a namespace.
 pub fn fits(grant: &Grant, kind: DestinationKind) -> bool {
+    let of_namespace = grant.role.of_namespace().is_some();
     match kind {
-        DestinationKind::Kubernetes => grant.ssh.is_empty(),
-        DestinationKind::Ssh => grant.namespace.is_none(),
+        DestinationKind::Kubernetes => grant.ssh.is_empty() && (!of_namespace || grant.namespace.is_some()),
+        DestinationKind::Ssh => grant.namespace.is_none() && !of_namespace,
     }
 }
 

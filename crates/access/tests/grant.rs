@@ -89,6 +89,9 @@ impl Case {
             let open = grant.hours.as_ref().is_none_or(|hours| hours.until(now).is_some());
             // What says how hosts are reached gives nothing in a cluster, where nothing would keep it.
             let kept = self.kind == DestinationKind::Ssh || grant.ssh.is_empty();
+            // A namespace's own role is one of a namespace of a cluster.
+            let own = grant.role.as_str() == "role:own";
+            let kept = kept && (!own || grant.namespace.is_some() && self.kind == DestinationKind::Kubernetes);
             // What somebody else has to approve first gives nothing.
             let at_once = !grant.approval;
             if mine && here && there && alive && open && kept && at_once && grant.role == *role {
@@ -120,7 +123,7 @@ fn any_grant() -> impl Strategy<Value = Grant> {
         Just("mon-sun 00:00-24:00"),
         Just("sat 00:00-24:00")
     ]);
-    let role = prop_oneof![Just("view"), Just("edit")];
+    let role = prop_oneof![Just("view"), Just("edit"), Just("role:own")];
     let namespace = proptest::option::of(prop_oneof![Just("shop"), Just("pay")]);
     let lent = proptest::option::weighted(0.3, prop_oneof![Just("bob"), Just("eve")]);
     let terms = proptest::option::weighted(0.2, Just([SshExtension::Pty].into()));
@@ -174,7 +177,7 @@ proptest! {
         let now = Timestamp::from_millis(START + minutes * 60_000);
         let held = case.decide(now);
         let (shop, pay, other): (Slug, Slug, Slug) = ("shop".parse().unwrap(), "pay".parse().unwrap(), "other".parse().unwrap());
-        for role in ["view", "edit", "admin"] {
+        for role in ["view", "edit", "admin", "role:own"] {
             let role: DestinationRole = role.parse().unwrap();
             for namespace in [None, Some(&shop), Some(&pay), Some(&other)] {
                 prop_assert_eq!(allows(&held, &role, namespace), case.oracle(&role, namespace, now), "{} {:?}", role, namespace);

@@ -47,14 +47,23 @@ impl FromStr for DestinationKind {
 }
 
 /// As what somebody reaches a destination: the name of a cluster role, or of a role on a host. 1 to 128 of letters, digits, `.`, `_`, `:` and
-/// `-`. Names that begin with `system:` are the cluster's own and no role that is given to people.
+/// `-`. Names that begin with `system:` are the cluster's own and no role that is given to people. `role:deployer` is the Role `deployer` of the
+/// namespace in which it is granted (ADR 0080).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct DestinationRole(String);
+
+/// What begins the name of a namespace's own role.
+const OF_NAMESPACE: &str = "role:";
 
 impl DestinationRole {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name of a namespace's own Role, if it is one.
+    pub fn of_namespace(&self) -> Option<&str> {
+        self.0.strip_prefix(OF_NAMESPACE)
     }
 }
 
@@ -76,7 +85,11 @@ impl FromStr for DestinationRole {
                 "use 1 to 128 of letters, digits, `.`, `_`, `:` and `-`, beginning with a letter or a digit",
             ));
         }
-        if text.get(..7).is_some_and(|prefix| prefix.eq_ignore_ascii_case("system:")) {
+        let name = text.strip_prefix(OF_NAMESPACE).unwrap_or(text);
+        if !name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(Error::invalid("role", "name the role behind `role:`, which begins with a letter or a digit"));
+        }
+        if name.get(..7).is_some_and(|prefix| prefix.eq_ignore_ascii_case("system:")) {
             return Err(Error::invalid(
                 "role",
                 "roles that begin with `system:` are the cluster's own: use another one",
@@ -99,12 +112,39 @@ mod tests {
 
     #[test]
     fn roles_are_plain_names_and_none_of_the_cluster_itself() {
-        for good in ["view", "cluster-admin", "team:deploy", "Ops_1.2", &"a".repeat(128), "systematic"] {
+        for good in [
+            "view",
+            "cluster-admin",
+            "team:deploy",
+            "Ops_1.2",
+            &"a".repeat(128),
+            "systematic",
+            "role:deployer",
+            "roles",
+        ] {
             assert_eq!(good.parse::<DestinationRole>().unwrap().as_str(), good);
         }
-        for bad in ["", " ", "a b", "a/b", "..", ":a", "-a", "a,b", "a\n", "system:masters", "System:x", "\u{e4}"] {
+        for bad in [
+            "",
+            " ",
+            "a b",
+            "a/b",
+            "..",
+            ":a",
+            "-a",
+            "a,b",
+            "a\n",
+            "system:masters",
+            "System:x",
+            "\u{e4}",
+            "role:",
+            "role::x",
+            "role:System:x",
+        ] {
             assert!(bad.parse::<DestinationRole>().is_err(), "{bad}");
         }
+        let own = |text: &str| text.parse::<DestinationRole>().unwrap().of_namespace().map(str::to_owned);
+        assert_eq!((own("role:deployer"), own("deployer"), own("roles")), (Some("deployer".to_owned()), None, None));
         assert!("a".repeat(129).parse::<DestinationRole>().is_err());
         assert!(serde_json::from_str::<DestinationRole>("\"system:masters\"").is_err());
     }

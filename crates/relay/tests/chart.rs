@@ -187,6 +187,44 @@ fn small_roles_are_there_where_they_are_offered_and_hold_no_more_than_their_name
 }
 
 #[test]
+fn roles_of_namespaces_are_bound_and_impersonated_by_name_and_only_with_a_number() {
+    let values = |own: &[&str], sync: bool| json!({"cluster": {"anyUser": true, "namespaceRoles": own}, "bindings": {"namespaces": 2, "sync": sync}});
+    let name = "cairn-relay-namespace-roles";
+    let none = objects("rbac.yaml", &values(&[], true));
+    assert!(none.iter().all(|object| object["metadata"]["name"] != name), "none is offered that nobody named");
+    assert!(refusal(values(&["deployer"], false)).contains("cluster.namespaceRoles needs bindings.sync"));
+    let all = objects("rbac.yaml", &values(&["deployer"], true));
+    let of = |kind: &str| all.iter().find(|one| one["kind"] == *kind && one["metadata"]["name"] == name).unwrap();
+    let rbac = "rbac.authorization.k8s.io";
+    let expect = json!([
+        {"apiGroups": [""], "resources": ["groups"], "verbs": ["impersonate"],
+            "resourceNames": ["cairn-role:role:deployer@1", "cairn-role:role:deployer@2"]},
+        {"apiGroups": [rbac], "resources": ["rolebindings"], "verbs": ["update", "delete"], "resourceNames": ["cairn-role:role:deployer"]},
+        {"apiGroups": [rbac], "resources": ["roles"], "verbs": ["bind"], "resourceNames": ["deployer"]},
+    ]);
+    assert_eq!(of("ClusterRole")["rules"], expect);
+    assert_eq!(of("ClusterRoleBinding")["subjects"][0]["name"], "cairn-relay");
+    // The policy lets a Role be bound under its name, in its namespace, to a numbered group; without such roles it says nothing of them.
+    let policy = |all: &[Value]| {
+        all.iter().find(|one| one["kind"] == "ValidatingAdmissionPolicy").unwrap()["spec"]["validations"].clone()
+    };
+    let said = policy(&all);
+    assert!(
+        said.to_string().contains(r#"object.metadata.name == \"cairn-role:role:\" + object.roleRef.name"#),
+        "{said}"
+    );
+    assert!(
+        said.to_string().contains(r#"object.kind == \"RoleBinding\" && object.roleRef.kind == \"Role\""#),
+        "{said}"
+    );
+    assert!(!policy(&none).to_string().contains("role:role"));
+    let pod = json!({"server": "https://cairn.example.com", "cluster": {"name": "prod", "anyUser": true, "namespaceRoles": ["deployer"]}});
+    let pod = objects("relay.yaml", &pod).into_iter().find(|object| object["kind"] == "StatefulSet").unwrap();
+    let settings = pod["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap().clone();
+    assert!(settings.contains(&json!({"name": "RELAY_CLUSTER_NAMESPACE_ROLES", "value": "deployer"})), "{settings:?}");
+}
+
+#[test]
 fn the_key_of_the_way_in_without_the_server_is_the_pods_alone() {
     let direct = json!({"enabled": true, "address": "k8s.example.com:6443", "certificateSecret": "cairn-direct"});
     let values =

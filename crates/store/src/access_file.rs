@@ -375,11 +375,12 @@ impl Planner<'_> {
 
     /// Refuses what is said of hosts where it is said of a cluster, before anything is shown as a difference.
     async fn of_a_host(&mut self, at: usize, new: &NewGrant, name: &str) -> Result<()> {
-        if new.ssh.is_empty() {
+        if new.ssh.is_empty() && new.role.of_namespace().is_none() {
             return Ok(());
         }
         let row = destination::find(self.tx, self.tenant, name).await?;
-        grant::check_terms(&row, &new.ssh).map_err(|why| within("grants", at, why))
+        grant::check_terms(&row, &new.ssh).map_err(|why| within("grants", at, why))?;
+        grant::check_role(&new.role, new.namespace.as_ref(), Some(&row)).map_err(|why| within("grants", at, why))
     }
 
     fn no_destination(&mut self, at: &str, index: usize, name: &str) -> Result<()> {
@@ -428,6 +429,8 @@ impl Planner<'_> {
             match &new.target {
                 TargetName::Labels(labels) => {
                     Target::labels(labels.clone()).map_err(|why| within("grants", at, why))?;
+                    let namespace = new.namespace.as_ref();
+                    grant::check_role(&new.role, namespace, None).map_err(|why| within("grants", at, why))?;
                 }
                 TargetName::Destination(name) if names.contains_key(name) => self.of_a_host(at, new, name).await?,
                 TargetName::Destination(name) if self.hosts_made.contains(name) => {}

@@ -267,6 +267,7 @@ impl Store {
             self.record(&ctx, Some(tenant), "access_request_create", &change).await?;
             return Err(not_eligible(new));
         };
+        grant::check_role(&new.role, new.namespace.as_ref(), Some(&to))?;
         if new.duration_ms > max_ms {
             return Err(too_long(max_ms));
         }

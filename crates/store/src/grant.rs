@@ -285,6 +285,24 @@ pub(crate) fn check_terms(place: &DestinationRow, terms: &SshTerms) -> Result<()
     Err(Error::invalid("networks", message))
 }
 
+/// A namespace's own role is granted in a namespace of a cluster, and nowhere else. `place`: the destination, if one is named.
+pub(crate) fn check_role(
+    role: &DestinationRole,
+    namespace: Option<&Slug>,
+    place: Option<&DestinationRow>,
+) -> Result<()> {
+    let Some(own) = role.of_namespace() else { return Ok(()) };
+    if let Some(host) = place.filter(|place| place.kind == DestinationKind::Ssh) {
+        let message = format!("`{}` is a host, and `{role}` a role of a cluster's namespace", host.name);
+        return Err(Error::invalid("role", message));
+    }
+    if namespace.is_none() {
+        let message = format!("`{role}` is the Role `{own}` of a namespace: say in which, or name a cluster role");
+        return Err(Error::invalid("namespace", message));
+    }
+    Ok(())
+}
+
 /// What a new grant is about, found in this tenant.
 struct Found {
     subject: Subject,
@@ -309,9 +327,13 @@ async fn resolve(tx: &mut Tx, tenant: TenantId, new: &NewGrant) -> Result<Found>
             let found = destination::find(tx, tenant, named).await;
             let found = found.map_err(gone("destination", named, "destination"))?;
             check_terms(&found, &new.ssh)?;
+            check_role(&new.role, new.namespace.as_ref(), Some(&found))?;
             Target::Destination(found.id)
         }
-        TargetName::Labels(labels) => Target::labels(labels.clone())?,
+        TargetName::Labels(labels) => {
+            check_role(&new.role, new.namespace.as_ref(), None)?;
+            Target::labels(labels.clone())?
+        }
     };
     for name in &new.act_as.users {
         if !is_nobody_elses(tx, tenant, name).await? {

@@ -278,6 +278,53 @@ fn what_is_approved_keeps_every_limit_of_its_eligible_grant() {
 }
 
 #[test]
+fn a_namespaces_own_role_is_granted_in_a_namespace_of_a_cluster_and_nowhere_else() {
+    each_engine(|world| async move {
+        let mut relay = Machine::enrolled(&world, world.a, FleetKind::Relay).await;
+        let body = json!({"name": "prod", "kind": "kubernetes", "authority": "", "version": "1.0.0", "roles": ["view", "role:deployer"],
+            "namespaces": ["shop"]});
+        let path = format!("/api/v1/relays/{}/destinations", relay.id);
+        let register = async |relay: &mut Machine| {
+            let request = relay.request(&world, "POST", &path, &body.to_string(), |_| ());
+            world.send(request).await.is(200)
+        };
+        let prod = register(&mut relay).await.id();
+        let shown = world.by(&admin(), "GET", &format!("{T}/destinations/prod"), None).await.is(200);
+        assert_eq!(shown.json["roles"], json!(["role:deployer", "view"]));
+        let host = json!({"address": "web1.example:2222", "host_key": HOST_KEY, "roles": ["deploy"], "labels": {"env": "prod"}});
+        world.by(&admin(), "PUT", &format!("{T}/destinations/web1/ssh-host"), Some(host)).await.is(200);
+        let create = async |more: Value| {
+            let mut body = json!({"user": analyst(), "role": "role:deployer"});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let file = json!({"version": 1, "name": "own", "grants": [body]});
+            let plan = json!({"file": file});
+            let planned = world.by(&admin(), "POST", &format!("{T}/access-file/plan"), Some(plan)).await;
+            let made = world.by(&admin(), "POST", &format!("{T}/grants"), Some(body)).await;
+            assert_eq!(planned.status == 200, made.status == 201, "a file is no way around: {}", planned.text);
+            made
+        };
+        create(json!({"destination": "prod"})).await.is(400).says("say in which");
+        create(json!({"labels": {"env": "prod"}})).await.is(400).says("say in which");
+        create(json!({"destination": "web1"})).await.is(400).says("is a host");
+        create(json!({"destination": "web1", "namespace": "shop"})).await.is(400).says("is a host");
+        for bad in ["role:", "role:system:node", "role:-x"] {
+            let body = json!({"user": analyst(), "role": bad, "destination": "prod", "namespace": "shop"});
+            world.by(&admin(), "POST", &format!("{T}/grants"), Some(body)).await.is(400);
+        }
+        ask(&world, &analyst(), "prod", json!({"role": "role:deployer"})).await.is(400).says("say in which");
+        assert_eq!(register(&mut relay).await.json["granted"], json!([]));
+        create(json!({"destination": "prod", "namespace": "shop"})).await.is(201);
+        // By labels it may cover a host, where it gives nothing.
+        create(json!({"labels": {"env": "prod"}, "namespace": "shop"})).await.is(201);
+        assert_eq!(items(&world, &admin(), "destinations/web1/reachers").await, [] as [Value; 0]);
+        assert_eq!(register(&mut relay).await.json["granted"], json!([{"role": "role:deployer", "namespace": "shop"}]));
+        let made = token(&world, &analyst(), "prod", json!({})).await.is(201);
+        let said = proxy(&world, &prod).await.admit(made.json["token"].as_str().unwrap(), world.clock.now()).unwrap();
+        assert_eq!((said.role.as_str(), said.namespaces), ("role:deployer", Some(vec!["shop".parse().unwrap()])));
+    });
+}
+
+#[test]
 fn an_eligible_grant_goes_into_a_file_and_back_and_is_reviewed() {
     each_engine(|world| async move {
         world.destination_of(world.a, "prod").await;

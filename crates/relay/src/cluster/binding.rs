@@ -87,7 +87,11 @@ impl Binding {
     }
 
     fn role_ref(&self) -> Value {
-        json!({"apiGroup": API, "kind": "ClusterRole", "name": self.role})
+        let (kind, name) = match self.role.of_namespace() {
+            Some(own) => ("Role", own),
+            None => ("ClusterRole", self.role.as_str()),
+        };
+        json!({"apiGroup": API, "kind": kind, "name": name})
     }
 }
 

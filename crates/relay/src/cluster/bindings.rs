@@ -47,6 +47,11 @@ pub(crate) struct Bindings {
     found_max: usize,
 }
 
+/// Whether a role can be bound there: a namespace's own is in that namespace only.
+fn has_sense(role: &DestinationRole, namespace: Option<&Slug>) -> bool {
+    role.of_namespace().is_none() || namespace.is_some()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -80,7 +85,7 @@ impl Bindings {
     fn pair(&self, granted: &Granted) -> Option<Pair> {
         let role = self.offered.iter().find(|role| role.as_str() == granted.role)?;
         let namespace = granted.namespace.as_deref().map(str::parse::<Slug>).transpose().ok()?;
-        Some((role.clone(), namespace))
+        has_sense(role, namespace.as_ref()).then(|| (role.clone(), namespace))
     }
 
     /// What tokens in use say.
@@ -102,7 +107,10 @@ impl Bindings {
         let there: BTreeSet<&Slug> = namespaces.iter().collect();
         let exists = |namespace: &Option<Slug>| namespace.as_ref().is_none_or(|name| there.contains(name));
         let granted = granted.into_iter().map(|one| (one.role, one.namespace));
-        let granted = granted.filter(|(role, namespace)| self.offered.contains(role) && exists(namespace)).collect();
+        let fits = |(role, namespace): &Pair| {
+            self.offered.contains(role) && exists(namespace) && has_sense(role, namespace.as_ref())
+        };
+        let granted = granted.filter(fits).collect();
         *lock(&self.told) = Some(granted);
         let _one = self.settling.lock().await;
         if let Err(error) = self.settle(BTreeSet::new(), destination).await {
@@ -254,6 +262,10 @@ impl Roles for Bindings {
     fn group(&self, granted: &Granted) -> Result<String, Refusal> {
         let Granted { role, namespace } = granted;
         match namespace {
+            // A namespace's own role reaches nothing in the whole cluster, whatever is bound to a group of its name.
+            None if role.parse::<DestinationRole>().is_ok_and(|role| role.of_namespace().is_some()) => {
+                Err(Refusal::Forbidden(format!("`{role}` is a role of a namespace, and this is not in one")))
+            }
             None => Ok(role.clone()),
             Some(_) if self.places_max.is_none() => Ok(role.clone()),
             Some(namespace) => match self.place(role, Some(namespace)) {
@@ -293,7 +305,7 @@ mod tests {
     /// Bindings in a double that offers `view` and `edit`.
     fn world(api: &KubeApi, places_max: Option<u32>) -> (Bindings, tempfile::TempDir) {
         let (cluster, folder) = cluster(api);
-        let roles = ["view".parse().unwrap(), "edit".parse().unwrap()];
+        let roles = ["view", "edit", "role:deployer"].map(|role| role.parse().unwrap());
         (Bindings::new(Arc::new(cluster), Arc::default(), &roles, places_max), folder)
     }
 
@@ -340,6 +352,56 @@ mod tests {
         assert_eq!(bound(&api), left);
         let written = api.seen().into_iter().filter(|seen| seen.method != "GET");
         assert!(written.into_iter().all(|seen| seen.method != "DELETE" || !seen.target.contains("/b/")));
+    }
+
+    #[test]
+    fn a_namespaces_own_role_is_bound_in_its_namespace_and_nowhere_else() {
+        let api = KubeApi::start("the-relay");
+        api.unbind();
+        let (bindings, _folder) = world(&api, Some(9));
+        let namespaces = ["a".parse().unwrap(), "b".parse().unwrap()];
+        let told = [("role:deployer", "a"), ("role:deployer", ""), ("role:other", "a"), ("view", "a")];
+        run(bindings.follow(Some(granted(&told)), &namespaces, destination()));
+        let expect = [
+            "namespaces/a/rolebindings/cairn-role:role:deployer: cairn-role:role:deployer@1",
+            "namespaces/a/rolebindings/cairn-role:view: cairn-role:view@1",
+        ];
+        assert_eq!(bound(&api), expect);
+        let made = api.seen().into_iter().filter(|seen| seen.method == "POST").map(|seen| seen.body);
+        let refs: Vec<Value> =
+            made.map(|body| serde_json::from_slice::<Value>(&body).unwrap()["roleRef"].clone()).collect();
+        let group = "rbac.authorization.k8s.io";
+        assert_eq!(
+            refs,
+            [
+                json!({"apiGroup": group, "kind": "Role", "name": "deployer"}),
+                json!({"apiGroup": group, "kind": "ClusterRole", "name": "view"})
+            ]
+        );
+        assert_eq!(bindings.group(&spoken("role:deployer", "a")).unwrap(), "role:deployer@1");
+        // Not in the whole cluster, whatever a token says.
+        run(bindings.ensure(&[spoken("role:deployer", "")], destination()));
+        assert!(bindings.group(&spoken("role:deployer", "")).is_err());
+        assert!(bindings.group(&spoken("role:deployer", "b")).is_err());
+        assert_eq!(bound(&api), expect);
+        // A cluster role of the same name behind ours is put right.
+        let path = format!("{PATH}/namespaces/a/rolebindings/cairn-role:role:deployer");
+        let labels = json!({LABEL.0: LABEL.1});
+        let subjects = json!([{"kind": "Group", "name": "cairn-role:role:deployer@1"}]);
+        let role_ref = json!({"apiGroup": group, "kind": "ClusterRole", "name": "deployer"});
+        api.put(
+            &path,
+            json!({"kind": "RoleBinding", "metadata": {"labels": labels}, "roleRef": role_ref, "subjects": subjects}),
+        );
+        // What a binding refers to cannot be changed: it goes, and is made anew the next time.
+        for _ in 0..2 {
+            run(bindings.follow(Some(granted(&told)), &namespaces, destination()));
+        }
+        assert_eq!(bound(&api), expect);
+        let last = api.seen().into_iter().rfind(|seen| seen.method == "POST").unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&last.body).unwrap()["roleRef"], refs[0]);
+        run(bindings.follow(Some(Vec::new()), &namespaces, destination()));
+        assert!(bound(&api).is_empty());
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub(crate) struct ClusterSettings {
     pub(crate) api: String,
     /// `RELAY_CLUSTER_ACCOUNT_DIR`: the folder with the service account's `token` and the cluster's `ca.crt`; default where pods have it.
     pub(crate) account: PathBuf,
-    /// `RELAY_CLUSTER_ROLES`: the cluster roles that are offered, between commas; default `view,edit,admin`.
+    /// `RELAY_CLUSTER_ROLES`: the cluster roles that are offered, between commas; default `view,edit,admin`. `RELAY_CLUSTER_NAMESPACE_ROLES`: names of
+    /// namespaces' own Roles that are offered as `role:NAME`, each in the namespace in which it is granted; default none, and only with `RELAY_CLUSTER_BINDINGS`.
     pub(crate) roles: Vec<DestinationRole>,
     /// `RELAY_CLUSTER_GROUPS`: the tenant's groups that the cluster is told of, between commas, or `*`; default none. What a role may do does not
     /// depend on it, and the service account has to be allowed to impersonate each of them.
@@ -105,6 +106,7 @@ impl ClusterSettings {
             "API",
             "ACCOUNT_DIR",
             "ROLES",
+            "NAMESPACE_ROLES",
             "GROUPS",
             "ACT_AS",
             "ACT_AS_GROUPS",
@@ -127,9 +129,26 @@ impl ClusterSettings {
         )?;
         let roles = of("ROLES").unwrap_or_else(|| ROLES.to_owned());
         let roles = roles.split(',').map(str::trim).filter(|role| !role.is_empty());
-        let roles: Vec<DestinationRole> =
+        let mut roles: Vec<DestinationRole> =
             roles.map(str::parse).collect::<Result<_, _>>().context("RELAY_CLUSTER_ROLES")?;
-        if roles.is_empty() {
+        if let Some(own) = roles.iter().find_map(DestinationRole::of_namespace) {
+            bail!(
+                "RELAY_CLUSTER_ROLES are cluster roles: a namespace's own is named in RELAY_CLUSTER_NAMESPACE_ROLES, `{own}`"
+            );
+        }
+        let bindings = of("BINDINGS").map(|text| places(&text)).transpose()?;
+        let own = of("NAMESPACE_ROLES").unwrap_or_default();
+        let own = own.split(',').map(str::trim).filter(|role| !role.is_empty());
+        let own: Vec<DestinationRole> = own
+            .map(|name| format!("role:{name}").parse())
+            .collect::<Result<_, _>>()
+            .context("RELAY_CLUSTER_NAMESPACE_ROLES")?;
+        if bindings.is_none() && !own.is_empty() {
+            bail!("RELAY_CLUSTER_NAMESPACE_ROLES are bound by the relay: set RELAY_CLUSTER_BINDINGS too");
+        }
+        let offers_none = roles.is_empty();
+        roles.extend(own);
+        if offers_none {
             bail!("RELAY_CLUSTER_ROLES names no role: name some, such as `view,edit`");
         }
         let direct = Direct::read(environment, "CLUSTER")?;
@@ -139,7 +158,7 @@ impl ClusterSettings {
             account: of("ACCOUNT_DIR").map_or_else(|| PathBuf::from(ACCOUNT), PathBuf::from),
             roles,
             groups: Groups::read(&of("GROUPS").unwrap_or_default())?,
-            bindings: of("BINDINGS").map(|text| places(&text)).transpose()?,
+            bindings,
             lendable: Lendable::read(&of("ACT_AS").unwrap_or_default(), &of("ACT_AS_GROUPS").unwrap_or_default())?,
             direct,
         }))
@@ -209,6 +228,12 @@ mod tests {
             (&[name, api, ("RELAY_CLUSTER_ROLES", " , ")], "RELAY_CLUSTER_ROLES"),
             (&[name, api, ("RELAY_CLUSTER_GROUPS", "system:masters")], "RELAY_CLUSTER_GROUPS"),
             (&[name, api, ("RELAY_CLUSTER_BINDINGS", "true")], "RELAY_CLUSTER_BINDINGS"),
+            (&[name, api, ("RELAY_CLUSTER_ROLES", "view,role:own")], "RELAY_CLUSTER_NAMESPACE_ROLES, `own`"),
+            (&[name, api, ("RELAY_CLUSTER_NAMESPACE_ROLES", "own")], "RELAY_CLUSTER_BINDINGS"),
+            (
+                &[name, api, ("RELAY_CLUSTER_BINDINGS", "9"), ("RELAY_CLUSTER_NAMESPACE_ROLES", "system:node")],
+                "RELAY_CLUSTER_NAMESPACE_ROLES",
+            ),
             (&[name, api, ("RELAY_CLUSTER_ACT_AS", "system:admin")], "RELAY_CLUSTER_ACT_AS"),
             (&[name, api, ("RELAY_CLUSTER_ACT_AS_GROUPS", "system:masters")], "RELAY_CLUSTER_ACT_AS_GROUPS"),
             (&[name, api, ("RELAY_CLUSTER_LISTEN", "6443")], "RELAY_CLUSTER_LISTEN"),

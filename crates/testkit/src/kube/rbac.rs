@@ -29,7 +29,9 @@ pub(super) fn holds(shared: &Shared, groups: &[String], role: &str, namespace: &
         (format!("{RBAC}/clusterrolebindings/"), format!("{RBAC}/namespaces/{namespace}/rolebindings/"));
     let all = lock(&shared.objects);
     let bound = all.iter().filter(|(path, _)| path.starts_with(&whole) || path.starts_with(&there));
-    let mut bound = bound.filter(|(_, binding)| binding["roleRef"]["name"] == role);
+    // A namespace's own Role of that name is another one.
+    let mut bound =
+        bound.filter(|(_, binding)| binding["roleRef"]["name"] == role && binding["roleRef"]["kind"] != "Role");
     bound.any(|(_, binding)| subjects(binding).iter().any(|group| groups.contains(group)))
 }
 

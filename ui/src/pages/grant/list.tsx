@@ -206,7 +206,7 @@ function GiveDialog({ onClose }: { onClose: () => void }) {
       </Select>
       <TextField label={of.to === "user" ? "Login name" : "Group"} required value={of.who} onChange={set("who")} />
       <TextField label="Destination" required value={of.destination} onChange={set("destination")} />
-      <TextField label="Role there" required help="Such as view, edit, admin" value={of.role} onChange={set("role")} />
+      <TextField label="Role there" required help="Such as view, edit, admin; role:NAME is a Role of the namespace" value={of.role} onChange={set("role")} />
       <TextField label="Only in this namespace (optional)" value={of.namespace} onChange={set("namespace")} />
       <TextField
         label="Host: only from these networks (optional)"
