@@ -85,3 +85,73 @@ impl SyslogClient {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// What a collector does with a session.
+    #[derive(Clone, Copy)]
+    enum Collector {
+        /// Reads to our end, and closes.
+        Takes,
+        /// Reads to our end, and says something that is no TLS of this session.
+        Breaks,
+        /// Lets nobody in without a certificate; with TLS 1.3 that is told after our first bytes have left.
+        Refuses,
+    }
+
+    /// What became of a batch at such a collector, and what it had read.
+    async fn delivered(collector: Collector) -> (Result<(), WebError>, Vec<u8>) {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let made = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.der().clone()).unwrap();
+        let builder = rustls::ServerConfig::builder_with_provider(crypto::tls::provider())
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::tls::provider());
+        let builder = match collector {
+            Collector::Refuses => builder.with_client_cert_verifier(verifier.build().unwrap()),
+            Collector::Takes | Collector::Breaks => builder.with_no_client_auth(),
+        };
+        let config = builder.with_single_cert(vec![made.der().clone()], secret).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("tls://{}", listener.local_addr().unwrap());
+        let reading = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            let Ok(mut stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { return bytes };
+            stream.read_to_end(&mut bytes).await.unwrap();
+            if matches!(collector, Collector::Breaks) {
+                let (tcp, _) = stream.get_mut();
+                tcp.write_all(&[0x17, 3, 3, 0, 32]).await.unwrap();
+                tcp.write_all(&[0xa5; 32]).await.unwrap();
+            }
+            bytes
+        });
+        let client = SyslogClient::new(&url, true, &[made.der().clone()]).unwrap();
+        let sent = client.send(&["<110>1 one".to_owned(), "<110>1 three".to_owned()]).await;
+        (sent, reading.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_batch_counts_as_delivered_when_the_collector_read_it_and_closed_in_order() {
+        let (sent, read) = delivered(Collector::Takes).await;
+        assert_eq!((sent.unwrap(), read.as_slice()), ((), b"10 <110>1 one12 <110>1 three".as_slice()));
+        let (sent, read) = delivered(Collector::Refuses).await;
+        assert!(sent.is_err() && read.is_empty(), "{sent:?}");
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_breaks_the_session_off_is_a_failed_delivery_and_no_end_of_the_forwarding() {
+        let (sent, read) = delivered(Collector::Breaks).await;
+        assert!(sent.is_err() && !read.is_empty(), "{sent:?}");
+    }
+}
