@@ -229,7 +229,7 @@ mod tests {
             ("[agent]\ncpu_percent_max = 0.0\n", "use 0.01 to 100"),
             ("[agent]\nspool_bytes_max = 5\n", "at least 1,048,576"),
             ("[agent]\ninsecure = true\n", "unknown field `insecure`"),
-            ("[host]\ncollectors = [\"colour\"]\n", "`colour` is unknown: use some of machine"),
+            ("[host]\ncollectors = [\"colour\"]\n", "`colour`, which is unknown: use some of machine"),
             ("[host]\nsite = \"a:b\"\n", "without `:`"),
         ] {
             let error = format!("{:#}", with(text, &[]).unwrap_err());

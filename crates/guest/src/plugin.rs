@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use domain::{Digest, Error, Result};
-use plugins::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use plugins::{Checks, JobConfig, Manifest, Plugin, Setting, SettingKind, Sink, TaskSpec};
 use serde_json::Value;
 use transport::Reach;
 
 use crate::folder::Folder;
+use crate::manifest;
 use crate::observe::Bounds;
 use crate::process::{Running, Surroundings};
 use crate::proto;
@@ -28,6 +29,19 @@ fn kept(text: &str) -> &'static str {
     Box::leak(text.to_owned().into_boxed_str())
 }
 
+/// What forms need to know of a setting's value.
+fn kind(setting: &manifest::Setting) -> SettingKind {
+    match setting.kind {
+        _ if !setting.one_of.is_empty() => {
+            let known: Vec<&'static str> = setting.one_of.iter().map(|value| kept(value)).collect();
+            SettingKind::OneOf(Vec::leak(known))
+        }
+        manifest::Kind::Text | manifest::Kind::Origin => SettingKind::Text,
+        manifest::Kind::Number => SettingKind::Number { least: i64::MIN, most: i64::MAX },
+        manifest::Kind::Boolean => SettingKind::Flag,
+    }
+}
+
 impl GuestPlugin {
     /// The plugin of a folder.
     pub fn new(folder: Folder, surroundings: Surroundings) -> Self {
@@ -39,6 +53,8 @@ impl GuestPlugin {
                 key: kept(&setting.key),
                 help: kept(&setting.help),
                 example: kept(&setting.example),
+                kind: kind(setting),
+                required: setting.required,
             })
             .collect();
         let credential_types: Vec<&'static str> = own.credential_types.iter().map(|kind| kept(kind)).collect();
@@ -111,6 +127,8 @@ impl Plugin for GuestPlugin {
     }
 
     fn check(&self, config: &JobConfig) -> Result<()> {
+        // Errors that name their setting first; what a form cannot know comes after.
+        plugins::check(self.manifest.name, self.manifest.settings, config)?;
         self.folder.manifest.settings(config).map(drop)
     }
 

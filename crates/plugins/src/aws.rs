@@ -22,7 +22,7 @@ use transport::{AwsReach, CallError, CallTag, Reach};
 use self::collect::{Env, Gathered, Memo};
 use self::path::Context;
 use self::table::{Ask, Entry, Service, Table};
-use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, SettingKind, Sink, TaskSpec, setting};
 
 mod collect;
 mod graph;
@@ -35,23 +35,36 @@ mod table;
 mod validate;
 
 const SETTINGS: &[Setting] = &[
-    Setting {
-        key: "regions",
-        help: "regions to read, separated by commas, or `all` enabled ones (the default)",
-        example: "eu-west-1,us-east-1",
-    },
-    Setting { key: "services", help: "services to read, separated by commas (default: all)", example: "ec2,iam,s3" },
-    Setting {
-        key: "home_region",
-        help: "where to sign in (default `us-east-1`; `cn-north-1` in China, `us-gov-west-1` in GovCloud)",
-        example: "us-gov-west-1",
-    },
-    Setting {
-        key: "endpoint_url",
-        help: "where to send every call instead of AWS: a gateway or a test double",
-        example: "https://aws-gateway.example",
-    },
-    Setting { key: "concurrency", help: "most scopes and calls at once, 1 to 64 (default 16)", example: "8" },
+    Setting::optional(
+        "regions",
+        SettingKind::List,
+        "regions to read, separated by commas, or `all` enabled ones (the default)",
+        "eu-west-1,us-east-1",
+    ),
+    Setting::optional(
+        "services",
+        SettingKind::List,
+        "services to read, separated by commas (default: all)",
+        "ec2,iam,s3",
+    ),
+    Setting::optional(
+        "home_region",
+        SettingKind::Text,
+        "where to sign in (default `us-east-1`; `cn-north-1` in China, `us-gov-west-1` in GovCloud)",
+        "us-gov-west-1",
+    ),
+    Setting::optional(
+        "endpoint_url",
+        SettingKind::Text,
+        "where to send every call instead of AWS: a gateway or a test double",
+        "https://aws-gateway.example",
+    ),
+    Setting::optional(
+        "concurrency",
+        SettingKind::Number { least: 1, most: 64 },
+        "most scopes and calls at once, 1 to 64 (default 16)",
+        "8",
+    ),
 ];
 
 /// The plugin `aws`.
@@ -69,17 +82,7 @@ impl AwsPlugin {
     }
 
     fn settings(&self, config: &JobConfig) -> Result<Settings> {
-        let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
-        if let Some(unknown) = config.keys().find(|key| !known.contains(&key.as_str())) {
-            return Err(Error::Invalid {
-                field: None,
-                message: format!(
-                    "the plugin aws has no setting `{}`: use one of {}",
-                    unknown.escape_debug(),
-                    known.join(", ")
-                ),
-            });
-        }
+        setting::check("aws", SETTINGS, config)?;
         let regions = words(config, "regions")?.filter(|regions| regions != &["all"]);
         for region in regions.iter().flatten() {
             if !region_like(region) {
@@ -106,14 +109,7 @@ impl AwsPlugin {
             Some(Value::String(region)) if region_like(region) => region.clone(),
             Some(_) => return Err(Error::invalid("home_region", "use a region such as `us-east-1`")),
         };
-        let concurrency = match config.get("concurrency") {
-            None => 16,
-            Some(value) => value
-                .as_u64()
-                .or_else(|| value.as_str()?.parse().ok())
-                .filter(|count| (1..=64).contains(count))
-                .ok_or_else(|| Error::invalid("concurrency", "use a whole number from 1 to 64"))?,
-        };
+        let concurrency = setting::number(config, "concurrency", 16).into();
         if let Some(url) = config.get("endpoint_url") {
             let url =
                 url.as_str().ok_or_else(|| Error::invalid("endpoint_url", "use a URL such as `https://host:port`"))?;
@@ -201,20 +197,8 @@ fn region_like(text: &str) -> bool {
             .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
 }
 
-/// A setting that is a list, or text separated by commas.
 fn words(config: &JobConfig, key: &'static str) -> Result<Option<Vec<String>>> {
-    let wrong = || Error::invalid(key, "use texts separated by commas");
-    let words: Vec<String> = match config.get(key) {
-        None => return Ok(None),
-        Some(Value::String(text)) => {
-            text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
-        }
-        Some(Value::Array(items)) => {
-            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_>>()?
-        }
-        Some(_) => return Err(wrong()),
-    };
-    if words.is_empty() { Err(wrong()) } else { Ok(Some(words)) }
+    config.get(key).map(|value| setting::words(key, value)).transpose()
 }
 
 /// A call that a job cannot begin without.

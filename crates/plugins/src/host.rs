@@ -13,7 +13,7 @@ use domain::{CheckOutcome, Error, Result};
 use serde_json::{Map, Value};
 use transport::{CallTag, HostReach, Reach};
 
-use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, SettingKind, Sink, TaskSpec, setting};
 
 mod accounts;
 mod firewall;
@@ -38,26 +38,30 @@ const INTEGRITY_PATHS: usize = 5_000;
 const COLLECTORS: &[&str] =
     &["machine", "accounts", "sudo", "mounts", "ports", "services", "packages", "firewall", "connections", "integrity"];
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting {
-        key: "site",
-        help: "where the host stands: the region of its node ids, 1 to 64 printable characters without `:`; default `local`",
-        example: "fra1",
-    },
-    Setting {
-        key: "collectors",
-        help: "which of machine, accounts, sudo, mounts, ports, services, packages, firewall, connections, integrity to run; default all",
-        example: "machine,accounts",
-    },
-    Setting {
-        key: "package_managers",
-        help: "which of dpkg, rpm, apk, pip, npm, cargo, gem, go to ask; default all",
-        example: "dpkg,pip",
-    },
-    Setting {
-        key: "integrity_paths",
-        help: "absolute paths of files whose SHA-256 is watched, at most 5,000; default: accounts, sudo, ssh, PAM and login programs",
-        example: "/etc/passwd,/usr/bin/sudo",
-    },
+    Setting::optional(
+        "site",
+        SettingKind::Text,
+        "where the host stands: the region of its node ids, 1 to 64 printable characters without `:`; default `local`",
+        "fra1",
+    ),
+    Setting::optional(
+        "collectors",
+        SettingKind::SomeOf(COLLECTORS),
+        "which of machine, accounts, sudo, mounts, ports, services, packages, firewall, connections, integrity to run; default all",
+        "machine,accounts",
+    ),
+    Setting::optional(
+        "package_managers",
+        SettingKind::SomeOf(packages::MANAGERS),
+        "which of dpkg, rpm, apk, pip, npm, cargo, gem, go to ask; default all",
+        "dpkg,pip",
+    ),
+    Setting::optional(
+        "integrity_paths",
+        SettingKind::List,
+        "absolute paths of files whose SHA-256 is watched, at most 5,000; default: accounts, sudo, ssh, PAM and login programs",
+        "/etc/passwd,/usr/bin/sudo",
+    ),
 ];
 
 /// The `host` plugin.
@@ -74,36 +78,6 @@ pub(crate) struct Config {
 }
 
 /// A list setting: a JSON array of texts, or one text with commas.
-fn list(key: &str, value: &Value) -> Result<Vec<String>> {
-    let wrong = || Error::invalid("config", format!("`{key}` is a list of texts, or one text with commas between"));
-    let items: Vec<String> = match value {
-        Value::String(text) => {
-            text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
-        }
-        Value::Array(items) => {
-            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_>>()?
-        }
-        _ => return Err(wrong()),
-    };
-    if items.is_empty() {
-        return Err(Error::invalid("config", format!("`{key}` is empty: leave it out to get the default")));
-    }
-    Ok(items)
-}
-
-pub(crate) fn subset(key: &str, value: &Value, of: &[&str]) -> Result<Vec<String>> {
-    let items = list(key, value)?;
-    match items.iter().find(|item| !of.contains(&item.as_str())) {
-        Some(unknown) => {
-            Err(Error::invalid("config", format!("`{key}`: `{unknown}` is unknown: use some of {}", of.join(", "))))
-        }
-        // In our order, each once.
-        None => {
-            Ok(of.iter().filter(|name| items.iter().any(|item| item == *name)).map(|name| (*name).to_owned()).collect())
-        }
-    }
-}
-
 impl Config {
     /// The same with one collector alone.
     pub(crate) fn only(self, collector: &str) -> Self {
@@ -123,55 +97,37 @@ impl Config {
     }
 
     pub(crate) fn read(config: &JobConfig) -> Result<Self> {
-        let owned = |items: &[&str]| items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>();
-        let mut out = Self {
-            site: "local".into(),
-            collectors: owned(COLLECTORS),
-            managers: owned(packages::MANAGERS),
-            integrity: owned(integrity::DEFAULT),
+        setting::check("host", SETTINGS, config)?;
+        let integrity = match config.get("integrity_paths") {
+            None => integrity::DEFAULT.iter().map(|path| (*path).to_owned()).collect(),
+            Some(value) => integrity_paths(value)?,
         };
-        for (key, value) in config {
-            match key.as_str() {
-                "site" => {
-                    let site = value.as_str().filter(|site| {
-                        (1..=64).contains(&site.len()) && site.bytes().all(|b| b.is_ascii_graphic() && b != b':')
-                    });
-                    let wrong = || Error::invalid("config", "`site` is 1 to 64 printable ASCII characters without `:`");
-                    site.ok_or_else(wrong)?.clone_into(&mut out.site);
-                }
-                "collectors" => out.collectors = subset(key, value, COLLECTORS)?,
-                "package_managers" => out.managers = subset(key, value, packages::MANAGERS)?,
-                "integrity_paths" => {
-                    out.integrity = list(key, value)?;
-                    let plain = |path: &String| {
-                        path.starts_with('/')
-                            && path.len() <= 700
-                            && !path.chars().any(char::is_control)
-                            && !path.split('/').any(|part| part == "..")
-                    };
-                    if let Some(path) = out.integrity.iter().find(|path| !plain(path)) {
-                        let shown = text::printable(path, 100);
-                        return Err(Error::invalid(
-                            "config",
-                            format!("`integrity_paths`: `{shown}` is not an absolute path without `..`"),
-                        ));
-                    }
-                    if out.integrity.len() > INTEGRITY_PATHS {
-                        return Err(Error::Limit { which: "integrity paths", max: INTEGRITY_PATHS as u64 });
-                    }
-                }
-                unknown => {
-                    let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
-                    let unknown = text::printable(unknown, 100);
-                    return Err(Error::invalid(
-                        "config",
-                        format!("the plugin `host` has no setting `{unknown}`: it knows {}", known.join(", ")),
-                    ));
-                }
-            }
-        }
-        Ok(out)
+        Ok(Self {
+            site: setting::site(config)?,
+            collectors: setting::some_of(config, "collectors", COLLECTORS)?,
+            managers: setting::some_of(config, "package_managers", packages::MANAGERS)?,
+            integrity,
+        })
     }
+}
+
+fn integrity_paths(value: &Value) -> Result<Vec<String>> {
+    let paths = setting::words("integrity_paths", value)?;
+    let plain = |path: &String| {
+        path.starts_with('/')
+            && path.len() <= 700
+            && !path.chars().any(char::is_control)
+            && !path.split('/').any(|part| part == "..")
+    };
+    if let Some(path) = paths.iter().find(|path| !plain(path)) {
+        let shown = text::printable(path, 100);
+        let message = format!("`integrity_paths`: `{shown}` is not an absolute path without `..`");
+        return Err(Error::invalid("integrity_paths", message));
+    }
+    if paths.len() > INTEGRITY_PATHS {
+        return Err(Error::Limit { which: "integrity paths", max: INTEGRITY_PATHS as u64 });
+    }
+    Ok(paths)
 }
 
 /// The machine's id: the digest's first 16 hex digits, so that the id itself, which systemd asks to keep private, is never stored.
@@ -334,9 +290,9 @@ mod tests {
             (json!({}), "ok"),
             (json!({ "package_managers": "dpkg, pip", "site": "fra1", "integrity_paths": ["/etc/passwd"] }), "ok"),
             (json!({ "colour": "red" }), "no setting `colour`: it knows site"),
-            (json!({ "package_managers": ["brew"] }), "`brew` is unknown: use some of dpkg"),
+            (json!({ "package_managers": ["brew"] }), "`brew`, which is unknown: use some of dpkg"),
             (json!({ "package_managers": [] }), "is empty"),
-            (json!({ "package_managers": 7 }), "a list of texts"),
+            (json!({ "package_managers": true }), "a list of texts"),
             (json!({ "integrity_paths": "etc/passwd" }), "`etc/passwd` is not an absolute path"),
             (json!({ "integrity_paths": "/etc/../x" }), "without `..`"),
             (json!({ "site": "a:b" }), "without `:`"),

@@ -11,6 +11,7 @@ mod aws;
 mod checks;
 mod host;
 mod network_scan;
+mod setting;
 mod snmp;
 mod ssh_linux;
 mod targets;
@@ -19,6 +20,7 @@ pub use aws::AwsPlugin;
 pub use checks::{Checks, told};
 pub use host::HostPlugin;
 pub use network_scan::NetworkScanPlugin;
+pub use setting::{Setting, SettingKind, check};
 pub use snmp::SnmpPlugin;
 pub use ssh_linux::SshLinuxPlugin;
 
@@ -36,17 +38,6 @@ pub fn all() -> Result<Vec<std::sync::Arc<dyn Plugin>>> {
 
 /// A job's settings (`--set k=v`), checked by the plugin.
 pub type JobConfig = Map<String, Value>;
-
-/// A setting that a plugin understands.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Setting {
-    /// Its key.
-    pub key: &'static str,
-    /// What it does, with unit and default.
-    pub help: &'static str,
-    /// An example value as text.
-    pub example: &'static str,
-}
 
 /// What a plugin is.
 #[derive(Debug, Clone, Serialize)]

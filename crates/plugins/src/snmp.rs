@@ -21,7 +21,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use transport::{CallError, CallTag, Reach, SnmpReach};
 
 use crate::targets::{self, Target};
-use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, SettingKind, Sink, TaskSpec, setting};
 
 mod addresses;
 mod bridge;
@@ -49,33 +49,48 @@ const COLLECTORS: &[&str] =
     &["interfaces", "addresses", "arp", "routes", "neighbors", "vlans", "forwarding", "components", "software"];
 
 const SETTINGS: &[Setting] = &[
-    Setting {
-        key: "targets",
-        help: "devices to read, separated by commas: names, addresses or networks (`10.0.0.0/24`), each with `:PORT` where it is not 161; at most 4,096",
-        example: "switch1.example,10.0.0.0/24,[2001:db8::7]:1161",
-    },
-    Setting {
-        key: "site",
-        help: "where the devices stand: the region of their node ids, 1 to 64 printable characters without `:`; default `local`",
-        example: "fra1",
-    },
-    Setting {
-        key: "collectors",
-        help: "which of interfaces, addresses, arp, routes, neighbors, vlans, forwarding, components, software to read besides the device itself; default all",
-        example: "interfaces,neighbors,vlans",
-    },
-    Setting { key: "concurrency", help: "devices at a time, 1 to 256 (default 64)", example: "16" },
-    Setting {
-        key: "wait_s",
-        help: "longest wait for one answer, in seconds, 1 to 60 (default 2); an unanswered request is sent three times",
-        example: "5",
-    },
-    Setting {
-        key: "target_timeout_s",
-        help: "longest time for one device, in seconds, 1 to 3,600 (default 600)",
-        example: "120",
-    },
-    Setting { key: "target_mib", help: "most that one device may send, in MiB, 1 to 256 (default 32)", example: "8" },
+    Setting::required(
+        "targets",
+        SettingKind::List,
+        "devices to read, separated by commas: names, addresses or networks (`10.0.0.0/24`), each with `:PORT` where it is not 161; at most 4,096",
+        "switch1.example,10.0.0.0/24,[2001:db8::7]:1161",
+    ),
+    Setting::optional(
+        "site",
+        SettingKind::Text,
+        "where the devices stand: the region of their node ids, 1 to 64 printable characters without `:`; default `local`",
+        "fra1",
+    ),
+    Setting::optional(
+        "collectors",
+        SettingKind::SomeOf(COLLECTORS),
+        "which of interfaces, addresses, arp, routes, neighbors, vlans, forwarding, components, software to read besides the device itself; default all",
+        "interfaces,neighbors,vlans",
+    ),
+    Setting::optional(
+        "concurrency",
+        SettingKind::Number { least: 1, most: 256 },
+        "devices at a time, 1 to 256 (default 64)",
+        "16",
+    ),
+    Setting::optional(
+        "wait_s",
+        SettingKind::Number { least: 1, most: 60 },
+        "longest wait for one answer, in seconds, 1 to 60 (default 2); an unanswered request is sent three times",
+        "5",
+    ),
+    Setting::optional(
+        "target_timeout_s",
+        SettingKind::Number { least: 1, most: 3_600 },
+        "longest time for one device, in seconds, 1 to 3,600 (default 600)",
+        "120",
+    ),
+    Setting::optional(
+        "target_mib",
+        SettingKind::Number { least: 1, most: 256 },
+        "most that one device may send, in MiB, 1 to 256 (default 32)",
+        "8",
+    ),
 ];
 
 /// The `snmp` plugin.
@@ -91,39 +106,12 @@ struct Settings {
 }
 
 fn settings(config: &JobConfig) -> Result<Settings> {
-    let wrong = |why: String| Error::invalid("config", why);
-    let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
-    if let Some(unknown) = config.keys().find(|key| !known.contains(&key.as_str())) {
-        let shown = unknown.escape_debug();
-        return Err(wrong(format!("the plugin `snmp` has no setting `{shown}`: it knows {}", known.join(", "))));
-    }
-    let number = |key: &str, default: u64, most: u64| match config.get(key) {
-        None => Ok(default),
-        Some(value) => value
-            .as_u64()
-            .or_else(|| value.as_str()?.parse().ok())
-            .filter(|number| (1..=most).contains(number))
-            .ok_or_else(|| wrong(format!("`{key}` is a whole number from 1 to {most}"))),
-    };
-    for (key, most) in [("wait_s", 60), ("target_timeout_s", 3_600), ("target_mib", 256)] {
-        number(key, 1, most)?;
-    }
-    let site = match config.get("site") {
-        None => "local",
-        Some(site) => site
-            .as_str()
-            .filter(|site| (1..=64).contains(&site.len()) && site.bytes().all(|b| b.is_ascii_graphic() && b != b':'))
-            .ok_or_else(|| wrong("`site` is 1 to 64 printable ASCII characters without `:`".to_owned()))?,
-    };
-    let collectors = match config.get("collectors") {
-        None => COLLECTORS.iter().map(|name| (*name).to_owned()).collect(),
-        Some(value) => crate::host::subset("collectors", value, COLLECTORS)?,
-    };
+    setting::check("snmp", SETTINGS, config)?;
     Ok(Settings {
         targets: targets::read(config.get("targets"), transport::snmp::PORT)?,
-        site: site.to_owned(),
-        collectors,
-        concurrency: usize::try_from(number("concurrency", 64, 256)?).unwrap_or(1),
+        site: setting::site(config)?,
+        collectors: setting::some_of(config, "collectors", COLLECTORS)?,
+        concurrency: usize::try_from(setting::number(config, "concurrency", 64)).unwrap_or(1),
     })
 }
 
@@ -369,7 +357,7 @@ mod tests {
             (json!({ "targets": "a", "site": "fra1", "wait_s": 5, "target_mib": "8" }), "ok"),
             (json!({}), "`targets` is missing"),
             (json!({ "targets": "a", "community": "public" }), "no setting `community`: it knows targets"),
-            (json!({ "targets": "a", "collectors": "ports" }), "`ports` is unknown: use some of interfaces"),
+            (json!({ "targets": "a", "collectors": "ports" }), "`ports`, which is unknown: use some of interfaces"),
             (json!({ "targets": "a", "concurrency": 0 }), "from 1 to 256"),
             (json!({ "targets": "a", "wait_s": "long" }), "`wait_s` is a whole number from 1 to 60"),
             (json!({ "targets": "a", "site": "a:b" }), "without `:`"),

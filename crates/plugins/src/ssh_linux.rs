@@ -19,7 +19,7 @@ use transport::{CallError, CallTag, Reach, RemoteHost, SshReach};
 
 use crate::host::{self, Identity};
 use crate::targets::{self, Target};
-use crate::{Checks, JobConfig, Manifest, Plugin, Setting, Sink, TaskSpec};
+use crate::{Checks, JobConfig, Manifest, Plugin, Setting, SettingKind, Sink, TaskSpec, setting};
 
 /// Targets of one task.
 const BATCH: usize = 64;
@@ -30,39 +30,55 @@ const GUESSES: usize = 12;
 const MANAGERS: &str = "dpkg,rpm,apk,pip,npm,cargo,gem";
 
 const SETTINGS: &[Setting] = &[
-    Setting {
-        key: "targets",
-        help: "hosts to read, separated by commas: names, addresses or networks (`10.0.0.0/28`), each with `:PORT` where it is not 22; at most 4,096",
-        example: "web1.example,10.0.0.0/28,[2001:db8::7]:2222",
-    },
-    Setting {
-        key: "known_hosts",
-        help: "lines of an OpenSSH known_hosts file: keys, `@cert-authority` and `@revoked`, without hashed names",
-        example: "web1.example ssh-ed25519 AAAA...",
-    },
-    Setting {
-        key: "host_keys",
-        help: "what is done with a host that `known_hosts` does not name: `strict` (default) refuses it, `first-use` remembers the key that it shows \
+    Setting::required(
+        "targets",
+        SettingKind::List,
+        "hosts to read, separated by commas: names, addresses or networks (`10.0.0.0/28`), each with `:PORT` where it is not 22; at most 4,096",
+        "web1.example,10.0.0.0/28,[2001:db8::7]:2222",
+    ),
+    Setting::optional(
+        "known_hosts",
+        SettingKind::Lines,
+        "lines of an OpenSSH known_hosts file: keys, `@cert-authority` and `@revoked`, without hashed names",
+        "web1.example ssh-ed25519 AAAA...",
+    ),
+    Setting::optional(
+        "host_keys",
+        SettingKind::OneOf(&["strict", "first-use"]),
+        "what is done with a host that `known_hosts` does not name: `strict` (default) refuses it, `first-use` remembers the key that it shows \
                first and refuses any other from then on",
-        example: "first-use",
-    },
-    Setting {
-        key: "jump",
-        help: "the host through which every target is reached, with the same credential",
-        example: "bastion.example:22",
-    },
-    Setting { key: "sudo", help: "read as root by `sudo -n`: true or false (default)", example: "true" },
-    Setting { key: "concurrency", help: "targets at a time, 1 to 64 (default 16)", example: "8" },
-    Setting {
-        key: "target_timeout_s",
-        help: "longest time for one target, in seconds, 1 to 3,600 (default 300)",
-        example: "120",
-    },
-    Setting {
-        key: "target_mib",
-        help: "most that one target may send, in MiB, 1 to 1,024 (default 64)",
-        example: "32",
-    },
+        "first-use",
+    ),
+    Setting::optional(
+        "jump",
+        SettingKind::Text,
+        "the host through which every target is reached, with the same credential",
+        "bastion.example:22",
+    ),
+    Setting::optional(
+        "sudo",
+        SettingKind::Flag,
+        "read as root by `sudo -n`: true or false (default)",
+        "true",
+    ),
+    Setting::optional(
+        "concurrency",
+        SettingKind::Number { least: 1, most: 64 },
+        "targets at a time, 1 to 64 (default 16)",
+        "8",
+    ),
+    Setting::optional(
+        "target_timeout_s",
+        SettingKind::Number { least: 1, most: 3_600 },
+        "longest time for one target, in seconds, 1 to 3,600 (default 300)",
+        "120",
+    ),
+    Setting::optional(
+        "target_mib",
+        SettingKind::Number { least: 1, most: 1_024 },
+        "most that one target may send, in MiB, 1 to 1,024 (default 64)",
+        "32",
+    ),
 ];
 
 /// With those of the collectors.
@@ -80,29 +96,10 @@ struct Settings {
 }
 
 fn settings(config: &JobConfig) -> Result<Settings> {
-    let own: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
-    let of_host: Vec<&str> = host::SETTINGS.iter().map(|setting| setting.key).collect();
-    if let Some(unknown) = config.keys().find(|key| !own.contains(&key.as_str()) && !of_host.contains(&key.as_str())) {
-        return Err(Error::invalid(
-            "config",
-            format!(
-                "the plugin `ssh-linux` has no setting `{}`: it knows {}, {}",
-                unknown.escape_debug(),
-                own.join(", "),
-                of_host.join(", ")
-            ),
-        ));
-    }
+    setting::check("ssh-linux", &ALL_SETTINGS, config)?;
     let targets = targets::read(config.get("targets"), 22)?;
-    let concurrency = match config.get("concurrency") {
-        None => 16,
-        Some(value) => value
-            .as_u64()
-            .or_else(|| value.as_str()?.parse().ok())
-            .and_then(|count| usize::try_from(count).ok())
-            .filter(|count| (1..=64).contains(count))
-            .ok_or_else(|| Error::invalid("config", "`concurrency` is a whole number from 1 to 64"))?,
-    };
+    let concurrency = usize::try_from(setting::number(config, "concurrency", 16)).unwrap_or(1);
+    let of_host: Vec<&str> = host::SETTINGS.iter().map(|setting| setting.key).collect();
     let of_host = config.iter().filter(|(key, _)| of_host.contains(&key.as_str()));
     let mut of_host: JobConfig = of_host.map(|(key, value)| (key.clone(), value.clone())).collect();
     of_host.entry("package_managers").or_insert_with(|| MANAGERS.into());

@@ -10,7 +10,7 @@ use futures::stream::{self, TryStreamExt as _};
 use serde_json::{Map, Value};
 use transport::guard::host_and_port;
 
-use crate::{Checks, JobConfig, TaskSpec};
+use crate::{Checks, JobConfig, TaskSpec, setting};
 
 /// Most targets of a job.
 const TARGETS: usize = 4_096;
@@ -44,7 +44,7 @@ impl fmt::Display for Target {
 fn wrong(item: &str) -> Error {
     let shown: String = item.chars().take(100).flat_map(char::escape_debug).collect();
     Error::invalid(
-        "config",
+        "targets",
         format!("`targets`: `{shown}` is no host, HOST:PORT, [IPv6]:PORT or network such as `10.0.0.0/28`"),
     )
 }
@@ -55,15 +55,10 @@ fn too_many() -> Error {
 
 /// The targets in the order of their texts, each once.
 pub(crate) fn read(value: Option<&Value>, default_port: u16) -> Result<Vec<Target>> {
-    let none =
-        || Error::invalid("config", "`targets` is missing: name the hosts to read, such as `web1.example,10.0.0.0/28`");
-    let items: Vec<&str> = match value {
-        Some(Value::String(text)) => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect(),
-        Some(Value::Array(items)) => items.iter().map(|item| item.as_str().ok_or_else(none)).collect::<Result<_>>()?,
-        _ => return Err(none()),
-    };
+    let none = || Error::invalid("targets", "`targets` is missing: name what to read, such as `web1.example,10.0.0.0/28`");
+    let items = setting::words("targets", value.ok_or_else(none)?)?;
     let mut out = BTreeSet::new();
-    for item in items {
+    for item in &items {
         if item.contains('/') {
             network(item, default_port, &mut out)?;
         } else {
@@ -175,8 +170,8 @@ mod tests {
     #[test]
     fn what_is_no_target_says_so() {
         for (bad, part) in [
-            (json!(null), "`targets` is missing"),
-            (json!(" , "), "`targets` is missing"),
+            (json!(null), "`targets` is a list of texts"),
+            (json!(" , "), "`targets` is empty"),
             (json!("-oProxyCommand=x"), "is no host"),
             (json!("a b"), "is no host"),
             (json!("a:0"), "is no host"),

@@ -350,7 +350,7 @@ async fn wrong_settings_name_what_to_change() {
     for (config, expected) in [
         (json!({"region": "x"}), "regions"),
         (json!({"regions": "mars"}), "`mars` is not a region"),
-        (json!({"regions": 5}), "commas"),
+        (json!({"regions": true}), "commas"),
         (json!({"services": "ec2,nope"}), "use some of"),
         (json!({"concurrency": 0}), "1 to 64"),
         (json!({"endpoint_url": "http://example.com"}), "use https"),

@@ -12,7 +12,7 @@ use domain::{Error, Result};
 use plugins::{JobConfig, Plugin};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
-use wire::credential::{CredentialType, PluginSetting};
+use wire::credential::{CredentialType, PluginSetting, SettingKind};
 
 /// How often the folder of packs is looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -24,6 +24,25 @@ pub(crate) struct Installed {
     packs: Option<PathBuf>,
     catalog: compliance::Catalog,
     ruleset: RwLock<Arc<Ruleset>>,
+}
+
+/// What a form needs to know of a setting's value; the rest is empty.
+fn described(kind: plugins::SettingKind) -> PluginSetting {
+    use plugins::SettingKind as Is;
+    let all = |of: &[&str]| of.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+    // What has no end has none in a form.
+    let end = |number: i64| (number != i64::MIN && number != i64::MAX).then_some(number);
+    match kind {
+        Is::Text => PluginSetting::default(),
+        Is::Lines => PluginSetting { kind: SettingKind::Lines, ..PluginSetting::default() },
+        Is::List => PluginSetting { kind: SettingKind::List, ..PluginSetting::default() },
+        Is::OneOf(known) => PluginSetting { choices: all(known), ..PluginSetting::default() },
+        Is::SomeOf(known) => PluginSetting { kind: SettingKind::List, choices: all(known), ..PluginSetting::default() },
+        Is::Flag => PluginSetting { kind: SettingKind::Flag, ..PluginSetting::default() },
+        Is::Number { least, most } => {
+            PluginSetting { kind: SettingKind::Number, least: end(least), most: end(most), ..PluginSetting::default() }
+        }
+    }
 }
 
 fn describe(plugin: &dyn Plugin) -> wire::credential::Plugin {
@@ -45,6 +64,8 @@ fn describe(plugin: &dyn Plugin) -> wire::credential::Plugin {
         key: setting.key.to_owned(),
         help: setting.help.to_owned(),
         example: setting.example.to_owned(),
+        required: setting.required,
+        ..described(setting.kind)
     });
     wire::credential::Plugin {
         name: manifest.name.to_owned(),

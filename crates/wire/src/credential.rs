@@ -86,8 +86,25 @@ pub struct CredentialType {
     pub several_lines: Vec<String>,
 }
 
+/// What the value of a setting is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SettingKind {
+    /// A text of one line.
+    #[default]
+    Text,
+    /// A text of several lines.
+    Lines,
+    /// Texts: an array, or one text with commas between.
+    List,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Flag,
+}
+
 /// A setting of a plugin.
-#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, ToSchema)]
 pub struct PluginSetting {
     /// Its key.
     pub key: String,
@@ -95,4 +112,19 @@ pub struct PluginSetting {
     pub help: String,
     /// An example.
     pub example: String,
+    /// What its value is.
+    #[serde(default)]
+    pub kind: SettingKind,
+    /// Whether a job has to give it.
+    #[serde(default)]
+    pub required: bool,
+    /// The values that it, or each item of a list, can have; empty: any that the plugin takes.
+    #[serde(default)]
+    pub choices: Vec<String>,
+    /// The smallest number.
+    #[serde(default)]
+    pub least: Option<i64>,
+    /// The largest number.
+    #[serde(default)]
+    pub most: Option<i64>,
 }

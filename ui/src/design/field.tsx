@@ -6,14 +6,17 @@ interface Around {
   help?: ReactNode;
   wrong?: string | undefined;
   wide?: boolean;
+  required?: boolean | undefined;
 }
 
-function useField({ label, help, wrong, wide }: Around) {
+function useField({ label, help, wrong, wide, required }: Around) {
   const id = useId();
   const described = [help && `${id}-help`, wrong && `${id}-wrong`].filter(Boolean).join(" ") || undefined;
   const around = (control: ReactNode) => (
     <div className={wide ? "field wide" : "field"}>
-      <label htmlFor={id}>{label}</label>
+      <label htmlFor={id} className={required ? "needed" : undefined}>
+        {label}
+      </label>
       {control}
       {help && (
         <span id={`${id}-help`} className="help">
@@ -27,16 +30,16 @@ function useField({ label, help, wrong, wide }: Around) {
       )}
     </div>
   );
-  return { around, control: { id, "aria-describedby": described, "aria-invalid": wrong ? true : undefined } as const };
+  return { around, control: { id, required, "aria-describedby": described, "aria-invalid": wrong ? true : undefined } as const };
 }
 
-export function TextField({ label, help, wrong, wide, ...rest }: Around & InputHTMLAttributes<HTMLInputElement>) {
-  const { around, control } = useField({ label, help, wrong, wide });
+export function TextField({ label, help, wrong, wide, required, ...rest }: Around & InputHTMLAttributes<HTMLInputElement>) {
+  const { around, control } = useField({ label, help, wrong, wide, required });
   return around(<input {...control} spellCheck={false} {...rest} />);
 }
 
-export function TextArea({ label, help, wrong, wide, ...rest }: Around & TextareaHTMLAttributes<HTMLTextAreaElement>) {
-  const { around, control } = useField({ label, help, wrong, wide });
+export function TextArea({ label, help, wrong, wide, required, ...rest }: Around & TextareaHTMLAttributes<HTMLTextAreaElement>) {
+  const { around, control } = useField({ label, help, wrong, wide, required });
   return around(<textarea {...control} {...rest} />);
 }
 
@@ -45,7 +48,7 @@ export function SecretArea(props: Around & TextareaHTMLAttributes<HTMLTextAreaEl
   return <TextArea spellCheck={false} autoComplete="off" autoCapitalize="off" {...props} className="secret" />;
 }
 
-export function Select({ label, help, wrong, wide, ...rest }: Around & SelectHTMLAttributes<HTMLSelectElement>) {
-  const { around, control } = useField({ label, help, wrong, wide });
+export function Select({ label, help, wrong, wide, required, ...rest }: Around & SelectHTMLAttributes<HTMLSelectElement>) {
+  const { around, control } = useField({ label, help, wrong, wide, required });
   return around(<select {...control} {...rest} />);
 }

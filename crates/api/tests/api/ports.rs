@@ -38,6 +38,7 @@ impl Installed {
                 key: setting.to_owned(),
                 help: "which".to_owned(),
                 example: "x".to_owned(),
+                ..PluginSetting::default()
             }],
             node_types: vec![],
         };

@@ -90,7 +90,11 @@ async fn attack_26_memory_threads_processor_and_messages_without_end_are_ended()
         let begun = Instant::now();
         let (why, _) = failure(mode).await;
         // On a busy machine its silence is over before its processor time.
-        let ended = why.to_lowercase().contains(expect) || (mode == "processor" && why.contains("silent for"));
+        let why_low = why.to_lowercase();
+        let ended = why_low.contains(expect)
+            || (mode == "processor" && why.contains("silent for"))
+            // Python says it of a MemoryError, too, where even the thread's own objects find no room.
+            || (mode == "threads" && why_low.contains("exception iterating responses"));
         assert!(ended, "{mode}: {why}");
         assert!(begun.elapsed() < Duration::from_secs(90), "{mode}");
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use transport::guard::special;
 use transport::scan::{ONLY_PRIVATE, is_private};
 
-use crate::{JobConfig, Setting};
+use crate::{JobConfig, Setting, SettingKind, setting};
 
 /// Most targets of a job.
 const TARGETS: usize = 64;
@@ -17,7 +17,7 @@ const HOST_BITS: u8 = 20;
 /// Most excluded networks.
 const EXCLUDED: usize = 256;
 /// Probes per second: unless told otherwise, at least, at most.
-const RATE: (u32, u32, u32) = (10_000, 10, 1_000_000);
+const RATE: (u32, i64, i64) = (10_000, 10, 1_000_000);
 /// Ports of `common`: remote access, web, mail, files, directories, databases, queues, orchestration, monitoring, industry.
 pub(super) const COMMON: &[u16] = &[
     21, 22, 23, 25, 53, 79, 80, 81, 88, 102, 110, 111, 113, 119, 135, 139, 143, 161, 179, 389, 427, 443, 445, 464, 465,
@@ -32,41 +32,54 @@ const WELL_KNOWN: std::ops::RangeInclusive<u16> = 1..=1_023;
 /// Ports that are asked for TLS when they are open.
 pub(super) const TLS: &[u16] =
     &[443, 465, 636, 993, 995, 2376, 2379, 3269, 5671, 5986, 6443, 8200, 8443, 8883, 9443, 10250];
+/// How addresses are found.
+const WAYS: &[&str] = &["icmp", "tcp"];
 /// Ports by which addresses are looked for that do not answer to ICMP.
 pub(super) const SWEEP: &[u16] = &[22, 80, 443, 445, 3389];
 
 pub(super) const SETTINGS: &[Setting] = &[
-    Setting {
-        key: "targets",
-        help: "required: private networks and addresses to scan, at most 64 that do not overlap, each of at most 1,048,576 addresses (a /12)",
-        example: "10.20.0.0/16,192.168.7.9",
-    },
-    Setting {
-        key: "site",
-        help: "where the networks are: the region of node ids, 1 to 64 printable characters without `:`; default `local`",
-        example: "fra1",
-    },
-    Setting {
-        key: "exclude",
-        help: "networks and addresses that get no packet; default none",
-        example: "10.20.3.0/24",
-    },
-    Setting {
-        key: "ports",
-        help: "ports to look for: `common` (105 ports), `well-known` (1 to 1023 and the common ones), numbers and ranges; default `common`",
-        example: "common,8000-8100",
-    },
-    Setting {
-        key: "tls_ports",
-        help: "open ports to ask for TLS beside the known ones; they get a TLS hello, so name none that a printer or controller has; default none",
-        example: "9443",
-    },
-    Setting {
-        key: "discovery",
-        help: "how addresses are found: `icmp`, `tcp` (ports 22, 80, 443, 445, 3389) or both; default both",
-        example: "tcp",
-    },
-    Setting { key: "rate", help: "most probes per second, 10 to 1,000,000; default 10,000", example: "2000" },
+    Setting::required(
+        "targets",
+        SettingKind::List,
+        "private networks and addresses to scan, at most 64 that do not overlap, each of at most 1,048,576 addresses (a /12)",
+        "10.20.0.0/16,192.168.7.9",
+    ),
+    Setting::optional(
+        "site",
+        SettingKind::Text,
+        "where the networks are: the region of node ids, 1 to 64 printable characters without `:`; default `local`",
+        "fra1",
+    ),
+    Setting::optional(
+        "exclude",
+        SettingKind::List,
+        "networks and addresses that get no packet; default none",
+        "10.20.3.0/24",
+    ),
+    Setting::optional(
+        "ports",
+        SettingKind::List,
+        "ports to look for: `common` (105 ports), `well-known` (1 to 1023 and the common ones), numbers and ranges; default `common`",
+        "common,8000-8100",
+    ),
+    Setting::optional(
+        "tls_ports",
+        SettingKind::List,
+        "open ports to ask for TLS beside the known ones; they get a TLS hello, so name none that a printer or controller has; default none",
+        "9443",
+    ),
+    Setting::optional(
+        "discovery",
+        SettingKind::SomeOf(WAYS),
+        "how addresses are found: `icmp`, `tcp` (ports 22, 80, 443, 445, 3389) or both; default both",
+        "tcp",
+    ),
+    Setting::optional(
+        "rate",
+        SettingKind::Number { least: RATE.1, most: RATE.2 },
+        "most probes per second, 10 to 1,000,000; default 10,000",
+        "2000",
+    ),
 ];
 
 /// Settings, checked.
@@ -82,25 +95,12 @@ pub(super) struct Config {
     pub(super) rate: u32,
 }
 
-fn wrong(key: &str, why: impl std::fmt::Display) -> Error {
-    Error::invalid("config", format!("`{key}` {why}"))
+fn wrong(key: &'static str, why: impl std::fmt::Display) -> Error {
+    Error::invalid(key, format!("`{key}` {why}"))
 }
 
-fn words(key: &str, value: &Value) -> Result<Vec<String>> {
-    let words: Option<Vec<String>> = match value {
-        Value::String(text) => {
-            Some(text.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
-        }
-        Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
-        Value::Number(number) => Some(vec![number.to_string()]),
-        _ => None,
-    };
-    let words = words.ok_or_else(|| wrong(key, "is a list of texts, or one text with commas between"))?;
-    if words.is_empty() { Err(wrong(key, "is empty: leave it out to get the default")) } else { Ok(words) }
-}
-
-fn networks(key: &str, value: &Value, max: usize) -> Result<Vec<Network>> {
-    let words = words(key, value)?;
+fn networks(key: &'static str, value: &Value, max: usize) -> Result<Vec<Network>> {
+    let words = setting::words(key, value)?;
     if words.len() > max {
         return Err(wrong(key, format!("names {} networks: name at most {max}", words.len())));
     }
@@ -110,9 +110,9 @@ fn networks(key: &str, value: &Value, max: usize) -> Result<Vec<Network>> {
         .collect()
 }
 
-fn ports(key: &str, value: &Value) -> Result<BTreeSet<u16>> {
+fn ports(key: &'static str, value: &Value) -> Result<BTreeSet<u16>> {
     let mut out = BTreeSet::new();
-    for word in words(key, value)? {
+    for word in setting::words(key, value)? {
         let shown = word.escape_debug();
         let bad =
             || wrong(key, format!("has `{shown}`: use port numbers from 1 to 65535 and ranges such as `8000-8100`"));
@@ -137,58 +137,27 @@ fn ports(key: &str, value: &Value) -> Result<BTreeSet<u16>> {
 
 impl Config {
     pub(super) fn read(config: &JobConfig) -> Result<Self> {
-        let (rate, rate_min, rate_max) = RATE;
-        let mut out = Self {
-            site: "local".to_owned(),
-            targets: Vec::new(),
-            exclude: Vec::new(),
-            ports: COMMON.to_vec(),
-            tls_ports: TLS.iter().copied().collect(),
-            icmp: true,
-            tcp: true,
-            rate,
+        setting::check("network-scan", SETTINGS, config)?;
+        let named = |key: &'static str, max| match config.get(key) {
+            Some(value) => networks(key, value, max),
+            None => Ok(Vec::new()),
         };
-        for (key, value) in config {
-            match key.as_str() {
-                "targets" => out.targets = networks(key, value, TARGETS)?,
-                "exclude" => out.exclude = networks(key, value, EXCLUDED)?,
-                "ports" => out.ports = ports(key, value)?.into_iter().collect(),
-                "tls_ports" => out.tls_ports.extend(ports(key, value)?),
-                "discovery" => {
-                    let words = words(key, value)?;
-                    if let Some(unknown) = words.iter().find(|word| !["icmp", "tcp"].contains(&word.as_str())) {
-                        let shown = unknown.escape_debug();
-                        return Err(wrong(key, format!("has `{shown}`: use `icmp`, `tcp` or both")));
-                    }
-                    (out.icmp, out.tcp) =
-                        (words.iter().any(|word| word == "icmp"), words.iter().any(|word| word == "tcp"));
-                }
-                "rate" => {
-                    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
-                    let number = number.and_then(|number| u32::try_from(number).ok());
-                    out.rate = number.filter(|rate| (rate_min..=rate_max).contains(rate)).ok_or_else(|| {
-                        wrong(key, format!("is a number of probes per second from {rate_min} to {rate_max}"))
-                    })?;
-                }
-                "site" => {
-                    let site = value.as_str().filter(|site| {
-                        (1..=64).contains(&site.len()) && site.bytes().all(|b| b.is_ascii_graphic() && b != b':')
-                    });
-                    site.ok_or_else(|| wrong(key, "is 1 to 64 printable ASCII characters without `:`"))?
-                        .clone_into(&mut out.site);
-                }
-                unknown => {
-                    let known: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
-                    let shown: String = unknown.escape_debug().take(100).collect();
-                    return Err(Error::invalid(
-                        "config",
-                        format!("the plugin `network-scan` has no setting `{shown}`: it knows {}", known.join(", ")),
-                    ));
-                }
-            }
-        }
-        if out.targets.is_empty() {
-            return Err(wrong("targets", "is missing: name networks such as `10.20.0.0/16`"));
+        let ways = setting::some_of(config, "discovery", WAYS)?;
+        let mut out = Self {
+            site: setting::site(config)?,
+            targets: named("targets", TARGETS)?,
+            exclude: named("exclude", EXCLUDED)?,
+            ports: match config.get("ports") {
+                Some(value) => ports("ports", value)?.into_iter().collect(),
+                None => COMMON.to_vec(),
+            },
+            tls_ports: TLS.iter().copied().collect(),
+            icmp: ways.iter().any(|way| way == "icmp"),
+            tcp: ways.iter().any(|way| way == "tcp"),
+            rate: setting::number(config, "rate", RATE.0),
+        };
+        if let Some(value) = config.get("tls_ports") {
+            out.tls_ports.extend(ports("tls_ports", value)?);
         }
         out.targets.sort();
         for (at, target) in out.targets.iter().enumerate() {
@@ -246,7 +215,7 @@ mod tests {
     #[test]
     fn settings_are_checked_and_errors_say_what_to_change() {
         for (config, part) in [
-            (json!({}), "`targets` is missing: name networks such as"),
+            (json!({}), "`targets` is missing: private networks and addresses to scan"),
             (json!({"targets": "10.0.0.1/8"}), "the bits behind the prefix must be zero"),
             (json!({"targets": "10.0.0.0/8"}), "more than 1048576 addresses: split it"),
             (json!({"targets": "fd00::/64"}), "more than 1048576 addresses"),
@@ -257,7 +226,7 @@ mod tests {
             (json!({"targets": "10.0.0.0/16", "ports": "90-80"}), "`90-80`"),
             (json!({"targets": "10.0.0.0/16", "ports": ""}), "is empty"),
             (json!({"targets": "10.0.0.0/16", "rate": 2_000_000}), "from 10 to 1000000"),
-            (json!({"targets": "10.0.0.0/16", "discovery": "arp"}), "use `icmp`, `tcp` or both"),
+            (json!({"targets": "10.0.0.0/16", "discovery": "arp"}), "use some of icmp, tcp"),
             (json!({"targets": "10.0.0.0/16", "site": "a:b"}), "without `:`"),
             (json!({"targets": "10.0.0.0/16", "speed": 1}), "no setting `speed`: it knows targets"),
         ] {

@@ -13,7 +13,7 @@ import { type Said, useOver } from "../../list/over";
 import { Listing } from "../../list/keyset";
 import { useTenant } from "../../session/me";
 import { Who } from "../../session/who";
-import { configOf, RelayField, type Settings, SettingsFields, settingsOf, usePlugins } from "./settings";
+import { configOf, RelayField, type Settings, SettingsFields, settingsOf, settingWrong, usePlugins } from "./settings";
 
 type Schedule = Schemas["Schedule"];
 
@@ -140,7 +140,7 @@ const saysSchedule = (it: Schedule): Said[] => [
 function EditDialog({ of, onClose }: { of: Schedule; onClose: () => void }) {
   const { slug } = useTenant();
   const plugins = usePlugins();
-  const { change, failure } = useChange(["tenant", slug, "schedules"]);
+  const { change, failed, failure } = useChange(["tenant", slug, "schedules"]);
   const path = { tenant: slug, schedule: of.id };
   const { seen, over } = useOver(of, () => takeTagged(api.GET(PATH, { params: { path } })), saysSchedule);
   // What is not typed here follows what it is by now.
@@ -155,7 +155,7 @@ function EditDialog({ of, onClose }: { of: Schedule; onClose: () => void }) {
   const intervals = INTERVALS.includes(seen.interval_s) ? INTERVALS : [seen.interval_s, ...INTERVALS];
   return (
     <Dialog title={`Change the schedule of ${of.plugin}`} onClose={onClose} onSubmit={() => save()}>
-      {failure}
+      {!settingWrong(plugin, failed) && failure}
       <Select label="How often" value={String(interval)} onChange={(event) => setTyped({ ...typed, interval: Number(event.target.value) })}>
         {intervals.map((it) => (
           <option key={it} value={it}>
@@ -163,7 +163,7 @@ function EditDialog({ of, onClose }: { of: Schedule; onClose: () => void }) {
           </option>
         ))}
       </Select>
-      {plugins.isPending ? <Loading rows={3} /> : plugin && <SettingsFields plugin={plugin} settings={settings} onChange={(settings) => setTyped({ ...typed, settings })} />}
+      {plugins.isPending ? <Loading rows={3} /> : plugin && <SettingsFields plugin={plugin} settings={settings} onChange={(settings) => setTyped({ ...typed, settings })} failed={failed} />}
       <RelayField relay={relay} onChange={(relay) => setTyped({ ...typed, relay })} />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>

@@ -10,7 +10,7 @@ import { Failed, Loading } from "../../design/state";
 import { to } from "../../paths";
 import { useTenant } from "../../session/me";
 import { useWithProof } from "../../session/proof";
-import { configOf, RelayField, type Settings, SettingsFields, usePlugins } from "./settings";
+import { configOf, RelayField, type Settings, SettingsFields, settingWrong, usePlugins } from "./settings";
 import { Outcome, useValidation } from "./validate";
 
 const REPEATS: [string, string][] = [
@@ -64,7 +64,7 @@ export function StartDialog({ onClose }: { onClose: () => void }) {
   };
   return (
     <Dialog title="Run a job" onClose={onClose} onSubmit={() => start()}>
-      {failed !== undefined && <Failed {...told(failed)} />}
+      {failed !== undefined && !settingWrong(chosen, failed) && <Failed {...told(failed)} />}
       {plugins.isPending ? (
         <Loading rows={3} />
       ) : (
@@ -97,7 +97,7 @@ export function StartDialog({ onClose }: { onClose: () => void }) {
           <option key={it.id} value={it.name} />
         ))}
       </datalist>
-      {chosen && <SettingsFields plugin={chosen} settings={settings} onChange={setSettings} />}
+      {chosen && <SettingsFields plugin={chosen} settings={settings} onChange={setSettings} failed={failed ?? validation.failure} />}
       <RelayField relay={relay} onChange={setRelay} />
       <Select label="How often" value={repeat} onChange={(event) => setRepeat(event.target.value)}>
         {REPEATS.map(([seconds, name]) => (
@@ -106,7 +106,7 @@ export function StartDialog({ onClose }: { onClose: () => void }) {
           </option>
         ))}
       </Select>
-      <Outcome of={validation} />
+      <Outcome of={validation} plugin={chosen} />
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>
         <Button busy={validation.running} onClick={() => void validation.start(body())}>

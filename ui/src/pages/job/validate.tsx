@@ -10,7 +10,7 @@ import { Table } from "../../design/table";
 import { lost } from "../../list/lost";
 import { useTenant } from "../../session/me";
 import { useWithProof } from "../../session/proof";
-import { configOf, RelayField, type Settings, SettingsFields, usePlugins } from "./settings";
+import { configOf, RelayField, type Settings, SettingsFields, settingWrong, usePlugins } from "./settings";
 
 type Validation = Schemas["Validation"];
 type Check = Schemas["Check"];
@@ -78,7 +78,7 @@ function summary(it: Validation): { kind: "good" | "care" | "wrong"; text: strin
 }
 
 /** What a validation says, while it runs and when it has ended. */
-export function Outcome({ of: { running, shown, failure } }: { of: ReturnType<typeof useValidation> }) {
+export function Outcome({ of: { running, shown, failure }, plugin }: { of: ReturnType<typeof useValidation>; plugin: Schemas["Plugin"] | undefined }) {
   const end = useRef<HTMLDivElement>(null);
   // The form before it may be longer than the screen.
   useEffect(() => {
@@ -87,7 +87,7 @@ export function Outcome({ of: { running, shown, failure } }: { of: ReturnType<ty
   }, [running, shown?.status, failure]);
   return (
     <div ref={end}>
-      <Told running={running} shown={shown} failure={failure} />
+      <Told running={running} shown={shown} failure={settingWrong(plugin, failure) ? undefined : failure} />
     </div>
   );
 }
@@ -156,9 +156,9 @@ export function ValidateDialog({ credential, onClose }: { credential: Schemas["C
       <p className="muted small">
         What a job with these settings would begin with is tried once, and nothing is stored of what is seen. It takes a minute at most.
       </p>
-      {plugins.isPending ? <Loading rows={3} /> : plugin && <SettingsFields plugin={plugin} settings={settings} onChange={setSettings} />}
+      {plugins.isPending ? <Loading rows={3} /> : plugin && <SettingsFields plugin={plugin} settings={settings} onChange={setSettings} failed={validation.failure} />}
       <RelayField relay={relay} onChange={setRelay} />
-      <Outcome of={validation} />
+      <Outcome of={validation} plugin={plugin} />
       <div className="actions">
         <Button onClick={onClose}>Close</Button>
         <Button kind="primary" type="submit" busy={validation.running} reason={tenant.lacks("jobs:manage")}>
