@@ -29,6 +29,20 @@ test("what a job would begin with is tried before it is run, and a credential sa
   await page.getByLabel("community", { exact: true }).fill(secret);
   await page.getByRole("button", { name: "Add and validate" }).click();
   const dialog = page.getByRole("dialog", { name: "Validate core" });
+  // A form knows what the plugin says of a setting, and what is wrong with one is said there.
+  const targets = dialog.getByLabel("targets");
+  await dialog.getByRole("button", { name: "Validate" }).click();
+  await expect(targets).toBeFocused();
+  await targets.fill("a b");
+  await dialog.getByRole("group", { name: "collectors" }).getByRole("checkbox", { name: "arp", exact: true }).check();
+  await expect(dialog.getByLabel("concurrency")).toHaveAttribute("max", "256");
+  const [asked] = await Promise.all([
+    page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/validations")),
+    dialog.getByRole("button", { name: "Validate" }).click(),
+  ]);
+  expect((asked.postDataJSON() as { config: unknown }).config).toEqual({ targets: "a b", collectors: "arp" });
+  await expect(targets).toHaveAttribute("aria-invalid", "true");
+  await expect(dialog.getByRole("alert")).toHaveText(/`a b` is no host/);
   // The server's own machine is no target, whatever the credential.
   await dialog.getByLabel("targets").fill("127.0.0.1");
   await dialog.getByRole("button", { name: "Validate" }).click();

@@ -232,9 +232,16 @@ test("a statement is opened from the library, with its bytes' digests, its bundl
   await table.locator("td.main a").first().click();
   await expect(page.getByRole("heading", { name: "None of its own" })).toBeVisible();
   await expect(page.getByRole("heading", { name: "Bundle of the control as it stands now" })).toBeVisible();
+  const own = page.getByRole("region", { name: "Bundle", exact: true });
+  await own.getByRole("button", { name: "Get the evidence bundle" }).click();
+  await own.getByRole("button", { name: /^Verify/ }).click();
+  await expect(own.getByText("The bundle is genuine")).toBeVisible();
+  await expect(own.getByText("is in it", { exact: true })).toBeVisible();
+  await page.reload();
   const prove = async () => {
-    await page.getByRole("button", { name: "Get the evidence bundle" }).click();
-    await page.getByRole("button", { name: /^Verify/ }).click();
+    const control = page.getByRole("region", { name: "Bundle of the control as it stands now" });
+    await control.getByRole("button", { name: "Get the evidence bundle" }).click();
+    await control.getByRole("button", { name: /^Verify/ }).click();
     await expect(page.getByText("The bundle is genuine")).toBeVisible();
   };
   const missing = page.getByText("This statement is not in the bundle");

@@ -101,7 +101,7 @@ pub(crate) async fn evidence_show(
     Ok(Json(statement(detail.row, artifacts)))
 }
 
-/// What a bundle is about: a finding, or a framework, or one control of it.
+/// What a bundle is about: a finding, or a framework, or one control of it, or one statement with what it rests on.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -112,16 +112,20 @@ pub(crate) struct BundleQuery {
     framework: Option<String>,
     /// A control of the framework.
     control: Option<String>,
+    /// A statement.
+    evidence: Option<String>,
 }
 
 fn subject(query: BundleQuery) -> Result<Subject, Error> {
-    match (query.finding, query.framework, query.control) {
-        (Some(finding), None, None) => Ok(Subject::Finding(page::id(&finding, "finding")?)),
-        (None, Some(framework), Some(control)) => Ok(Subject::Control { framework, control }),
-        (None, Some(framework), None) => Ok(Subject::Framework(framework)),
+    match (query.finding, query.framework, query.control, query.evidence) {
+        (Some(finding), None, None, None) => Ok(Subject::Finding(page::id(&finding, "finding")?)),
+        (None, Some(framework), Some(control), None) => Ok(Subject::Control { framework, control }),
+        (None, Some(framework), None, None) => Ok(Subject::Framework(framework)),
+        (None, None, None, Some(evidence)) => Ok(Subject::Statement(page::id(&evidence, "evidence")?)),
         _ => Err(Error::Invalid {
             field: None,
-            message: "name a `finding`, or a `framework` with or without a `control`".to_owned(),
+            message: "name a `finding`, a statement as `evidence`, or a `framework` with or without a `control`"
+                .to_owned(),
         }),
     }
 }

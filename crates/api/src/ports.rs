@@ -5,7 +5,7 @@ use std::sync::Arc;
 use access::{Permit, ops};
 use async_trait::async_trait;
 use compliance::{Frameworks, Ruleset};
-use domain::{FindingId, RecordingId, Result};
+use domain::{EvidenceId, FindingId, RecordingId, Result};
 use gateway::peer::Ask;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -73,6 +73,8 @@ pub enum Subject {
     },
     /// Every control of a framework that was judged.
     Framework(String),
+    /// One statement, with what it rests on.
+    Statement(EvidenceId),
 }
 
 /// Putting signed statements and their artifacts into one file.

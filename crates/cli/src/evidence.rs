@@ -62,7 +62,7 @@ pub(crate) enum Online {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").args(["finding", "control", "framework"]).required(true).multiple(true))]
+#[command(group = ArgGroup::new("what").args(["finding", "control", "framework", "statement"]).required(true).multiple(true))]
 pub(crate) struct Export {
     /// The finding whose evidence is exported
     #[arg(conflicts_with_all = ["control", "framework"])]
@@ -73,6 +73,9 @@ pub(crate) struct Export {
     /// The framework whose evidence is exported
     #[arg(long)]
     framework: Option<String>,
+    /// The statement that is exported, with what it rests on: its id
+    #[arg(long, value_name = "ID", conflicts_with_all = ["finding", "control", "framework"])]
+    statement: Option<String>,
     /// Where the bundle goes
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -120,8 +123,12 @@ impl Online {
 impl Export {
     async fn run(self, cx: &Context) -> Result {
         let framework = self.framework.as_deref().or(self.control.as_ref().map(|_| DEFAULT_FRAMEWORK));
-        let query =
-            [("finding", self.finding.as_deref()), ("framework", framework), ("control", self.control.as_deref())];
+        let query = [
+            ("finding", self.finding.as_deref()),
+            ("framework", framework),
+            ("control", self.control.as_deref()),
+            ("evidence", self.statement.as_deref()),
+        ];
         let mut size = 0;
         let (api, to) = (cx.tenant()?, (self.output.as_path(), self.force));
         download(&api, &["evidence-bundle"], &query, to, |bytes| size += bytes.len()).await?;

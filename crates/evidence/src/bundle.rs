@@ -86,11 +86,14 @@ pub enum Summary {
     Framework(Value),
     /// `recording.json`.
     Recording(Value),
+    /// `statement.json`.
+    Statement(Value),
 }
 
 impl Summary {
     /// The names that a summary may have.
-    pub(crate) const FILES: [&str; 4] = ["finding.json", "control.json", "framework.json", "recording.json"];
+    pub(crate) const FILES: [&str; 5] =
+        ["finding.json", "control.json", "framework.json", "recording.json", "statement.json"];
 
     fn parts(&self) -> (&'static str, &Value) {
         match self {
@@ -98,6 +101,7 @@ impl Summary {
             Self::Control(value) => ("control.json", value),
             Self::Framework(value) => ("framework.json", value),
             Self::Recording(value) => ("recording.json", value),
+            Self::Statement(value) => ("statement.json", value),
         }
     }
 }

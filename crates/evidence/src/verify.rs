@@ -341,7 +341,7 @@ fn check_files<R: Read + Seek>(files: &mut Files<R>, digests: &BTreeMap<String, 
     if digests.keys().filter(|name| Summary::FILES.contains(&name.as_str())).count() != 1 {
         return Err(BundleError::refused(
             "finding.json",
-            "a bundle has one finding.json, control.json, framework.json or recording.json",
+            "a bundle has one finding.json, control.json, framework.json, recording.json or statement.json",
         ));
     }
     Ok(())

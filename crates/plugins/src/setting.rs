@@ -201,7 +201,11 @@ mod tests {
             (json!({"targets": " , "}), "targets", "`targets` is empty: leave it out to get the default"),
             (json!({"targets": [1]}), "targets", "`targets` is a list of texts, or one text with commas between"),
             (json!({"targets": "a", "mode": "any"}), "mode", "`mode` is one of: strict, first-use"),
-            (json!({"targets": "a", "parts": "a,d"}), "parts", "`parts` has `d`, which is unknown: use some of a, b, c"),
+            (
+                json!({"targets": "a", "parts": "a,d"}),
+                "parts",
+                "`parts` has `d`, which is unknown: use some of a, b, c",
+            ),
             (json!({"targets": "a", "most": 65}), "most", "`most` is a whole number from 1 to 64"),
             (json!({"targets": "a", "most": "few"}), "most", "`most` is a whole number from 1 to 64"),
             (json!({"targets": "a", "deep": "yes"}), "deep", "`deep` is true or false"),

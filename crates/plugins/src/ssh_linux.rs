@@ -55,12 +55,7 @@ const SETTINGS: &[Setting] = &[
         "the host through which every target is reached, with the same credential",
         "bastion.example:22",
     ),
-    Setting::optional(
-        "sudo",
-        SettingKind::Flag,
-        "read as root by `sudo -n`: true or false (default)",
-        "true",
-    ),
+    Setting::optional("sudo", SettingKind::Flag, "read as root by `sudo -n`: true or false (default)", "true"),
     Setting::optional(
         "concurrency",
         SettingKind::Number { least: 1, most: 64 },

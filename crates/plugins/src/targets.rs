@@ -55,7 +55,8 @@ fn too_many() -> Error {
 
 /// The targets in the order of their texts, each once.
 pub(crate) fn read(value: Option<&Value>, default_port: u16) -> Result<Vec<Target>> {
-    let none = || Error::invalid("targets", "`targets` is missing: name what to read, such as `web1.example,10.0.0.0/28`");
+    let none =
+        || Error::invalid("targets", "`targets` is missing: name what to read, such as `web1.example,10.0.0.0/28`");
     let items = setting::words("targets", value.ok_or_else(none)?)?;
     let mut out = BTreeSet::new();
     for item in &items {

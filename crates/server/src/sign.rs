@@ -192,6 +192,16 @@ impl Export for Exporter {
                     self.store.write(again).await?.evidence_material(&MaterialOf::Framework(framework.clone())).await?;
                 (material, Extra { summary: Summary::Framework(json!({"framework": framework})), judgement: None })
             }
+            Subject::Statement(id) => {
+                let material = self.store.write(again).await?.evidence_material(&MaterialOf::Statement(id)).await?;
+                let about = material.statements.iter().find(|statement| statement.row.id == id).map(|it| &it.row);
+                let about = about.ok_or_else(|| Error::internal("a statement without itself"))?;
+                let summary = json!({
+                    "evidence": id, "kind": about.kind, "scope": about.scope, "framework": about.framework,
+                    "control": about.control, "created_at": about.created_at,
+                });
+                (material, Extra { summary: Summary::Statement(summary), judgement: None })
+            }
         };
         let head = BundleHead {
             tenant,

@@ -94,6 +94,8 @@ pub enum MaterialOf {
     Control(String, String),
     /// Every control of a framework.
     Framework(String),
+    /// One statement.
+    Statement(EvidenceId),
 }
 
 /// What goes into a bundle.
@@ -302,6 +304,17 @@ impl Write<ops::EvidenceExport> {
                 let found =
                     judgements(tx, tenant, framework, None, now).await?.ok_or(Error::NotFound { what: "framework" })?;
                 (found, "framework", framework.clone())
+            }
+            MaterialOf::Statement(id) => {
+                let detail = detail(tx, tenant, *id).await?;
+                // What was shown in a session is for who may read recordings, which is another right.
+                if detail.row.kind == "recording" {
+                    let message = "a recording's bundle comes with the recording: `cairn recordings download`";
+                    return Err(Error::invalid("evidence", message));
+                }
+                let mut wanted = detail.basis;
+                wanted.push(*id);
+                (wanted, "statement", id.to_string())
             }
         };
         // What a reading of differences rests on goes along.

@@ -8,10 +8,11 @@ use crate::document::{operations, parameters};
 use crate::world::{World, each_wall, holder, nobodys};
 
 /// Query parameters that name a thing.
-const ID_QUERIES: [(&str, &str, &str); 21] = [
+const ID_QUERIES: [(&str, &str, &str); 22] = [
     ("coverage_list", "scope", "scope"),
     ("coverage_list", "source", "agent"),
     ("edge_list", "node", "node"),
+    ("evidence_export", "evidence", "evidence"),
     ("evidence_export", "finding", "finding"),
     ("evidence_list", "scope", "scope"),
     ("finding_groups", "node", "node"),

@@ -109,6 +109,7 @@ impl Export for Exporter {
             Subject::Finding(id) => MaterialOf::Finding(id, vec![]),
             Subject::Control { framework, control } => MaterialOf::Control(framework, control),
             Subject::Framework(framework) => MaterialOf::Framework(framework),
+            Subject::Statement(id) => MaterialOf::Statement(id),
         };
         let material = self.store.write(permit).await?.evidence_material(&of).await?;
         let mut file = tempfile::tempfile().unwrap();

@@ -283,6 +283,11 @@ async fn material_holds_what_bears_on_its_subject_and_nothing_else() {
         let (ids, bytes) = take(MaterialOf::Control("nist".to_owned(), "AC-4".to_owned())).await;
         assert_eq!(ids, sorted(vec![new, other, second.statement.id]));
         assert_eq!(bytes, ["acl of b1", "acl of b2", "list", "other"]);
+        // One statement comes with what it rests on, also when it is not the newest of its scope.
+        let (ids, bytes) = take(MaterialOf::Statement(old)).await;
+        assert_eq!((ids, bytes), (vec![old], vec!["acl of b1".to_owned(), "acl of b2".to_owned(), "list".to_owned()]));
+        let (ids, _) = take(MaterialOf::Statement(second.statement.id)).await;
+        assert_eq!(ids, sorted(vec![new, other, second.statement.id]));
         let (ids, _) = take(MaterialOf::Framework("nist".to_owned())).await;
         assert_eq!(ids, sorted(vec![new, other, first.statement.id, second.statement.id]));
         assert!(!ids.contains(&old));
@@ -298,6 +303,7 @@ async fn material_holds_what_bears_on_its_subject_and_nothing_else() {
             MaterialOf::Finding(findings[0], vec![]),
             MaterialOf::Control("nist".to_owned(), "AC-4".to_owned()),
             MaterialOf::Framework("nist".to_owned()),
+            MaterialOf::Statement(new),
         ] {
             let refused = world.write::<ops::EvidenceExport>(world.b).await.evidence_material(&of).await;
             assert_eq!(refused.unwrap_err().code(), "not_found");

@@ -13,6 +13,7 @@ export interface About {
   finding?: string;
   framework?: string;
   control?: string;
+  evidence?: string;
 }
 
 interface BundleProps {
@@ -44,8 +45,10 @@ export function Bundle({ about, name, statement }: BundleProps) {
       {!bundle && (
         <>
           <p className="muted">
-            A signed bundle of the judgement, the collections that it rests on, and the bytes that were collected. Anybody can verify it
-            offline.
+            {about.evidence
+              ? "A signed bundle of this statement, what it rests on, and the bytes that were collected."
+              : "A signed bundle of the judgement, the collections that it rests on, and the bytes that were collected."}{" "}
+            Anybody can verify it offline.
           </p>
           <div className="row">
             <Button kind="primary" busy={busy} reason={lacks} onClick={() => void fetchBundle()}>

@@ -64,6 +64,15 @@ export default function StatementPage() {
               </div>
             )}
           </Panel>
+          <Panel title="Bundle">
+            {it.kind === "recording" ? (
+              <p className="muted">
+                What a session showed has a bundle of its own, on <Link to={to.recordings(slug)}>the recording’s page</Link>.
+              </p>
+            ) : (
+              <Bundle about={{ evidence: it.id }} name={`${it.id}.zip`} statement={it.id} />
+            )}
+          </Panel>
           {judged && (
             <Panel title="Bundle of the control as it stands now">
               <div className="stack">
