@@ -1,15 +1,17 @@
 // All pages, and what stands before them: a session, an own password, a second factor where one is required.
 import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from "@tanstack/react-query";
-import { Component, lazy, type ReactNode, Suspense } from "react";
+import { Component, lazy, type ReactNode, Suspense, useEffect, useState } from "react";
 import { BrowserRouter, Navigate, Outlet, Route, Routes, useLocation } from "react-router";
-import { Problem, told } from "./api/client";
+import { Problem, told, whenNobody } from "./api/client";
 import { Empty, Failed, Loading } from "./design/state";
 import { ForcedFactor } from "./pages/login/factor";
 import { Gate } from "./pages/login/gate";
 import LoginPage from "./pages/login/login";
 import { ForcedPassword } from "./pages/login/password";
 import { to } from "./paths";
-import { isEnded, leave, ME, MeProvider, useMe, useMeQuery, useTenant } from "./session/me";
+import { SessionEnds } from "./session/ends";
+import { followTabs, isLocked, lock } from "./session/lock";
+import { hide, isEnded, ME, type Me, MeProvider, tellTabs, useMe, useMeQuery, useTenant } from "./session/me";
 import { SignOutProvider } from "./session/out";
 import { ProofProvider } from "./session/proof";
 import { Frame, TenantFrame } from "./shell/shell";
@@ -65,8 +67,8 @@ const AccountPage = lazy(() => import("./pages/account/account"));
 
 /** A session that ended ends what is shown, whoever notices. Who never had one is sent to sign in by `Session`. */
 function ended(error: unknown) {
-  const { pathname, search } = window.location;
-  if (isEnded(error) && client.getQueryData(ME)) leave(pathname + search, true);
+  const me = client.getQueryData<Me>(ME);
+  if (isEnded(error) && me) lock(client, me);
   // Perhaps a role is not held any more: what may be done is asked again.
   if (error instanceof Problem && [403, 404].includes(error.status)) void client.invalidateQueries({ queryKey: ME });
 }
@@ -81,6 +83,11 @@ const client = new QueryClient({
       retry: (count, error) => count < 2 && error instanceof Problem && (error.status === 0 || error.status >= 500),
     },
   },
+});
+
+// A form is refused like anything else; that it is for want of a session, `me` says.
+whenNobody(() => {
+  if (!isLocked() && client.getQueryData(ME) && client.getQueryState(ME)?.fetchStatus === "idle") void client.invalidateQueries({ queryKey: ME });
 });
 
 export function Console() {
@@ -179,9 +186,26 @@ function Session() {
       </Gate>
     );
   }
-  const me = query.data;
+  return <SignedIn me={query.data} />;
+}
+
+function SignedIn({ me }: { me: Me }) {
+  const [first] = useState(me.id);
+  const { id, session = null } = me;
+  // Another page of this browser, which no script of ours saw, may have begun this session: a provider's.
+  useEffect(() => tellTabs({ user: id, session }), [id, session]);
+  useEffect(() => followTabs(client, me), [me]);
+  // Somebody else signed in elsewhere in this browser: what is here is not theirs.
+  const other = id !== first;
+  useEffect(() => {
+    if (!other) return;
+    hide();
+    window.location.reload();
+  }, [other]);
+  if (other) return null;
   return (
     <MeProvider me={me}>
+      <SessionEnds me={me} />
       <SignOutProvider>
         <ProofProvider>
           {me.must_change_password ? <ForcedPassword /> : me.must_add_second_factor ? <ForcedFactor /> : <Outlet />}

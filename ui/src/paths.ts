@@ -86,8 +86,18 @@ export const to = {
   witnesses: (from?: string) => `/platform/witnesses${fromTenant(from)}`,
 };
 
-/** A page of ours to go to after the sign-in: the server judges by the same rule. */
+/** Longest page that a sign-in leads back to, in bytes. */
+const PAGE_BYTES_MAX = 2048;
+/** Characters that no browser changes; what is escaped says no control character. */
+const PLAIN = /^(?:[\w\-./~?=&:@,+!*'()]|%(?!0|1|7f)[0-9a-f]{2})*$/i;
+
+/** A page of ours to go to after the sign-in: the server judges by the same rule (`is_local_page`). */
 export function localPage(next: string | null): string {
-  const good = next !== null && /^\/(?![/\\])[\w\-./~?=&:@,+%]*$/.test(next) && !/%(2f|5c|25|0|1|7f)/i.test(next);
-  return good ? next : to.start();
+  if (!next?.startsWith("/") || next.length > PAGE_BYTES_MAX) return to.start();
+  const [path = "", query = ""] = next.slice(1).split(/\?(.*)/s);
+  const [first = "", ...rest] = path.split("/");
+  const dots = (text: string) => /^(?:\.|%2e)*$/i.test(text);
+  // The first part names the kind of page. Ids behind it hold slashes and more, and what is escaped stays what it is.
+  const good = (path === "" || !dots(first)) && !first.includes("%") && !rest.some(dots);
+  return good && PLAIN.test(path) && PLAIN.test(query) ? next : to.start();
 }

@@ -86,6 +86,51 @@ test("somebody comes through the provider's page and is signed in, with the role
   expect(await page.evaluate(() => document.cookie)).toBe("");
 });
 
+test("who comes by a provider only has no password to change, and proves who they are by coming once more @both", async ({ page, context, watched, refusals }) => {
+  refusals.expect(403);
+  await through(page, "ann");
+  await expect(page.getByText(/^You have none here: you sign in with your identity provider/)).toBeVisible();
+  await expect(page.getByLabel("Password so far")).toHaveCount(0);
+  await look(page, "account-without-a-password");
+  // The proof that a sign-in is counts for a quarter of an hour, which no test waits for.
+  let stale = true;
+  await page.route("**/api/v1/me/factors/totp", (route) => {
+    if (!stale) return route.continue();
+    stale = false;
+    const json = { code: "step_up_required", message: "prove who you are", request_id: "req_stale" };
+    return route.fulfill({ status: 403, json });
+  });
+  await page.getByRole("button", { name: "Add an authenticator app" }).click();
+  await page.getByRole("button", { name: "Add an authenticator app" }).click();
+  const dialog = page.getByRole("dialog", { name: "Confirm that it is you" });
+  await expect(dialog.getByRole("textbox")).toHaveCount(0);
+  await look(page, "proof-by-signing-in");
+  await dialog.getByRole("button", { name: "Sign in again" }).click();
+  await expect(page.getByText("Sign in as ann@corp.example once more.")).toBeVisible();
+  await expect(page.getByLabel("Password")).toHaveCount(0);
+  await look(page, "sign-in-once-more");
+  // Whoever thinks better of it goes back.
+  await page.getByRole("button", { name: "Go back without" }).click();
+  await expect(page.getByRole("alert").filter({ hasText: "It needs a proof of who you are" }).or(page.getByText(/needs a proof of who you are/)).first()).toBeVisible();
+  stale = true;
+  await page.getByRole("button", { name: "Add an authenticator app" }).click();
+  await dialog.getByRole("button", { name: "Sign in again" }).click();
+  const opening = context.waitForEvent("page");
+  await page.getByRole("link", { name: "Sign in with Corp in a new tab" }).click();
+  const tab = watched(await opening);
+  const who = tab.getByLabel("Who are you?");
+  await expect(who.or(tab.getByRole("navigation", { name: "Pages" })).first()).toBeVisible();
+  if (await who.isVisible()) {
+    await who.fill("ann");
+    await tab.getByRole("button", { name: "Go on" }).click();
+  }
+  await expect(tab.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  // What was asked for is done, where it was asked for.
+  await expect(page.getByLabel("Key for the app")).toBeVisible();
+  await expect(page.getByRole("dialog")).toHaveCount(0);
+  await tab.close();
+});
+
 test("an answer with another state, or with none that was begun here, signs nobody in @both", async ({ page }) => {
   await page.goto("/login");
   await page.getByRole("link", { name: "Sign in with Corp" }).click();

@@ -223,9 +223,12 @@ pub(crate) fn me(caller: &KeyCaller) -> Me {
         name: key.name.to_string(),
         session: None,
         expires_at: key.expires_at,
+        idle_ends_at: None,
+        idle_ms: None,
         must_change_password: false,
         platform_admin: false,
         has_second_factor: false,
+        has_password: false,
         must_add_second_factor: false,
         tenants,
     }

@@ -9,10 +9,11 @@ use access::{
     PlatformOperation, PlatformPermit, TenantOperation,
 };
 use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header;
 use axum::http::request::Parts;
 use crypto::jwt::{self, Claims};
 use domain::{Error, RequestId, SessionId, TenantId};
-use store::{LiveSession, Membership};
+use store::{LiveSession, Membership, Store};
 use wire::session::Me;
 
 use crate::api_key::{self, KeyCaller};
@@ -36,7 +37,38 @@ pub(crate) struct Caller {
     ctx: OpCtx,
     identity: Identity,
     by_cookie: bool,
+    use_of: Use,
     state: ApiState,
+}
+
+/// Whether a request is a use of its session, from which it lives on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Somebody is at work.
+    Counts,
+    /// A page asks by itself.
+    Background,
+}
+
+/// What a page sends with a read that nobody caused.
+const BACKGROUND_HEADER: &str = "x-cairn-background";
+
+impl Use {
+    /// Of a request. A change is always somebody's. A browser opens a stream of events again by itself whenever it breaks, and no page can
+    /// send a header with one.
+    fn of(parts: &Parts, by_cookie: bool) -> Self {
+        let accepts = parts.headers.get(header::ACCEPT).is_some_and(|kinds| kinds == "text/event-stream");
+        let by_itself = parts.headers.contains_key(BACKGROUND_HEADER) || by_cookie && accepts;
+        if by_itself && !cookie::changes(&parts.method) { Self::Background } else { Self::Counts }
+    }
+
+    /// The session, if it is alive at this moment.
+    pub(crate) async fn session(self, store: &Store, id: SessionId) -> Result<Option<LiveSession>, Error> {
+        match self {
+            Self::Counts => store.session_live(id).await,
+            Self::Background => store.session_glance(id).await,
+        }
+    }
 }
 
 /// The address that the request came from.
@@ -74,7 +106,8 @@ impl FromRequestParts<ApiState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Failure> {
         let (token, by_cookie) = cookie::token(&parts.headers)?.ok_or(Error::Unauthenticated)?;
-        let mut caller = Self::of(state, token, request(state), address(parts)).await?;
+        let use_of = Use::of(parts, by_cookie);
+        let mut caller = Self::of(state, token, request(state), address(parts), use_of).await?;
         if by_cookie {
             // A browser's cookie holds a browser's session, and nothing else.
             let Identity::Session { session, cli: false } = &caller.identity else {
@@ -107,18 +140,19 @@ impl Caller {
         token: &str,
         request: RequestId,
         ip: Option<IpAddr>,
+        use_of: Use,
     ) -> Result<Self, Failure> {
         if token.starts_with(crypto::api_key::PREFIX) {
             let (key, ctx) = api_key::authenticate(state, token, request, ip).await?;
             let identity = Identity::Key(Box::new(key));
-            return Ok(Self { ctx, identity, by_cookie: false, state: state.clone() });
+            return Ok(Self { ctx, identity, by_cookie: false, use_of, state: state.clone() });
         }
         let cli = token.starts_with(crypto::cli_session::PREFIX);
         let session = if cli {
-            cli_session::authenticate(state, token).await?
+            cli_session::authenticate(state, token, use_of).await?
         } else {
             let session = session_of(state, token).ok_or(Error::Unauthenticated)?;
-            state.store.session_live(session).await?.ok_or(Error::Unauthenticated)?
+            use_of.session(&state.store, session).await?.ok_or(Error::Unauthenticated)?
         };
         let actor = Actor::User { id: session.user.id, email: session.user.email.clone(), session: session.id };
         let ctx = OpCtx::user(
@@ -133,7 +167,7 @@ impl Caller {
         let is_fresh = since_proof < state.settings.step_up_ms;
         let ctx = ctx.with_freshness(if is_fresh { Freshness::Fresh } else { Freshness::Stale });
         let identity = Identity::Session { session: Box::new(session), cli };
-        Ok(Self { ctx, identity, by_cookie: false, state: state.clone() })
+        Ok(Self { ctx, identity, by_cookie: false, use_of, state: state.clone() })
     }
 
     /// Who it is.
@@ -171,10 +205,10 @@ impl Caller {
         }
     }
 
-    /// Whether the caller is still who they were, with the same roles: for what goes on after the request began.
+    /// Whether the caller is still who they were, with the same roles: for what goes on after the request began. It is a use where that was one.
     pub(crate) async fn check_again(&self) -> Result<(), Error> {
         match &self.identity {
-            Identity::Session { session, .. } => match self.state.store.session_live(session.id).await? {
+            Identity::Session { session, .. } => match self.use_of.session(&self.state.store, session.id).await? {
                 Some(live) if live.memberships == session.memberships => Ok(()),
                 _ => Err(Error::Unauthenticated),
             },

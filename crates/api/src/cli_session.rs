@@ -9,20 +9,20 @@ use domain::{DisplayName, Error};
 use store::{LiveSession, NewCliSession};
 use wire::cli_session::{CliSessionCreate, CliSessionCreated};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Use};
 use crate::page::Body;
 use crate::problem::Answer;
 use crate::session;
 use crate::state::ApiState;
 
 /// The session whose token this is, if it is alive at this moment.
-pub(crate) async fn authenticate(state: &ApiState, token: &str) -> Result<LiveSession, Error> {
+pub(crate) async fn authenticate(state: &ApiState, token: &str, use_of: Use) -> Result<LiveSession, Error> {
     let token = CliToken::parse(token).ok_or(Error::Unauthenticated)?;
     let found = state.store.cli_session_find(token.id()).await?.ok_or(Error::Unauthenticated)?;
     if !constant_time_eq(&found.secret_hash.0, &token.secret_hash().0) {
         return Err(Error::Unauthenticated);
     }
-    state.store.session_live(found.session).await?.ok_or(Error::Unauthenticated)
+    use_of.session(&state.store, found.session).await?.ok_or(Error::Unauthenticated)
 }
 
 /// A new token, and what is stored of it.

@@ -182,27 +182,41 @@ impl FromRequestParts<ApiState> for SameOrigin {
     }
 }
 
-/// Whether the browser may be sent there after a sign-in: a path of ours, in one spelling that no browser takes for another host or a new
-/// header.
-pub(crate) fn is_local_page(next: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~?=&:@,+".contains(&byte);
-    let bytes = next.as_bytes();
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        if *byte == b'%' {
-            let pair = next.get(at + 1..at + 3).filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()));
-            let Some(decoded) = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) else { return false };
-            if decoded.is_ascii_control() || matches!(decoded, b'/' | b'\\' | b'%') {
-                return false;
-            }
-            at += 3;
-        } else if plain(*byte) {
-            at += 1;
+/// Longest page that a sign-in leads back to, in bytes: a provider's answer finds it in a cookie again.
+const PAGE_BYTES_MAX: usize = 2_048;
+
+/// What a part of an address says, if it is written in characters that no browser changes, and says no control character.
+fn decoded(part: &str) -> Option<Vec<u8>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~?=&:@,+!*'()".contains(&byte);
+    let mut bytes = part.bytes().enumerate();
+    let mut said = Vec::with_capacity(part.len());
+    while let Some((at, byte)) = bytes.next() {
+        if byte == b'%' {
+            let pair = part.get(at + 1..at + 3).filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            let byte = u8::from_str_radix(pair, 16).ok().filter(|byte| !byte.is_ascii_control())?;
+            said.push(byte);
+            bytes.nth(1);
+        } else if plain(byte) {
+            said.push(byte);
         } else {
-            return false;
+            return None;
         }
     }
-    next.len() <= 512 && next.starts_with('/') && !next.starts_with("//")
+    Some(said)
+}
+
+/// Whether the browser may be sent there after a sign-in: a path of ours, in one spelling that no browser takes for another host or a new
+/// header. Ids of what a page shows hold slashes and more, so whatever is escaped behind the first part stays what it is; that one names the
+/// kind of page, and is written as it is. No part is empty or made of dots, also where something in between takes escapes away.
+pub(crate) fn is_local_page(next: &str) -> bool {
+    let (path, query) = next.split_once('?').unwrap_or((next, ""));
+    let Some(path) = path.strip_prefix('/') else { return false };
+    let mut parts = path.split('/');
+    let is_first = parts.next().is_some_and(|first| {
+        decoded(first).is_some() && !first.contains('%') && first.bytes().any(|byte| byte != b'.') || path.is_empty()
+    });
+    let rest = parts.all(|part| decoded(part).is_some_and(|said| said.iter().any(|byte| *byte != b'.')));
+    next.len() <= PAGE_BYTES_MAX && is_first && rest && decoded(query).is_some()
 }
 
 #[cfg(test)]
@@ -213,7 +227,19 @@ mod tests {
 
     #[test]
     fn attack_45_only_a_path_of_ours_is_a_page_to_go_to() {
-        for next in ["/", "/findings", "/nodes/aws%3Aeu-west-1", "/device?code=ABCD-EFGH", "/a/b?x=1&y=a%20b"] {
+        for next in [
+            "/",
+            "/?a=b",
+            "/findings",
+            "/nodes/aws%3Aeu-west-1",
+            "/device?code=ABCD-EFGH",
+            "/a/b?x=1&y=a%20b",
+            "/t/default/nodes/k8s%3Aprod%3Ak8s.pod%3Akube-system%2Fproxy%2F1",
+            "/t/default/nodes/host%3Alocal%3Ahost.user%3Aacme%5Cann%20(100%25)",
+            "/t/default/nodes/caf%C3%A9!*'~",
+            "/t/default/nodes?name=a%2Fb%5C%25&type=x+y",
+            "/t/default/findings?text=%2F%2Fevil.example",
+        ] {
             assert!(is_local_page(next), "{next}");
         }
         for next in [
@@ -226,6 +252,23 @@ mod tests {
             "/%2fevil.example",
             "/%2Fevil.example",
             "/%252fevil.example",
+            "/%2f/evil.example",
+            "/.%2fevil.example",
+            "/t/%2e%2e//evil.example",
+            "/t/..//evil.example",
+            "/.//evil.example",
+            "/./evil.example",
+            "/../evil.example",
+            "/t/%2E%2e/evil.example",
+            "/t//evil.example",
+            "/t/",
+            "/%74/default",
+            "/t/a%7f",
+            "/t/a%00",
+            "/t/a?x=%0d%0aset-cookie:x=y",
+            "/t/a?x=\\",
+            "?/t/a",
+            "",
             "javascript:alert(1)",
             "JaVaScRiPt:alert(1)",
             "data:text/html,x",
@@ -247,7 +290,8 @@ mod tests {
         ] {
             assert!(!is_local_page(next), "{next:?}");
         }
-        assert!(!is_local_page(&format!("/{}", "a".repeat(512))));
+        assert!(!is_local_page(&format!("/{}", "a".repeat(2_048))));
+        assert!(is_local_page(&format!("/{}", "a".repeat(2_047))));
     }
 
     fn asked(headers: &[(&str, &str)]) -> Result<(), &'static str> {

@@ -30,7 +30,7 @@ use wire::cli_session::{
 };
 use wire::session::{SecondStep, SessionCreate, SessionCreated};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Use};
 use crate::cli_session;
 use crate::page::{self, Body, Path};
 use crate::problem::{self, Answer, Failure};
@@ -366,7 +366,7 @@ async fn signed_in(state: &ApiState, visitor: &Visitor, fields: Fields) -> Resul
         }
         Err(failure) => return Err(failure),
     };
-    let caller = Caller::of(state, &signed_in.token, visitor.request, visitor.ip).await?;
+    let caller = Caller::of(state, &signed_in.token, visitor.request, visitor.ip, Use::Counts).await?;
     let waiting = match (caller.may_work(), device::user_code_hash(&user_code)) {
         (Err(error), _) => Err(error),
         (Ok(()), Some(hash)) => state.store.device_show(caller.own_permit().await?, hash).await,
@@ -390,7 +390,7 @@ async fn decided(state: &ApiState, visitor: &Visitor, fields: Fields) -> Result<
         "deny" => false,
         _ => return Ok(told(StatusCode::BAD_REQUEST, "The form could not be read. Open the page again.")),
     };
-    let caller = match Caller::of(state, &fields.session, visitor.request, visitor.ip).await {
+    let caller = match Caller::of(state, &fields.session, visitor.request, visitor.ip, Use::Counts).await {
         Err(Failure(Error::Unauthenticated)) => {
             return Ok(ask(StatusCode::UNAUTHORIZED, Some("Your sign-in on this page has ended."), ""));
         }

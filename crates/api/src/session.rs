@@ -149,9 +149,12 @@ pub(crate) fn me(state: &ApiState, session: &LiveSession) -> Me {
         name: session.user.name.clone(),
         session: Some(session.id),
         expires_at: Some(session.expires_at),
+        idle_ends_at: Some(session.idle_ends_at),
+        idle_ms: Some(session.idle_ms),
         must_change_password: session.user.must_change_password,
         platform_admin: session.user.platform_admin,
         has_second_factor: session.has_factor,
+        has_password: session.has_password,
         must_add_second_factor: lacks_factor(state, session),
         tenants: my_tenants(&session.memberships, session.second_factor),
     }

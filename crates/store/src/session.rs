@@ -1,7 +1,7 @@
 //! Sessions: begun by a sign-in, looked at by every request, ended by their user, by an administrator, or by themselves.
 //!
 //! A session ends at `expires_at`, whatever happens, and when it was not used for its `idle_ms`. Its last use is written once a minute at
-//! most, so that looking stays a read.
+//! most, so that looking stays a read. What a page asks by itself, while nobody is at work, is no use (ADR 0010).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -52,8 +52,14 @@ pub struct LiveSession {
     pub second_factor: bool,
     /// When its user last proved who they are.
     pub proved_at: Timestamp,
+    /// When it ends if it is not used until then, as far as that is written down.
+    pub idle_ends_at: Timestamp,
+    /// How long it lives without being used, in milliseconds.
+    pub idle_ms: i64,
     /// Whether its user has a second factor.
     pub has_factor: bool,
+    /// Whether its user has a password here: who comes by an identity provider only has none.
+    pub has_password: bool,
     /// Its user.
     pub user: UserRow,
     /// Their memberships.
@@ -120,6 +126,12 @@ pub(crate) async fn end_others(tx: &mut Tx, user: UserId, kept: SessionId, now: 
     .await
 }
 
+/// Whether a user can sign in with a password of this installation.
+async fn has_password(tx: &mut Tx, user: UserId) -> Result<bool> {
+    let row = tx.row("SELECT 1 FROM app_user WHERE id = $1 AND password_hash IS NOT NULL", args![user]).await?;
+    Ok(row.is_some())
+}
+
 /// Makes what begins sessions of a user and what gives them a first factor go one after the other. SQLite has one writer anyway.
 pub(crate) async fn lock_user(tx: &mut Tx, user: UserId) -> Result<()> {
     if tx.engine() == Engine::Pg {
@@ -154,6 +166,7 @@ pub(crate) async fn begin_as(
     let expires_at = now.plus_millis(start.lifetime_ms);
     lock_user(tx, user.id).await?;
     let has_factor = crate::factor::has_factor(tx, user.id).await?;
+    let has_password = has_password(tx, user.id).await?;
     if has_factor && !start.second_factor {
         return Err(Error::conflict("a second factor was added meanwhile: sign in again"));
     }
@@ -184,7 +197,10 @@ pub(crate) async fn begin_as(
         expires_at,
         second_factor: start.second_factor,
         proved_at: now,
+        idle_ends_at: now.plus_millis(start.idle_ms),
+        idle_ms: start.idle_ms,
         has_factor,
+        has_password,
         user: user.clone(),
         memberships,
     })
@@ -199,6 +215,7 @@ const FOUND: Question = Question {
     sql: "SELECT u.id, u.email, u.name, u.platform_admin, u.must_change_password, u.created_at, u.disabled_at, s.expires_at, \
      s.second_factor, s.proved_at, s.last_used_at, s.idle_ms, \
      (SELECT COUNT(*) FROM factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL), \
+     CAST(CASE WHEN u.password_hash IS NULL THEN 0 ELSE 1 END AS BIGINT), \
      t.id, t.slug, t.name, m.role, t.second_factor_required \
      FROM session s JOIN app_user u ON u.id = s.user_id LEFT JOIN member m ON m.user_id = u.id LEFT JOIN tenant t ON t.id = m.tenant_id AND t.deleted_at IS NULL \
      WHERE s.id = $1 AND s.revoked_at IS NULL AND u.disabled_at IS NULL ORDER BY t.slug",
@@ -209,7 +226,6 @@ const FOUND: Question = Question {
 pub(crate) struct Found {
     session: LiveSession,
     last_used_at: Timestamp,
-    idle_ms: i64,
 }
 
 impl Found {
@@ -218,30 +234,34 @@ impl Found {
         let mut memberships = Vec::new();
         for row in rows {
             // Without a tenant: no membership, or that of a tenant which is no more.
-            if let Some(tenant) = row.opt_uuid(13)? {
+            if let Some(tenant) = row.opt_uuid(14)? {
                 memberships.push(Membership {
                     tenant: TenantId::from_uuid(tenant),
-                    slug: row.text(14)?,
-                    name: row.text(15)?,
-                    role: row.parse(16)?,
-                    second_factor_required: row.bool(17)?,
+                    slug: row.text(15)?,
+                    name: row.text(16)?,
+                    role: row.parse(17)?,
+                    second_factor_required: row.bool(18)?,
                 });
             }
         }
+        let (last_used_at, idle_ms) = (row.time(10)?, row.i64(11)?);
         let session = LiveSession {
             id,
             expires_at: row.time(7)?,
             second_factor: row.bool(8)?,
             proved_at: row.time(9)?,
+            idle_ends_at: last_used_at.plus_millis(idle_ms),
+            idle_ms,
             has_factor: row.i64(12)? > 0,
+            has_password: row.i64(13)? > 0,
             user: user_row(row, 0)?,
             memberships,
         };
-        Ok(Some(Self { session, last_used_at: row.time(10)?, idle_ms: row.i64(11)? }))
+        Ok(Some(Self { session, last_used_at }))
     }
 
     fn is_alive(&self, now: Timestamp) -> bool {
-        self.session.expires_at > now && self.last_used_at.plus_millis(self.idle_ms) > now
+        self.session.expires_at > now && self.session.idle_ends_at > now
     }
 }
 
@@ -257,11 +277,10 @@ impl Store {
     /// The session, if it is alive at this moment: not expired, not idle, not revoked, its user not disabled. Looking is using.
     pub async fn session_live(&self, id: SessionId) -> Result<Option<LiveSession>> {
         let now = self.clock().now();
-        let found = self.inner.sessions.or_read(self, id, self.session_find(id)).await?;
-        let Some(found) = found.filter(|found| found.is_alive(now)) else { return Ok(None) };
+        let Some(mut found) = self.session_alive(id, now).await? else { return Ok(None) };
         if now.millis_since(found.last_used_at) >= USE_WRITTEN_MS {
             match tokio::time::timeout(USE_WAIT, self.session_used(id, now)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => found.session.idle_ends_at = now.plus_millis(found.session.idle_ms),
                 Ok(Err(error)) => {
                     tracing::warn!(session = %id, %error, "the last use of a session could not be written");
                 }
@@ -271,6 +290,17 @@ impl Store {
             }
         }
         Ok(Some(found.session))
+    }
+
+    /// The same where nobody is at work: a page that asks by itself. Looking like this is no use, so that what is left alone ends.
+    pub async fn session_glance(&self, id: SessionId) -> Result<Option<LiveSession>> {
+        let found = self.session_alive(id, self.clock().now()).await?;
+        Ok(found.map(|found| found.session))
+    }
+
+    async fn session_alive(&self, id: SessionId, now: Timestamp) -> Result<Option<Found>> {
+        let found = self.inner.sessions.or_read(self, id, self.session_find(id)).await?;
+        Ok(found.filter(|found| found.is_alive(now)))
     }
 
     async fn session_find(&self, id: SessionId) -> Result<Option<Found>> {

@@ -224,6 +224,13 @@ pub struct Me {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub expires_at: Option<Timestamp>,
+    /// When the session ends if it is not used until then: to the minute, and never later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub idle_ends_at: Option<Timestamp>,
+    /// How long the session lives without being used, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<i64>,
     /// Whether nothing but changing the password is possible.
     pub must_change_password: bool,
     /// Whether they manage the platform.
@@ -231,6 +238,10 @@ pub struct Me {
     /// Whether they have a second factor, which is then what a fresh proof takes.
     #[serde(default)]
     pub has_second_factor: bool,
+    /// Whether they have a password here. Who comes by an identity provider only has none to change, and proves who they are by a second factor
+    /// or by signing in again.
+    #[serde(default)]
+    pub has_password: bool,
     /// Whether nothing but adding a second factor is possible.
     #[serde(default)]
     pub must_add_second_factor: bool,

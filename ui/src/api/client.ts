@@ -1,5 +1,6 @@
 // The one way to the server: the public API, typed by its OpenAPI document. The session is in a cookie that no script reads.
 import createClient from "openapi-fetch";
+import { clockSaid, toldOf, usedSince } from "../session/use";
 import type { components, paths } from "./schema.gen";
 
 export type Schemas = components["schemas"];
@@ -17,6 +18,9 @@ export class Problem extends Error {
   }
 }
 
+/** What the API says in a few words, as the reason of a button. */
+export const sentence = (words: string) => `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
+
 /** What a page may say about anything that was thrown. */
 export function told(error: unknown): { message: string; requestId?: string | undefined } {
   if (error instanceof Problem) {
@@ -28,12 +32,24 @@ export function told(error: unknown): { message: string; requestId?: string | un
 
 const unreachable = () => new Problem(0, "unreachable", "the server cannot be reached: try again in a moment");
 
+/** What is done when the server says that nobody is signed in, whatever was asked. */
+let nobody = () => {};
+export const whenNobody = (then: () => void) => {
+  nobody = then;
+};
+
 export const api = createClient<paths>({
   // Our own page asks: no form of another site can send this.
   headers: { "X-Cairn-Request": "1" },
   fetch: async (request) => {
+    const use = usedSince();
+    if (use === undefined && request.method === "GET") request.headers.set("X-Cairn-Background", "1");
     try {
-      return await fetch(request);
+      const response = await fetch(request);
+      if (use !== undefined && response.status < 500) toldOf(use);
+      clockSaid(response.headers.get("date"));
+      if (response.status === 401) nobody();
+      return response;
     } catch (error) {
       if (request.signal.aborted) throw error;
       throw unreachable();

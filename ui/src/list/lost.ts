@@ -10,8 +10,10 @@ interface Asked {
   error: Error | null;
 }
 
-/** Nobody is signed in, it is not for who looks, or it is not there: also where it was shown a moment ago. */
-const withdrawn = (error: Error | null) => error instanceof Problem && [401, 403, 404].includes(error.status);
+/** It is not for who looks, or it is not there: also where it was shown a moment ago. Where nobody is signed in the whole page goes, by another
+ * way, and with a form that is kept for whoever filled it in (`session/lock`). */
+const withdrawn = (error: Error | null) => error instanceof Problem && [403, 404].includes(error.status);
+const nobodyIsThere = (error: Error | null) => error instanceof Problem && error.status === 401;
 
 /** There is nothing to be shown: it never came, or was withdrawn. An answer that fails to come anew takes nothing away. */
 export function lost<Query extends Asked>(query: Query): query is Extract<Query, { isLoadingError: true }> {
@@ -22,7 +24,7 @@ function firstStale(client: QueryClient): QueryState | undefined {
   const stale = client.getQueryCache().findAll({ type: "active" }).find(({ state }) => {
     // Rows that were asked for besides those that are there: their button says it.
     if (state.fetchMeta?.fetchMore) return false;
-    return state.status === "error" && state.data !== undefined && !withdrawn(state.error);
+    return state.status === "error" && state.data !== undefined && !withdrawn(state.error) && !nobodyIsThere(state.error);
   });
   return stale?.state;
 }

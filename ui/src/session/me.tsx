@@ -1,5 +1,5 @@
 // Who is signed in, what they may do in which tenant, and what happens when that ends.
-import { useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext } from "react";
 import { useParams, useSearchParams } from "react-router";
 import { api, Problem, type Schemas, take } from "../api/client";
@@ -7,21 +7,29 @@ import { FROM, to } from "../paths";
 
 export type Me = Schemas["Me"];
 
-/** Whose session it is. */
+/** Who is signed in. */
 export const ME = ["me"];
 
-// Tabs share the cookie: when it changes in one, the others begin anew and show nobody else's data under this name.
+// Tabs share the cookie: when it changes in one, the others learn of it and show nobody else's data under this name.
 const tabs = new BroadcastChannel("cairn-session");
-tabs.onmessage = () => window.location.reload();
 
-/** Tells the other tabs, and forgets what was shown here. */
-export function sessionChanged(client: QueryClient) {
-  client.clear();
-  tabs.postMessage("changed");
+/** Whose session it is from now on, as another tab says; null: somebody signed out. */
+export type Holder = { user: string; session: string | null } | null;
+
+/** What is done when another tab says that the session is another one. */
+export function onOtherTabs(then: (holder: Holder) => void): () => void {
+  const listen = (event: MessageEvent<Holder>) => then(event.data);
+  tabs.addEventListener("message", listen);
+  return () => tabs.removeEventListener("message", listen);
+}
+
+/** Tells the other tabs whose session it is. */
+export function tellTabs(holder: Holder) {
+  tabs.postMessage(holder);
 }
 
 /** Takes all that is shown from the screen, whatever becomes of the page. */
-function hide() {
+export function hide() {
   document.getElementById("root")?.setAttribute("hidden", "");
 }
 
@@ -47,7 +55,7 @@ export async function endSession() {
   } catch (error) {
     if (!isEnded(error)) throw error;
   }
-  tabs.postMessage("changed");
+  tellTabs(null);
   leave();
 }
 

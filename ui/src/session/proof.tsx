@@ -1,11 +1,12 @@
 // Some changes need a fresh proof of who one is: the API says so, this asks, and the change is tried again.
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useCallback, useContext, useState } from "react";
 import { api, Problem, type Schemas, take, told } from "../api/client";
 import { answerPasskey } from "./passkey";
 import { Button } from "../design/button";
 import { Dialog } from "../design/dialog";
 import { TextField } from "../design/field";
+import { signInAgain } from "./lock";
 import { useMe } from "./me";
 
 type WithProof = <T>(change: () => Promise<T>) => Promise<T>;
@@ -55,6 +56,7 @@ export function ProofProvider({ children }: { children: ReactNode }) {
 
 function ProofDialog({ onProved, onClose }: { onProved: () => void; onClose: () => void }) {
   const me = useMe();
+  const queries = useQueryClient();
   const factors = useQuery({
     queryKey: ["factors"],
     queryFn: ({ signal }) => take(api.GET("/api/v1/me/factors", { signal })),
@@ -75,6 +77,8 @@ function ProofDialog({ onProved, onClose }: { onProved: () => void; onClose: () 
     if (!me.has_second_factor) return prove({ password: typed });
     return prove(/^\d{6}$/.test(typed.trim()) ? { code: typed.trim() } : { recovery_code: typed.trim() });
   };
+  // Who comes by a provider only has nothing to show here but that they come by it again.
+  const signIn = !me.has_second_factor && !me.has_password;
   const byPasskey = async () => {
     try {
       const challenge = await take(api.POST("/api/v1/sessions/current/passkey-challenge"));
@@ -83,6 +87,26 @@ function ProofDialog({ onProved, onClose }: { onProved: () => void; onClose: () 
       setWrong(told(error).message);
     }
   };
+  const again = async () => {
+    if (await signInAgain(queries, me)) onProved();
+    else onClose();
+  };
+  if (signIn) {
+    return (
+      <Dialog title="Confirm that it is you" onClose={onClose} onSubmit={() => void again()}>
+        <p>
+          This change needs a fresh proof of who you are. You have no password here and no second factor: sign in with your identity provider once more.
+          What is open waits for you.
+        </p>
+        <div className="actions">
+          <Button onClick={onClose}>Cancel</Button>
+          <Button kind="primary" type="submit">
+            Sign in again
+          </Button>
+        </div>
+      </Dialog>
+    );
+  }
   return (
     <Dialog title="Confirm that it is you" onClose={onClose} onSubmit={() => byText()}>
       <p className="muted">This change needs a fresh proof. It then counts for some minutes.</p>

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use access::Role;
+use axum::body::Body;
+use axum::http::Request;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::Clock as _;
 use serde_json::{Value, json};
 
+use crate::idp::{Browser, PUBLIC_URL};
 use crate::world::{
     LEAVER, NEWCOMER, PLATFORM, SESSION_MS, STRANGER, World, admin, each_engine, each_engine_with, holder, planted,
 };
 
+const JOBS: &str = "/api/v1/tenants/acme/jobs";
 const IDLE_MS: i64 = 3_600_000;
 const STEP_UP_MS: u64 = 15 * 60_000;
 
@@ -49,6 +53,11 @@ fn who_signs_in_is_told_what_they_may_do_and_for_how_long() {
             .filter(|permission| Role::TenantAdmin.holds(**permission))
             .map(|permission| permission.as_str());
         assert_eq!(can, holds.collect::<Vec<_>>());
+        let idle_end = world.clock.now().plus_millis(IDLE_MS).to_string();
+        assert_eq!(
+            (&me["has_password"], me["idle_ms"].as_i64(), me["idle_ends_at"].as_str()),
+            (&json!(true), Some(IDLE_MS), Some(idle_end.as_str()))
+        );
         let claims = claims(token);
         let mut names: Vec<&str> = claims.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
@@ -253,6 +262,59 @@ fn attack_11_a_session_that_nobody_uses_ends_before_its_time() {
         world.clock.advance(Duration::from_millis(IDLE_MS.unsigned_abs()));
         assert_eq!(me(&world, &used).await, 401);
         assert_eq!(me(&world, &used).await, 401, "an ended session is not used again");
+    });
+}
+
+#[test]
+fn attack_11_what_a_page_asks_by_itself_keeps_no_session_alive() {
+    each_engine(|world| async move {
+        let minutes = |n| Duration::from_mins(n);
+        let begun = world.clock.now();
+        let mut browser = Browser::default();
+        let headers = [("content-type", "application/json"), ("origin", PUBLIC_URL)];
+        let body = json!({"email": admin(), "password": planted().password, "cookie": true}).to_string();
+        browser.ask(&world, "POST", "/api/v1/sessions", &headers, Some(&body)).await.is(201);
+        let job = world.job(world.a).await;
+        let events = format!("{JOBS}/{job}/events");
+        let cancel = format!("{JOBS}/{job}/cancel");
+        let background = ("x-cairn-background", "1");
+        let stream = ("accept", "text/event-stream");
+        for _ in 0..5 {
+            world.clock.advance(minutes(10));
+            for (path, header) in [("/api/v1/me", background), (JOBS, background), (events.as_str(), stream)] {
+                let answer = browser.ask(&world, "GET", path, &[header], None).await;
+                let answer = answer.is(200);
+                if path == "/api/v1/me" {
+                    assert_eq!(answer.json["idle_ends_at"], begun.plus_millis(IDLE_MS).to_string());
+                }
+            }
+        }
+        // A change is somebody's, whatever it says of itself.
+        browser.ask(&world, "POST", &cancel, &[headers[0], headers[1], background], Some("{}")).await.is(200);
+        world.clock.advance(minutes(50));
+        let answer = browser.ask(&world, "GET", "/api/v1/me", &[background], None).await;
+        let end = world.clock.now().plus_millis(IDLE_MS - 50 * 60_000).to_string();
+        assert_eq!(answer.is(200).json["idle_ends_at"], end);
+        // And so is what a person asks for.
+        let used = browser.get(&world, "/api/v1/me").await.is(200);
+        assert_eq!(used.json["idle_ends_at"], world.clock.now().plus_millis(IDLE_MS).to_string());
+        world.clock.advance(minutes(59));
+        let answer = browser.ask(&world, "GET", "/api/v1/me", &[background], None).await;
+        answer.is(200);
+        world.clock.advance(minutes(1));
+        for header in [background, stream] {
+            let answer = browser.ask(&world, "GET", &events, &[header], None).await;
+            answer.is(401);
+        }
+        browser.get(&world, "/api/v1/me").await.is(401);
+        // A command that follows a job is at work.
+        let watching = world.sign_in(&admin()).await;
+        for _ in 0..3 {
+            world.clock.advance(minutes(40));
+            let request = Request::get(&events).header("authorization", format!("Bearer {watching}"));
+            world.send(request.header(stream.0, stream.1).body(Body::empty()).unwrap()).await.is(200);
+        }
+        assert_eq!(me(&world, &watching).await, 200);
     });
 }
 

@@ -29,7 +29,12 @@ export default function AccountPage() {
       <div className="grid">
         <Factors />
         <Panel title="Password">
-          {changed ? (
+          {!me.has_password ? (
+            <p className="muted">
+              You have none here: you sign in with your identity provider, and a password is changed there. A second factor of your own, or a passkey, is
+              good here too.
+            </p>
+          ) : changed ? (
             <Notice kind="good">Changed. Your other sessions have ended.</Notice>
           ) : (
             <PasswordForm onDone={() => setChanged(true)} />
@@ -114,6 +119,7 @@ function Sessions() {
 }
 
 function Factors() {
+  const me = useMe();
   const queries = useQueryClient();
   const refresh = useRefreshMe();
   const withProof = useWithProof();
@@ -159,7 +165,11 @@ function Factors() {
         {codes && <RecoveryCodes codes={codes} onDone={() => void changed()} />}
         {adding && <AddApp onDone={() => void changed()} />}
         {items.length === 0 && !adding && (
-          <p className="muted">None. A password alone can be guessed, seen, and given away: add a second factor.</p>
+          <p className="muted">
+            {me.has_password
+              ? "None. A password alone can be guessed, seen, and given away: add a second factor."
+              : "None. Your identity provider may ask for its own. One that you add here is asked for after it, and proves who you are."}
+          </p>
         )}
         {items.length > 0 && (
           <Table

@@ -1,13 +1,12 @@
 // Signing in: a password and a second factor, a passkey alone, or an identity provider.
 import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { type ReactNode, useState } from "react";
 import { useNavigate, useSearchParams } from "react-router";
 import { api, Problem, take, told } from "../../api/client";
 import { Button } from "../../design/button";
 import { TextField } from "../../design/field";
 import { Notice } from "../../design/state";
 import { localPage, to } from "../../paths";
-import { sessionChanged } from "../../session/me";
 import { answerPasskey, hasPasskeys } from "../../session/passkey";
 import { Gate } from "./gate";
 
@@ -25,24 +24,31 @@ export default function LoginPage() {
   const client = useQueryClient();
   const navigate = useNavigate();
   const done = () => {
-    sessionChanged(client);
+    // What was shown to whoever was signed in before.
+    client.clear();
     void navigate(next, { replace: true });
   };
   if (methods) return <SecondStep methods={methods} onDone={done} onBack={() => setMethods(null)} />;
-  return <FirstStep next={next} error={search.get("error")} ended={search.has("ended")} onSecondStep={setMethods} onDone={done} />;
+  const why = search.has("ended") ? "Your session ended. Sign in, and you are back where you were." : undefined;
+  return <FirstStep next={next} error={search.get("error")} why={why} onSecondStep={setMethods} onDone={done} />;
 }
 
 interface FirstStepProps {
   next: string;
   error: string | null;
-  /** Whether somebody was signed in until now. */
-  ended: boolean;
+  /** Somebody was signed in until now. */
+  why?: ReactNode;
+  /** Who that was, where the page waits for them. */
+  was?: string | undefined;
+  byPassword?: boolean;
+  /** Another page that is open waits for the sign-in: a provider’s must not take its place. */
+  stays?: boolean;
   onSecondStep: (methods: string[]) => void;
   onDone: () => void;
 }
 
-function FirstStep({ next, error, ended, onSecondStep, onDone }: FirstStepProps) {
-  const [email, setEmail] = useState("");
+export function FirstStep({ next, error, why, was, byPassword: asksPassword = true, stays, onSecondStep, onDone }: FirstStepProps) {
+  const [email, setEmail] = useState(was ?? "");
   const [password, setPassword] = useState("");
   const [wrong, setWrong] = useState(error ? (PROVIDER_ERRORS[error] ?? "The sign-in did not work.") : undefined);
   const [busy, setBusy] = useState(false);
@@ -82,39 +88,43 @@ function FirstStep({ next, error, ended, onSecondStep, onDone }: FirstStepProps)
           {wrong}
         </div>
       ) : (
-        ended && <Notice kind="care">Your session ended. Sign in, and you are back where you were.</Notice>
+        why && <Notice kind="care">{why}</Notice>
       )}
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (!busy) void byPassword();
-        }}
-      >
-        <TextField
-          label="Login name"
-          type="email"
-          autoComplete="username webauthn"
-          autoFocus
-          required
-          value={email}
-          onChange={(event) => setEmail(event.target.value)}
-        />
-        <TextField
-          label="Password"
-          type="password"
-          autoComplete="current-password"
-          required
-          value={password}
-          onChange={(event) => setPassword(event.target.value)}
-        />
-        <Button kind="primary" type="submit" busy={busy}>
-          Sign in
-        </Button>
-      </form>
-      {(others.length > 0 || hasPasskeys()) && <div className="or">or</div>}
+      {asksPassword && (
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            if (!busy) void byPassword();
+          }}
+        >
+          <TextField
+            label="Login name"
+            type="email"
+            autoComplete="username webauthn"
+            autoFocus={was === undefined}
+            required
+            value={email}
+            onChange={(event) => setEmail(event.target.value)}
+          />
+          <TextField
+            label="Password"
+            type="password"
+            autoComplete="current-password"
+            autoFocus={was !== undefined}
+            required
+            value={password}
+            onChange={(event) => setPassword(event.target.value)}
+          />
+          <Button kind="primary" type="submit" busy={busy}>
+            Sign in
+          </Button>
+        </form>
+      )}
+      {asksPassword && (others.length > 0 || hasPasskeys()) && <div className="or">or</div>}
       {others.map((provider) => (
-        <a key={provider.name} className="button" href={to.provider(provider.name, next)}>
+        <a key={provider.name} className="button" href={to.provider(provider.name, next)} {...(stays ? { target: "_blank", rel: "noopener" } : {})}>
           Sign in with {provider.title}
+          {stays && " in a new tab"}
         </a>
       ))}
       {hasPasskeys() && (
@@ -132,7 +142,7 @@ interface SecondStepProps {
   onBack: () => void;
 }
 
-function SecondStep({ methods, onDone, onBack }: SecondStepProps) {
+export function SecondStep({ methods, onDone, onBack }: SecondStepProps) {
   const [recovery, setRecovery] = useState(!methods.includes("totp"));
   const [code, setCode] = useState("");
   const [wrong, setWrong] = useState<string>();
