@@ -1,6 +1,7 @@
 // A recorded terminal, and what is said of it: no browser is needed for these.
 import { expect, test } from "@playwright/test";
 import { plain } from "../src/design/plain";
+import { parse } from "../src/pages/recording/cast";
 import { Terminal } from "../src/pages/recording/terminal";
 
 /** The rows that are not blank. */
@@ -75,4 +76,15 @@ test("only rows that changed are drawn again", () => {
   expect(after.map((row, at) => row === before[at])).toEqual([true, false, true]);
   terminal.resize(12, 3);
   expect(terminal.shown().every((row) => row.map((run) => run.text).join("").length === 12)).toBe(true);
+});
+
+test("a recording that says no size of its terminal is shown on one of the usual size", () => {
+  const sizes = (header: object, ...events: string[]) => {
+    const cast = parse([JSON.stringify({ version: 2, ...header }), ...events.map((it, at) => JSON.stringify([at, "r", it]))].join("\n"));
+    return [`${cast.columns}x${cast.rows}`, ...cast.events.map((event) => event.text)];
+  };
+  expect(sizes({ width: 0, height: 0 }, "0x0", "1x1", "80x0", "120x40", "0x0", "x", "120", "-1x24")).toEqual(["80x24", "120x40"]);
+  expect(sizes({ width: 1, height: 1 })).toEqual(["80x24"]);
+  expect(sizes({ width: "100", height: 30 })).toEqual(["80x24"]);
+  expect(sizes({ width: 100, height: 30 }, "2x1")).toEqual(["100x30", "2x1"]);
 });

@@ -1,9 +1,10 @@
 // Discovery from near: validating a credential, a job's scopes and log, the coverage ledger, schedules; relays with their tasks and logs.
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { call, expect, look, signIn, test, URL_OF_SERVER } from "./world";
+import { pasted } from "./fleet";
+import { call, expect, look, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
@@ -168,7 +169,11 @@ test.describe("a relay", () => {
   });
 
   test.afterAll(() => {
-    program?.kill();
+    try {
+      if (program?.pid) process.kill(-program.pid);
+    } catch {
+      // It is gone already.
+    }
     rmSync(folder, { recursive: true, force: true });
   });
 
@@ -178,27 +183,25 @@ test.describe("a relay", () => {
     await page.getByRole("button", { name: "Enroll a relay" }).first().click();
     await page.getByRole("button", { name: "Make a token" }).click();
     const commands = page.getByLabel("Commands");
-    await page.getByLabel("How it runs").selectOption("helm");
-    await expect(commands).toContainText("helm install cairn-relay");
-    const token = /\bet_[0-9A-Za-z]{50}\b/.exec((await commands.textContent()) ?? "")?.[0] ?? "";
+    // The server's certificate is its own authority's, which the commands bring along, whatever way the relay runs.
+    const authority = readFileSync(process.env["NODE_EXTRA_CA_CERTS"] ?? "", "utf8").replaceAll("\r", "").trim();
+    for (const [way, word] of [["container", "docker run"], ["helm", "helm install cairn-relay"], ["program", "cairn-relay"]] as const) {
+      await page.getByLabel("How it runs").selectOption(way);
+      await expect(commands).toContainText(word);
+      expect(await commands.textContent()).toContain(authority);
+    }
+    const run = (await commands.textContent()) ?? "";
+    const token = /\bet_[0-9A-Za-z]{50}\b/.exec(run)?.[0] ?? "";
     expect(token).not.toBe("");
+    await page.getByLabel("How it runs").selectOption("helm");
     // No picture shows a token.
     await commands.evaluate((shown, token) => {
       shown.textContent = (shown.textContent ?? "").replace(token, "et_…");
     }, token);
     await look(page, "enroll-a-relay");
     await page.getByRole("button", { name: "Done" }).click();
-    const file = join(folder, "token");
-    writeFileSync(file, token, { mode: 0o600 });
-    const env = {
-      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-      RELAY_SERVER: URL_OF_SERVER,
-      RELAY_TOKEN: `file:${file}`,
-      RELAY_NAME: "berlin",
-      RELAY_DATA_DIR: join(folder, "identity"),
-      RELAY_CA_CERT: process.env["NODE_EXTRA_CA_CERTS"] ?? "",
-    };
-    program = spawn(process.env["CAIRN_TEST_RELAY"] ?? "", { env, stdio: "ignore" });
+    const relay = `env RELAY_NAME=berlin RELAY_DATA_DIR=${join(folder, "identity")} ${process.env["CAIRN_TEST_RELAY"] ?? ""} "$@"`;
+    program = pasted(folder, run, { "cairn-relay": relay });
     const relays = page.getByRole("table", { name: "Relays" });
     await expect(relays).toContainText("online", { timeout: 60_000 });
     await expect(relays).not.toContainText("older version");
@@ -216,8 +219,8 @@ test.describe("a relay", () => {
     await page.getByRole("button", { name: "Follow", exact: true }).click();
     const log = page.getByRole("table", { name: "Log" });
     await expect(log).toContainText("connected");
-    const relay = page.url().split("/").pop() ?? "";
-    await call(page, "POST", "/api/v1/tenants/default/jobs", { plugin: "host", relay });
+    const id = page.url().split("/").pop() ?? "";
+    await call(page, "POST", "/api/v1/tenants/default/jobs", { plugin: "host", relay: id });
     // What comes is shown as it comes.
     await expect(log).toContainText("a task begins", { timeout: 60_000 });
     await expect(log).toContainText("a task ended", { timeout: 60_000 });
@@ -233,10 +236,10 @@ test.describe("a relay", () => {
     await page.getByRole("button", { name: "Follow", exact: true }).click();
     const state = page.getByRole("status");
     await expect(state.filter({ hasText: /^Following:/ })).toBeVisible();
-    program.kill("SIGKILL");
+    process.kill(-(program.pid ?? 0), "SIGKILL");
     await expect(state.filter({ hasText: /^(Connecting again|Ended):/ })).toBeVisible();
     await page.getByRole("button", { name: "Stop following" }).click();
-    await call(page, "DELETE", `/api/v1/tenants/default/relays/${relay}`);
+    await call(page, "DELETE", `/api/v1/tenants/default/relays/${id}`);
     await page.getByRole("link", { name: "Relays", exact: true }).first().click();
     await expect(relays).toContainText("revoked");
   });

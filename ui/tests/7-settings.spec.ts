@@ -85,19 +85,28 @@ test("glass is broken by whom the policy lets, and the log raises an alarm @both
   const host = { address: "192.0.2.9", host_key: publicKey(), roles: ["deploy"] };
   await call(page, "PUT", "/api/v1/tenants/default/destinations/glass1/ssh-host", host);
   await page.getByRole("link", { name: "Destinations", exact: true }).click();
-  await page.getByRole("button", { name: "Break glass…" }).click();
-  await page.getByLabel("Destination", { exact: true }).fill("glass1");
-  await page.getByLabel("Role there").fill("deploy");
-  await page.getByLabel("For", { exact: true }).selectOption("900");
-  await page.getByLabel("Reason").fill("the site is down");
-  await look(page, "break-glass");
-  await page.getByRole("button", { name: "Break glass", exact: true }).click();
+  const breaks = page.getByRole("button", { name: "Break glass…" });
   // The tenant lets nobody, until its policy does.
-  await expect(page.getByRole("dialog").getByRole("alert")).toBeVisible();
+  await expect(breaks).toHaveAttribute("aria-disabled", "true");
+  await expect(breaks).toHaveAccessibleDescription("This tenant does not let you break glass: ask for access instead.");
   const group = await call(page, "POST", "/api/v1/tenants/default/groups", { name: "on-call" });
   const me = (await (await page.request.get("/api/v1/me")).json()) as { id: string };
   await call(page, "PUT", `/api/v1/tenants/default/groups/${group["id"]}/members/${me.id}`);
-  await call(page, "PUT", "/api/v1/tenants/default/access-policy", { request_s_max: 86_400, break_glass: { group: "on-call", s_max: 3_600 } });
+  await call(page, "PUT", "/api/v1/tenants/default/access-policy", { request_s_max: 86_400, break_glass: { group: "on-call", s_max: 1_800 } });
+  await page.reload();
+  await expect(breaks).toHaveAttribute("aria-disabled", "false");
+  await breaks.click();
+  // No longer than the policy says.
+  await expect(page.getByLabel("For", { exact: true }).getByRole("option")).toHaveText(["15 minutes"]);
+  await page.getByLabel("Destination", { exact: true }).fill("glass1");
+  await page.getByLabel("Role there").fill("deploy");
+  await page.getByLabel("Reason").fill("the site is down");
+  await look(page, "break-glass");
+  // Taken away meanwhile, the API refuses it all the same.
+  await call(page, "DELETE", `/api/v1/tenants/default/groups/${group["id"]}/members/${me.id}`);
+  await page.getByRole("dialog").getByRole("button", { name: "Break glass", exact: true }).click();
+  await expect(page.getByRole("dialog").getByRole("alert")).toBeVisible();
+  await call(page, "PUT", `/api/v1/tenants/default/groups/${group["id"]}/members/${me.id}`);
   await page.getByRole("dialog").getByRole("button", { name: "Break glass", exact: true }).click();
   await expect(page.getByRole("dialog")).toHaveCount(0);
   await expect(page.getByRole("table", { name: "What you reach" })).toContainText("glass1");

@@ -61,6 +61,76 @@ test("the slider through time stays under the fingers, and the graph's filters t
   await expect(filter).toBeFocused();
   await page.goBack();
   await expect(filter).toHaveValue("");
+  // The button that clears goes with what it cleared.
+  await filter.fill("host");
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Clear", exact: true }).focus();
+  await page.keyboard.press("Enter");
+  await expect(page).not.toHaveURL(/search=/);
+  await expect(page.getByRole("button", { name: "Filter", exact: true })).toBeFocused();
+});
+
+test("whoever asks for more rows is where they end when there are no more", async ({ page }) => {
+  await signIn(page);
+  await page.goto("/t/default/nodes");
+  await page.route(/\/history(\?.*)?$/, async (route) => {
+    if (new URL(route.request().url()).searchParams.has("page")) return route.fulfill({ json: { items: [] } });
+    const response = await route.fetch();
+    const answer = (await response.json()) as object;
+    return route.fulfill({ response, json: { ...answer, next_page: "more" } });
+  });
+  await page.getByRole("table", { name: "Nodes" }).getByRole("link").first().click();
+  const more = page.getByRole("button", { name: "Show more" });
+  await more.focus();
+  await page.keyboard.press("Enter");
+  await expect(more).toHaveCount(0);
+  await expect(page.getByText(/^All \d+$/)).toBeFocused();
+});
+
+test("who follows the log from an older page of it is shown what comes", async ({ page }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  const { next_page } = (await (await page.request.get("/api/v1/tenants/default/audit?limit=2")).json()) as { next_page: string };
+  await page.goto(`/t/default/audit?outcome=success&page=${next_page}`);
+  await settled(page);
+  const follow = page.getByRole("button", { name: "Follow", exact: true });
+  await follow.click();
+  await expect(page).toHaveURL(/\/audit\?outcome=success$/);
+  await expect(page.getByRole("button", { name: "Stop following" })).toBeFocused();
+  const { id = "" } = await call(page, "POST", "/api/v1/tenants/default/groups", { name: "followed" });
+  await expect(page.getByRole("table", { name: "Audit log" }).getByRole("row").nth(1)).toContainText("group_create");
+  // Whoever goes back to what was reads that.
+  await page.goBack();
+  await expect(follow).toBeVisible();
+  await call(page, "DELETE", `/api/v1/tenants/default/groups/${id}`);
+});
+
+test("Ctrl+K goes anywhere from the pages of the installation too", async ({ page }) => {
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  await page.goto("/platform/users");
+  await settled(page);
+  await page.keyboard.press("Control+k");
+  const dialog = page.getByRole("dialog", { name: "Go to" });
+  await expect(dialog.getByLabel("Page or tenant")).toBeFocused();
+  await look(page, "go-to-from-the-installation");
+  await page.keyboard.type("witn");
+  await page.keyboard.press("Enter");
+  await expect(page.getByRole("heading", { level: 1, name: "Witnesses" })).toBeVisible();
+  // With a tenant at hand its pages are there as well, and the way back to the installation.
+  await page.goto("/platform/users?tenant=default");
+  await page.getByRole("button", { name: /^Go to/ }).click();
+  const field = dialog.getByLabel("Page, node or finding");
+  await expect(field).toBeFocused();
+  await page.keyboard.type("finding");
+  await page.keyboard.press("Enter");
+  await expect(page).toHaveURL(/\/t\/default\/findings$/);
+  await expect(page.getByRole("heading", { level: 1, name: "Findings" })).toBeVisible();
+  await page.keyboard.press("Control+k");
+  await expect(field).toBeFocused();
+  await page.keyboard.type("data k");
+  await page.keyboard.press("Enter");
+  await expect(page).toHaveURL(/\/platform\/data-keys\?tenant=default$/);
 });
 
 test("an action that cannot be done says why, to the keyboard that reaches it and to whoever presses it", async ({ page, browser, watched }) => {

@@ -1,5 +1,8 @@
 // Enrolling an agent or a relay as its program does, where the program itself is of no use to a test.
 import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto";
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Page } from "@playwright/test";
 import { call, expect } from "./world";
 
@@ -62,3 +65,17 @@ export async function enrolled(page: Page, kind: "agent" | "relay", name: string
 
 /** The id of one. */
 export const enroll = async (page: Page, kind: "agent" | "relay", name: string): Promise<string> => (await enrolled(page, kind, name)).id;
+
+/** What somebody pastes who copied the commands of the page, on a machine of their own: `sudo` and what is no program of ours do what they are
+ * asked, and files of the machine are in `folder`. `programs`: how ours are run there. */
+export function pasted(folder: string, commands: string, programs: Record<string, string>): ChildProcess {
+  const bin = join(folder, "bin");
+  mkdirSync(bin, { recursive: true });
+  const put = (name: string, script: string) => writeFileSync(join(bin, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  put("sudo", 'exec "$@"');
+  put("systemctl", "exit 0");
+  for (const [name, run] of Object.entries(programs)) put(name, `exec ${run}`);
+  const env = { PATH: `${bin}:/usr/sbin:/usr/bin:/sbin:/bin` };
+  // A group of its own, so that what it started ends with it.
+  return spawn("sh", ["-euc", commands.replaceAll("/etc/cairn-agent", folder)], { cwd: folder, env, stdio: "ignore", detached: true });
+}

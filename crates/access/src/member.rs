@@ -71,6 +71,7 @@ member_operations! {
     AccessRequestCreate "access_request_create" Write;
     AccessRequestMine "access_request_mine" Read;
     AccessRequestWithdraw "access_request_withdraw" Write;
+    GlassShow "glass_show" Read;
     GlassBreak "glass_break" Write fresh;
     AccessReviewList "access_review_list" Read;
     AccessReviewShow "access_review_show" Read;

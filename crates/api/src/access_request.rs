@@ -6,10 +6,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use domain::Error;
 use serde::Deserialize;
-use store::{GlassPolicy, NewRequest, RequestRow};
+use store::{GlassPolicy, NO_GLASS, NewRequest, RequestRow};
 use wire::List;
 use wire::grant::{
-    AccessPolicy, AccessRequest, AccessRequestAnswer, AccessRequestCreate, BreakGlass, Grant, Requestable,
+    AccessPolicy, AccessRequest, AccessRequestAnswer, AccessRequestCreate, BreakGlass, BreakGlassMine, Grant,
+    Requestable,
 };
 
 use store::Versioned as _;
@@ -111,6 +112,24 @@ pub(crate) async fn access_request_withdraw(
     let permit = caller.member_permit::<member_ops::AccessRequestWithdraw>(&tenant).await?;
     state.store.access_request_withdraw(permit, page::id(&id, "access request")?).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether the caller may break glass now, for how long, or why not.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/break-glass", tag = "grants", params(("tenant" = String, Path, description = "id or slug")),
+    responses((status = 200, description = "what the tenant lets the caller do", body = BreakGlassMine)))]
+pub(crate) async fn glass_show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(tenant): Path<String>,
+) -> Answer<Json<BreakGlassMine>> {
+    let permit = caller.member_permit::<member_ops::GlassShow>(&tenant).await?;
+    let ms_max = state.store.glass_show(permit).await?;
+    Ok(Json(match ms_max {
+        Some(ms_max) => {
+            BreakGlassMine { s_max: Some(u32::try_from(ms_max / 1_000).unwrap_or(u32::MAX)), refused: None }
+        }
+        None => BreakGlassMine { s_max: None, refused: Some(NO_GLASS.to_owned()) },
+    }))
 }
 
 /// Takes access at once and without approval, where the tenant lets the caller do so: for a short time, with a fresh proof, and with an alarm.

@@ -96,6 +96,7 @@ fn item(row: ReviewItemRow) -> AccessReviewItem {
         decided_at: row.decided_at,
         decided_by: row.decided_by,
         outcome: row.outcome,
+        undecidable: row.undecidable,
     }
 }
 

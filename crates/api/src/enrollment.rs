@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use access::{Actor, Grants, OpCtx, ops};
 use axum::Json;
-use axum::extract::{FromRequest as _, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{FromRequest as _, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{StatusCode, header};
 use crypto::constant_time_eq;
 use crypto::ed25519::PublicKey;
 use crypto::enrollment::EnrollmentToken;
@@ -78,6 +80,20 @@ pub(crate) async fn enrollment_token_list(
     Ok(page::list(state.store.read(permit).await?.enrollment_token_list(kind, after, limit).await?, document))
 }
 
+/// The name or address by which the server was reached.
+pub(crate) struct AskedAt(Option<String>);
+
+impl FromRequestParts<ApiState> for AskedAt {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Self::Rejection> {
+        let said =
+            parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).and_then(|host| host.parse().ok());
+        let authority: Option<Authority> = parts.uri.authority().cloned().or(said);
+        Ok(Self(authority.map(|it| it.host().trim_matches(['[', ']']).to_ascii_lowercase())))
+    }
+}
+
 /// Makes a token with which one agent or relay enrolls itself, and shows it this once.
 #[utoipa::path(post, path = "/api/v1/tenants/{tenant}/enrollment-tokens", tag = "fleet",
     params(("tenant" = String, Path, description = "id or slug")), request_body = EnrollmentTokenCreate,
@@ -86,6 +102,7 @@ pub(crate) async fn enrollment_token_create(
     State(state): State<ApiState>,
     caller: Caller,
     Path(tenant): Path<String>,
+    asked_at: AskedAt,
     Body(body): Body<EnrollmentTokenCreate>,
 ) -> Answer<(StatusCode, Json<EnrollmentTokenCreated>)> {
     let permit = caller.permit::<ops::EnrollmentTokenCreate>(&tenant).await?;
@@ -103,7 +120,11 @@ pub(crate) async fn enrollment_token_create(
         expires_at: state.store.clock().now().plus_millis(i64::from(life_s) * 1_000),
     };
     let row = state.store.write(permit).await?.enrollment_token_create(&new).await?;
-    let created = EnrollmentTokenCreated { enrollment_token: document(row), token: token.expose().to_owned() };
+    let created = EnrollmentTokenCreated {
+        enrollment_token: document(row),
+        token: token.expose().to_owned(),
+        authority: asked_at.0.and_then(|name| state.own_authority(&name)),
+    };
     Ok((StatusCode::CREATED, Json(created)))
 }
 

@@ -317,7 +317,7 @@ fn access_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(access_request::access_request_approve))
         .routes(routes!(access_request::access_request_deny))
         .routes(routes!(access_request::access_request_withdraw))
-        .routes(routes!(access_request::glass_break))
+        .routes(routes!(access_request::glass_show, access_request::glass_break))
         .routes(routes!(grant::eligible_list))
         .routes(routes!(grant::eligible_what))
         .routes(routes!(grant::eligible_who))

@@ -108,3 +108,10 @@ pub trait Peers: Send + Sync {
     /// A connection to a relay that hangs on another server.
     async fn reach(&self, server: Uuid, ask: &Ask) -> Result<Box<dyn PeerStream>, PeerLost>;
 }
+
+/// The certificates that this server shows.
+pub trait Certify: Send + Sync {
+    /// The certificate of this installation's own authority (PEM), where that is what a client has to trust which reaches this server by this
+    /// name or address. None: a certificate that others issued, or a name that another one answers to.
+    fn authority(&self, name: &str) -> Option<String>;
+}

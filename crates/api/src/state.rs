@@ -16,7 +16,7 @@ use crate::device::Guesses;
 use crate::fleet_connections::Connections;
 use crate::fleet_memory::Fleet;
 use crate::oidc::Oidc;
-use crate::ports::{Catalog, Evaluate, Export, Peers, Record, Report};
+use crate::ports::{Catalog, Certify, Evaluate, Export, Peers, Record, Report};
 use crate::relay_channel::Relays;
 use crate::throttle::Throttle;
 use crate::token_key;
@@ -131,6 +131,8 @@ pub struct Parts {
     recordings: Option<Arc<dyn Record>>,
     /// The other servers, where there may be some.
     peers: Option<Arc<dyn Peers>>,
+    /// What clients are shown; none where nobody says it.
+    certificates: Option<Arc<dyn Certify>>,
 }
 
 impl ApiState {
@@ -173,6 +175,7 @@ impl ApiState {
             reports: None,
             recordings: None,
             peers: None,
+            certificates: None,
         }))
     }
 
@@ -245,6 +248,17 @@ impl ApiState {
     /// The way to the other servers; none where this one takes no part in it.
     pub(crate) fn peers(&self) -> Option<&dyn Peers> {
         self.peers.as_deref()
+    }
+
+    /// With what knows its certificates.
+    #[must_use]
+    pub fn with_certificates(self, certificates: Arc<dyn Certify>) -> Self {
+        self.with(|parts| parts.certificates = Some(certificates))
+    }
+
+    /// The installation's own authority, where a client that reaches this server by this name has to trust it.
+    pub(crate) fn own_authority(&self, name: &str) -> Option<String> {
+        self.certificates.as_deref()?.authority(name)
     }
 
     /// What asks identity providers.

@@ -95,6 +95,11 @@ impl Authority {
         &self.certificate
     }
 
+    /// The same, as a file holds it.
+    pub(crate) fn pem(&self) -> String {
+        pem(&self.certificate)
+    }
+
     /// The same name for the same key, so that a certificate made anew stays the issuer of every leaf.
     fn subject(fingerprint: Digest) -> DistinguishedName {
         let mut subject = DistinguishedName::new();

@@ -247,6 +247,19 @@ impl std::fmt::Debug for Certificates {
     }
 }
 
+impl api::ports::Certify for Certificates {
+    fn authority(&self, name: &str) -> Option<String> {
+        let ordered = self.ordered.read().unwrap_or_else(PoisonError::into_inner);
+        if ordered.as_ref().is_some_and(|(names, _)| names.contains(name)) {
+            return None;
+        }
+        let Source::Own(authority) = &*self.source() else { return None };
+        // Whoever stands in front and ends TLS answers to names that are none of this machine.
+        let is_ours = self.base().cert.first().and_then(names_of).is_some_and(|names| names.contains(name));
+        is_ours.then(|| authority.pem())
+    }
+}
+
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);

@@ -122,7 +122,8 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     .with_web(identity::client(&config.identity)?)
     .with_relays(Arc::clone(&relays))
     .with_reports(Arc::new(report::Reports::new(store.clone(), Arc::clone(&installed), Arc::clone(&signer))))
-    .with_recordings(Arc::clone(&recordings) as Arc<dyn api::ports::Record>);
+    .with_recordings(Arc::clone(&recordings) as Arc<dyn api::ports::Record>)
+    .with_certificates(Arc::clone(&certificates) as Arc<dyn api::ports::Certify>);
     let state = match &peers {
         Some(peers) => state.with_peers(Arc::clone(peers) as Arc<dyn api::ports::Peers>),
         None => state,

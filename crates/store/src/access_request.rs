@@ -191,6 +191,16 @@ pub(crate) async fn policy(tx: &mut Tx, tenant: TenantId) -> Result<AccessPolicy
     Ok(AccessPolicy { request_ms_max: row.i64(0)?, eligible_only: row.bool(3)?, glass })
 }
 
+/// What is said to who may not break glass: nothing of who may, or whether anybody does.
+pub const NO_GLASS: &str = "this tenant does not let you break glass: ask for access instead";
+
+/// What the tenant's policy lets this user do about glass, at this moment.
+async fn glass_of(tx: &mut Tx, tenant: TenantId, user: UserId) -> Result<Option<GlassPolicy>> {
+    let groups = group::of_user(tx, tenant, user).await?;
+    let allowed = policy(tx, tenant).await?.glass;
+    Ok(allowed.filter(|glass| groups.values().any(|name| *name == glass.group)))
+}
+
 /// Closes a request that waits; whether it did: of two answers at once, one counts.
 async fn close(
     tx: &mut Tx,
@@ -338,6 +348,13 @@ impl Store {
         unit.commit(Change::to(Category::Access, "access-request", id).detail(told(&row))).await.map(drop)
     }
 
+    /// For how long the actor may break glass at the most, in milliseconds; `None`: not at all.
+    pub async fn glass_show(&self, permit: MemberPermit<member_ops::GlassShow>) -> Result<Option<i64>> {
+        let mut tx = self.db().read().await?;
+        enter(&mut tx, permit.tenant()).await?;
+        Ok(glass_of(&mut tx, permit.tenant(), permit.user()).await?.map(|glass| glass.ms_max))
+    }
+
     /// Takes access at once and without approval, for a short time, where the tenant lets the actor do so. It is an alarm.
     pub async fn glass_break(
         &self,
@@ -348,19 +365,14 @@ impl Store {
         let by = permit.ctx().actor().to_string();
         let mut unit = self.member_write(permit).await?;
         // Before anything is looked for: who may not is told nothing, and is on the record whatever they named.
-        let groups = group::of_user(&mut unit.tx, tenant, user).await?;
-        let allowed = policy(&mut unit.tx, tenant).await?.glass;
-        let Some(allowed) = allowed.filter(|glass| groups.values().any(|name| *name == glass.group)) else {
+        let Some(allowed) = glass_of(&mut unit.tx, tenant, user).await? else {
             let change = Change::to(Category::Access, "destination", &new.destination)
                 .outcome(crate::Outcome::Deny)
                 .detail(show_refusal(new));
             let ctx = unit.permit.ctx().clone();
             drop(unit);
             self.record(&ctx, Some(tenant), "glass_break", &change).await?;
-            return Err(Error::Forbidden {
-                message: "this tenant does not let you break glass: ask for access instead (`cairn requests create`)"
-                    .to_owned(),
-            });
+            return Err(Error::Forbidden { message: format!("{NO_GLASS} (`cairn requests create`)") });
         };
         let to = destination::find(&mut unit.tx, tenant, &new.destination).await?;
         if new.duration_ms > allowed.ms_max {

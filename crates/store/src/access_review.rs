@@ -158,9 +158,24 @@ pub struct ReviewItemRow {
     pub decided_by: Option<String>,
     /// `kept`, `changed` (kept, and it says something else than was reviewed), `revoked`, `gone`, or `elsewhere`: to be taken where the group is kept.
     pub outcome: Option<String>,
+    /// Why the actor may not decide it.
+    pub undecidable: Option<String>,
     pub(crate) grant: Option<GrantId>,
     pub(crate) group: Option<GroupId>,
     pub(crate) user: Option<UserId>,
+}
+
+impl ReviewItemRow {
+    /// Whether it gives access to this user, who is in these groups.
+    fn is_of(&self, user: UserId, groups: &BTreeSet<GroupId>) -> bool {
+        self.user.map_or_else(|| self.group.is_some_and(|group| groups.contains(&group)), |of| of == user)
+    }
+}
+
+const ONLY_REVIEWERS: &str = "only the reviewers of a review decide";
+
+fn not_ones_own(number: i64) -> String {
+    format!("item {number} gives access to yourself: another reviewer decides about it")
 }
 
 const ITEM: &str = "SELECT number, kind, shown, decision, reason, decided_at, decided_by, outcome, grant_id, group_id, user_id \
@@ -177,6 +192,7 @@ fn item_row(row: &Row) -> Result<ReviewItemRow> {
         decided_at: row.opt_time(5)?,
         decided_by: row.opt_text(6)?,
         outcome: row.opt_text(7)?,
+        undecidable: None,
         grant: row.opt_uuid(8)?.map(GrantId::from_uuid),
         group: row.opt_uuid(9)?.map(GroupId::from_uuid),
         user: row.opt_uuid(10)?.map(UserId::from_uuid),
@@ -485,11 +501,20 @@ impl Store {
         let tenant = permit.tenant();
         let mut tx = self.db().read().await?;
         enter(&mut tx, tenant).await?;
-        seen(&mut tx, &permit, id).await?;
+        let (_, is_reviewer) = seen(&mut tx, &permit, id).await?;
+        let own: BTreeSet<GroupId> = group::of_user(&mut tx, tenant, permit.user()).await?.into_keys().collect();
         let sql = format!("{ITEM} AND number > $3 AND (NOT $4 OR decision IS NULL) ORDER BY number LIMIT $5");
         let values = args![tenant, id, after.unwrap_or(0), only_undecided, i64::from(limit) + 1];
         let rows = tx.rows_built(sql, values).await?;
-        Ok(Page::cut(rows.iter().map(item_row).collect::<Result<_>>()?, limit, |row: &ReviewItemRow| row.number))
+        let mut items = rows.iter().map(item_row).collect::<Result<Vec<_>>>()?;
+        for item in &mut items {
+            item.undecidable = if is_reviewer {
+                item.is_of(permit.user(), &own).then(|| not_ones_own(item.number))
+            } else {
+                Some(ONLY_REVIEWERS.to_owned())
+            };
+        }
+        Ok(Page::cut(items, limit, |row: &ReviewItemRow| row.number))
     }
 
     /// Says of some items whether they stay. What is revoked is taken now.
@@ -508,7 +533,7 @@ impl Store {
         let mut unit = self.member_write(permit).await?;
         let (row, is_reviewer) = seen(&mut unit.tx, &unit.permit, id).await?;
         if !is_reviewer {
-            return Err(Error::Forbidden { message: "only the reviewers of a review decide".to_owned() });
+            return Err(Error::Forbidden { message: ONLY_REVIEWERS.to_owned() });
         }
         lock_open(&mut unit.tx, tenant, &row, now).await?;
         let own: BTreeSet<GroupId> = group::of_user(&mut unit.tx, tenant, user).await?.into_keys().collect();
@@ -522,12 +547,8 @@ impl Store {
                 // Who took it, when and why stays as it was said.
                 continue;
             }
-            let is_own =
-                item.user.map_or_else(|| item.group.is_some_and(|group| own.contains(&group)), |of| of == user);
-            if is_own {
-                return Err(Error::Forbidden {
-                    message: format!("item {number} gives access to yourself: another reviewer decides about it"),
-                });
+            if item.is_of(user, &own) {
+                return Err(Error::Forbidden { message: not_ones_own(number) });
             }
             let outcome = match (decision, item.outcome.as_deref()) {
                 (ReviewDecision::Keep, Some("revoked" | "gone")) => {

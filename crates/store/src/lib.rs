@@ -114,7 +114,7 @@ use domain::{Clock, Rng};
 pub use access_file::{AccessFile, FileChange, FileGroup, FileOptions, FilePlan};
 pub use access_file_host::FileHost;
 pub use access_record::{CallBatch, ClusterCall};
-pub use access_request::{AccessPolicy, GlassPolicy, NewRequest, RequestRow, RequestState};
+pub use access_request::{AccessPolicy, GlassPolicy, NO_GLASS, NewRequest, RequestRow, RequestState};
 pub use access_review::{NewReview, ReviewDecision, ReviewItemRow, ReviewRow, ReviewScope};
 pub use access_view::{Reached, ReachedKey, Reacher, ReacherKey};
 pub use api_key::{ApiKeyRow, ApiKeyState, FoundApiKey, LiveApiKey, NewApiKey, NewApiKeySecret};

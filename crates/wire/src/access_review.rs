@@ -115,6 +115,9 @@ pub struct AccessReviewItem {
     /// `kept`, `changed` (kept, and it says something else than what was reviewed), `revoked`, `gone` (somebody else took it), or `elsewhere`: to be taken at the provider that keeps the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
+    /// Why the caller may not decide it: they are no reviewer, or it gives access to themselves. Absent: they may, while the review is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undecidable: Option<String>,
 }
 
 /// Decides some items.

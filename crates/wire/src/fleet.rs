@@ -56,6 +56,10 @@ pub struct EnrollmentTokenCreated {
     pub enrollment_token: EnrollmentToken,
     /// `et_…`: single use, even if many use it at once.
     pub token: String,
+    /// The certificate of the installation's own authority (PEM), where that is what an agent or relay has to trust which reaches the server by
+    /// the name that this was asked at. Absent: a certificate that others issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }
 
 impl std::fmt::Debug for EnrollmentTokenCreated {

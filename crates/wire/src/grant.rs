@@ -321,3 +321,14 @@ pub struct BreakGlass {
     /// For how long at most, in seconds: 60 to 43,200 (12 h).
     pub s_max: u32,
 }
+
+/// Whether the caller may take access at once and without approval, at this moment.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct BreakGlassMine {
+    /// For how long at most, in seconds; absent: they may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s_max: Option<u32>,
+    /// Why they may not; absent: they may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}

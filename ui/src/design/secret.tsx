@@ -8,10 +8,11 @@ export function Copyable({ name, text }: { name: string; text: string }) {
     await navigator.clipboard.writeText(text);
     setCopied(true);
   };
+  const scrolls = text.length > 1_000 || text.split("\n").length > 16;
   return (
     <div className="secret">
       {/* A long one scrolls, also by the keyboard. */}
-      <pre aria-label={name} tabIndex={text.length > 2_000 ? 0 : undefined}>
+      <pre aria-label={name} tabIndex={scrolls ? 0 : undefined}>
         {text}
       </pre>
       <Button small onClick={() => void copy()}>

@@ -1,5 +1,6 @@
 // A list that grows where it stands: in a dialog, or in a panel of a page that is about something else.
 import { type InfiniteData, type UseInfiniteQueryResult, useInfiniteQuery } from "@tanstack/react-query";
+import { useEffect, useRef } from "react";
 import { told } from "../api/client";
 import { Button } from "../design/button";
 import { Failed } from "../design/state";
@@ -34,12 +35,32 @@ export function rowsOf<Row>(data: InfiniteData<Page<Row>>): Row[] {
 
 /** Says that there are more, and brings them. */
 export function More<Row>({ query }: { query: Growing<Row> }) {
-  if (!query.hasNextPage || !query.data) return null;
+  const end = useRef<HTMLParagraphElement>(null);
+  const asked = useRef(false);
+  const isWhole = Boolean(query.data) && !query.hasNextPage;
+  // The button is gone with the last rows: whoever pressed it is where they end.
+  useEffect(() => {
+    if (isWhole && asked.current) end.current?.focus({ preventScroll: true });
+    asked.current &&= !isWhole;
+  }, [isWhole]);
+  if (!query.data) return null;
+  if (!query.hasNextPage) {
+    if (query.data.pages.length < 2) return null;
+    return (
+      <p ref={end} className="pager" tabIndex={-1}>
+        All {rowsOf(query.data).length}
+      </p>
+    );
+  }
+  const more = () => {
+    asked.current = true;
+    void query.fetchNextPage();
+  };
   return (
     <p className="pager">
       <span>The first {rowsOf(query.data).length}</span>
       {query.isFetchNextPageError && <Failed {...told(query.error)} />}
-      <Button kind="quiet" small busy={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
+      <Button kind="quiet" small busy={query.isFetchingNextPage} onClick={more}>
         Show more
       </Button>
     </p>

@@ -4,8 +4,8 @@ import { useNavigate } from "react-router";
 import { Dialog } from "../design/dialog";
 import { TextField } from "../design/field";
 import { to } from "../paths";
-import { useTenantAtHand } from "../session/me";
-import { placesOf } from "./places";
+import { useMe, useTenantAtHand } from "../session/me";
+import { PLATFORM, placesOf } from "./places";
 
 interface Goal {
   name: string;
@@ -15,18 +15,20 @@ interface Goal {
 
 export function Palette({ onClose }: { onClose: () => void }) {
   const tenant = useTenantAtHand();
+  const { platform_admin, tenants } = useMe();
   const navigate = useNavigate();
   const [typed, setTyped] = useState("");
   const [at, setAt] = useState(0);
-  if (!tenant) return null;
   const wanted = typed.trim().toLowerCase();
-  const goals: Goal[] = placesOf(tenant)
-    .filter((place) => place.name.toLowerCase().includes(wanted))
-    .map((place) => ({ name: place.name, kind: "page", path: place.path(tenant.slug) }));
-  if (wanted && tenant.can("findings:read")) {
+  const places: Goal[] = tenant ? placesOf(tenant).map(({ name, path }) => ({ name, kind: "page", path: path(tenant.slug) })) : [];
+  if (platform_admin) places.push(...PLATFORM.map(({ name, path }) => ({ name, kind: "installation", path: path(tenant?.slug) })));
+  places.push({ name: "Your account", kind: "page", path: to.account(tenant?.slug) });
+  if (!tenant) places.push(...tenants.map(({ name, slug }) => ({ name, kind: "tenant", path: to.home(slug) })));
+  const goals = places.filter((place) => place.name.toLowerCase().includes(wanted));
+  if (wanted && tenant?.can("findings:read")) {
     goals.push({ name: `Findings that say “${typed.trim()}”`, kind: "search", path: to.findings(tenant.slug, { text: typed.trim() }) });
   }
-  if (wanted && tenant.can("nodes:read")) {
+  if (wanted && tenant?.can("nodes:read")) {
     goals.push({ name: `Nodes named “${typed.trim()}…”`, kind: "search", path: to.nodes(tenant.slug, { name: typed.trim() }) });
   }
   const go = (goal: Goal | undefined) => {
@@ -38,7 +40,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
     <Dialog title="Go to" onClose={onClose} onSubmit={() => go(goals[at])}>
       <div className="palette stack tight">
         <TextField
-          label="Page, node or finding"
+          label={tenant ? "Page, node or finding" : "Page or tenant"}
           role="combobox"
           aria-expanded="true"
           aria-controls="goals"

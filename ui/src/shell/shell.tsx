@@ -180,6 +180,7 @@ export function Frame({ children }: { children: ReactNode }) {
   const menu = useMenu();
   const [searching, setSearching] = useState(false);
   const tenant = useTenantAtHand();
+  const { platform_admin } = useMe();
   useEffect(() => {
     const key = (event: KeyboardEvent) => {
       if ((event.ctrlKey || event.metaKey) && event.key === "k") {
@@ -208,7 +209,7 @@ export function Frame({ children }: { children: ReactNode }) {
         </div>
         <div id="menu" className="menu">
           <TenantSwitch />
-          {tenant && (
+          {(tenant || platform_admin) && (
             <div className="switch">
               <Button small onClick={() => setSearching(true)} aria-keyshortcuts="Control+K">
                 Go to… <span className="muted">Ctrl K</span>

@@ -493,11 +493,17 @@ fn glass_is_broken_by_whom_the_tenant_lets_for_a_short_time_and_with_an_alarm() 
             Some(json!({"destination": "prod", "role": "edit", "duration_s": seconds, "reason": "prod is down"}))
         };
         world.by(&analyst(), "POST", &glass, take(600)).await.is(403).says("does not let you");
+        let may = async |email: &str| world.by(email, "GET", &glass, None).await.is(200).json;
+        let refused = may(&analyst()).await;
+        assert!(refused["refused"].as_str().unwrap().contains("does not let you break glass"), "{refused}");
         let policy = json!({"request_s_max": 3_600, "break_glass": {"group": "on-call", "s_max": 900}});
         world.by(&admin(), "PUT", &format!("{T}/access-policy"), Some(policy.clone())).await.is(200);
         assert_eq!(world.by(&admin(), "GET", &format!("{T}/access-policy"), None).await.is(200).json, policy);
         world.by(&analyst(), "POST", &glass, take(600)).await.is(403);
+        assert_eq!(may(&analyst()).await, refused, "nobody learns by asking that others may");
         world.by(&admin(), "PUT", &format!("{T}/groups/on-call/members/{}", analyst()), None).await.is(204);
+        assert_eq!(may(&analyst()).await, json!({"s_max": 900}));
+        assert_eq!(may(&admin()).await, refused);
         world.by(&analyst(), "POST", &glass, take(901)).await.is(400).says("900 s");
         let taken = world.by(&analyst(), "POST", &glass, take(600)).await.is(201);
         assert_eq!(taken.json["origin"], "break-glass");

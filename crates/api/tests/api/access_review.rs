@@ -170,3 +170,34 @@ fn who_may_break_glass_is_reviewed_whatever_else_is_granted_to_their_group() {
         assert_eq!(items(&world, &admin(), &theirs).await.len(), 1);
     });
 }
+
+#[test]
+fn an_item_says_to_each_who_sees_it_whether_they_may_decide_it() {
+    each_engine(|world| async move {
+        world.destination_of(world.a, "prod").await;
+        world.group_of(world.a, "devs").await;
+        let (first, second) = (holder(Role::ReadOnly, 'a'), analyst());
+        join(&world, "devs", &first, "PUT").await;
+        world.granted(json!({"group": "devs", "role": "view", "destination": "prod"})).await;
+        world.granted(json!({"user": second, "role": "edit", "destination": "prod"})).await;
+        let id = begin(&world, json!({"reviewers": [first, second]})).await.is(201).id();
+        let path = format!("{T}/access-reviews/{id}/items");
+        let mut seen = Vec::new();
+        for by in [&first, &second, &admin()] {
+            let items = world.by(by, "GET", &path, None).await.is(200).json["items"].as_array().unwrap().clone();
+            for item in &items {
+                // What it says is what deciding is answered with.
+                let number = item["number"].as_i64().unwrap();
+                if let Some(why) = item["undecidable"].as_str() {
+                    decide(&world, by, &id, &[number], "keep", "it is needed").await.is(403).says(why);
+                } else {
+                    decide(&world, by, &id, &[number], "keep", "it is needed").await.is(200);
+                }
+            }
+            seen.push(items.iter().filter(|item| item["undecidable"].is_null()).count());
+            assert_eq!(items.len(), 3);
+        }
+        // The group's grant and the place in it are the first one's own, the other grant the second one's; who manages access was not asked.
+        assert_eq!(seen, [1, 2, 0]);
+    });
+}

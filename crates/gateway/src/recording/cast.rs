@@ -43,10 +43,13 @@ pub(super) fn text(at: Duration, kind: char, text: &str) -> String {
     if text.is_empty() { String::new() } else { line(at, kind, text) }
 }
 
-/// A new size of the terminal.
+/// A new size of the terminal; empty where it says none: no columns or rows mean that it is not known (RFC 4254, 6.2), as of a terminal that no
+/// window shows.
 pub(super) fn resize(at: Duration, columns: u16, rows: u16) -> String {
-    let bound = |size: u16| size.clamp(1, SIZE_MAX);
-    line(at, 'r', &format!("{}x{}", bound(columns), bound(rows)))
+    if columns == 0 || rows == 0 {
+        return String::new();
+    }
+    line(at, 'r', &format!("{}x{}", columns.min(SIZE_MAX), rows.min(SIZE_MAX)))
 }
 
 /// Something that is said about the recording.
@@ -107,7 +110,10 @@ mod tests {
     fn an_event_is_one_line_whatever_is_in_it() {
         let at = Duration::from_micros(1_234_567);
         assert_eq!(text(at, 'o', "a\r\n\u{1b}[1m\"\u{2028}"), "[1.234567, \"o\", \"a\\r\\n\\u001b[1m\\\"\u{2028}\"]\n");
-        assert_eq!(resize(Duration::ZERO, 0, 60_000), "[0.000000, \"r\", \"1x1000\"]\n");
+        assert_eq!(resize(Duration::ZERO, 1, 60_000), "[0.000000, \"r\", \"1x1000\"]\n");
+        for (columns, rows) in [(0, 0), (0, 24), (80, 0)] {
+            assert_eq!(resize(Duration::ZERO, columns, rows), "");
+        }
         assert_eq!(text(at, 'o', ""), "");
         let header = Header { at: Timestamp::from_millis(1_700_000_000_999), title: "a\nb".to_owned() }.line();
         assert_eq!(header.matches('\n').count(), 1);

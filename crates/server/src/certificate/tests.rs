@@ -98,6 +98,35 @@ async fn a_certificate_is_renewed_while_connections_go_on() {
 }
 
 #[tokio::test]
+async fn the_own_authority_is_told_for_names_at_which_it_is_what_clients_have_to_trust() {
+    use api::ports::Certify as _;
+    let world = World::new(|_, section| section.names = vec!["cairn.example.com".to_owned()]).await;
+    let pem = world.certificates.authority("localhost").unwrap();
+    let told = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    assert!(verifies(&world.served().await, &[], &told, &*world.clock));
+    assert_eq!(fs::read_to_string(world.certificates.data.join("ca.crt")).unwrap().replace("\r\n", "\n"), pem);
+    assert_eq!(world.certificates.authority("cairn.example.com").as_ref(), Some(&pem));
+    assert_eq!(world.certificates.authority("127.0.0.1").as_ref(), Some(&pem));
+    // Of somebody who stands in front, and whatever else one may write into a header.
+    for name in ["proxy.example.com", "", "localhost:8443", "*"] {
+        assert_eq!(world.certificates.authority(name), None, "{name}");
+    }
+    // From an ACME server there is another certificate for one of the names.
+    let made = rcgen::generate_simple_self_signed(["cairn.example.com".to_owned()]).unwrap();
+    let pair = certified(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes()).unwrap();
+    world.certificates.serve_ordered(pair);
+    assert_eq!(world.certificates.authority("cairn.example.com"), None);
+    assert_eq!(world.certificates.authority("localhost"), Some(pem));
+    // Files that are somebody's.
+    let world = World::new(|dir, section| {
+        put_pair(dir);
+        (section.certificate, section.certificate_key) = (Some(dir.join("own.crt")), Some(dir.join("own.key")));
+    })
+    .await;
+    assert_eq!(world.certificates.authority("localhost"), None);
+}
+
+#[tokio::test]
 async fn other_names_and_a_certificate_that_signed_itself_lead_to_another_one_at_the_next_start() {
     let world = World::new(|_, _| {}).await;
     let (first, fingerprint) = (world.served().await, world.certificates.fingerprint());

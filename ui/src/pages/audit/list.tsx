@@ -18,7 +18,7 @@ import { TypedField } from "../../list/typed";
 import { useTenant } from "../../session/me";
 import { useTitle } from "../../shell/title";
 import { prove, type Proved, Unproved } from "./proof";
-import { Link } from "react-router";
+import { Link, useSearchParams } from "react-router";
 
 type AuditRecord = Schemas["AuditRecord"];
 
@@ -79,6 +79,19 @@ export function AuditLog({ of }: { of: Source }) {
   useEffect(() => setTyped({ text, actor }), [text, actor]);
   const day = (at: string) => (/^\d{4}-\d{2}-\d{2}$/.test(at) ? `${at}T00:00:00Z` : "");
   const [live, setLive] = useState(false);
+  const [search, setSearch] = useSearchParams();
+  const page = search.get("page");
+  // What comes is on the first page. Whoever turns to another one reads what was.
+  useEffect(() => {
+    if (page) setLive(false);
+  }, [page]);
+  const follow = () => {
+    setLive(!live);
+    if (live || !page) return;
+    const first = new URLSearchParams(search);
+    first.delete("page");
+    setSearch(first);
+  };
   const [shown, setShown] = useState<AuditRecord>();
   const filters = Object.fromEntries(
     Object.entries({ category, outcome, actor, text, since: day(since), until: day(until) }).filter(([, value]) => value),
@@ -114,7 +127,7 @@ export function AuditLog({ of }: { of: Source }) {
     <>
       <Head title={of.title} about={of.about}>
         <Export of={of} filters={filters} />
-        <Button aria-pressed={live} onClick={() => setLive(!live)}>
+        <Button aria-pressed={live} onClick={follow}>
           {live ? "Stop following" : "Follow"}
         </Button>
       </Head>
@@ -150,7 +163,7 @@ export function AuditLog({ of }: { of: Source }) {
           name={of.title}
           queryKey={[...of.queryKey, filters]}
           load={(page, signal) => of.records({ ...filters, ...page }, signal)}
-          {...(live ? { every: 2_000 } : {})}
+          {...(live && !page ? { every: 2_000 } : {})}
           columns={columns}
           rowKey={(it) => it.id}
           exported={(it) => ({

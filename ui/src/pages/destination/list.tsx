@@ -1,7 +1,8 @@
 // Clusters and hosts that are reached through Cairn: mine, and all of the tenant with who reaches each.
+import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useNavigate } from "react-router";
-import { api, type Schemas, take, told } from "../../api/client";
+import { api, type Schemas, sentence, take, told } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
@@ -34,17 +35,24 @@ export default function DestinationsPage() {
   useTitle("Destinations");
   const tenant = useTenant();
   const [asking, setAsking] = useState<"ask" | "glass">();
+  const params = { path: { tenant: tenant.slug } };
+  const glass = useQuery({
+    queryKey: ["tenant", tenant.slug, "reach", "break-glass"],
+    queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/break-glass", { params, signal })),
+  });
+  // Until it is known, and where it cannot be, the API refuses whoever may not.
+  const refused = glass.data?.refused ? sentence(glass.data.refused) : undefined;
   return (
     <>
       <Head title="Destinations" about="What is reached through Cairn. Reaching one needs a grant, whatever one’s role is.">
-        <Button onClick={() => setAsking("glass")}>Break glass…</Button>
+        <Button reason={refused} onClick={() => setAsking("glass")}>Break glass…</Button>
         <Button kind="primary" onClick={() => setAsking("ask")}>
           Ask for access
         </Button>
       </Head>
       <Mine />
       {tenant.can("access:manage") && <All />}
-      {asking && <AskDialog glass={asking === "glass"} onClose={() => setAsking(undefined)} />}
+      {asking && <AskDialog {...(asking === "glass" ? { glass: { s_max: glass.data?.s_max } } : {})} onClose={() => setAsking(undefined)} />}
     </>
   );
 }

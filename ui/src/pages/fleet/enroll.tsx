@@ -25,23 +25,32 @@ const WAYS: [Way, string][] = [
   ["helm", "In a Kubernetes cluster, by Helm"],
 ];
 
-/** The token goes into a file that nobody else reads: an argument could be seen by everybody on the machine. */
-function commands(kind: Kind, way: Way, token: string): string {
+/** Text in a file, whatever a shell would make of it. */
+const put = (text: string, to: string) => [`${to} <<'END'`, text.trimEnd(), "END"];
+
+/** The token goes into a file that nobody else reads: an argument could be seen by everybody on the machine. `authority`: what the server’s own
+ * certificate is known by, which is no secret. */
+function commands(kind: Kind, way: Way, token: string, authority: string | undefined): string {
   const keep = `(umask 077; printf '%s' '${token}' > token)`;
   const server = window.location.origin;
   if (kind === "agent") {
     // Its unit reads the server's address from the file, not from this shell.
     return [
       keep,
+      ...(authority ? put(authority, "sudo tee /etc/cairn-agent/ca.pem > /dev/null") : []),
       `sudo sed -i 's|^#server = .*|server = "${server}"|' /etc/cairn-agent/agent.toml`,
+      ...(authority ? ["sudo sed -i 's|^#ca_file = |ca_file = |' /etc/cairn-agent/agent.toml"] : []),
       "sudo cairn-agent enroll --token-file token && rm token",
       "sudo systemctl enable --now cairn-agent",
     ].join("\n");
   }
+  const known = authority ? put(authority, "cat > cairn-ca.crt") : [];
   if (way === "container") {
     return [
       keep,
+      ...known,
       "RELAY_TOKEN=$(cat token) docker run -d --name cairn-relay --restart unless-stopped --read-only --tmpfs /tmp \\",
+      ...(authority ? ["  -v \"$PWD/cairn-ca.crt:/etc/cairn-relay/ca.crt:ro\" -e RELAY_CA_CERT=/etc/cairn-relay/ca.crt \\"] : []),
       `  -v cairn-relay:/var/lib/cairn-relay -e RELAY_TOKEN -e RELAY_SERVER=${server} \\`,
       '  "$REGISTRY/cairn-relay:$VERSION" && rm token',
     ].join("\n");
@@ -49,30 +58,45 @@ function commands(kind: Kind, way: Way, token: string): string {
   if (way === "helm") {
     return [
       keep,
+      ...known,
       "kubectl create namespace cairn",
       "kubectl -n cairn create secret generic cairn-relay --from-file=token && rm token",
+      ...(authority ? ["kubectl -n cairn create configmap cairn-server --from-file=ca.crt=cairn-ca.crt"] : []),
       `helm install cairn-relay deploy/helm/cairn-relay -n cairn --set server=${server} \\`,
+      ...(authority ? ["  --set serverAuthority=cairn-server \\"] : []),
       '  --set cluster.name="$CLUSTER" --set image.repository="$REGISTRY/cairn-relay"',
     ].join("\n");
   }
-  return [keep, `sudo env RELAY_SERVER=${server} RELAY_TOKEN=file:$PWD/token cairn-relay`].join("\n");
+  const trust = authority ? " RELAY_CA_CERT=$PWD/cairn-ca.crt" : "";
+  return [keep, ...known, `sudo env RELAY_SERVER=${server}${trust} RELAY_TOKEN=file:$PWD/token cairn-relay`].join("\n");
 }
 
-/** What the commands take for granted, and how a server of one's own authority is known. */
-function About({ kind, way }: { kind: Kind; way: Way }) {
+/** What the commands take for granted, and how the server is known. */
+function About({ kind, way, own }: { kind: Kind; way: Way; own: boolean }) {
+  const known = own
+    ? "The server’s certificate is of this installation’s own authority, which is in the commands."
+    : "Where the server’s certificate is of an authority that the machine does not know, it has to be named as well: ";
   if (kind === "agent") {
     return (
       <>
-        The package <code>cairn-agent</code> has to be installed. Where the server’s certificate is its own, set <code>ca_file</code> in the same
-        file as well.
+        The package <code>cairn-agent</code> has to be installed. {known}
+        {!own && (
+          <>
+            <code>ca_file</code> in the same file.
+          </>
+        )}
       </>
     );
   }
   if (way === "helm") {
     return (
       <>
-        Set <code>CLUSTER</code> to the cluster’s name as a destination and <code>REGISTRY</code> to where the image is. Where the server’s
-        certificate is its own, put its authority into a ConfigMap (<code>ca.crt</code>) and name that by <code>serverAuthority</code>.
+        Set <code>CLUSTER</code> to the cluster’s name as a destination and <code>REGISTRY</code> to where the image is. {known}
+        {!own && (
+          <>
+            in a ConfigMap (<code>ca.crt</code>) that <code>serverAuthority</code> names.
+          </>
+        )}
       </>
     );
   }
@@ -83,7 +107,12 @@ function About({ kind, way }: { kind: Kind; way: Way }) {
           Set <code>REGISTRY</code> and <code>VERSION</code> to where the image is.{" "}
         </>
       )}
-      Where the server’s certificate is its own, name its authority as well: <code>RELAY_CA_CERT=ca.crt</code>.
+      {known}
+      {!own && (
+        <>
+          <code>RELAY_CA_CERT=ca.crt</code>.
+        </>
+      )}
     </>
   );
 }
@@ -115,9 +144,9 @@ export function EnrollDialog({ kind, onClose }: { kind: Kind; onClose: () => voi
             ))}
           </Select>
         )}
-        <Copyable key={way} name="Commands" text={commands(kind, way, made.token)} />
+        <Copyable key={way} name="Commands" text={commands(kind, way, made.token, made.authority ?? undefined)} />
         <p className="muted small">
-          <About kind={kind} way={way} />
+          <About kind={kind} way={way} own={Boolean(made.authority)} />
         </p>
         <div className="actions">
           <Button kind="primary" onClick={onClose}>

@@ -284,7 +284,14 @@ function Bar({ shown, change }: { shown: Shown; change: Change }) {
       ))}
       <Button type="submit">Filter</Button>
       {Object.keys(shown.filters).length > 0 && (
-        <Button kind="quiet" onClick={() => change({ filters: {}, open: [], at: undefined })}>
+        <Button
+          kind="quiet"
+          onClick={(event) => {
+            // The button goes with what it clears.
+            event.currentTarget.form?.querySelector<HTMLElement>("button[type=submit]")?.focus();
+            change({ filters: {}, open: [], at: undefined });
+          }}
+        >
           Clear
         </Button>
       )}

@@ -15,15 +15,19 @@ export interface Cast {
   duration: number;
 }
 
+/** A size that a terminal has. Recordings of earlier versions say 0x0 or 1x1 where none was known: such a one changes nothing. */
+function sizeOf(columns: unknown, rows: unknown): { columns: number; rows: number } | undefined {
+  if (!Number.isInteger(columns) || !Number.isInteger(rows)) return undefined;
+  const size = { columns: columns as number, rows: rows as number };
+  return size.columns > 1 && size.rows > 0 ? size : undefined;
+}
+
 export function parse(text: string): Cast {
   const [first = "{}", ...lines] = text.split("\n");
   const cast: Cast = { columns: 80, rows: 24, events: [], duration: 0 };
   try {
     const header = JSON.parse(first) as { width?: unknown; height?: unknown };
-    if (typeof header.width === "number" && typeof header.height === "number") {
-      cast.columns = header.width;
-      cast.rows = header.height;
-    }
+    Object.assign(cast, sizeOf(header.width, header.height));
   } catch {
     return cast;
   }
@@ -38,6 +42,7 @@ export function parse(text: string): Cast {
     const [at, kind, what] = parts as unknown[];
     if (typeof at !== "number" || typeof what !== "string") continue;
     cast.duration = Math.max(cast.duration, at);
+    if (kind === "r" && !sizeOf(...(what.split("x").map(Number) as [number, number]))) continue;
     if (kind === "o" || kind === "r" || kind === "m") cast.events.push({ at, kind, text: what });
   }
   return cast;

@@ -10,6 +10,7 @@ import { Head, Panel } from "../../design/panel";
 import { plain } from "../../design/plain";
 import { Failed, Loading, Notice } from "../../design/state";
 import { Moment } from "../../design/time";
+import { Checked } from "../../evidence/check";
 import { save } from "../../list/export";
 import { lost } from "../../list/lost";
 import { to } from "../../paths";
@@ -30,6 +31,7 @@ export default function RecordingPage() {
     queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/recordings/{recording}", { params, signal })),
   });
   const [cast, setCast] = useState<Cast>();
+  const [bundle, setBundle] = useState<Uint8Array<ArrayBuffer>>();
   const [failed, setFailed] = useState<unknown>();
   const [busy, setBusy] = useState(false);
   useTitle("Recording");
@@ -53,25 +55,19 @@ export default function RecordingPage() {
       );
       setCast(parse(new TextDecoder().decode(bytes)));
     });
-  const bundle = () =>
+  const fetchBundle = () =>
     attempt(async () => {
       const bytes = await takeBytes(
         api.GET("/api/v1/tenants/{tenant}/recordings/{recording}/bundle", { params, parseAs: "arrayBuffer" }),
       );
-      save(`${id}.zip`, "application/zip", bytes);
+      setBundle(bytes);
     });
   return (
     <>
       <nav className="crumbs" aria-label="Where you are">
         <Link to={to.recordings(slug)}>Recordings</Link> <span aria-hidden="true">/</span> <span>{it.id}</span>
       </nav>
-      <Head title={told(it.target)} about={plain(`${it.user} at ${it.destination_name}`)}>
-        {it.evidence && (
-          <Button busy={busy} onClick={() => void bundle()}>
-            Save the signed bundle
-          </Button>
-        )}
-      </Head>
+      <Head title={told(it.target)} about={plain(`${it.user} at ${it.destination_name}`)} />
       {failed !== undefined && <Failed {...words(failed)} />}
       {it.state === "cut_off" && <Notice kind="care">Not everything is recorded: {plain(it.reason ?? "it was cut off")}.</Notice>}
       {it.left_out > 0 && <Notice kind="care">{it.left_out.toLocaleString("en")} bytes are left out, where it says so.</Notice>}
@@ -89,6 +85,33 @@ export default function RecordingPage() {
           </div>
         )}
       </Panel>
+      {it.evidence && (
+        <Panel title="Signed evidence">
+          {bundle ? (
+            <div className="stack">
+              <div className="row">
+                <Button onClick={() => save(`${id}.zip`, "application/zip", bundle)}>Save the bundle</Button>
+                <span className="muted small">
+                  {id}.zip, {(bundle.length / 1024).toFixed(0)} KiB
+                </span>
+              </div>
+              <Checked bundle={bundle} statement={it.evidence} />
+            </div>
+          ) : (
+            <div className="stack">
+              <p className="muted">
+                The recording with its signed statement, which anybody can verify offline. It holds all that was recorded, and getting it is in the audit
+                log too.
+              </p>
+              <div className="row">
+                <Button busy={busy} onClick={() => void fetchBundle()}>
+                  Get the signed bundle
+                </Button>
+              </div>
+            </div>
+          )}
+        </Panel>
+      )}
       <Panel title="About it">
         <Facts
           of={[

@@ -23,11 +23,28 @@ export interface Asked {
   labels?: string;
 }
 
-/** With `glass` the access is taken at once, where the tenant lets the caller, and an alarm goes off. */
-export function AskDialog({ glass, by, onClose }: { glass?: boolean; by?: Asked | undefined; onClose: () => void }) {
+interface AskProps {
+  /** The access is taken at once, for so long at the most, and an alarm goes off. */
+  glass?: { s_max?: number | null | undefined };
+  by?: Asked | undefined;
+  onClose: () => void;
+}
+
+export function AskDialog({ glass, by, onClose }: AskProps) {
   const { slug } = useTenant();
   const { change, failure } = useChange(["tenant", slug, glass ? "reach" : "requests"]);
-  const [of, setOf] = useState({ destination: by?.destination ?? "", role: by?.role ?? "view", namespace: by?.namespace ?? "", reason: "", duration: "3600" });
+  const max = glass?.s_max ?? Number.POSITIVE_INFINITY;
+  const durations = DURATIONS.filter(([seconds]) => Number(seconds) <= max);
+  // A limit that is none of these, such as 10 minutes.
+  if (durations.length === 0) durations.push([String(max), `${Math.floor(max / 60)} minutes`]);
+  const longest = durations.at(-1)?.[0] ?? "3600";
+  const [of, setOf] = useState({
+    destination: by?.destination ?? "",
+    role: by?.role ?? "view",
+    namespace: by?.namespace ?? "",
+    reason: "",
+    duration: max < 3_600 ? longest : "3600",
+  });
   const set = (name: keyof typeof of) => (event: { target: { value: string } }) => setOf({ ...of, [name]: event.target.value });
   const ask = async () => {
     const { destination, role, reason } = of;
@@ -53,7 +70,7 @@ export function AskDialog({ glass, by, onClose }: { glass?: boolean; by?: Asked 
       <TextField label="Role there" required help="Such as view, edit, admin" value={of.role} onChange={set("role")} />
       <TextField label="Only in this namespace (optional)" value={of.namespace} onChange={set("namespace")} />
       <Select label="For" value={of.duration} onChange={set("duration")}>
-        {DURATIONS.map(([seconds, name]) => (
+        {durations.map(([seconds, name]) => (
           <option key={seconds} value={seconds}>
             {name}
           </option>

@@ -2,7 +2,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
-import { api, type Schemas, take, told } from "../../api/client";
+import { api, type Schemas, sentence, take, told } from "../../api/client";
 import { Badge } from "../../design/badge";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
@@ -91,7 +91,7 @@ function Shown({ review }: { review: Review }) {
                       key={decision}
                       small
                       aria-label={`${decision === "keep" ? "Keep" : "Take"} item ${it.number}`}
-                      reason={closed ?? (it.outcome === "revoked" || it.outcome === "gone" ? "It is taken." : undefined)}
+                      reason={closed ?? whyNot(it) ?? (it.outcome === "revoked" || it.outcome === "gone" ? "It is taken." : undefined)}
                       onClick={() => setDeciding({ item: it, decision })}
                     >
                       {decision === "keep" ? "Keep" : "Take"}
@@ -122,6 +122,9 @@ function Shown({ review }: { review: Review }) {
     </>
   );
 }
+
+/** Why the API would not take a decision from who looks. */
+const whyNot = ({ undecidable }: Item) => (undecidable ? sentence(undecidable) : undefined);
 
 interface DecideProps {
   review: string;

@@ -35,7 +35,9 @@ async fn drain(tape: &Tape) -> (String, Summary) {
 async fn what_a_session_shows_is_told_in_order_with_its_hash() {
     let (recording, tape) = begin(terms(RecordingMode::Required, false), true, 1 << 20);
     let told = tokio::spawn(async move { drain(&tape).await });
+    recording.resize(0, 0).await.unwrap();
     recording.resize(120, 40).await.unwrap();
+    recording.resize(0, 0).await.unwrap();
     recording.input(b"secret").await.unwrap();
     recording.output("h\u{e9}".as_bytes().split_at(2).0).await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
