@@ -42,10 +42,12 @@ fn edge(row: EdgeRow) -> Edge {
 }
 
 fn moment(text: Option<&str>) -> Result<Option<Timestamp>, Error> {
-    text.map(|text| {
-        text.parse().map_err(|error: domain::TimestampParseError| Error::invalid("as_of", error.to_string()))
-    })
-    .transpose()
+    moment_of("as_of", text)
+}
+
+fn moment_of(field: &'static str, text: Option<&str>) -> Result<Option<Timestamp>, Error> {
+    text.map(|text| text.parse().map_err(|error: domain::TimestampParseError| Error::invalid(field, error.to_string())))
+        .transpose()
 }
 
 fn flag(text: Option<&str>, field: &'static str) -> Result<bool, Error> {
@@ -74,6 +76,10 @@ pub(crate) struct NodeQuery {
     closed: Option<String>,
     /// The graph at this moment (RFC 3339).
     as_of: Option<String>,
+    /// Only nodes that changed at this moment (RFC 3339) or later; with `closed=true` also those that went. Not with `as_of`.
+    changed_since: Option<String>,
+    /// Only nodes that were seen first at this moment (RFC 3339) or later.
+    first_seen_since: Option<String>,
     /// 1 to 500; default 100.
     limit: Option<String>,
     /// `next_page` of the page before.
@@ -98,6 +104,8 @@ pub(crate) async fn node_list(
         name: query.name,
         include_closed: flag(query.closed.as_deref(), "closed")?,
         as_of: moment(query.as_of.as_deref())?,
+        changed_since: moment_of("changed_since", query.changed_since.as_deref())?,
+        first_seen_since: moment_of("first_seen_since", query.first_seen_since.as_deref())?,
         after: page::after(query.page.as_deref())?,
         limit: page::limit(query.limit.as_deref())?,
     };

@@ -23,12 +23,18 @@ pub(crate) enum Command {
         /// Only with this name
         #[arg(long)]
         name: Option<String>,
-        /// Only what has disappeared
+        /// Also what has disappeared
         #[arg(long)]
         closed: bool,
         /// As the graph was at this moment (RFC 3339)
         #[arg(long, value_name = "TIME")]
         as_of: Option<String>,
+        /// Only what changed at this moment (RFC 3339) or later; with --closed also what disappeared since
+        #[arg(long, value_name = "TIME")]
+        changed_since: Option<String>,
+        /// Only what was seen first at this moment (RFC 3339) or later
+        #[arg(long, value_name = "TIME")]
+        first_seen_since: Option<String>,
         #[command(flatten)]
         paging: Paging,
     },
@@ -127,7 +133,7 @@ impl Command {
     pub(crate) async fn run(self, cx: &Context) -> Result {
         let api = cx.tenant()?;
         match self {
-            Self::List { kind, provider, region, name, closed, as_of, paging } => {
+            Self::List { kind, provider, region, name, closed, as_of, changed_since, first_seen_since, paging } => {
                 let query = [
                     ("type", kind.as_deref()),
                     ("provider", provider.as_deref()),
@@ -135,6 +141,8 @@ impl Command {
                     ("name", name.as_deref()),
                     ("closed", closed.then_some("true")),
                     ("as_of", as_of.as_deref()),
+                    ("changed_since", changed_since.as_deref()),
+                    ("first_seen_since", first_seen_since.as_deref()),
                 ];
                 api.show_list::<Node>(&["nodes"], &query, paging).await
             }

@@ -31,6 +31,10 @@ pub struct NodeFilter {
     pub include_closed: bool,
     /// As they were at this moment.
     pub as_of: Option<Timestamp>,
+    /// Only those that became what they are at this moment or later, and with `include_closed` those that went; not together with `as_of`.
+    pub changed_since: Option<Timestamp>,
+    /// Only those that were seen first at this moment or later.
+    pub first_seen_since: Option<Timestamp>,
     /// Only those behind this key.
     pub after: Option<NodeKey>,
     /// At most this many; [`Limits::LIST_ITEMS`] at most.
@@ -236,6 +240,14 @@ const NODES: &str = "SELECT n.key, n.id, COALESCE(v.name, n.name), COALESCE(v.pr
      WHERE n.tenant_id = $1 AND n.observed \
        AND ($3 OR v.key IS NOT NULL OR (n.valid_from <= $2 AND (n.closed_at IS NULL OR n.closed_at > $2)))";
 
+/// Nodes that changed lately are looked up by when they did, however many there are, and then come in the order of their keys.
+const CHANGED: &str = "n.key IN (SELECT c.key FROM node c WHERE c.tenant_id = $1 AND c.valid_from >= ?)";
+const CHANGED_OR_CLOSED: &str = "n.key IN (SELECT c.key FROM node c WHERE c.tenant_id = $1 AND c.valid_from >= ? \
+     UNION SELECT c.key FROM node c WHERE c.tenant_id = $1 AND c.closed_at >= ?)";
+/// What was seen first has not been what it is for longer.
+const FIRST_SEEN: &str =
+    "n.key IN (SELECT c.key FROM node c WHERE c.tenant_id = $1 AND c.valid_from >= ? AND c.first_seen >= ?)";
+
 fn node(row: &Row, as_of: Option<Timestamp>) -> Result<NodeRow> {
     let (valid_from, closed_at) = (row.time(6)?, row.opt_time(7)?);
     let last = if closed_at.is_some() { row.opt_time(8)? } else { row.opt_time(9)? };
@@ -264,7 +276,16 @@ impl Read<ops::NodeList> {
         if filter.include_closed && filter.as_of.is_some() {
             return Err(Error::invalid("as_of", "ask for closed nodes or for a moment, not for both"));
         }
+        if filter.changed_since.is_some() && filter.as_of.is_some() {
+            return Err(Error::invalid("as_of", "ask for what changed or for a moment, not for both"));
+        }
         let mut query = Query::new(NODES, args![self.tenant(), moment(filter.as_of), filter.include_closed]);
+        if let Some(since) = filter.changed_since {
+            query.and(if filter.include_closed { CHANGED_OR_CLOSED } else { CHANGED }, since);
+        }
+        if let Some(since) = filter.first_seen_since {
+            query.and(FIRST_SEEN, since);
+        }
         if let Some(node_type) = &filter.node_type {
             match node_type.strip_suffix('*') {
                 Some(prefix) => query.and("substr(n.type, 1, length(?)) = ?", prefix),

@@ -33,7 +33,7 @@ const ID_QUERIES: [(&str, &str, &str); 22] = [
     ("validation_list", "credential", "credential"),
 ];
 /// Query parameters that name nothing of a tenant's.
-const PLAIN_QUERIES: [&str; 47] = [
+const PLAIN_QUERIES: [&str; 49] = [
     "account",
     "action",
     "actor",
@@ -41,11 +41,13 @@ const PLAIN_QUERIES: [&str; 47] = [
     "by",
     "category",
     "change",
+    "changed_since",
     "closed",
     "control",
     "days",
     "direction",
     "elements",
+    "first_seen_since",
     "follow",
     "format",
     "framework",

@@ -581,3 +581,85 @@ async fn one_id_in_two_tenants_is_two_nodes() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nodes_are_listed_by_when_they_changed_or_were_seen_first() {
+    each_engine(async |world| {
+        let (tenant, other) = (world.tenant("acme").await, world.tenant("globex").await);
+        let both =
+            |value: i64| page("s", vec![node("old", "Old", json!(1)), node("moved", "Moved", json!(value))], vec![]);
+        run(world, tenant, &[page("gone", vec![node("gone", "Gone", json!(1))], vec![])], Coverage::Complete).await;
+        run(world, tenant, &[both(1)], Coverage::Complete).await;
+        run(world, other, &[both(1)], Coverage::Complete).await;
+        world.clock.advance(Duration::from_secs(1));
+        let since = world.clock_now();
+        world.clock.advance(Duration::from_secs(1));
+        run(world, tenant, &[both(2)], Coverage::Complete).await;
+        run(world, tenant, &[page("new", vec![node("new", "New", json!(1))], vec![])], Coverage::Complete).await;
+        run(world, tenant, &[page("gone", vec![node("kept", "Kept", json!(1))], vec![])], Coverage::Complete).await;
+        let (changed, first) = (
+            NodeFilter { changed_since: Some(since), ..NodeFilter::default() },
+            NodeFilter { first_seen_since: Some(since), ..NodeFilter::default() },
+        );
+        assert_eq!(names(world, tenant, changed.clone()).await, ["Kept", "Moved", "New"]);
+        let closed = NodeFilter { include_closed: true, ..changed.clone() };
+        assert_eq!(names(world, tenant, closed.clone()).await, ["Gone", "Kept", "Moved", "New"]);
+        assert_eq!(names(world, tenant, first.clone()).await, ["Kept", "New"]);
+        assert_eq!(names(world, tenant, NodeFilter { name: Some("n".to_owned()), ..first }).await, ["New"]);
+        assert!(names(world, other, closed.clone()).await.is_empty(), "what changed in another tenant is none of its");
+        // To the moment, on both sides of it.
+        let all = nodes(world, tenant, NodeFilter::default()).await;
+        let moved = all.iter().find(|node| node.name == "Moved").unwrap().valid_from;
+        let at = |since| NodeFilter { changed_since: Some(since), ..NodeFilter::default() };
+        assert!(names(world, tenant, at(moved)).await.contains(&"Moved".to_owned()));
+        assert!(!names(world, tenant, at(moved.plus_millis(1))).await.contains(&"Moved".to_owned()));
+        // By pages, each once.
+        let mut read = world.store.read(world.permit::<ops::NodeList>(tenant)).await.unwrap();
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = read.node_list(&NodeFilter { after, limit: 1, ..closed.clone() }).await.unwrap();
+            seen.extend(page.items.into_iter().map(|node| node.name));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        seen.sort();
+        assert_eq!(seen, ["Gone", "Kept", "Moved", "New"]);
+        let refused = read.node_list(&NodeFilter { as_of: Some(since), limit: 1, ..changed }).await;
+        assert!(matches!(refused, Err(Error::Invalid { field: Some("as_of"), .. })), "{refused:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_changed_lately_is_found_by_an_index_and_not_among_all_nodes() {
+    each_engine(async |world| {
+        let tenant = world.tenant("acme").await;
+        let literal = world.literal(tenant.as_uuid().as_u128());
+        if world.postgres.is_some() {
+            // It plans by what is there.
+            let rows = "SELECT $T, gen_random_uuid(), 'n' || i, 't', 'r', 'n', '{}', '{}', gen_random_uuid(), gen_random_uuid(), true, i, i, \
+                        CASE WHEN i % 2 = 0 THEN i END, i FROM generate_series(1, 20000) i";
+            let into = "INSERT INTO node (tenant_id, key, id, type, region, name, properties, tags, hash, scope_key, observed, first_seen, \
+                        valid_from, closed_at, last_seen)";
+            world.tamper(tenant, &format!("{into} {}; ANALYZE node", rows.replace("$T", &literal))).await;
+        }
+        // The text of the questions as the store asks them.
+        let source = include_str!("../../src/graph.rs");
+        for (name, indexes) in [
+            ("CHANGED", &["node_by_change"][..]),
+            ("CHANGED_OR_CLOSED", &["node_by_change", "node_by_close"]),
+            ("FIRST_SEEN", &["node_by_change"]),
+        ] {
+            let text = source.split(&format!("const {name}: &str =")).nth(1).unwrap().split('"').nth(1).unwrap();
+            let condition = text.replace("\\\n", "").replace("$1", &literal).replace('?', "19900");
+            let list = format!("SELECT n.key FROM node n WHERE n.tenant_id = {literal} AND {condition} ORDER BY n.key LIMIT 101");
+            let plan = world.plan(tenant, &list).await;
+            for index in indexes {
+                assert!(plan.contains(index), "{name}: {plan}");
+            }
+        }
+    })
+    .await;
+}

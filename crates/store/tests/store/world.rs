@@ -180,6 +180,16 @@ impl World {
         Ok(texts?.join("\n"))
     }
 
+    /// How the engine would answer a question.
+    pub(crate) async fn plan(&self, tenant: TenantId, sql: &str) -> String {
+        if self.postgres.is_some() {
+            return self.raw(tenant, &format!("EXPLAIN {sql}")).await.unwrap();
+        }
+        let sql = format!("EXPLAIN QUERY PLAN {sql}");
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut self.sqlite().await).await.unwrap();
+        rows.iter().map(|row| row.get::<String, _>("detail")).collect::<Vec<_>>().join("\n")
+    }
+
     /// Changes rows as somebody who owns the database does: past triggers and missing rights.
     pub(crate) async fn tamper(&self, tenant: TenantId, sql: &str) {
         if let Some(database) = &self.postgres {

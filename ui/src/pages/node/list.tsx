@@ -26,11 +26,14 @@ export default function NodesPage() {
   const [name, setName] = useFilter("name");
   const [closed, setClosed] = useFilter("closed");
   const [asOf, setAsOf] = useFilter("as_of", { typed: true });
+  const [changed, setChanged] = useFilter("changed_since", { typed: true });
+  const [first, setFirst] = useFilter("first_seen_since", { typed: true });
   const counts = useQuery({
     queryKey: ["tenant", slug, "node-counts"],
     queryFn: ({ signal }) => take(api.GET("/api/v1/tenants/{tenant}/node-counts", { params: { path }, signal })),
   });
-  const filters = Object.fromEntries(Object.entries({ type, name, closed, as_of: asOf }).filter(([, value]) => value));
+  const all = { type, name, closed, as_of: asOf, changed_since: changed, first_seen_since: first };
+  const filters = Object.fromEntries(Object.entries(all).filter(([, value]) => value));
   const columns: Column<Node>[] = [
     {
       head: "Node",
@@ -46,6 +49,7 @@ export default function NodesPage() {
     { head: "Region", kind: "nowrap", cell: (it) => it.region || "none" },
     { head: "State", cell: (it) => <Badge word={it.closed_at ? "gone" : "present"} /> },
     { head: "First seen", kind: "nowrap", cell: (it) => <When at={it.first_seen} /> },
+    { head: "Changed", kind: "nowrap", cell: (it) => <When at={it.valid_from} /> },
     { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.discovered_at} /> },
   ];
   return (
@@ -68,6 +72,18 @@ export default function NodesPage() {
           text={asOf.slice(0, 16)}
           onType={(at) => setAsOf(at ? `${at}:00Z` : "")}
         />
+        <TypedField
+          label="Changed since (UTC)"
+          type="datetime-local"
+          text={changed.slice(0, 16)}
+          onType={(at) => setChanged(at ? `${at}:00Z` : "")}
+        />
+        <TypedField
+          label="First seen since (UTC)"
+          type="datetime-local"
+          text={first.slice(0, 16)}
+          onType={(at) => setFirst(at ? `${at}:00Z` : "")}
+        />
         <label className="check">
           <input type="checkbox" checked={closed === "true"} onChange={(event) => setClosed(event.target.checked ? "true" : "")} />
           Also what is gone
@@ -82,18 +98,19 @@ export default function NodesPage() {
           }
           columns={columns}
           rowKey={(it) => it.id}
-          exported={({ id, type, name, provider, region, first_seen, discovered_at }) => ({
+          exported={({ id, type, name, provider, region, first_seen, valid_from, discovered_at }) => ({
             id,
             type,
             name,
             provider,
             region,
             first_seen,
+            changed: valid_from,
             discovered_at,
           })}
           empty={
             Object.keys(filters).length > 0 ? (
-              <Empty title="Nothing matches">Choose another type, or another part of the name.</Empty>
+              <Empty title="Nothing matches">Choose another type, another part of the name, or an earlier time.</Empty>
             ) : (
               <Empty title="Nothing discovered yet" action={<RunJob />}>
                 Run a discovery job: <code>cairn jobs run --plugin host --wait</code> reads the server’s own machine.
