@@ -121,6 +121,55 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   await expect(page.getByRole("alert")).toContainText("Request req_");
 });
 
+test("a set of hosts is made, shows its hosts as they come and go, and says what a label gives @both", async ({ page, refusals }) => {
+  refusals.expect(404, 412);
+  await signIn(page);
+  await expect(page.getByRole("navigation", { name: "Pages" })).toBeVisible();
+  const host = { address: "192.0.2.8", host_key: publicKey(), roles: ["deploy"], labels: { role: "web" } };
+  await call(page, "PUT", "/api/v1/tenants/default/destinations/web8/ssh-host", host);
+  await page.goto("/t/default/destinations");
+  await page.getByRole("button", { name: "Add a set of hosts" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Name", { exact: true }).fill("web8");
+  await dialog.getByLabel("Labels of its hosts").fill("role=web");
+  await dialog.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(dialog.getByRole("alert")).toContainText("`web8`");
+  await dialog.getByLabel("Name", { exact: true }).fill("all-web");
+  await look(page, "add-a-set");
+  await dialog.getByRole("button", { name: "Add", exact: true }).click();
+  await expect(page.getByRole("heading", { level: 1, name: "all-web" })).toBeVisible();
+  const hosts = page.getByRole("table", { name: "Hosts of the set" });
+  await expect(hosts).toContainText("web8");
+  await call(page, "POST", "/api/v1/tenants/default/grants", { user: "admin@localhost", destination: "all-web", role: "deploy" });
+  await page.reload();
+  await expect(page.getByRole("table", { name: "Who reaches it" })).toContainText("admin@localhost");
+  await look(page, "set-of-hosts");
+
+  // The host's page says what goes by its labels, and so does who changes them.
+  await hosts.getByRole("link", { name: "web8" }).click();
+  const main = page.getByRole("main");
+  await expect(main.getByText("1 grant, and the sets all-web")).toBeVisible();
+  await page.getByRole("button", { name: "Change…" }).click();
+  await dialog.getByLabel("Labels").fill("role=db");
+  await expect(dialog.getByText("1 grant, and the sets all-web now")).toBeVisible();
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(dialog).toBeHidden();
+  await expect(main.getByText("0 grants")).toBeVisible();
+
+  // It follows where the set's own labels are changed.
+  await page.goto("/t/default/destinations/all-web");
+  await expect(page.getByRole("heading", { name: "No hosts" })).toBeVisible();
+  await page.getByRole("button", { name: "Change…" }).click();
+  await dialog.getByLabel("Labels of its hosts").fill("role=db");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await expect(dialog).toBeHidden();
+  await expect(hosts).toContainText("web8");
+  await page.getByRole("button", { name: "Delete…" }).click();
+  await dialog.getByRole("button", { name: "Delete" }).click();
+  await expect(page).toHaveURL(/\/t\/default\/destinations$/);
+  await call(page, "DELETE", "/api/v1/tenants/default/destinations/web8");
+});
+
 test("the relay of a host stays chosen, and is called not let in only where that is known", async ({ page, refusals }) => {
   refusals.expect(429);
   await signIn(page);

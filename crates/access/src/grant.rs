@@ -67,14 +67,22 @@ fn is_for(grant: &Grant, asker: Asker<'_>) -> bool {
     }
 }
 
-/// Whether a target covers a destination.
+/// Whether who has these labels has all that are wanted; no label at all selects nothing.
+fn selects(wanted: &Labels, has: &Labels) -> bool {
+    let has = has.as_map();
+    !wanted.as_map().is_empty() && wanted.as_map().iter().all(|(name, value)| has.get(name) == Some(value))
+}
+
+/// Whether a target covers a destination. A set of hosts covers itself, so that it can be told who holds it, and hosts: no cluster and no other set.
 pub fn covers(target: &Target, place: Place<'_>) -> bool {
     match target {
         Target::Destination(id) => *id == place.id,
-        Target::Labels(wanted) => {
-            let has = place.labels.as_map();
-            !wanted.as_map().is_empty() && wanted.as_map().iter().all(|(name, value)| has.get(name) == Some(value))
-        }
+        Target::Labels(wanted) => place.kind != DestinationKind::Set && selects(wanted, place.labels),
+        Target::Set { id, hosts } => match place.kind {
+            DestinationKind::Set => *id == place.id,
+            DestinationKind::Ssh => selects(hosts, place.labels),
+            DestinationKind::Kubernetes => false,
+        },
     }
 }
 
@@ -84,7 +92,7 @@ pub fn fits(grant: &Grant, kind: DestinationKind) -> bool {
     let of_namespace = grant.role.of_namespace().is_some();
     match kind {
         DestinationKind::Kubernetes => grant.ssh.is_empty() && (!of_namespace || grant.namespace.is_some()),
-        DestinationKind::Ssh => grant.namespace.is_none() && !of_namespace,
+        DestinationKind::Ssh | DestinationKind::Set => grant.namespace.is_none() && !of_namespace,
     }
 }
 
@@ -143,7 +151,7 @@ pub fn decide<'g>(
             continue;
         }
         let Some(until) = holds(grant, now) else { continue };
-        if place.kind == DestinationKind::Ssh {
+        if place.kind != DestinationKind::Kubernetes {
             let until = (until != FOR_GOOD).then_some(until);
             let one = SshGiven { grant: grant.id, terms: grant.ssh.clone(), until };
             ssh.entry(&grant.role).or_default().push(one);

@@ -162,6 +162,8 @@ operations! {
     SshHostShow "ssh_host_show" tenant Read AccessManage;
     SshHostPut "ssh_host_put" tenant Write AccessManage fresh;
     SshHostCertificateCreate "ssh_host_certificate_create" tenant Write AccessManage fresh;
+    HostSetShow "host_set_show" tenant Read AccessManage;
+    HostSetPut "host_set_put" tenant Write AccessManage fresh;
     GroupList "group_list" tenant Read AccessManage;
     GroupCreate "group_create" tenant Write AccessManage fresh;
     GroupDelete "group_delete" tenant Write AccessManage;

@@ -77,18 +77,27 @@ impl Case {
                 Target::Destination(id) => *id == destination(1),
                 Target::Labels(wanted) => {
                     let own: Vec<_> = self.labels.as_map().iter().collect();
-                    wanted.as_map().iter().all(|pair| own.contains(&pair)) && !wanted.as_map().is_empty()
+                    self.kind != DestinationKind::Set
+                        && wanted.as_map().iter().all(|pair| own.contains(&pair))
+                        && !wanted.as_map().is_empty()
+                }
+                Target::Set { id, .. } if self.kind == DestinationKind::Set => *id == destination(1),
+                Target::Set { hosts, .. } => {
+                    let own: Vec<_> = self.labels.as_map().iter().collect();
+                    self.kind == DestinationKind::Ssh
+                        && hosts.as_map().iter().all(|pair| own.contains(&pair))
+                        && !hosts.as_map().is_empty()
                 }
             };
             let there = match (&grant.namespace, namespace, self.kind) {
                 (None, _, _) => true,
-                (Some(_), _, DestinationKind::Ssh) | (Some(_), None, _) => false,
+                (Some(_), _, DestinationKind::Ssh | DestinationKind::Set) | (Some(_), None, _) => false,
                 (Some(given), Some(asked), DestinationKind::Kubernetes) => given == asked,
             };
             let alive = grant.expires_at.is_none_or(|end| now < end);
             let open = grant.hours.as_ref().is_none_or(|hours| hours.until(now).is_some());
             // What says how hosts are reached gives nothing in a cluster, where nothing would keep it.
-            let kept = self.kind == DestinationKind::Ssh || grant.ssh.is_empty();
+            let kept = self.kind != DestinationKind::Kubernetes || grant.ssh.is_empty();
             // A namespace's own role is one of a namespace of a cluster.
             let own = grant.role.as_str() == "role:own";
             let kept = kept && (!own || grant.namespace.is_some() && self.kind == DestinationKind::Kubernetes);
@@ -116,6 +125,7 @@ fn any_grant() -> impl Strategy<Value = Grant> {
     let target = prop_oneof![
         (0u128..3).prop_map(|n| Target::Destination(destination(n))),
         any_labels().prop_map(Target::Labels),
+        (0u128..3, any_labels()).prop_map(|(n, hosts)| Target::Set { id: destination(n), hosts }),
     ];
     let hours = proptest::option::of(prop_oneof![
         Just("thu 08:00-18:00"),
@@ -155,7 +165,7 @@ fn any_labels() -> impl Strategy<Value = Labels> {
 
 fn any_case() -> impl Strategy<Value = Case> {
     let groups = proptest::collection::btree_set((0u128..3).prop_map(group), 0..3);
-    let kind = prop_oneof![4 => Just(DestinationKind::Kubernetes), 1 => Just(DestinationKind::Ssh)];
+    let kind = prop_oneof![4 => Just(DestinationKind::Kubernetes), 2 => Just(DestinationKind::Ssh), 1 => Just(DestinationKind::Set)];
     let grants = proptest::collection::vec(any_grant(), 0..8);
     (0u128..3, groups, proptest::bool::weighted(0.9), kind, any_labels(), grants).prop_map(
         |(id, groups, is_member, kind, labels, grants)| Case {
@@ -204,7 +214,7 @@ proptest! {
         // At a host each of its grants is there with how the host is reached by it.
         for held in held.values() {
             let named: BTreeSet<_> = held.ssh.iter().map(|given| given.grant).collect();
-            let expect = if case.kind == DestinationKind::Ssh { held.grants.clone() } else { BTreeSet::new() };
+            let expect = if case.kind != DestinationKind::Kubernetes { held.grants.clone() } else { BTreeSet::new() };
             prop_assert_eq!(named, expect);
         }
         // The grants that it names are enough for it, and each of them is for this user.
@@ -245,4 +255,16 @@ fn without_a_grant_nothing_is_reached() {
     none(selector(&[("env", "prod"), ("tier", "1")]));
     // Whatever made it: a selector without labels selects nothing.
     none(selector(&[]));
+
+    // A set is of hosts: with the same labels it covers a host, and no cluster and no other set.
+    let set = |hosts: &[(&str, &str)], kind| Case {
+        kind,
+        grants: vec![grant(1, Subject::User(user(1)), Target::Set { id: destination(7), hosts: labels(hosts) })],
+        ..everything.clone()
+    };
+    assert!(!set(&[("env", "prod")], DestinationKind::Ssh).decide(now).is_empty());
+    none(set(&[("env", "prod")], DestinationKind::Kubernetes));
+    none(set(&[("env", "prod")], DestinationKind::Set));
+    none(set(&[("env", "test")], DestinationKind::Ssh));
+    none(set(&[], DestinationKind::Ssh));
 }

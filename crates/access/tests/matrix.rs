@@ -32,7 +32,7 @@ decisions! {
         MemberList MemberPut MemberDelete InvitationDelete SignInPolicyShow SignInPolicyPut TargetPolicyShow TargetPolicyPut ApiKeyList ApiKeyCreate ApiKeyRotate ApiKeyRevoke
         GroupRoleList GroupRolePut GroupRoleDelete
         AgentList AgentLabel AgentRevoke RelayList RelayLabel RelayRevoke RelayFollow RelayPolicyShow RelayPolicyPut EnrollmentTokenList EnrollmentTokenCreate EnrollmentTokenRevoke
-        DestinationList DestinationUpdate DestinationDelete SshHostShow SshHostPut SshHostCertificateCreate GroupList GroupCreate GroupDelete GroupMemberAdd GroupMemberRemove
+        DestinationList DestinationUpdate DestinationDelete SshHostShow SshHostPut SshHostCertificateCreate HostSetShow HostSetPut GroupList GroupCreate GroupDelete GroupMemberAdd GroupMemberRemove
         GrantList GrantCreate GrantDelete AccessWho AccessWhat AccessRequestList AccessRequestApprove AccessRequestDeny
         AccessReviewCreate AccessReviewClose AccessExport AccessPlan AccessApply AccessPolicyShow AccessPolicyPut
         RecordingPolicyShow RecordingPolicyPut RecordingList RecordingRead RecordingExport RecordingClose RecordingDelete

@@ -10,7 +10,7 @@ use store::{
 };
 use wire::access_file::{
     AccessFile, AccessFileApply, AccessFileChange, AccessFilePlan, FileDestination, FileGroup, FileGroupRole, FileHost,
-    FileMember,
+    FileMember, FileSet,
 };
 use wire::grant::GrantCreate;
 use wire::ssh_access::SshHostPut;
@@ -69,6 +69,7 @@ fn file(body: AccessFile) -> Result<store::AccessFile, Error> {
         groups: each("groups", body.groups, group)?,
         group_roles: each("group_roles", body.group_roles, |one| Ok((one.provider, one.group, one.role.parse()?)))?,
         hosts: each("hosts", body.hosts, host)?,
+        sets: each("sets", body.sets, |one| Ok((one.name.parse()?, Labels::new(one.selector)?)))?,
         destinations: each("destinations", body.destinations, |one| Ok((one.name, Labels::new(one.labels)?)))?,
         grants: each("grants", body.grants, grant)?,
     })
@@ -217,6 +218,11 @@ pub(crate) async fn access_export(
             .map(|(provider, group, role)| FileGroupRole { provider, group, role: role.to_string() })
             .collect(),
         hosts: file.hosts.into_iter().map(written).collect(),
+        sets: file
+            .sets
+            .into_iter()
+            .map(|(name, selector)| FileSet { name: name.to_string(), selector: selector.as_map().clone() })
+            .collect(),
         destinations: file
             .destinations
             .into_iter()

@@ -10,10 +10,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use domain::{Error, Labels, Slug, Subject, Target};
 use gateway::destination_token::issue;
-use store::{DestinationChange, DestinationRow, GlassPolicy, GrantRow, NewDestination, Reached, Reacher};
+use store::{ByLabels, DestinationChange, DestinationRow, GlassPolicy, GrantRow, NewDestination, Reached, Reacher};
 use wire::List;
 use wire::destination::{
-    AccessCheck, AccessChecked, AccessList, Destination, DestinationRegister, DestinationRegistered,
+    AccessCheck, AccessChecked, AccessList, ByLabels as ByLabelsDocument, Destination, DestinationRegister, DestinationRegistered,
     DestinationTokenCreate, DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted,
     SshStanding, Why,
 };
@@ -39,12 +39,22 @@ const PUBLISHED_MAX: usize = 5_000;
 /// Most connections that are asked about at a time.
 const STANDINGS_MAX: usize = 1_000;
 
-fn destination(row: DestinationRow) -> Destination {
+pub(crate) fn by_labels(gives: ByLabels) -> ByLabelsDocument {
+    ByLabelsDocument { sets: gives.sets.iter().map(ToString::to_string).collect(), grants: gives.grants }
+}
+
+/// One destination, with what goes by its labels.
+fn shown((row, gives): (DestinationRow, ByLabels)) -> Destination {
+    Destination { by_labels: Some(by_labels(gives)), ..destination(row) }
+}
+
+pub(crate) fn destination(row: DestinationRow) -> Destination {
     let node = row.node();
     Destination {
         id: row.id,
         name: row.name.to_string(),
         kind: row.kind.to_string(),
+        selector: row.selector.map(|selector| selector.as_map().clone()),
         relay: row.relay,
         relay_name: row.relay_name,
         labels: row.labels.as_map().clone(),
@@ -57,6 +67,7 @@ fn destination(row: DestinationRow) -> Destination {
         created_at: row.created_at,
         last_seen_at: row.last_seen_at,
         node,
+        by_labels: None,
     }
 }
 
@@ -69,14 +80,16 @@ fn why(row: &GrantRow) -> Why {
         Subject::User(_) => None,
         Subject::Group(_) => Some(row.subject_name.clone()),
     };
-    let labels = match &row.grant.target {
-        Target::Destination(_) => None,
-        Target::Labels(labels) => Some(labels.as_map().clone()),
+    let (labels, set) = match &row.grant.target {
+        Target::Destination(_) => (None, None),
+        Target::Labels(labels) => (Some(labels.as_map().clone()), None),
+        Target::Set { .. } => (None, row.destination_name.clone()),
     };
     Why {
         grant: row.grant.id,
         group,
         labels,
+        set,
         namespace: row.grant.namespace.as_ref().map(ToString::to_string),
         hours: row.grant.hours.as_ref().map(ToString::to_string),
         expires_at: row.grant.expires_at,
@@ -152,8 +165,8 @@ pub(crate) async fn destination_show(
 ) -> Answer<Tagged<Destination>> {
     let permit = caller.permit::<ops::DestinationList>(&tenant).await?;
     let row = state.store.read(permit).await?.destination_show(&named).await?;
-    let version = row.version();
-    Ok(Tagged(destination(row), version))
+    let version = row.0.version();
+    Ok(Tagged(shown(row), version))
 }
 
 /// Changes a destination's labels, which selectors of grants go by, or gives it to another relay.
@@ -169,7 +182,7 @@ pub(crate) async fn destination_update(
 ) -> Answer<Json<Destination>> {
     let permit = caller.permit::<ops::DestinationUpdate>(&tenant).await?;
     let change = DestinationChange { labels: body.labels.map(Labels::new).transpose()?, relay: body.relay };
-    Ok(Json(destination(
+    Ok(Json(shown(
         state.store.write(permit).await?.only_if(condition).destination_update(&named, &change).await?,
     )))
 }

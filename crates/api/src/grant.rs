@@ -23,9 +23,10 @@ pub(crate) fn grant(row: GrantRow) -> Grant {
         Subject::User(_) => (Some(row.subject_name), None),
         Subject::Group(_) => (None, Some(row.subject_name)),
     };
-    let labels = match row.grant.target {
-        Target::Destination(_) => None,
-        Target::Labels(labels) => Some(labels.as_map().clone()),
+    let (labels, hosts) = match row.grant.target {
+        Target::Destination(_) => (None, None),
+        Target::Labels(labels) => (Some(labels.as_map().clone()), None),
+        Target::Set { hosts, .. } => (None, Some(hosts.as_map().clone())),
     };
     Grant {
         id: row.grant.id,
@@ -34,6 +35,7 @@ pub(crate) fn grant(row: GrantRow) -> Grant {
         role: row.grant.role.to_string(),
         destination: row.destination_name,
         labels,
+        hosts,
         namespace: row.grant.namespace.map(|name| name.to_string()),
         hours: row.grant.hours.map(|hours| hours.to_string()),
         expires_at: row.grant.expires_at,

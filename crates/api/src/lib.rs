@@ -46,6 +46,7 @@ mod graph;
 mod group;
 mod group_role;
 mod health;
+mod host_set;
 mod job;
 mod job_detail;
 mod layers;
@@ -287,6 +288,8 @@ fn access_routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(destination::destination_token_create))
         .routes(routes!(ssh_access::ssh_host_show, ssh_access::ssh_host_put))
         .routes(routes!(ssh_access::ssh_host_certificate_create))
+        .routes(routes!(host_set::host_set_show, host_set::host_set_put))
+        .routes(routes!(host_set::host_set_hosts))
         .routes(routes!(ssh_access::ssh_certificate_create))
         .routes(routes!(destination::destination_register))
         .routes(routes!(destination::access_check))

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use crypto::ssh::PublicKey;
 use domain::{Error, HostPort, Labels, Network, SshExtension};
-use store::{NewSshHost, SshHostRow, Way};
+use store::{ByLabels, NewSshHost, SshHostRow, Way};
 use wire::ssh_access::{SshCertificate, SshCertificateCreate, SshHost, SshHostCertificate, SshHostPut};
 
 use store::Versioned as _;
@@ -17,6 +17,7 @@ use wire::problem::Problem;
 
 use crate::caller::Caller;
 use crate::condition::{If, Tagged};
+use crate::destination::by_labels;
 use crate::page::{Body, Path};
 use crate::problem::Answer;
 use crate::state::ApiState;
@@ -28,7 +29,7 @@ pub(crate) fn authorities(keys: &[crypto::ed25519::PublicKey]) -> Vec<String> {
     keys.iter().map(|key| PublicKey::of_ed25519(key).to_string()).collect()
 }
 
-fn ssh_host(row: SshHostRow, authorities: Vec<String>) -> SshHost {
+fn ssh_host((row, gives): (SshHostRow, ByLabels), authorities: Vec<String>) -> SshHost {
     let destination = row.destination;
     SshHost {
         id: destination.id,
@@ -48,6 +49,7 @@ fn ssh_host(row: SshHostRow, authorities: Vec<String>) -> SshHost {
             "TrustedUserCAKeys /etc/ssh/cairn_ca.pub\nAuthorizedPrincipalsCommand /bin/echo cairn/{}/%u\nAuthorizedPrincipalsCommandUser nobody\n",
             destination.id
         ),
+        by_labels: by_labels(gives),
     }
 }
 
@@ -102,7 +104,7 @@ pub(crate) async fn ssh_host_show(
 ) -> Answer<Tagged<SshHost>> {
     let permit = caller.permit::<ops::SshHostShow>(&tenant).await?;
     let row = state.store.read(permit).await?.ssh_host_show(&named).await?;
-    let version = row.version();
+    let version = row.0.version();
     Ok(Tagged(ssh_host(row, authorities(&state.store.ssh_ca_keys().await?)), version))
 }
 

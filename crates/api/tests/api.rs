@@ -47,6 +47,8 @@ mod glass;
 mod graph;
 #[path = "api/home.rs"]
 mod home;
+#[path = "api/host_set.rs"]
+mod host_set;
 #[path = "api/http.rs"]
 mod http_edge;
 #[path = "api/idp.rs"]

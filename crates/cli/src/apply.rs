@@ -119,6 +119,7 @@ struct Places {
     groups: Vec<Spanned<IgnoredAny>>,
     group_roles: Vec<Spanned<IgnoredAny>>,
     hosts: Vec<Spanned<IgnoredAny>>,
+    sets: Vec<Spanned<IgnoredAny>>,
     destinations: Vec<Spanned<IgnoredAny>>,
     grants: Vec<Spanned<IgnoredAny>>,
 }
@@ -133,6 +134,7 @@ fn placed(path: &str, text: &str, message: &str) -> Option<String> {
         "groups" => places.groups,
         "group_roles" => places.group_roles,
         "hosts" => places.hosts,
+        "sets" => places.sets,
         "destinations" => places.destinations,
         "grants" => places.grants,
         _ => return None,
@@ -157,6 +159,7 @@ fn line(change: &AccessFileChange) -> String {
     let how = match (change.action.as_str(), change.kind.as_str()) {
         ("update", _) => format!("  {} -> {}", value(&change.before), value(&change.after)),
         ("invite" | "create", "member" | "group-role") => format!("  {}", value(&change.after)),
+        ("create", "set") => format!("  {}", change.after.get("selector").map(&value).unwrap_or_default()),
         ("create", "host") => {
             let part = |name: &str| change.after.get(name);
             let roles = part("roles").and_then(serde_json::Value::as_array).into_iter().flatten().map(&value);

@@ -27,8 +27,15 @@ pub(crate) enum Command {
         /// Its name or id
         name: String,
     },
-    /// Make an SSH host a destination, or change all that is said of it
+    /// Make an SSH host a destination, or a set of them, or change all that is said of it
     Create(ssh_host::Create),
+    /// List the hosts that are in a set now
+    Hosts {
+        /// The set's name or id
+        name: String,
+        #[command(flatten)]
+        paging: Paging,
+    },
     /// Show what is said of an SSH host, and what the host has to be told
     Host(ssh_host::Host),
     /// Set all labels of one: grants by labels go by them
@@ -59,6 +66,7 @@ impl Table for Destination {
         ("KIND", "kind"),
         ("RELAY", "relay_name"),
         ("LABELS", "labels"),
+        ("SELECTOR", "selector"),
         ("LAST SEEN", "last_seen_at"),
         ("ID", "id"),
     ];
@@ -92,10 +100,19 @@ impl Command {
     pub(crate) async fn run(self, cx: &Context) -> Result {
         let api = cx.tenant()?;
         let change = async |name: &str, change: DestinationUpdate| {
-            api.out.one(&api.patch(&["destinations", name], &change).await?)
+            let changed = api.patch(&["destinations", name], &change).await?;
+            api.out.one(&changed)?;
+            if change.labels.is_some() {
+                let by_labels = changed.parse::<Destination>().ok().and_then(|changed| changed.by_labels);
+                ssh_host::say_by_labels(&api, name, by_labels.as_ref());
+            }
+            Ok(())
         };
         match self {
             Self::List { paging } => api.show_list::<Destination>(&["destinations"], &[], paging).await,
+            Self::Hosts { name, paging } => {
+                api.show_list::<Destination>(&["destinations", &name, "host-set", "hosts"], &[], paging).await
+            }
             Self::Show { name } => api.out.one(&api.get(&["destinations", &name]).await?),
             Self::Create(create) => create.run(&api).await,
             Self::Host(host) => host.run(&api).await,

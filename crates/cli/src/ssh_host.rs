@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use domain::DestinationRole;
+use wire::destination::{ByLabels, HostSet, HostSetPut};
 use wire::ssh_access::{SshHost, SshHostCertificate, SshHostPut};
 
 use crate::accounts;
@@ -14,17 +15,31 @@ use crate::fleet::label;
 use crate::output;
 use crate::table::Table;
 
+/// What people make a destination; clusters are registered by their relays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    Ssh,
+    Set,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     /// Its name: 1 to 63 of a-z, 0-9 and -
     name: String,
-    /// Where it is reached, such as web1.example or 10.0.0.7:2222
-    address: String,
-    /// The file with its public host key, such as a copy of its /etc/ssh/ssh_host_ed25519_key.pub
-    #[arg(long, value_name = "FILE")]
-    host_key_file: PathBuf,
-    /// An account that can be reached, which is a role; several times
-    #[arg(long = "role", value_name = "ACCOUNT", required = true)]
+    /// Of a host: where it is reached, such as web1.example or 10.0.0.7:2222
+    #[arg(required_unless_present = "kind")]
+    address: Option<String>,
+    /// What it is: a host that is reached by SSH, or a set of such hosts, which are those that have some labels
+    #[arg(long, value_enum, default_value = "ssh")]
+    kind: Kind,
+    /// Of a set: the labels that a host of it has, between commas or several times
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with_all = ["address", "host_key_file", "roles", "labels", "source_networks", "extensions", "relay", "no_relay"])]
+    selector: Vec<String>,
+    /// Of a host: the file with its public host key, such as a copy of its /etc/ssh/ssh_host_ed25519_key.pub
+    #[arg(long, value_name = "FILE", required_unless_present = "kind")]
+    host_key_file: Option<PathBuf>,
+    /// Of a host: an account that can be reached, which is a role; several times
+    #[arg(long = "role", value_name = "ACCOUNT", required_unless_present = "kind")]
     roles: Vec<DestinationRole>,
     /// A label, which selectors of grants go by; several times
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
@@ -41,7 +56,7 @@ pub(crate) struct Create {
     /// Let users reach it themselves again
     #[arg(long, conflicts_with = "relay")]
     no_relay: bool,
-    /// Say anew what a host is that is there already, as a whole; otherwise one that is there is left alone
+    /// Say anew what a host or a set is that is there already, as a whole; otherwise one that is there is left alone
     #[arg(long)]
     replace: bool,
 }
@@ -64,13 +79,79 @@ pub(crate) fn there_already(failure: Failure, hint: &str) -> Failure {
     if failure.is_precondition() { failure.hint(hint) } else { failure }
 }
 
+impl Table for HostSet {
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("NAME", "name"),
+        ("SELECTOR", "selector"),
+        ("HOSTS", "hosts"),
+        ("ACCOUNTS", "roles"),
+        ("GRANTS", "grants"),
+        ("ID", "id"),
+    ];
+}
+
+/// `role=web,env=prod` as labels. A piece without `=` is the rest of the value before it.
+fn selector(texts: &[String]) -> Result<BTreeMap<String, String>> {
+    let (mut found, mut last) = (BTreeMap::<String, String>::new(), None);
+    for text in texts {
+        for (at, piece) in text.split(',').enumerate() {
+            let rest_of = last.as_ref().filter(|_| at > 0 && !piece.contains('='));
+            if let Some(value) = rest_of.and_then(|name| found.get_mut(name)) {
+                value.push(',');
+                value.push_str(piece);
+                continue;
+            }
+            let (name, value) = label(piece).map_err(Failure::usage)?;
+            if found.insert(name.clone(), value).is_some() {
+                return Err(Failure::usage(format!("the label `{name}` is there twice: a host has one value of it")));
+            }
+            last = Some(name);
+        }
+    }
+    Ok(found)
+}
+
+/// What goes by the labels of a destination, where something does: whoever labels it gives that.
+pub(crate) fn say_by_labels(api: &Api, name: &str, by: Option<&ByLabels>) {
+    let Some(by) = by.filter(|by| by.grants > 0 || !by.sets.is_empty()) else { return };
+    let sets = if by.sets.is_empty() { "in no set".to_owned() } else { format!("in: {}", by.sets.join(", ")) };
+    let grants = if by.grants == 1 { "1 grant covers".to_owned() } else { format!("{} grants cover", by.grants) };
+    api.out.say(&format!("by its labels {name} is {sets}; {grants} it by them"));
+}
+
 impl Create {
     pub(crate) async fn run(self, api: &Api) -> Result {
-        let host_key = std::fs::read_to_string(&self.host_key_file)
-            .map_err(|error| Failure::file("read", &self.host_key_file, error))?;
+        match self.kind {
+            Kind::Set => self.set(api).await,
+            Kind::Ssh => self.host(api).await,
+        }
+    }
+
+    async fn set(self, api: &Api) -> Result {
+        if self.selector.is_empty() {
+            return Err(Failure::usage("a set has no address and no key: say by --selector NAME=VALUE which hosts are in it"));
+        }
+        let body = HostSetPut { selector: selector(&self.selector)? };
+        let path = ["destinations", &self.name, "host-set"];
+        let made = if self.replace { api.put(&path, &body).await } else { api.put_new(&path, &body).await };
+        let made = made.map_err(|failure| there_already(failure, "--replace says anew which hosts are in it"))?;
+        api.out.one(&made)?;
+        api.out.say(&format!("`cairn destinations hosts {}` lists the hosts that are in it now", self.name));
+        Ok(())
+    }
+
+    async fn host(self, api: &Api) -> Result {
+        let missing = "a host needs its ADDRESS, --host-key-file and --role";
+        let (Some(address), Some(file), false) = (self.address, self.host_key_file, self.roles.is_empty()) else {
+            return Err(Failure::usage(missing));
+        };
+        if !self.selector.is_empty() {
+            return Err(Failure::usage("--selector is of a set: --kind set"));
+        }
+        let host_key = std::fs::read_to_string(&file).map_err(|error| Failure::file("read", &file, error))?;
         let labels: BTreeMap<_, _> = self.labels.into_iter().collect();
         let body = SshHostPut {
-            address: self.address,
+            address,
             host_key: host_key.trim().to_owned(),
             roles: self.roles,
             labels: (!labels.is_empty()).then_some(labels),
@@ -80,7 +161,9 @@ impl Create {
         };
         let path = ["destinations", &self.name, "ssh-host"];
         let made = if self.replace { api.put(&path, &body).await } else { api.put_new(&path, &body).await };
-        api.out.one(&made.map_err(|failure| there_already(failure, "--replace says anew what it is"))?)?;
+        let made = made.map_err(|failure| there_already(failure, "--replace says anew what it is"))?;
+        api.out.one(&made)?;
+        say_by_labels(api, &self.name, made.parse::<SshHost>().ok().as_ref().map(|host| &host.by_labels));
         api.out.say(&format!(
             "tell the host: `cairn destinations host {} --sshd-config` prints the lines, `--authorities` its file of authorities",
             self.name
@@ -131,5 +214,23 @@ impl Host {
         }
         let text = if self.sshd_config { host.sshd_config } else { host.authorities.join("\n") + "\n" };
         output::data(text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_is_labels_between_commas() {
+        let said = |texts: &[&str]| selector(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let labels = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(said(&["role=web,env=prod"]).unwrap(), labels(&[("env", "prod"), ("role", "web")]));
+        assert_eq!(said(&["role=web", "env=a,b"]).unwrap(), labels(&[("env", "a,b"), ("role", "web")]));
+        for bad in [&["role"][..], &[""], &["a=b,a=c"], &["a=b", "a=b"], &["a=b", "c"]] {
+            assert!(said(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -14,17 +14,20 @@ pub enum DestinationKind {
     Kubernetes,
     /// A host that is reached by SSH.
     Ssh,
+    /// The SSH hosts that have some labels at this moment. Nobody connects to it.
+    Set,
 }
 
 impl DestinationKind {
-    /// Both kinds.
-    pub const ALL: [Self; 2] = [Self::Kubernetes, Self::Ssh];
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Kubernetes, Self::Ssh, Self::Set];
 
     /// The one spelling.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Kubernetes => "kubernetes",
             Self::Ssh => "ssh",
+            Self::Set => "set",
         }
     }
 }
@@ -41,7 +44,7 @@ impl FromStr for DestinationKind {
     fn from_str(text: &str) -> Result<Self, Error> {
         let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
         known.ok_or_else(|| {
-            Error::invalid("kind", format!("`{}` is neither `kubernetes` nor `ssh`", text.escape_debug()))
+            Error::invalid("kind", format!("`{}` is none of `kubernetes`, `ssh` and `set`", text.escape_debug()))
         })
     }
 }

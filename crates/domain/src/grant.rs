@@ -25,9 +25,24 @@ pub enum Target {
     Destination(DestinationId),
     /// Every destination that has all of these labels, also those that come later. Never empty: see [`Target::labels`].
     Labels(Labels),
+    /// The SSH hosts of a set: every one that has all of these labels, which are those that the set says at this moment.
+    Set {
+        /// The set.
+        id: DestinationId,
+        /// What a host of it has. Never empty: see [`Target::set`].
+        hosts: Labels,
+    },
 }
 
 impl Target {
+    /// The hosts of a set; without any label it would be all hosts, which nobody means.
+    pub fn set(id: DestinationId, hosts: Labels) -> Result<Self, Error> {
+        if hosts.as_map().is_empty() {
+            return Err(Error::invalid("selector", "name at least one label: no label at all would mean every host"));
+        }
+        Ok(Self::Set { id, hosts })
+    }
+
     /// Every destination with these labels; without any label it would be all destinations, which nobody means.
     pub fn labels(labels: Labels) -> Result<Self, Error> {
         if labels.as_map().is_empty() {
@@ -248,6 +263,9 @@ mod tests {
     fn a_selector_names_a_label() {
         assert!(Target::labels(Labels::default()).is_err());
         let labels = Labels::new([("env".to_owned(), "prod".to_owned())].into()).unwrap();
-        assert!(Target::labels(labels).is_ok());
+        assert!(Target::labels(labels.clone()).is_ok());
+        let id = DestinationId::from_uuid(uuid::Uuid::nil());
+        assert!(Target::set(id, Labels::default()).is_err());
+        assert!(Target::set(id, labels).is_ok());
     }
 }

@@ -21,7 +21,7 @@ use crate::db::{Tx, args};
 use crate::grant::{self, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
 use crate::group::{self, GroupRow};
 use crate::unit::{Read, Write};
-use crate::{destination, invitation};
+use crate::{DestinationChange, destination, invitation};
 
 /// Most entries of one kind in a file.
 const ENTRIES_MAX: usize = 10_000;
@@ -50,6 +50,8 @@ pub struct AccessFile {
     pub group_roles: Vec<(String, String, Role)>,
     /// SSH hosts.
     pub hosts: Vec<FileHost>,
+    /// Sets of hosts: a name, and what a host of it has.
+    pub sets: Vec<(Slug, Labels)>,
     /// The labels of destinations.
     pub destinations: Vec<(String, Labels)>,
     /// Grants.
@@ -70,7 +72,7 @@ pub struct FileOptions {
 pub struct FileChange {
     /// `create`, `update`, `adopt` (it is there, and the file takes it over), `invite` or `delete`.
     pub action: &'static str,
-    /// `member`, `group`, `group-member`, `group-role`, `host`, `destination` or `grant`.
+    /// `member`, `group`, `group-member`, `group-role`, `host`, `set`, `destination` or `grant`.
     pub kind: &'static str,
     /// What it is about, in words.
     pub name: String,
@@ -91,6 +93,7 @@ pub(crate) enum Step {
     AdoptMember(domain::GroupId, UserId),
     GroupRole(String, String, Role),
     Host(usize, Option<domain::RelayId>),
+    Set(usize),
     Labels(domain::DestinationId, Labels),
     LabelsOfMade(String, Labels),
     Grant(usize),
@@ -135,7 +138,7 @@ pub(crate) struct Planner<'a> {
     members: BTreeMap<String, (UserId, Role)>,
     invited: BTreeSet<String>,
     groups: BTreeMap<Slug, GroupRow>,
-    /// Names of hosts that the file makes.
+    /// Names of hosts and sets that the file makes.
     pub(crate) hosts_made: BTreeSet<String>,
     changes: Vec<FileChange>,
     pub(crate) waiting: Vec<String>,
@@ -362,6 +365,8 @@ impl Planner<'_> {
             match destination::find(self.tx, self.tenant, name).await {
                 Ok(row) if row.labels == *labels => {}
                 Ok(row) => {
+                    let change = DestinationChange { labels: Some(labels.clone()), relay: None };
+                    destination::may_have(&row, &change).map_err(|why| within("destinations", at, why))?;
                     let step = Step::Labels(row.id, labels.clone());
                     self.push("update", "destination", name.clone(), (json!(row.labels), json!(labels)), step);
                 }
@@ -373,13 +378,14 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Refuses what is said of hosts where it is said of a cluster, before anything is shown as a difference.
+    /// Refuses what is said of hosts where it is said of a cluster, and the other way round, before anything is shown as a difference.
     async fn of_a_host(&mut self, at: usize, new: &NewGrant, name: &str) -> Result<()> {
-        if new.ssh.is_empty() && new.role.of_namespace().is_none() {
+        let says_nothing = new.ssh.is_empty() && new.namespace.is_none() && new.act_as.is_empty();
+        if says_nothing && new.role.of_namespace().is_none() {
             return Ok(());
         }
         let row = destination::find(self.tx, self.tenant, name).await?;
-        grant::check_terms(&row, &new.ssh).map_err(|why| within("grants", at, why))?;
+        grant::check_terms(&row, new).map_err(|why| within("grants", at, why))?;
         grant::check_role(&new.role, new.namespace.as_ref(), Some(&row)).map_err(|why| within("grants", at, why))
     }
 
@@ -529,7 +535,7 @@ fn row_words(row: &GrantRow) -> String {
         Subject::Group(_) => format!("group {}", row.subject_name),
     };
     let target = match &row.grant.target {
-        Target::Destination(_) => row.destination_name.clone().unwrap_or_default(),
+        Target::Destination(_) | Target::Set { .. } => row.destination_name.clone().unwrap_or_default(),
         Target::Labels(labels) => label_words(labels),
     };
     let hours = row.grant.hours.as_ref().map(ToString::to_string);
@@ -588,6 +594,7 @@ async fn plan(
         file.groups.len(),
         file.group_roles.len(),
         file.hosts.len(),
+        file.sets.len(),
         file.destinations.len(),
         file.grants.len(),
     ];
@@ -608,6 +615,7 @@ async fn plan(
     planner.groups().await?;
     planner.group_roles().await?;
     planner.hosts().await?;
+    planner.sets().await?;
     planner.destinations().await?;
     planner.grants().await?;
     planner.groups_gone().await?;

@@ -9,7 +9,10 @@ use crate::audit::{self, Category, Change};
 use crate::db::{Tx, args};
 use crate::grant::{self, Beside, GrantOrigin, GrantRow, NewGrant, SubjectName, TargetName};
 use crate::unit::Read;
-use crate::{Store, access_file_host, destination, destination_node, grant_end, group, group_role, invitation, tenant};
+use crate::{
+    ByLabels, Store, access_file_host, destination, destination_node, grant_end, group, group_role, host_set,
+    invitation, tenant,
+};
 
 /// Makes the differences, then writes down each.
 pub(crate) async fn execute(
@@ -95,14 +98,24 @@ async fn make(
             let row = access_file_host::make(tx, store, tenant, new, *relay).await?;
             ("ssh_host_put", record(Category::Access, "destination", &row.destination.id))
         }
+        Step::Set(at) => {
+            let (named, selector) = file.sets.get(*at).ok_or_else(nothing)?;
+            let before = match destination::find_alone(tx, tenant, named.as_str()).await {
+                Ok(row) => Some(row),
+                Err(Error::NotFound { .. }) => None,
+                Err(error) => return Err(error),
+            };
+            let row = host_set::put(tx, store, tenant, named.as_str(), before.as_ref(), selector).await?;
+            ("host_set_put", record(Category::Access, "destination", &row.id))
+        }
         Step::Labels(id, labels) => {
-            label(tx, tenant, *id, labels, now).await?;
-            ("destination_update", record(Category::Access, "destination", id))
+            let by_labels = label(tx, tenant, *id, labels, now).await?;
+            ("destination_update", labelled(Category::Access, id, detail.clone(), by_labels))
         }
         Step::LabelsOfMade(named, labels) => {
             let id = destination::find(tx, tenant, named).await?.id;
-            label(tx, tenant, id, labels, now).await?;
-            ("destination_update", record(Category::Access, "destination", &id))
+            let by_labels = label(tx, tenant, id, labels, now).await?;
+            ("destination_update", labelled(Category::Access, &id, detail.clone(), by_labels))
         }
         Step::Grant(at) => {
             let new = file.grants.get(*at).ok_or_else(nothing)?;
@@ -134,11 +147,30 @@ async fn make(
     })
 }
 
-async fn label(tx: &mut Tx, tenant: TenantId, id: DestinationId, labels: &Labels, now: Timestamp) -> Result<()> {
+/// The record of other labels, with what goes by them.
+fn labelled(category: Category, id: &DestinationId, mut detail: serde_json::Value, by_labels: [ByLabels; 2]) -> Change {
+    if let Some(members) = detail.as_object_mut() {
+        let [before, after] = by_labels.map(|gives| gives.told());
+        members.insert("by_labels".to_owned(), json!({"before": before, "after": after}));
+    }
+    Change::to(category, "destination", id).detail(detail)
+}
+
+/// Labels a destination; what went by its labels, and what does now.
+async fn label(
+    tx: &mut Tx,
+    tenant: TenantId,
+    id: DestinationId,
+    labels: &Labels,
+    now: Timestamp,
+) -> Result<[ByLabels; 2]> {
+    let before = destination::show(tx, tenant, id).await?;
+    let before = host_set::by_labels(tx, tenant, &before, now).await?;
     let text = serde_json::to_string(labels).map_err(Error::internal)?;
     tx.execute("UPDATE destination SET labels = $3 WHERE tenant_id = $1 AND id = $2", args![tenant, id, text]).await?;
     let row = destination::show(tx, tenant, id).await?;
-    destination_node::put(tx, tenant, &row, now).await.map(drop)
+    destination_node::put(tx, tenant, &row, now).await?;
+    Ok([before, host_set::by_labels(tx, tenant, &row, now).await?])
 }
 
 fn new_grant(row: GrantRow) -> NewGrant {
@@ -147,7 +179,9 @@ fn new_grant(row: GrantRow) -> NewGrant {
         Subject::Group(_) => SubjectName::Group(row.subject_name),
     };
     let target = match row.grant.target {
-        Target::Destination(_) => TargetName::Destination(row.destination_name.unwrap_or_default()),
+        Target::Destination(_) | Target::Set { .. } => {
+            TargetName::Destination(row.destination_name.unwrap_or_default())
+        }
         Target::Labels(labels) => TargetName::Labels(labels),
     };
     let domain::Grant { role, namespace, hours, expires_at, act_as, ssh, approval, .. } = row.grant;
@@ -188,6 +222,7 @@ impl Read<ops::AccessExport> {
         }
         let all = destination::all(tx, tenant).await?;
         file.hosts = access_file_host::written(tx, tenant, &all).await?;
+        file.sets = all.iter().filter_map(|row| Some((row.name.clone(), row.selector.clone()?))).collect();
         let labelled = all.into_iter().filter(|row| !row.labels.as_map().is_empty());
         file.destinations = labelled.map(|row| (row.name.to_string(), row.labels)).collect();
         let grants = grant::alive(tx, tenant, now).await?;

@@ -54,6 +54,39 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Sets of hosts: one that is there has the file's selector from now on, as a destination has its labels; none is taken.
+    pub(crate) async fn sets(&mut self) -> Result<()> {
+        let (file, mut named) = (self.file, BTreeSet::new());
+        for (at, (name, selector)) in file.sets.iter().enumerate() {
+            if !named.insert(name) || self.hosts_made.contains(name.as_str()) {
+                return Err(refused("sets", at, format!("`{name}` is there twice")));
+            }
+            if selector.as_map().is_empty() {
+                return Err(refused("sets", at, "name at least one label: no label at all would mean every host"));
+            }
+            let after = json!({"selector": selector});
+            match destination::find(self.tx, self.tenant, name.as_str()).await {
+                Ok(row) => match &row.selector {
+                    None => {
+                        let why = format!("the destination `{}` is there and is of kind `{}`", row.name, row.kind);
+                        return Err(within("sets", at, Error::conflict(why)));
+                    }
+                    Some(held) if held == selector => {}
+                    Some(held) => {
+                        let before = json!({"selector": held});
+                        self.push("update", "set", name.to_string(), (before, after), Step::Set(at));
+                    }
+                },
+                Err(Error::NotFound { .. }) => {
+                    self.hosts_made.insert(name.to_string());
+                    self.push("create", "set", name.to_string(), (Value::Null, after), Step::Set(at));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     async fn host_relay(&mut self, at: usize, new: &FileHost) -> Result<Option<RelayId>> {
         let Some(named) = &new.relay else { return Ok(None) };
         let found = relay::resolve(self.tx, self.tenant, named).await?;

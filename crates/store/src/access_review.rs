@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use access::grant::{Place, covers};
+use access::grant::covers;
 use access::{MemberOperation, MemberPermit, OpCtx, Permission, member_ops, ops};
 use domain::{
     AccessReviewId, DestinationRole, Error, EvidenceId, GrantId, GroupId, Labels, Result, Slug, Subject, TenantId,
@@ -23,7 +23,7 @@ use crate::db::{Row, Tx, args};
 use crate::everybody::{Somebody, everybody};
 use crate::grant::{self, GrantRow};
 use crate::unit::{Write, enter};
-use crate::{Page, Store, access_request, destination, grant_end, group};
+use crate::{Page, Store, access_request, destination, grant_end, group, host_set};
 
 /// Most items of a review.
 const ITEMS_MAX: usize = 20_000;
@@ -277,14 +277,17 @@ async fn found(tx: &mut Tx, tenant: TenantId, scope: &ReviewScope) -> Result<Fou
     let mut destinations: Option<Vec<_>> = None;
     for named in &scope.destinations {
         let row = destination::find(tx, tenant, named).await.map_err(|error| missing(error, "destinations", named))?;
-        destinations.get_or_insert_default().push(row);
+        let places = destinations.get_or_insert_default();
+        if let Some(selector) = &row.selector {
+            // Whatever else reaches the hosts that are in it now is access to what is reviewed.
+            places.extend(host_set::hosts(tx, tenant, (row.id, selector), None).await?);
+        }
+        places.push(row);
     }
     if let Some(labels) = &scope.labels {
         let target = domain::Target::labels(labels.clone())?;
         let all = destination::all(tx, tenant).await?;
-        let fits = |row: &destination::DestinationRow| {
-            covers(&target, Place { id: row.id, kind: row.kind, labels: &row.labels })
-        };
+        let fits = |row: &destination::DestinationRow| covers(&target, row.place());
         destinations.get_or_insert_default().extend(all.into_iter().filter(fits));
     }
     let (mut groups, mut users) = (BTreeSet::new(), BTreeSet::new());
@@ -311,9 +314,7 @@ fn snapshot(
     let of_role = |row: &GrantRow| scope.roles.is_empty() || scope.roles.contains(&row.grant.role);
     let of_place = |row: &GrantRow| {
         found.destinations.as_ref().is_none_or(|places| {
-            let is = |to: &destination::DestinationRow| {
-                covers(&row.grant.target, Place { id: to.id, kind: to.kind, labels: &to.labels })
-            };
+            let is = |to: &destination::DestinationRow| covers(&row.grant.target, to.place());
             places.iter().any(is)
         })
     };

@@ -184,7 +184,7 @@ async fn reached_by(
     for live in known.grants.iter().filter(|live| holds(&live.grant, now).is_some()) {
         match &live.grant.target {
             Target::Destination(id) => named.entry(*id).or_default().push(&live.grant),
-            Target::Labels(labels) => {
+            Target::Labels(labels) | Target::Set { hosts: labels, .. } => {
                 by_labels.push(&live.grant);
                 told.extend(selector::told_apart(labels));
             }
@@ -290,6 +290,8 @@ pub(crate) async fn places(tx: &mut Tx, tenant: TenantId, named: &str) -> Result
 const SUBJECTS: &str = ", gives(user_id, group_id) AS ( \
      SELECT a.user_id, a.group_id FROM access_grant a WHERE a.tenant_id = $1 AND a.destination_id = $2 \
      AND (a.expires_at IS NULL OR a.expires_at > $3) AND ($4 AND a.ssh_terms IS NULL OR NOT $4 AND a.namespace IS NULL) \
+     UNION ALL SELECT a.user_id, a.group_id FROM access_grant a WHERE a.tenant_id = $1 AND a.set_id = $2 \
+     AND (a.expires_at IS NULL OR a.expires_at > $3) \
      UNION ALL SELECT a.user_id, a.group_id FROM v CROSS JOIN access_grant a WHERE a.tenant_id = $1 AND a.selector_label = v.selector_label \
      AND a.selector = v.selector AND (a.expires_at IS NULL OR a.expires_at > $3)), \
    given(group_id) AS (SELECT DISTINCT group_id FROM gives WHERE group_id IS NOT NULL), \
@@ -311,13 +313,13 @@ const SUBJECTS: &str = ", gives(user_id, group_id) AS ( \
 async fn subjects(
     tx: &mut Tx,
     tenant: TenantId,
-    (place, selectors): (&DestinationRow, &BTreeSet<String>),
+    (place, selectors): (&DestinationRow, &BTreeMap<String, u64>),
     (from, most): (&str, usize),
     now: Timestamp,
 ) -> Result<BTreeMap<String, (UserId, Role)>> {
     let limit = i64::try_from(most).map_err(Error::internal)?;
     // Of nothing there would be no statement: no selector is empty.
-    let texts = || selectors.iter().map(String::as_str).chain([""]);
+    let texts = || selectors.keys().map(String::as_str).chain([""]);
     let batch = Batch::new().text("selector_label", texts().map(selector::first)).text("selector", texts());
     let is_cluster = place.kind == DestinationKind::Kubernetes;
     let mut found = BTreeMap::new();

@@ -71,7 +71,10 @@ impl Versioned for RelayPolicy {
 
 impl Versioned for DestinationRow {
     fn version(&self) -> Version {
-        of(&(self.id, &self.labels, self.relay))
+        match &self.selector {
+            None => of(&(self.id, &self.labels, self.relay)),
+            Some(selector) => of(&(self.id, "set", selector)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use access::grant::Place;
 use access::{FleetPermit, OpCtx, fleet_ops, ops};
 use domain::{
     DestinationId, DestinationKind, DestinationRole, Digest, Error, Labels, RelayId, Result, Slug, TenantId, Timestamp,
@@ -13,6 +14,7 @@ use crate::bulk::Batch;
 use crate::condition::Versioned as _;
 use crate::db::{Engine, Row, Tx, args};
 use crate::grant_end::Ending;
+use crate::host_set::{self, ByLabels};
 use crate::ssh_access::{NewSshHost, Way};
 use crate::unit::{Read, Write, enter};
 use crate::{Page, Store, destination_node, grant_end, selector};
@@ -57,6 +59,15 @@ pub struct DestinationRow {
     pub cluster_sha256: Option<Digest>,
     /// When the certificate of its proxy's own listener ends, by its relay's word.
     pub certificate_ends_at: Option<Timestamp>,
+    /// Of a set: what a host of it has.
+    pub selector: Option<Labels>,
+}
+
+impl DestinationRow {
+    /// The same for a decision.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { id: self.id, kind: self.kind, labels: &self.labels }
+    }
 }
 
 /// What a relay says of a destination.
@@ -94,12 +105,13 @@ pub struct DestinationChange {
 macro_rules! columns {
     () => {
         "d.id, d.name, d.kind, d.relay_id, r.name, d.labels, d.authority, d.address, d.namespaces, d.roles, d.version, \
-         d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at, d.cluster_sha256, d.certificate_ends_at"
+         d.created_at, d.last_seen_at, r.revoked_at, r.cloned_at, d.cluster_sha256, d.certificate_ends_at, h.selector"
     };
 }
 macro_rules! relay {
     () => {
-        " ON r.tenant_id = d.tenant_id AND r.id = d.relay_id AND r.kind = 'relay'"
+        " ON r.tenant_id = d.tenant_id AND r.id = d.relay_id AND r.kind = 'relay' \
+         LEFT JOIN host_set h ON h.tenant_id = d.tenant_id AND h.destination_id = d.id"
     };
 }
 const COLUMNS: &str = concat!(columns!(), " FROM destination d LEFT JOIN fleet_unit r", relay!());
@@ -125,6 +137,7 @@ fn destination_row(row: &Row) -> Result<DestinationRow> {
         last_seen_at: row.time(12)?,
         cluster_sha256: row.opt_text(15)?.and_then(|hex| hex.parse().ok()),
         certificate_ends_at: row.opt_time(16)?,
+        selector: if row.opt_text(17)?.is_some() { Some(row.json(17)?) } else { None },
     })
 }
 
@@ -177,6 +190,34 @@ pub(crate) async fn of_ids(
 pub(crate) async fn all(tx: &mut Tx, tenant: TenantId) -> Result<Vec<DestinationRow>> {
     let sql = format!("SELECT {COLUMNS} WHERE d.tenant_id = $1 ORDER BY d.name");
     tx.rows_built(sql, args![tenant]).await?.iter().map(destination_row).collect()
+}
+
+/// Those behind an id in whose labels' text this is.
+pub(crate) async fn labelled(
+    tx: &mut Tx,
+    tenant: TenantId,
+    text: &str,
+    after: Option<DestinationId>,
+) -> Result<Vec<DestinationRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} WHERE d.tenant_id = $1 AND d.id > $2 AND replace(d.labels, $3, '') <> d.labels ORDER BY d.id"
+    );
+    let after = after.map_or(uuid::Uuid::nil(), |id| id.as_uuid());
+    tx.rows_built(sql, args![tenant, after, text]).await?.iter().map(destination_row).collect()
+}
+
+/// Makes the destination of a set of hosts.
+pub(crate) async fn put_set(tx: &mut Tx, store: &Store, tenant: TenantId, named: &str) -> Result<DestinationId> {
+    let (now, name) = (store.clock().now(), named.parse::<Slug>()?);
+    room(tx, tenant).await?;
+    let id = DestinationId::generate(&**store.clock(), &**store.rng());
+    tx.execute(
+        "INSERT INTO destination (tenant_id, id, name, kind, relay_id, labels, authority, namespaces, roles, version, created_at, last_seen_at) \
+         VALUES ($1, $2, $3, $4, $5, '{}', '', '[]', '[]', '', $6, $6)",
+        args![tenant, id, name.as_str(), DestinationKind::Set.as_str(), uuid::Uuid::nil(), now],
+    )
+    .await?;
+    Ok(id)
 }
 
 /// Makes the destination of an SSH host, or takes in what is new about one. Where users reach it is nobody's to know where they come through a relay.
@@ -255,19 +296,29 @@ impl Read<ops::DestinationList> {
         Ok(Page::cut(rows.iter().map(destination_row).collect::<Result<_>>()?, limit, |row| row.id))
     }
 
-    /// One of them, by id or name.
-    pub async fn destination_show(&mut self, named: &str) -> Result<DestinationRow> {
-        let tenant = self.tenant();
-        find(&mut self.tx, tenant, named).await
+    /// One of them, by id or name, and what goes by its labels now.
+    pub async fn destination_show(&mut self, named: &str) -> Result<(DestinationRow, ByLabels)> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
+        let row = find(&mut self.tx, tenant, named).await?;
+        let gives = host_set::by_labels(&mut self.tx, tenant, &row, now).await?;
+        Ok((row, gives))
     }
 }
 
 impl Write<ops::DestinationUpdate> {
     /// Changes labels, which selectors of grants go by, or gives the destination to another relay.
-    pub async fn destination_update(mut self, named: &str, change: &DestinationChange) -> Result<DestinationRow> {
+    /// With it comes what goes by its labels now.
+    pub async fn destination_update(
+        mut self,
+        named: &str,
+        change: &DestinationChange,
+    ) -> Result<(DestinationRow, ByLabels)> {
         let tenant = self.tenant();
+        let now = self.store.clock().now();
         let before = find_alone(&mut self.tx, tenant, named).await?;
         self.check(&format!("destination `{}`", before.name), Some(&before.version()))?;
+        may_have(&before, change)?;
+        let gave = host_set::by_labels(&mut self.tx, tenant, &before, now).await?;
         if let Some(labels) = &change.labels {
             let text = serde_json::to_string(labels).map_err(Error::internal)?;
             self.tx
@@ -293,14 +344,35 @@ impl Write<ops::DestinationUpdate> {
                 .await?;
         }
         let row = show(&mut self.tx, tenant, before.id).await?;
-        destination_node::put(&mut self.tx, tenant, &row, self.store.clock().now()).await?;
+        destination_node::put(&mut self.tx, tenant, &row, now).await?;
+        let gives = host_set::by_labels(&mut self.tx, tenant, &row, now).await?;
         let detail = json!({
-            "name": row.name, "labels": row.labels, "relay": row.relay,
-            "before": {"labels": before.labels, "relay": before.relay},
+            "name": row.name, "labels": row.labels, "relay": row.relay, "by_labels": gives.told(),
+            "before": {"labels": before.labels, "relay": before.relay, "by_labels": gave.told()},
         });
         self.commit(Change::to(Category::Access, "destination", row.id).detail(detail)).await?;
-        Ok(row)
+        Ok((row, gives))
     }
+}
+
+/// Refuses what is said of a set as if it were a host or a cluster.
+pub(crate) fn may_have(row: &DestinationRow, change: &DestinationChange) -> Result<()> {
+    if row.kind != DestinationKind::Set {
+        return Ok(());
+    }
+    if change.labels.as_ref().is_some_and(|labels| !labels.as_map().is_empty()) {
+        let why = format!(
+            "`{}` is a set: it has no labels of its own, and its selector says which hosts are in it (`cairn destinations create {} --kind set \
+             --selector … --replace`)",
+            row.name, row.name
+        );
+        return Err(Error::invalid("labels", why));
+    }
+    if change.relay.is_some() {
+        let why = format!("`{}` is a set: relays reach its hosts, each its own", row.name);
+        return Err(Error::invalid("relay", why));
+    }
+    Ok(())
 }
 
 impl Write<ops::DestinationDelete> {
@@ -315,6 +387,9 @@ impl Write<ops::DestinationDelete> {
         let grants = grant_end::end(&mut self.tx, tenant, Ending::Destination(row.id), now).await?;
         self.tx
             .execute("DELETE FROM ssh_host WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
+            .await?;
+        self.tx
+            .execute("DELETE FROM host_set WHERE tenant_id = $1 AND destination_id = $2", args![tenant, row.id])
             .await?;
         self.tx.execute("DELETE FROM destination WHERE tenant_id = $1 AND id = $2", args![tenant, row.id]).await?;
         destination_node::close(&mut self.tx, tenant, &row, now).await?;
@@ -371,10 +446,10 @@ impl Store {
             drop(tx);
             return Err(refuse(self, permit.ctx(), held, relay, tenant).await);
         }
-        if new.kind == DestinationKind::Ssh {
+        if new.kind != DestinationKind::Kubernetes {
             return Err(Error::invalid(
                 "kind",
-                "an SSH host is registered by an administrator (`cairn destinations create … --relay …`), and by no relay",
+                "an SSH host, and a set of them, is registered by an administrator (`cairn destinations create … --relay …`), and by no relay",
             ));
         }
         if let Some(held) = known.as_ref().filter(|held| held.kind != new.kind) {

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - a destination's node changes in the transaction that changes the destination, and closes with it;
-//! - an edge to a discovered node is there only while exactly one open node has what tells it from others: of two, neither is it.
+//! - an edge to a discovered node is there only while exactly one open node has what tells it from others: of two, neither is it;
+//! - a set's edges to its hosts change in the transaction that changes its selector or a host's labels, and nobody's access goes by them (ADR 0081).
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -19,7 +20,7 @@ use crate::audit::{Category, Change};
 use crate::db::{Tx, args};
 use crate::destination::{self, DestinationRow};
 use crate::ingest::{self, Gone, Unseen};
-use crate::{Store, unit::enter};
+use crate::{Store, host_set, unit::enter};
 
 /// Roles of a destination that its node names; the rest is counted.
 const ROLES_NAMED: usize = 100;
@@ -42,6 +43,7 @@ fn node_id(id: DestinationId, kind: DestinationKind) -> NodeId {
     let node_type = match kind {
         DestinationKind::Kubernetes => "cairn.kubernetes_cluster",
         DestinationKind::Ssh => "cairn.ssh_host",
+        DestinationKind::Set => "cairn.host_set",
     };
     NodeId::new("cairn", "global", node_type, &id.to_string()).expect("these parts make an id")
 }
@@ -133,9 +135,23 @@ fn edge(from: &NodeId, to: NodeId, edge_type: &str, by: &str) -> Result<EdgeObse
     Ok(EdgeObservation { source, target: to, edge_type, discriminator: String::new(), properties })
 }
 
+/// Which hosts are in a set, and in which sets a host is.
+async fn containing(tx: &mut Tx, tenant: TenantId, row: &DestinationRow) -> Result<Vec<EdgeObservation>> {
+    let mut edges = Vec::new();
+    if let Some(selector) = &row.selector {
+        for host in host_set::hosts(tx, tenant, (row.id, selector), None).await? {
+            edges.push(edge(&row.node(), host.node(), "contains", "labels")?);
+        }
+    }
+    for (set, _) in host_set::sets_of(tx, tenant, row).await? {
+        edges.push(edge(&node_id(set, DestinationKind::Set), row.node(), "contains", "labels")?);
+    }
+    Ok(edges)
+}
+
 /// What a destination is, and where, among what was discovered.
 async fn edges(tx: &mut Tx, tenant: TenantId, row: &DestinationRow) -> Result<Vec<EdgeObservation>> {
-    let (id, mut edges) = (row.node(), Vec::new());
+    let (id, mut edges) = (row.node(), containing(tx, tenant, row).await?);
     if let Some(wanted) = row.cluster_sha256
         && let Some(cluster) = only_cluster(tx, tenant, wanted).await?
     {
@@ -164,6 +180,10 @@ fn node(row: &DestinationRow) -> NodeObservation {
         "role_count": row.roles.len(), "namespace_count": row.namespaces.len(), "version": row.version,
         "cluster_sha256": row.cluster_sha256,
     });
+    let properties = match &row.selector {
+        None => properties,
+        Some(selector) => json!({"destination": row.id, "kind": row.kind.as_str(), "selector": selector}),
+    };
     let properties = if let Value::Object(members) = properties { members } else { Properties::new() };
     NodeObservation {
         id: row.node(),
@@ -191,11 +211,12 @@ pub(crate) async fn put(tx: &mut Tx, tenant: TenantId, row: &DestinationRow, now
     leave(tx, tenant, &Gone { nodes: Vec::new(), edges: stale }, now).await
 }
 
-/// The open edges of a destination that are ours.
+/// The open edges of a destination that are ours; of a host also those of the sets that it is in.
 async fn own_edges(tx: &mut Tx, tenant: TenantId, row: &DestinationRow) -> Result<Vec<EdgeKey>> {
     let (source, scope) = source()?;
     let (node, scope) = (NodeKey::of(&row.node()), ScopeKey::of(&source, &scope));
-    let sql = "SELECT key FROM edge WHERE source_key = $2 AND tenant_id = $1 AND scope_key = $3 AND closed_at IS NULL";
+    let sql = "SELECT key FROM edge WHERE source_key = $2 AND tenant_id = $1 AND scope_key = $3 AND closed_at IS NULL \
+               UNION SELECT key FROM edge WHERE target_key = $2 AND tenant_id = $1 AND scope_key = $3 AND closed_at IS NULL";
     let rows = tx.rows(sql, args![tenant, Uuid::from_u128(node.0), Uuid::from_u128(scope.0)]).await?;
     rows.iter().map(|row| row.uuid(0).map(|key| EdgeKey(key.as_u128()))).collect()
 }

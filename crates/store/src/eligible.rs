@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use access::grant::{Asker, Place, Wanted, covers, fits, holds, may_ask};
+use access::grant::{Asker, Wanted, covers, fits, holds, may_ask};
 use access::{MemberPermit, member_ops, ops};
 use domain::{ActAs, Grant, GrantId, GroupId, Result, TenantId, Timestamp, UserId};
 
@@ -42,15 +42,11 @@ async fn of_user(
     Ok(found)
 }
 
-fn place_of(row: &DestinationRow) -> Place<'_> {
-    Place { id: row.id, kind: row.kind, labels: &row.labels }
-}
-
 /// Whether an eligible grant lets somebody ask for something at a place.
 fn lets(base: &Grant, known: &Known, place: &DestinationRow, wanted: Wanted<'_>, now: Timestamp) -> bool {
     let groups: BTreeSet<GroupId> = known.groups.keys().copied().collect();
     let asker = Asker { user: known.user, groups: &groups, is_member: known.is_member };
-    may_ask(base, asker, place_of(place), wanted, now)
+    may_ask(base, asker, place.place(), wanted, now)
 }
 
 /// The eligible grant under which somebody asks for something; none: none covers it. Of several one that holds at this hour, for longest, the oldest.
@@ -142,7 +138,7 @@ pub(crate) async fn forget_unfounded(
         return Ok(());
     }
     let named = |grant: &Grant| match grant.target {
-        domain::Target::Destination(id) => Some(id),
+        domain::Target::Destination(id) | domain::Target::Set { id, .. } => Some(id),
         domain::Target::Labels(_) => None,
     };
     let places: BTreeSet<_> = resting().filter_map(|live| named(&live.grant)).collect();
@@ -233,7 +229,7 @@ impl Read<ops::AccessWho> {
         let mut found: BTreeMap<GrantId, GrantRow> = BTreeMap::new();
         for place in crate::access_view::places(tx, tenant, named).await? {
             for row in selector::eligible_at(tx, tenant, &place, now).await? {
-                if covers(&row.grant.target, place_of(&place)) && fits(&row.grant, place.kind) {
+                if covers(&row.grant.target, place.place()) && fits(&row.grant, place.kind) {
                     found.insert(row.grant.id, row);
                 }
             }

@@ -16,7 +16,7 @@ use crate::db::{Row, Tx, args};
 use crate::destination::DestinationRow;
 use crate::known::Live;
 use crate::unit::{Read, Write};
-use crate::{Page, Store, destination, grant_end, group};
+use crate::{Page, Store, destination, grant_end, group, host_set, selector};
 
 /// How old a written last use may be, in milliseconds.
 const USED_WRITTEN_MS: i64 = 3_600_000;
@@ -65,7 +65,7 @@ pub struct GrantRow {
     pub grant: Grant,
     /// The user's login name or the group's name.
     pub subject_name: String,
-    /// The destination's name, if it is about one.
+    /// The destination's name, if it is about one, also a set.
     pub destination_name: Option<String>,
     /// Why.
     pub reason: String,
@@ -130,7 +130,7 @@ pub enum TargetName {
 macro_rules! live_columns {
     () => {
         "a.id, a.user_id, a.group_id, a.role, a.destination_id, a.selector, a.namespace, a.hours, a.expires_at, a.act_as, a.ssh_terms, a.last_used_at, \
-         a.origin, a.may_user_id, a.may_group_id, a.rests_on"
+         a.origin, a.may_user_id, a.may_group_id, a.rests_on, a.set_id"
     };
 }
 pub(crate) use live_columns;
@@ -150,7 +150,7 @@ macro_rules! names {
     () => {
         " LEFT JOIN app_user u ON u.id = COALESCE(a.user_id, a.may_user_id) \
          LEFT JOIN access_group g ON g.tenant_id = a.tenant_id AND g.id = COALESCE(a.group_id, a.may_group_id) \
-         LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = a.destination_id"
+         LEFT JOIN destination d ON d.tenant_id = a.tenant_id AND d.id = COALESCE(a.set_id, a.destination_id)"
     };
 }
 pub(crate) use names;
@@ -172,7 +172,7 @@ pub(crate) fn live(row: &Row) -> Result<Grant> {
     };
     let target = match (row.opt_uuid(4)?, row.opt_text(5)?) {
         (Some(id), None) => Target::Destination(DestinationId::from_uuid(id)),
-        (None, Some(_)) => Target::labels(row.json(5)?).map_err(|_| broken())?,
+        (None, Some(_)) => selector::target(row, 5, 16)?,
         _ => return Err(broken()),
     };
     let namespace = row.opt_text(6)?.map(|text| text.parse()).transpose().map_err(|_| broken())?;
@@ -202,12 +202,12 @@ pub(crate) fn grant_row(row: &Row) -> Result<GrantRow> {
         last_used_at: row.opt_time(11)?,
         origin: row.parse(12)?,
         rests_on: rests_on(row)?,
-        subject_name: row.opt_text(16)?.or(row.opt_text(17)?).ok_or_else(broken)?,
-        destination_name: row.opt_text(18)?,
-        reason: row.text(19)?,
-        created_at: row.time(20)?,
-        created_by: row.text(21)?,
-        managed_by: row.opt_text(22)?,
+        subject_name: row.opt_text(17)?.or(row.opt_text(18)?).ok_or_else(broken)?,
+        destination_name: row.opt_text(19)?,
+        reason: row.text(20)?,
+        created_at: row.time(21)?,
+        created_by: row.text(22)?,
+        managed_by: row.opt_text(23)?,
     })
 }
 
@@ -276,13 +276,18 @@ pub(crate) async fn is_nobody_elses(tx: &mut Tx, tenant: TenantId, name: &ActNam
     Ok(row.is_some())
 }
 
-/// What is said of hosts is said of a host: nothing would keep it in a cluster.
-pub(crate) fn check_terms(place: &DestinationRow, terms: &SshTerms) -> Result<()> {
-    if place.kind == DestinationKind::Ssh || terms.is_empty() {
-        return Ok(());
+/// What is said of hosts is said of a host, or of a set of them: nothing would keep it in a cluster. A set is new enough to refuse what is said of clusters.
+pub(crate) fn check_terms(place: &DestinationRow, new: &NewGrant) -> Result<()> {
+    if place.kind == DestinationKind::Kubernetes && !new.ssh.is_empty() {
+        let message = format!("`{}` is a cluster: networks, extensions and a command are said of hosts", place.name);
+        return Err(Error::invalid("networks", message));
     }
-    let message = format!("`{}` is a cluster: networks, extensions and a command are said of hosts", place.name);
-    Err(Error::invalid("networks", message))
+    if place.kind == DestinationKind::Set && (new.namespace.is_some() || !new.act_as.is_empty()) {
+        let message =
+            format!("`{}` is a set of hosts: a namespace and names to act as are said of clusters", place.name);
+        return Err(Error::invalid("namespace", message));
+    }
+    Ok(())
 }
 
 /// A namespace's own role is granted in a namespace of a cluster, and nowhere else. `place`: the destination, if one is named.
@@ -292,8 +297,9 @@ pub(crate) fn check_role(
     place: Option<&DestinationRow>,
 ) -> Result<()> {
     let Some(own) = role.of_namespace() else { return Ok(()) };
-    if let Some(host) = place.filter(|place| place.kind == DestinationKind::Ssh) {
-        let message = format!("`{}` is a host, and `{role}` a role of a cluster's namespace", host.name);
+    if let Some(host) = place.filter(|place| place.kind != DestinationKind::Kubernetes) {
+        let what = if host.kind == DestinationKind::Ssh { "host" } else { "set of hosts" };
+        let message = format!("`{}` is a {what}, and `{role}` a role of a cluster's namespace", host.name);
         return Err(Error::invalid("role", message));
     }
     if namespace.is_none() {
@@ -325,10 +331,17 @@ async fn resolve(tx: &mut Tx, tenant: TenantId, new: &NewGrant) -> Result<Found>
     let target = match &new.target {
         TargetName::Destination(named) => {
             let found = destination::find(tx, tenant, named).await;
-            let found = found.map_err(gone("destination", named, "destination"))?;
-            check_terms(&found, &new.ssh)?;
+            let mut found = found.map_err(gone("destination", named, "destination"))?;
+            check_terms(&found, new)?;
             check_role(&new.role, new.namespace.as_ref(), Some(&found))?;
-            Target::Destination(found.id)
+            if found.kind == DestinationKind::Set {
+                // Its selector stays what is written here until the grant is there for who changes it.
+                found = destination::find_alone(tx, tenant, &found.id.to_string()).await?;
+            }
+            match found.selector {
+                Some(selector) => host_set::target(found.id, selector)?,
+                None => Target::Destination(found.id),
+            }
         }
         TargetName::Labels(labels) => {
             check_role(&new.role, new.namespace.as_ref(), None)?;
@@ -359,7 +372,8 @@ pub(crate) fn spelled(
         Subject::Group(group) => group.to_string(),
     };
     let target = match target {
-        Target::Destination(id) => json!(id),
+        // What a set has now is no part of what is said.
+        Target::Destination(id) | Target::Set { id, .. } => json!(id),
         Target::Labels(labels) => json!(labels),
     };
     let mut said = json!([subject, role, target, namespace, hours]).to_string();
@@ -455,14 +469,15 @@ pub(crate) async fn insert(
     // Whom an eligible grant is for stands where nothing looks that decides what somebody holds.
     let ((user, may_user), (of_group, may_group)) =
         if new.approval { ((None, user), (None, of_group)) } else { ((user, None), (of_group, None)) };
-    let (to, selector) = match &found.target {
-        Target::Destination(id) => (Some(id.as_uuid()), None),
-        Target::Labels(labels) => (None, Some(json!(labels).to_string())),
+    let (to, set, selector) = match &found.target {
+        Target::Destination(id) => (Some(id.as_uuid()), None, None),
+        Target::Labels(labels) => (None, None, Some(json!(labels).to_string())),
+        Target::Set { id, hosts } => (None, Some(id.as_uuid()), Some(json!(hosts).to_string())),
     };
     tx.execute(
         "INSERT INTO access_grant (tenant_id, id, same, user_id, group_id, role, destination_id, selector, namespace, hours, reason, expires_at, \
-         origin, created_at, created_by, act_as, ssh_terms, may_user_id, may_group_id, rests_on) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+         origin, created_at, created_by, act_as, ssh_terms, may_user_id, may_group_id, rests_on, set_id) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
         args![
             tenant,
             id,
@@ -483,7 +498,8 @@ pub(crate) async fn insert(
             (!new.ssh.is_empty()).then(|| json!(new.ssh).to_string()),
             may_user,
             may_group,
-            beside.rests_on.map(|id| id.as_uuid())
+            beside.rests_on.map(|id| id.as_uuid()),
+            set
         ],
     )
     .await
@@ -500,17 +516,22 @@ pub(crate) fn told(row: &GrantRow) -> serde_json::Value {
         Subject::User(_) => "user",
         Subject::Group(_) => "group",
     };
-    let labels = match &row.grant.target {
-        Target::Destination(_) => None,
-        Target::Labels(labels) => Some(labels),
+    let (labels, hosts) = match &row.grant.target {
+        Target::Destination(_) => (None, None),
+        Target::Labels(labels) => (Some(labels), None),
+        Target::Set { hosts, .. } => (None, Some(hosts)),
     };
-    json!({
+    let mut told = json!({
         kind: row.subject_name, "role": row.grant.role, "destination": row.destination_name, "labels": labels,
         "namespace": row.grant.namespace, "hours": row.grant.hours, "expires_at": row.grant.expires_at, "reason": row.reason,
         "origin": row.origin.as_str(), "act_as": (!row.grant.act_as.is_empty()).then_some(&row.grant.act_as),
         "ssh": (!row.grant.ssh.is_empty()).then_some(&row.grant.ssh), "approval": row.grant.approval.then_some(true),
         "rests_on": row.rests_on,
-    })
+    });
+    if let (Some(hosts), Some(members)) = (hosts, told.as_object_mut()) {
+        members.insert("hosts".to_owned(), json!(hosts));
+    }
+    told
 }
 
 /// The id of what was looked for, or one that nothing has: a filter by what is not there finds nothing.
@@ -559,7 +580,7 @@ impl Read<ops::GrantList> {
         let sql = format!(
             "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND a.id > $2 AND (a.expires_at IS NULL OR a.expires_at > $3) \
              AND ($4 OR a.user_id = $5 OR a.may_user_id = $5) AND ($6 OR a.group_id = $7 OR a.may_group_id = $7) \
-             AND ($8 OR a.destination_id = $9) \
+             AND ($8 OR a.destination_id = $9 OR a.set_id = $9) \
              AND COALESCE(a.last_used_at, a.created_at) < $10 ORDER BY a.id LIMIT $11"
         );
         let values = args![

@@ -50,7 +50,7 @@ macro_rules! statements {
 pub(crate) async fn end(tx: &mut Tx, tenant: TenantId, ending: Ending, now: Timestamp) -> Result<u64> {
     let (columns, of) = match ending {
         Ending::Grant(id) => (vec![statements!("id")], id.as_uuid()),
-        Ending::Destination(id) => (vec![statements!("destination_id")], id.as_uuid()),
+        Ending::Destination(id) => (vec![statements!("destination_id"), statements!("set_id")], id.as_uuid()),
         Ending::Group(id) => (vec![statements!("group_id"), statements!("may_group_id")], id.as_uuid()),
         Ending::User(id) => (vec![statements!("user_id"), statements!("may_user_id")], id.as_uuid()),
     };

@@ -52,8 +52,7 @@ impl Known {
 
     /// What they reach at a place that they were asked about.
     pub(crate) fn reach(&self, place: &DestinationRow, now: Timestamp) -> BTreeMap<DestinationRole, Held> {
-        let place = Place { id: place.id, kind: place.kind, labels: &place.labels };
-        self.reach_by(place, self.grants.iter().map(|live| &live.grant), now)
+        self.reach_by(place.place(), self.grants.iter().map(|live| &live.grant), now)
     }
 
     /// The same by some of the grants.

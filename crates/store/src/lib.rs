@@ -55,6 +55,7 @@ mod graph_draw;
 mod graph_map;
 mod group;
 mod group_role;
+mod host_set;
 mod identity;
 mod ingest;
 mod invitation;
@@ -152,6 +153,7 @@ pub use graph::{
 pub use graph_draw::{Asked, Charted, Drawing, Expansion, NeighborCard, NodeCard, NodeFind, PathFound, Reach};
 pub use group::{FedBy, GroupMemberRow, GroupRow};
 pub use group_role::GroupRoleRow;
+pub use host_set::{ByLabels, HostSetRow};
 pub use identity::{DueIdentity, LinkRefusal, Proved};
 pub use ingest::{Gone, Ingest, ScopeChanges};
 pub use invitation::InvitationRow;

@@ -47,6 +47,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (41, include_str!("../migrations/0041_listener_certificate.sql")),
     (42, include_str!("../migrations/0042_provider_email_domains.sql")),
     (43, include_str!("../migrations/0043_eligible_grant.sql")),
+    (45, include_str!("../migrations/0045_host_set.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

@@ -20,7 +20,7 @@ use crate::destination::{self, DestinationRow};
 use crate::known::{At, Known, know, know_all};
 use crate::ssh_way::way_of;
 use crate::unit::{enter, platform_tenant};
-use crate::{Store, grant, ssh_access};
+use crate::{Store, grant, host_set, ssh_access};
 
 /// How long a destination token is good at most, in milliseconds.
 const TOKEN_MS: i64 = 5 * 60_000;
@@ -127,6 +127,9 @@ pub(crate) async fn choose_of(
     let roles = known.reach(&destination, now);
     if roles.is_empty() {
         return Err(Error::NotFound { what: "destination" });
+    }
+    if destination.kind == DestinationKind::Set {
+        return Err(host_set::no_host(tx, tenant, &destination).await?);
     }
     let (role, held) = choose(roles, role)?;
     if destination.relay_ended {
@@ -273,7 +276,8 @@ async fn places_of(
     ids: &BTreeSet<DestinationId>,
 ) -> Result<BTreeMap<DestinationId, Reachable>> {
     let rows = destination::of_ids(tx, tenant, ids.iter().copied()).await?;
-    let rows: Vec<DestinationRow> = rows.into_iter().filter(|row| !row.relay_ended).collect();
+    let is_reached = |row: &DestinationRow| !row.relay_ended && row.kind != DestinationKind::Set;
+    let rows: Vec<DestinationRow> = rows.into_iter().filter(is_reached).collect();
     let hosts = rows.iter().filter(|row| row.kind == DestinationKind::Ssh).map(|row| row.id);
     let mut bounds = ssh_access::bounds_of(tx, tenant, hosts).await?;
     let reachable = |row: DestinationRow| {

@@ -54,7 +54,7 @@ impl RecordingPolicy {
     pub fn mode(&self, kind: DestinationKind) -> RecordingMode {
         match kind {
             DestinationKind::Kubernetes => self.kubernetes,
-            DestinationKind::Ssh => self.ssh,
+            DestinationKind::Ssh | DestinationKind::Set => self.ssh,
         }
     }
 

@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use access::grant::{Place, covers};
-use domain::{DestinationRole, Error, Labels, Result, Slug, Target, TenantId, Timestamp};
+use access::grant::covers;
+use domain::{DestinationId, DestinationRole, Error, Labels, Result, Slug, Target, TenantId, Timestamp};
 use serde_json::json;
 
 use crate::bulk::Batch;
 use crate::db::{Row, Tx, args};
 use crate::destination::DestinationRow;
 use crate::grant::{COLUMNS, GrantRow, columns, grant_row, names};
+use crate::host_set;
 
 /// What a text has before its first comma: column `selector_label` of `access_grant`, where the text is a selector's.
 pub(crate) fn first(selector: &str) -> &str {
@@ -21,7 +22,7 @@ pub(crate) fn first(selector: &str) -> &str {
 }
 
 /// What selectors begin with that may select who has these labels.
-fn begins(labels: &Labels) -> BTreeSet<String> {
+pub(crate) fn begins(labels: &Labels) -> BTreeSet<String> {
     let alone = labels.as_map().iter().map(|(name, value)| json!(BTreeMap::from([(name, value)])).to_string());
     let both = |alone: String| {
         let followed = alone.strip_suffix('}').unwrap_or(&alone);
@@ -39,24 +40,31 @@ pub(crate) fn told_apart(wanted: &Labels) -> Option<String> {
     wanted.as_map().iter().filter_map(one).max_by_key(String::len)
 }
 
-fn target(row: &Row, index: usize) -> Result<Target> {
-    Target::labels(row.json(index)?).map_err(|_| Error::internal("a grant without target"))
+/// What a grant selects, by its columns `selector` and `set_id`.
+pub(crate) fn target(row: &Row, selector: usize, set: usize) -> Result<Target> {
+    let labels = row.json(selector)?;
+    match row.opt_uuid(set)? {
+        Some(id) => host_set::target(DestinationId::from_uuid(id), labels),
+        None => Target::labels(labels).map_err(|_| Error::internal("a grant without target")),
+    }
 }
 
-/// The selectors of the tenant's living grants that select a destination, as they are written.
+/// The selectors of the tenant's living grants that select a destination, by labels or by a set, as they are written; with how many grants give
+/// something by them.
 pub(crate) async fn selecting(
     tx: &mut Tx,
     tenant: TenantId,
     place: &DestinationRow,
     now: Timestamp,
-) -> Result<BTreeSet<String>> {
-    let sql = "SELECT DISTINCT a.selector FROM LOOKUP(access_grant a selector_label) AND (a.expires_at IS NULL OR a.expires_at > $2)";
+) -> Result<BTreeMap<String, u64>> {
+    let sql = "SELECT a.selector, a.set_id, COUNT(*) FROM LOOKUP(access_grant a selector_label) AND (a.expires_at IS NULL OR a.expires_at > $2) \
+               AND (a.user_id IS NOT NULL OR a.group_id IS NOT NULL) GROUP BY a.selector, a.set_id";
     let begins = begins(&place.labels);
     let batch = Batch::new().text("selector_label", begins.iter().map(String::as_str));
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     tx.bulk_rows(&batch, sql, args![tenant, now], |row| {
-        if covers(&target(row, 0)?, Place { id: place.id, kind: place.kind, labels: &place.labels }) {
-            found.insert(row.text(0)?);
+        if covers(&target(row, 0, 1)?, place.place()) {
+            *found.entry(row.text(0)?).or_default() += u64::try_from(row.i64(2)?).map_err(Error::internal)?;
         }
         Ok(())
     })
@@ -72,7 +80,7 @@ pub(crate) async fn eligible_at(
     now: Timestamp,
 ) -> Result<Vec<GrantRow>> {
     let named = format!(
-        "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND a.destination_id = $2 AND (a.expires_at IS NULL OR a.expires_at > $3) \
+        "SELECT {COLUMNS} WHERE a.tenant_id = $1 AND (a.destination_id = $2 OR a.set_id = $2) AND (a.expires_at IS NULL OR a.expires_at > $3) \
          AND (a.may_user_id IS NOT NULL OR a.may_group_id IS NOT NULL)"
     );
     let rows = tx.rows_built(named, args![tenant, place.id, now]).await?;
@@ -108,13 +116,12 @@ pub(crate) async fn roles_at(
     for row in &tx.rows(named, args![tenant, now, place.id]).await? {
         add(row)?;
     }
-    let selected = "SELECT DISTINCT a.role, a.namespace, a.selector FROM LOOKUP(access_grant a selector_label) AND a.ssh_terms IS NULL \
+    let selected = "SELECT DISTINCT a.role, a.namespace, a.selector, a.set_id FROM LOOKUP(access_grant a selector_label) AND a.ssh_terms IS NULL \
                     AND (a.user_id IS NOT NULL OR a.group_id IS NOT NULL) AND (a.expires_at IS NULL OR a.expires_at > $2)";
     let begins = begins(&place.labels);
     let batch = Batch::new().text("selector_label", begins.iter().map(String::as_str));
     tx.bulk_rows(&batch, selected, args![tenant, now], |row| {
-        let place = Place { id: place.id, kind: place.kind, labels: &place.labels };
-        if covers(&target(row, 2)?, place) { add(row) } else { Ok(()) }
+        if covers(&target(row, 2, 3)?, place.place()) { add(row) } else { Ok(()) }
     })
     .await?;
     Ok(roles)

@@ -24,7 +24,7 @@ use crate::destination::{self, DestinationRow};
 use crate::reach::{Chosen, choose_of};
 use crate::relay::check_relay;
 use crate::unit::{Read, Write};
-use crate::{Store, destination_node, recording};
+use crate::{ByLabels, Store, destination_node, host_set, recording};
 
 /// How long the certificate of a user is good at most, in milliseconds: it is looked at when somebody signs in, and never again.
 const USER_MS: i64 = 5 * 60_000;
@@ -205,10 +205,13 @@ pub(crate) fn seconds(at: Timestamp) -> Result<u64> {
 
 impl Read<ops::SshHostShow> {
     /// A host by the name or id of its destination.
-    pub async fn ssh_host_show(&mut self, named: &str) -> Result<SshHostRow> {
-        let tenant = self.tenant();
+    /// With it comes what goes by its labels now.
+    pub async fn ssh_host_show(&mut self, named: &str) -> Result<(SshHostRow, ByLabels)> {
+        let (tenant, now) = (self.tenant(), self.store.clock().now());
         let destination = destination::find(&mut self.tx, tenant, named).await?;
-        host(&mut self.tx, tenant, destination).await
+        let row = host(&mut self.tx, tenant, destination).await?;
+        let gives = host_set::by_labels(&mut self.tx, tenant, &row.destination, now).await?;
+        Ok((row, gives))
     }
 }
 
@@ -249,7 +252,8 @@ pub(crate) async fn put(
 
 impl Write<ops::SshHostPut> {
     /// Says what a host is, and makes its destination where there is none.
-    pub async fn ssh_host_put(mut self, named: &str, new: &NewSshHost) -> Result<SshHostRow> {
+    /// With it comes what goes by its labels now.
+    pub async fn ssh_host_put(mut self, named: &str, new: &NewSshHost) -> Result<(SshHostRow, ByLabels)> {
         let (tenant, store) = (self.tenant(), self.store.clone());
         // Who takes a name waits for who takes it at the same time.
         condition::alone(&mut self.tx, tenant, &format!("destination {named}")).await?;
@@ -269,15 +273,22 @@ impl Write<ops::SshHostPut> {
         };
         let name = before.as_ref().map_or(named, |row| row.name.as_str());
         self.check(&format!("destination `{}`", name.escape_debug()), version.as_ref())?;
+        let now = store.clock().now();
+        let gave = match &before {
+            None => None,
+            Some(row) => Some(host_set::by_labels(&mut self.tx, tenant, row, now).await?),
+        };
         let row = put(&mut self.tx, &store, tenant, named, before.as_ref(), new).await?;
         let id = row.destination.id;
+        let gives = host_set::by_labels(&mut self.tx, tenant, &row.destination, now).await?;
         let detail = json!({
             "name": row.destination.name, "new": before.is_none(), "address": row.address.to_string(), "fingerprint": row.host_key.fingerprint(),
             "roles": row.destination.roles, "labels": row.destination.labels, "source_networks": row.source_networks,
-            "extensions": row.extensions, "relay": row.destination.relay,
+            "extensions": row.extensions, "relay": row.destination.relay, "by_labels": gives.told(),
+            "before": gave.map(|gave| json!({"by_labels": gave.told()})),
         });
         self.commit(Change::to(Category::Access, "destination", id).detail(detail)).await?;
-        Ok(row)
+        Ok((row, gives))
     }
 }
 

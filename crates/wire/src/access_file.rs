@@ -28,6 +28,9 @@ pub struct AccessFile {
     /// SSH hosts, which become destinations where there is none of that name. One that is there stays as it is, and none is taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<FileHost>,
+    /// Sets of SSH hosts, which are destinations: one that is there has the file's selector from now on, and none is taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<FileSet>,
     /// What is said of destinations that are there, or that the file makes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<FileDestination>,
@@ -99,6 +102,16 @@ pub struct FileHost {
     pub relay: Option<String>,
 }
 
+/// A set of SSH hosts.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileSet {
+    /// Its name: 1 to 63 of `a-z`, `0-9`, `-`.
+    pub name: String,
+    /// The labels that a host of it has, at least one.
+    pub selector: BTreeMap<String, String>,
+}
+
 /// A destination.
 #[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -142,7 +155,7 @@ pub struct AccessFilePlan {
 pub struct AccessFileChange {
     /// `create`, `update`, `adopt` (it is there, and the file takes it over), `invite` or `delete`.
     pub action: String,
-    /// `member`, `group`, `group-member`, `group-role`, `host`, `destination` or `grant`.
+    /// `member`, `group`, `group-member`, `group-role`, `host`, `set`, `destination` or `grant`.
     pub kind: String,
     /// What it is about.
     pub name: String,

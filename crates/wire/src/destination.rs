@@ -22,8 +22,11 @@ pub struct Destination {
     pub id: DestinationId,
     /// Its name.
     pub name: String,
-    /// `kubernetes` or `ssh`.
+    /// `kubernetes`, `ssh`, or `set`: the SSH hosts that have some labels.
     pub kind: String,
+    /// Of a set: the labels that a host of it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<BTreeMap<String, String>>,
     /// The relay that it hangs on; absent where it is reached without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -57,6 +60,44 @@ pub struct Destination {
     /// What it is in the asset graph.
     #[schema(value_type = String)]
     pub node: NodeId,
+    /// What goes by its labels; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_labels: Option<ByLabels>,
+}
+
+/// What goes by the labels of a destination: whoever changes them changes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+pub struct ByLabels {
+    /// The sets that it is in, by name.
+    pub sets: Vec<String>,
+    /// How many grants cover it by its labels, or by these sets.
+    pub grants: u64,
+}
+
+/// Says which hosts are in a set: makes its destination where there is none of this name.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostSetPut {
+    /// The labels that a host of it has, at least one.
+    pub selector: BTreeMap<String, String>,
+}
+
+/// A set of SSH hosts: those that have some labels, at each moment. A grant of it is one of each of them; nobody connects to it.
+#[derive(Debug, Clone, Deserialize, Serialize, ToSchema)]
+pub struct HostSet {
+    /// The destination.
+    #[schema(value_type = String)]
+    pub id: DestinationId,
+    /// Its name.
+    pub name: String,
+    /// The labels that a host of it has.
+    pub selector: BTreeMap<String, String>,
+    /// How many hosts are in it now.
+    pub hosts: u64,
+    /// The accounts that some of them offer.
+    pub roles: Vec<String>,
+    /// How many grants name it.
+    pub grants: u64,
 }
 
 /// Changes a destination; what is absent stays.
@@ -296,9 +337,12 @@ pub struct Why {
     /// Through which group; absent: it names the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// By which labels; absent: it names the destination.
+    /// By which labels; absent: it names the destination, or a set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
+    /// By which set of hosts; absent: by none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
     /// Only in this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,

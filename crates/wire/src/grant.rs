@@ -141,12 +141,15 @@ pub struct Grant {
     pub group: Option<String>,
     /// As what.
     pub role: String,
-    /// A destination's name.
+    /// A destination's name, also a set's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
     /// Every destination that has all of these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
+    /// Where the destination is a set: the labels that a host of it has now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<BTreeMap<String, String>>,
     /// Only in this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,

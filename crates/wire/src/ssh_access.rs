@@ -10,6 +10,7 @@ use domain::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::destination::ByLabels;
 use crate::recording::RecordingTerms;
 
 /// What a connection is switched to on its way to a host, in the header `Upgrade`: from there on it is SSH.
@@ -72,6 +73,9 @@ pub struct SshHost {
     pub authorities: Vec<String>,
     /// What its `sshd_config` needs to let holders of a role, and nobody else with a certificate, into the account of that name.
     pub sshd_config: String,
+    /// What goes by its labels.
+    #[serde(default)]
+    pub by_labels: ByLabels,
 }
 
 /// A host's certificate.

@@ -40,7 +40,7 @@ impl World {
         json!({"file": body["file"], "digest": plan.json["digest"]})
     }
 
-    async fn show_nodes(&self, nodes: &[Value]) {
+    pub(crate) async fn show_nodes(&self, nodes: &[Value]) {
         let mut ingest = self.store.ingest(self.permit(self.a), "host".parse().unwrap()).await.unwrap();
         let scope: domain::ScopeId = format!("host:{}:machine", self.fresh()).parse().unwrap();
         let nodes: Vec<NodeObservation> =
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// The edges of a node as `type target`.
-    async fn edges_of(&self, node: &str) -> Vec<String> {
+    pub(crate) async fn edges_of(&self, node: &str) -> Vec<String> {
         let path = format!("{T}/edges?node={}", node.replace(':', "%3A"));
         let edges = self.by(&admin(), "GET", &path, None).await.is(200);
         let edges = edges.json["items"].as_array().unwrap().clone();
@@ -69,7 +69,7 @@ impl World {
         self.by(&admin(), "POST", &format!("{T}/grants"), Some(body)).await.is(201).id()
     }
 
-    async fn asset(&self, id: &str) -> crate::world::Answer {
+    pub(crate) async fn asset(&self, id: &str) -> crate::world::Answer {
         self.by(&admin(), "GET", &format!("{T}/nodes/{id}"), None).await
     }
 }

@@ -77,7 +77,7 @@ const SELF: [&str; 4] = ["cli_session_create", "me_show", "password_change", "se
 const SIGNED_IN: [&str; 6] =
     ["evidence_key_show", "framework_list", "pack_list", "plugin_list", "role_list", "rule_list"];
 /// Operations that are another one's view of the same things, with its permission.
-const VIEWS: [(&str, &str); 51] = [
+const VIEWS: [(&str, &str); 52] = [
     ("access_request_show", "access_request_list"),
     ("agent_show", "agent_list"),
     ("api_key_show", "api_key_list"),
@@ -100,6 +100,7 @@ const VIEWS: [(&str, &str); 51] = [
     ("graph_view", "graph_overview"),
     ("group_role_show", "group_role_list"),
     ("group_show", "group_list"),
+    ("host_set_hosts", "host_set_show"),
     ("invitation_list", "member_list"),
     ("job_events", "job_list"),
     ("job_log", "job_list"),
@@ -254,6 +255,7 @@ pub(crate) async fn object(
         "relay" => Machine::enrolled(world, tenant, FleetKind::Relay).await.id,
         "enrollment_token" => enrollment_token(world, tenant, FleetKind::Agent).await.0,
         "destination" if operation.starts_with("ssh_host") => world.ssh_host_of(tenant).await,
+        "destination" if operation.starts_with("host_set") => world.host_set_of(tenant).await,
         "destination" => world.destination_of(tenant, &format!("d{}", world.fresh())).await,
         "group" => world.group_of(tenant, &format!("g{}", world.fresh())).await,
         "grant" => world.grant_of(tenant).await,
@@ -367,6 +369,7 @@ pub(crate) async fn body(world: &World, operation: &str) -> Option<Value> {
         "platform_log_cosign" => json!({"checkpoint": cosigned(world, "/api/v1/log/checkpoint", PLATFORM).await}),
         "witness_add" => json!({"vkey": witness_key(&format!("w{n}.example")).to_string()}),
         "ssh_certificate_create" => json!({"public_key": crate::things::HOST_KEY}),
+        "host_set_put" => json!({"selector": {"role": "web"}}),
         "ssh_host_put" => json!({"address": "10.0.0.7", "host_key": crate::things::HOST_KEY, "roles": ["deploy"]}),
         "destination_update" => json!({"labels": {"env": "prod"}}),
         "group_create" => json!({"name": format!("g{n}")}),

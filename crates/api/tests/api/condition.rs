@@ -126,6 +126,8 @@ async fn all(world: &World, boss: &str) -> Vec<Changed> {
     };
     let authority = authority();
     let relays = |required: bool| json!({"authorities": authority, "certificate_required": required});
+    let host_set = format!("{T}/destinations/{}/host-set", world.host_set_of(world.a).await);
+    let selects = |text: &str| json!({"selector": {"env": text}});
     let ssh_host = format!("{T}/destinations/{destination}/ssh-host");
     vec![
         policy("target-policy", json!({"special_networks": ["127.0.0.1"]}), json!({"special_networks": ["127.0.0.2"]})),
@@ -139,6 +141,7 @@ async fn all(world: &World, boss: &str) -> Vec<Changed> {
         unit("agents", &agent),
         unit("relays", &relay),
         Changed { read: ssh_host.clone(), change: ("PUT", ssh_host), bodies: [host("10.0.0.1"), host("10.0.0.2")] },
+        Changed { read: host_set.clone(), change: ("PUT", host_set), bodies: [selects("one"), selects("two")] },
         patch(format!("{T}/destinations/{destination}"), labels("one"), labels("two")),
         patch(format!("{T}/schedules/{schedule}"), json!({"interval_s": 600}), json!({"interval_s": 700})),
         // One that is paused stands in no queue.

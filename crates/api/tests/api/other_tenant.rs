@@ -208,6 +208,7 @@ fn attack_30_a_page_of_another_tenant_or_list_or_one_that_was_changed_is_refused
         world.grant_of(world.a).await;
         let review = world.access_review_of(world.a).await;
         let job = world.job(world.a).await;
+        let set = world.host_set_of(world.a).await;
         let member = world.member(world.a).await;
         let (a, b) = (holder(Role::SystemAdmin, 'a'), holder(Role::SystemAdmin, 'b'));
         let mut paged = 0;
@@ -223,7 +224,7 @@ fn attack_30_a_page_of_another_tenant_or_list_or_one_that_was_changed_is_refused
                 .replace("{access_review}", &review)
                 .replace("{job}", &job)
                 .replace("{user}", &member)
-                .replace("{destination}", "standing");
+                .replace("{destination}", if operation.id.starts_with("host_set") { &set } else { "standing" });
             let list = |slug: &str| path.replace("{tenant}", slug);
             let first = world.by(&a, "GET", &format!("{}?limit=1", list("acme")), None).await.is(200);
             for bad in ["", "x", "AAAA", "1", "job_0", "99.x", "%00"] {

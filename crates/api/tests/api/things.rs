@@ -51,7 +51,14 @@ impl World {
             extensions: [domain::SshExtension::Pty].into(),
         };
         let unit = self.store.write(self.permit::<ops::SshHostPut>(tenant)).await.unwrap();
-        unit.ssh_host_put(&format!("h{}", self.fresh()), &new).await.unwrap().destination.id.to_string()
+        unit.ssh_host_put(&format!("h{}", self.fresh()), &new).await.unwrap().0.destination.id.to_string()
+    }
+
+    /// A set of SSH hosts; its destination.
+    pub(crate) async fn host_set_of(&self, tenant: TenantId) -> String {
+        let selector = domain::Labels::new([("role".to_owned(), "web".to_owned())].into()).unwrap();
+        let unit = self.store.write(self.permit::<ops::HostSetPut>(tenant)).await.unwrap();
+        unit.host_set_put(&format!("s{}", self.fresh()), &selector).await.unwrap().destination.id.to_string()
     }
 
     pub(crate) async fn ssh_host_key(&self, tenant: TenantId) -> String {

@@ -267,6 +267,7 @@ impl Export {
             groups: self.groups(&groups, &emails),
             group_roles: Vec::new(),
             hosts,
+            sets: Vec::new(),
             destinations: Vec::new(),
             grants,
         };

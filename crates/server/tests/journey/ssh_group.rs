@@ -57,6 +57,20 @@ fn a_group_is_let_in(engine: Engine) {
     world.cairn(["groups", "delete", "ops"]).ok();
     cut(anns);
     refused(&ann.cairn(&["ssh", "web1", "id"]), "destination");
+
+    // A set lets in where a host has its labels, for as long as it has them.
+    world.cairn(["destinations", "create", "all-web", "--kind", "set", "--selector", "role=web,env=prod"]).ok();
+    world.cairn(["grants", "create", &user, "--user", "ann@example.com", "--destination", "all-web"]).ok();
+    refused(&ann.cairn(&["ssh", "web1", "id"]), "destination");
+    refused(&bob.cairn(&["ssh", "all-web", "id"]), "destination");
+    let labelled = world.cairn(["destinations", "labels", "web1", "role=web", "env=prod"]).ok();
+    assert!(labelled.err.contains("in: all-web; 1 grant covers it"), "{}", labelled.err);
+    assert_eq!(ann.cairn(&["ssh", "web1", "id", "-un"]).ok().out.trim(), user);
+    refused(&ann.cairn(&["ssh", "all-web", "id"]), "name one of its hosts: web1");
+    let of_set = open(&world, &ann, "ann-by-set");
+    world.cairn(["destinations", "labels", "web1", "role=web"]).ok();
+    cut(of_set);
+    refused(&ann.cairn(&["ssh", "web1", "id"]), "destination");
     let ends = until("the ends of all connections", || {
         let (begun, ended) = (records(&world, "ssh_session_begin"), records(&world, "ssh_session_end"));
         (begun.len() == ended.len()).then_some(ended)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use access::grant::Held;
+use access::grant::{Held, covers};
 use access::ssh::{SshUse, stands};
 use access::{Actor, Grants, OpCtx, Role, member_ops, ops};
 use domain::{Clock as _, DestinationKind, DestinationRole, Error, Slug, Timestamp};
@@ -52,6 +52,49 @@ async fn who_agrees(pair: &Pair<'_>, dice: &mut Dice, estate: &Estate, people: &
     found.len()
 }
 
+/// The hosts of a set, by looking at every destination; and the edges of the graph, which follow.
+async fn set_agrees(pair: &Pair<'_>, dice: &mut Dice, estate: &Estate, set: &Spot) {
+    let Some(target) = set.as_set() else { return };
+    let is_in = |spot: &&Spot| covers(&target, spot.place()) && spot.id != set.id;
+    let mut expected: Vec<_> = estate.spots.iter().filter(is_in).map(|spot| spot.id).collect();
+    expected.sort_unstable();
+    assert!(
+        expected
+            .iter()
+            .all(|id| { estate.spots.iter().any(|spot| spot.id == *id && spot.kind == DestinationKind::Ssh) })
+    );
+    let limit = u32::try_from(1 + dice.below(4)).unwrap();
+    let found = pages(limit, async |after| {
+        let mut unit = pair.read::<ops::HostSetShow>(estate.tenant).await;
+        unit.host_set_hosts(set.name.as_str(), after, limit).await.unwrap()
+    })
+    .await;
+    let found: Vec<_> = found.into_iter().map(|row| row.id).collect();
+    assert_eq!(found, expected, "the hosts of {} with {:?}", set.name, set.labels);
+    let shown = pair.read::<ops::HostSetShow>(estate.tenant).await.host_set_show(set.name.as_str()).await.unwrap();
+    assert_eq!(shown.hosts, expected.len() as u64);
+    // What was approved is a grant too, as long as the eligible one is there.
+    let (fewest, most) = estate.granted(set, pair.clock.now());
+    assert!((fewest..=most).contains(&shown.grants), "{} of {fewest} to {most}", shown.grants);
+    let mut edges: Vec<_> = edges_of(pair, estate.tenant, &shown.destination.node()).await;
+    edges.sort_unstable();
+    assert_eq!(edges, expected, "what the graph says of {}", set.name);
+}
+
+/// The destinations that a node contains by the graph.
+async fn edges_of(pair: &Pair<'_>, tenant: domain::TenantId, node: &domain::NodeId) -> Vec<domain::DestinationId> {
+    let mut unit = pair.read::<ops::EdgeList>(tenant).await;
+    let filter = store::EdgeFilter {
+        node: Some(node.clone()),
+        direction: store::EdgeDirection::Out,
+        edge_type: Some("contains".parse().unwrap()),
+        limit: 500,
+        ..store::EdgeFilter::default()
+    };
+    let page = unit.edge_list(&filter).await.unwrap();
+    page.items.iter().map(|edge| edge.target.resource().parse().unwrap()).collect()
+}
+
 async fn what_agrees(pair: &Pair<'_>, dice: &mut Dice, estate: &Estate, people: &People, user: usize) {
     let (now, one) = (pair.clock.now(), &people.all[user]);
     let limit = u32::try_from(1 + dice.below(7)).unwrap();
@@ -62,7 +105,8 @@ async fn what_agrees(pair: &Pair<'_>, dice: &mut Dice, estate: &Estate, people: 
         return;
     }
     let mut expected: Vec<Line> = Vec::new();
-    for spot in &estate.spots {
+    // A set is not reached, its hosts are.
+    for spot in estate.spots.iter().filter(|spot| spot.kind != DestinationKind::Set) {
         let held = estate.held(people, user, spot, now);
         expected.extend(held.into_iter().map(|(role, held)| (one.email.clone(), spot.name.to_string(), role, held)));
     }
@@ -113,6 +157,7 @@ fn stands_until(
     let lasts = match spot.kind {
         DestinationKind::Kubernetes => Some(held.until.unwrap_or(Timestamp::from_millis(i64::MAX))),
         DestinationKind::Ssh => stands(&held, &access::ssh::SshBounds::default(), &standing.ssh),
+        DestinationKind::Set => None,
     };
     lasts.filter(|_| covered)
 }
@@ -161,6 +206,7 @@ async fn all_agree(pair: &Pair<'_>, dice: &mut Dice, estates: &[Estate], people:
     for estate in estates {
         for spot in &estate.spots {
             reached += who_agrees(pair, dice, estate, people, spot).await;
+            set_agrees(pair, dice, estate, spot).await;
         }
         for user in 0..people.all.len() {
             what_agrees(pair, dice, estate, people, user).await;

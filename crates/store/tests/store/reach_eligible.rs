@@ -2,7 +2,7 @@
 
 use access::{Actor, Freshness, Grants, OpCtx, Role, member_ops, ops};
 use domain::{
-    Clock as _, DestinationKind, DestinationRole, Error, Grant, GrantId, SessionId, Slug, Subject, Target, Timestamp,
+    Clock as _, DestinationKind, DestinationRole, Error, Grant, GrantId, Labels, SessionId, Slug, Subject, Target, Timestamp,
     UserId,
 };
 use store::{AccessPolicy, NewRequest};
@@ -14,6 +14,12 @@ use crate::pair::Pair;
 pub(crate) struct Approved {
     grant: Grant,
     base: Option<GrantId>,
+}
+
+impl Approved {
+    pub(crate) fn target(&mut self) -> &mut Target {
+        &mut self.grant.target
+    }
 }
 
 impl Estate {
@@ -60,7 +66,7 @@ impl Estate {
     /// Of what was approved, how much gives nothing any more although its time is not over.
     pub(crate) fn unfounded(&self, people: &People, now: Timestamp) -> usize {
         let is = |approved: &&Approved| {
-            let at = self.spots.iter().find(|spot| Target::Destination(spot.id) == approved.grant.target);
+            let at = self.spots.iter().find(|spot| spot.target() == approved.grant.target);
             let by = people.all.iter().position(|one| Subject::User(one.id) == approved.grant.subject);
             let (Some(spot), Some(user)) = (at, by) else { return true };
             approved.grant.expires_at.is_none_or(|end| now < end)
@@ -141,7 +147,7 @@ impl Estate {
         let (ends, grant) = (now.plus_millis(new.duration_ms), row.grant);
         assert_eq!((row.rests_on, grant.approval), (asked.eligible, false));
         assert_eq!((&grant.role, &grant.namespace), (&role, &namespace));
-        assert_eq!((&grant.subject, &grant.target), (&Subject::User(one.id), &Target::Destination(spot.id)));
+        assert_eq!((&grant.subject, &grant.target), (&Subject::User(one.id), &spot.target()));
         let limits = base.map(|base| (base.hours.clone(), base.ssh.clone(), base.act_as.clone()));
         assert_eq!((grant.hours.clone(), grant.ssh.clone(), grant.act_as.clone()), limits.unwrap_or_default());
         assert_eq!(grant.expires_at, Some(base.and_then(|base| base.expires_at).map_or(ends, |end| end.min(ends))));
@@ -188,15 +194,18 @@ impl Estate {
 
 /// Whether a grant is about a place, and has a sense there.
 fn fits(grant: &Grant, spot: &Spot) -> bool {
+    let has = |wanted: &Labels| {
+        wanted.as_map().iter().all(|(name, value)| spot.labels.as_map().get(name) == Some(value))
+    };
     let here = match &grant.target {
         Target::Destination(id) => *id == spot.id,
-        Target::Labels(wanted) => {
-            wanted.as_map().iter().all(|(name, value)| spot.labels.as_map().get(name) == Some(value))
-        }
+        Target::Labels(wanted) => spot.kind != DestinationKind::Set && has(wanted),
+        Target::Set { id, .. } if spot.kind == DestinationKind::Set => *id == spot.id,
+        Target::Set { hosts, .. } => spot.kind == DestinationKind::Ssh && has(hosts),
     };
     let has_sense = match spot.kind {
         DestinationKind::Kubernetes => grant.ssh.is_empty(),
-        DestinationKind::Ssh => grant.namespace.is_none(),
+        DestinationKind::Ssh | DestinationKind::Set => grant.namespace.is_none(),
     };
     here && has_sense
 }

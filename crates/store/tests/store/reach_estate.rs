@@ -6,7 +6,7 @@ use access::grant::{Asker, Held, Place, decide};
 use access::{OpCtx, ops};
 use domain::{
     ActAs, DestinationId, DestinationKind, DestinationRole, Grant, GroupId, Labels, ProviderId, SessionId, Slug,
-    SshTerms, TenantId, Timestamp, UserId,
+    SshTerms, Target, TenantId, Timestamp, UserId,
 };
 use store::{DestinationChange, NewGrant, NewProvider, NewSshHost, SubjectName, TargetName};
 use uuid::Uuid;
@@ -76,7 +76,25 @@ pub(crate) struct Spot {
     pub(crate) id: DestinationId,
     pub(crate) name: Slug,
     pub(crate) kind: DestinationKind,
+    /// Of a set: what its hosts have.
     pub(crate) labels: Labels,
+    none: Labels,
+}
+
+impl Spot {
+    pub(crate) fn place(&self) -> Place<'_> {
+        let labels = if self.kind == DestinationKind::Set { &self.none } else { &self.labels };
+        Place { id: self.id, kind: self.kind, labels }
+    }
+
+    /// What a grant that names it is about.
+    pub(crate) fn target(&self) -> Target {
+        self.as_set().unwrap_or(Target::Destination(self.id))
+    }
+
+    pub(crate) fn as_set(&self) -> Option<Target> {
+        (self.kind == DestinationKind::Set).then(|| Target::set(self.id, self.labels.clone()).unwrap())
+    }
 }
 
 /// A tenant.
@@ -262,6 +280,13 @@ impl Estate {
         for n in 0..9 {
             estate.spot(pair, dice, n).await;
         }
+        for n in 0..3 {
+            let (name, selector) = (format!("set-{n}").parse::<Slug>().unwrap(), labels(dice, 2));
+            let made =
+                pair.write::<ops::HostSetPut>(tenant).await.host_set_put(name.as_str(), &selector).await.unwrap();
+            let id = made.destination.id;
+            estate.spots.push(Spot { id, name, kind: DestinationKind::Set, labels: selector, none: Labels::default() });
+        }
         for _ in 0..grants {
             estate.grant(pair, dice, people).await;
         }
@@ -303,7 +328,7 @@ impl Estate {
             way: store::Way::Direct,
         };
         let unit = pair.write::<ops::SshHostPut>(self.tenant).await;
-        let id = unit.ssh_host_put(name.as_str(), &new).await.unwrap().destination.id;
+        let id = unit.ssh_host_put(name.as_str(), &new).await.unwrap().0.destination.id;
         let kind = if n.is_multiple_of(2) { DestinationKind::Kubernetes } else { DestinationKind::Ssh };
         if kind == DestinationKind::Kubernetes {
             // What a relay would register.
@@ -311,7 +336,7 @@ impl Estate {
             pair.sql(self.tenant, format!("DELETE FROM ssh_host WHERE destination_id = {id}")).await;
             pair.sql(self.tenant, format!("UPDATE destination SET kind = 'kubernetes' WHERE id = {id}")).await;
         }
-        self.spots.push(Spot { id, name, kind, labels });
+        self.spots.push(Spot { id, name, kind, labels, none: Labels::default() });
     }
 
     async fn grant(&mut self, pair: &Pair<'_>, dice: &mut Dice, people: &People) {
@@ -366,11 +391,10 @@ impl Estate {
         for _ in 0..5 {
             self.ask(pair, dice, people).await;
         }
-        let spot = dice.below(self.spots.len());
-        let change = DestinationChange { labels: Some(labels(dice, 3)), relay: None };
-        let unit = pair.write::<ops::DestinationUpdate>(self.tenant).await;
-        let changed = unit.destination_update(self.spots[spot].name.as_str(), &change).await.unwrap();
-        self.spots[spot].labels = changed.labels;
+        for _ in 0..3 {
+            let spot = dice.below(self.spots.len());
+            self.relabel(pair, dice, spot).await;
+        }
         let group = dice.below(self.groups.len());
         if let Some(user) = self.groups[group].kept.pop_first() {
             let unit = pair.write::<ops::GroupMemberRemove>(self.tenant).await;
@@ -385,8 +409,46 @@ impl Estate {
             let spot = self.spots.swap_remove(dice.below(self.spots.len()));
             let unit = pair.write::<ops::DestinationDelete>(self.tenant).await;
             unit.destination_delete(spot.name.as_str()).await.unwrap();
-            self.grants.retain(|grant| grant.target != domain::Target::Destination(spot.id));
+            let names = |target: &Target| match target {
+                Target::Destination(id) | Target::Set { id, .. } => *id == spot.id,
+                Target::Labels(_) => false,
+            };
+            self.grants.retain(|grant| !names(&grant.target));
+            self.approved.retain_mut(|one| !names(one.target()));
         }
+    }
+
+    /// Gives a destination other labels, and a set other hosts.
+    async fn relabel(&mut self, pair: &Pair<'_>, dice: &mut Dice, spot: usize) {
+        let spot = &mut self.spots[spot];
+        if spot.kind != DestinationKind::Set {
+            let change = DestinationChange { labels: Some(labels(dice, 3)), relay: None };
+            let unit = pair.write::<ops::DestinationUpdate>(self.tenant).await;
+            let (changed, _) = unit.destination_update(spot.name.as_str(), &change).await.unwrap();
+            spot.labels = changed.labels;
+            return;
+        }
+        spot.labels = labels(dice, 2);
+        let unit = pair.write::<ops::HostSetPut>(self.tenant).await;
+        unit.host_set_put(spot.name.as_str(), &spot.labels).await.unwrap();
+        let approved = self.approved.iter_mut().map(Approved::target);
+        for target in self.grants.iter_mut().map(|grant| &mut grant.target).chain(approved) {
+            if let Target::Set { id, hosts } = target
+                && *id == spot.id
+            {
+                *hosts = spot.labels.clone();
+            }
+        }
+    }
+
+    /// How many grants name a set, without and with all that was ever approved.
+    pub(crate) fn granted(&self, set: &Spot, now: Timestamp) -> (u64, u64) {
+        let is = |grant: &&Grant| {
+            matches!(grant.target, Target::Set { id, .. } if id == set.id)
+                && grant.expires_at.is_none_or(|end| end > now)
+        };
+        let given = self.grants.iter().filter(is).count() as u64;
+        (given, given + self.approved.len() as u64)
     }
 
     /// The groups that somebody is in.
@@ -413,7 +475,7 @@ impl Estate {
         let groups: BTreeSet<GroupId> = self.groups_of(people, user).into_keys().collect();
         let asker = Asker { user: people.all[user].id, groups: &groups, is_member: self.is_member(people, user) };
         let grants = self.giving(people, (user, spot), now);
-        decide(asker, Place { id: spot.id, kind: spot.kind, labels: &spot.labels }, &grants, now)
+        decide(asker, spot.place(), &grants, now)
     }
 
     pub(crate) fn is_here(&self, user: usize) -> bool {

@@ -10,6 +10,7 @@ import { useOver } from "../../list/over";
 import { useTenant } from "../../session/me";
 import { labelsOf, textOf } from "../fleet/labels";
 import { RelayChoice } from "./relay";
+import { saysByLabels } from "./set";
 
 type Destination = Schemas["Destination"];
 
@@ -47,6 +48,12 @@ export function ChangeDialog({ of, onClose }: { of: Destination; onClose: () => 
         value={labels}
         onChange={(event) => setTyped({ ...typed, labels: event.target.value })}
       />
+      {relabelled && (
+        <Notice kind="care">
+          By its labels {of.name} is covered by {of.by_labels ? saysByLabels(of.by_labels) : "nothing"} now. Other labels give and take access at once, as grants do:
+          look at “By its labels” after saving.
+        </Notice>
+      )}
       {of.kind === "kubernetes" && (
         <RelayChoice relay={relay} help="Only this one may speak for the cluster: any other that calls itself so is refused." onChange={(relay) => setTyped({ ...typed, relay })} />
       )}

@@ -22,6 +22,7 @@ import { textOf } from "../fleet/labels";
 import { AskDialog } from "../request/ask";
 import { ReachersTable, useReachers } from "./reachers";
 import { HostDialog } from "./register";
+import { AddSet } from "./set";
 
 type Destination = Schemas["Destination"];
 
@@ -95,13 +96,22 @@ function All() {
   const { change, failure } = useChange(queryKey);
   const [shown, setShown] = useState<Destination>();
   const [deleting, setDeleting] = useState<Destination>();
-  const [adding, setAdding] = useState(false);
+  const [adding, setAdding] = useState<"host" | "set">();
   const navigate = useNavigate();
   const add = (
-    <Button small onClick={() => setAdding(true)}>
-      Add an SSH host
-    </Button>
+    <span className="row">
+      <Button small onClick={() => setAdding("set")}>
+        Add a set of hosts
+      </Button>
+      <Button small onClick={() => setAdding("host")}>
+        Add an SSH host
+      </Button>
+    </span>
   );
+  const added = (made?: string) => {
+    setAdding(undefined);
+    if (made) void navigate(to.destination(tenant.slug, made));
+  };
   const remove = (destination: string) =>
     take(api.DELETE("/api/v1/tenants/{tenant}/destinations/{destination}", { params: { path: { ...path, destination } } }));
   const columns: Column<Destination>[] = [
@@ -111,12 +121,12 @@ function All() {
       cell: (it) => (
         <>
           <Link to={to.destination(tenant.slug, it.name)}>{it.name}</Link>
-          <div className="under">{textOf(it.labels)}</div>
+          <div className="under">{it.selector ? `hosts with ${textOf(it.selector)}` : textOf(it.labels)}</div>
         </>
       ),
     },
     { head: "Kind", cell: (it) => <Badge word={it.kind} /> },
-    { head: "Relay", cell: (it) => it.relay_name ?? it.relay ?? "none" },
+    { head: "Relay", cell: (it) => (it.kind === "set" ? "of each host" : (it.relay_name ?? it.relay ?? "none")) },
     { head: "Version", cell: (it) => it.version },
     { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.last_seen_at} /> },
     {
@@ -148,24 +158,20 @@ function All() {
           kind: it.kind,
           relay: it.relay_name,
           labels: textOf(it.labels),
+          selector: textOf(it.selector ?? {}),
           version: it.version,
           last_seen_at: it.last_seen_at,
           node: it.node,
         })}
         empty={
           <Empty title="No destinations" action={add}>
-            A relay that runs in a cluster makes it a destination by itself. A host is one when you say what it is.
+            A relay that runs in a cluster makes it a destination by itself. A host is one when you say what it is, and a set of hosts when you say which
+            labels they have.
           </Empty>
         }
       />
-      {adding && (
-        <HostDialog
-          onClose={(made) => {
-            setAdding(false);
-            if (made) void navigate(to.destination(tenant.slug, made));
-          }}
-        />
-      )}
+      {adding === "host" && <HostDialog onClose={added} />}
+      {adding === "set" && <AddSet onClose={added} />}
       {shown && <Reachers of={shown} onClose={() => setShown(undefined)} />}
       {deleting && (
         <Confirm

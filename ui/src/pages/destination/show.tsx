@@ -22,6 +22,7 @@ import { ChangeDialog } from "./change";
 import { HostPanels } from "./host";
 import { commandFor } from "./list";
 import { ReachersTable, useReachers } from "./reachers";
+import { ChangeSet, SetHosts, saysByLabels } from "./set";
 
 export default function DestinationPage() {
   const { destination = "" } = useParams();
@@ -59,7 +60,8 @@ export default function DestinationPage() {
       {failure}
       <div className="split">
         <div className="stack">
-          <Reachers destination={it.id} name={it.name} />
+          {it.kind === "set" && <SetHosts of={it} />}
+          <Reachers destination={it.id} name={it.name} set={it.kind === "set"} />
           {it.kind === "ssh" && <HostPanels destination={it.id} />}
         </div>
         <div className="stack">
@@ -67,10 +69,15 @@ export default function DestinationPage() {
             <Facts
               of={[
                 ["Kind", it.kind],
-                ["Labels", textOf(it.labels) || "none"],
-                ["Relay", it.relay ? <RelayLink key="relay" id={it.relay} name={it.relay_name} /> : "none"],
-                [it.kind === "ssh" ? "Accounts" : "Roles", it.roles.join(", ") || "none yet"],
-                ...(it.kind === "ssh"
+                ...(it.kind === "set"
+                  ? ([["Labels of its hosts", textOf(it.selector ?? {})]] as [string, ReactNode][])
+                  : ([
+                      ["Labels", textOf(it.labels) || "none"],
+                      ["By its labels", it.by_labels ? saysByLabels(it.by_labels) : "nothing"],
+                      ["Relay", it.relay ? <RelayLink key="relay" id={it.relay} name={it.relay_name} /> : "none"],
+                      [it.kind === "ssh" ? "Accounts" : "Roles", it.roles.join(", ") || "none yet"],
+                    ] as [string, ReactNode][])),
+                ...(it.kind !== "kubernetes"
                   ? []
                   : ([
                       ["Namespaces", it.namespaces.join(", ") || "none yet"],
@@ -80,7 +87,7 @@ export default function DestinationPage() {
                         : []),
                       ["Version", it.version || "none yet"],
                     ] as [string, ReactNode][])),
-                ["Last seen", <When key="seen" at={it.last_seen_at} />],
+                ...(it.kind === "set" ? [] : ([["Last seen", <When key="seen" at={it.last_seen_at} />]] as [string, ReactNode][])),
                 ["Since", <When key="since" at={it.created_at} />],
                 [
                   "In the graph",
@@ -98,7 +105,11 @@ export default function DestinationPage() {
           </Panel>
           <Panel title="How one reaches it">
             <div className="stack">
-              <Copyable name="Command" text={commandFor(it.kind, it.name)} />
+              {it.kind === "set" ? (
+                <p>Nobody connects to a set: whoever is granted it reaches each of its hosts by the host’s own name.</p>
+              ) : (
+                <Copyable name="Command" text={commandFor(it.kind, it.name)} />
+              )}
               {it.kind === "ssh" && (
                 <>
                   <p className="small muted">
@@ -112,10 +123,12 @@ export default function DestinationPage() {
           </Panel>
         </div>
       </div>
-      {changing && <ChangeDialog of={it} onClose={() => setChanging(false)} />}
+      {changing && (it.kind === "set" ? <ChangeSet of={it} onClose={() => setChanging(false)} /> : <ChangeDialog of={it} onClose={() => setChanging(false)} />)}
       {deleting && (
         <Confirm title={`Delete ${it.name}?`} action="Delete" onClose={() => setDeleting(false)} onConfirm={() => void remove()}>
-          {it.kind === "ssh"
+          {it.kind === "set"
+            ? "Its grants are gone, and nobody reaches its hosts by them any more. The hosts stay, with their own grants."
+            : it.kind === "ssh"
             ? "Nobody gets a certificate for it any more, and its grants are gone. The host keeps what it was told."
             : "Nobody reaches it any more, and its grants are gone. A relay that still serves it makes it anew, without grants."}
         </Confirm>
@@ -129,11 +142,11 @@ function RelayLink({ id, name }: { id: string; name?: string | null | undefined 
   return tenant.can("fleet:manage") ? <Link to={to.relay(tenant.slug, id)}>{name ?? id}</Link> : (name ?? id);
 }
 
-function Reachers({ destination, name }: { destination: string; name: string }) {
+function Reachers({ destination, name, set }: { destination: string; name: string; set: boolean }) {
   const { slug } = useTenant();
   const query = useReachers(destination);
   return (
-    <Panel title="Who reaches it now" flush action={<Link to={to.grants(slug, { destination: name })}>Its grants</Link>}>
+    <Panel title={set ? "Who is granted it now" : "Who reaches it now"} flush action={<Link to={to.grants(slug, { destination: name })}>Its grants</Link>}>
       {query.isPending ? (
         <Loading rows={3} />
       ) : lost(query) ? (
