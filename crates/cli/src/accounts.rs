@@ -1,7 +1,7 @@
 //! The script that makes a host's accounts: `cairn destinations host NAME --accounts` prints it, and root runs it there (ADR 0056).
 //!
 //! Invariants:
-//! - an account that the script did not make is never changed;
+//! - an account that the script did not make is never changed, also one that somebody made under a name that was the script's: it has another uid;
 //! - nothing is deleted: an account that is a role no more is locked, and its home stays;
 //! - what `sudo` reads was checked by `visudo` before it is put in its place;
 //! - nothing gets into the script but names and commands of plain letters.
@@ -28,27 +28,40 @@ done
 if [ -n "$sudoers" ]; then
     command -v visudo >/dev/null || { say "visudo is missing: install sudo, or leave out --sudo"; exit 1; }
 fi
-# The accounts that this script made: it changes no other.
+field() { getent passwd "$1" | cut -d: -f"$2"; }
+# The accounts that this script made, each with its uid: it changes no other. A name alone may be somebody else's by now.
 made=/var/lib/cairn/accounts
 mkdir -p /var/lib/cairn
 touch "$made"
+# Lines from before the uid was written down: the account is still the one that was made if it says so.
+while read -r account uid; do
+    if [ -z "$uid" ]; then
+        if [ "$(field "$account" 5)" = 'made by cairn' ]; then uid=$(field "$account" 3); else uid=unknown; fi
+    fi
+    echo "$account $uid"
+done <"$made" >"$made.new"
+mv "$made.new" "$made"
 for account in $accounts; do
     if ! getent passwd "$account" >/dev/null; then
         # No password fits, and it is not locked: a certificate lets in.
         useradd --create-home --shell /bin/sh --password '*' --comment 'made by cairn' "$account"
         # Other roles read nothing there, whatever `useradd` does by itself.
-        chmod 700 "$(getent passwd "$account" | cut -d: -f6)"
-        echo "$account" >>"$made"
+        chmod 700 "$(field "$account" 6)"
+        grep -v "^$account " "$made" >"$made.new" || true
+        echo "$account $(field "$account" 3)" >>"$made.new"
+        mv "$made.new" "$made"
         say "made $account"
-    elif grep -qxF "$account" "$made"; then
+    elif grep -qxF "$account $(field "$account" 3)" "$made"; then
         usermod --expiredate '' "$account"
+    elif grep -q "^$account " "$made"; then
+        say "$account is another account than the one that was made here: somebody made it anew, and it stays as it is"
     else
         say "$account was there before: it stays as it is"
     fi
 done
-while read -r account; do
+while read -r account uid; do
     case " $accounts " in *" $account "*) continue ;; esac
-    getent passwd "$account" >/dev/null || continue
+    [ "$(field "$account" 3)" = "$uid" ] || continue
     usermod --expiredate 1 "$account"
     say "locked $account, whose home stays"
 done <"$made"
@@ -160,6 +173,7 @@ mod tests {
             ("second", &["cairn-b"], &["cairn-b=/bin/true"]),
             ("third", &["cairn-b"], &[]),
             ("fourth", &["cairn-a", "cairn-b"], &[]),
+            ("none", &["daemon"], &[]),
         ] {
             let text = made(roles, sudo).unwrap();
             // Rules that `visudo` does not take, whatever they come from.
@@ -188,6 +202,33 @@ mod tests {
             sh "$1/fourth"
             [ -z "$(expires cairn-a)" ]
             [ "$(getent passwd daemon)" = "$before" ]
+
+            # Somebody deletes an account and makes one of that name: it is theirs, whatever the list says of the name.
+            grep -qx "cairn-a $(id -u cairn-a)" /var/lib/cairn/accounts
+            userdel cairn-a; useradd --uid 4321 --password '*' cairn-a
+            theirs=$(getent passwd cairn-a; getent shadow cairn-a)
+            sh "$1/third"
+            [ "$(getent passwd cairn-a; getent shadow cairn-a)" = "$theirs" ]
+            usermod --expiredate 2 cairn-a
+            theirs=$(getent passwd cairn-a; getent shadow cairn-a)
+            sh "$1/fourth" 2>"$1/said"
+            grep -q 'cairn-a is another account' "$1/said"
+            [ "$(getent passwd cairn-a; getent shadow cairn-a)" = "$theirs" ]
+            # When it is gone it is made again, and is the script's again.
+            userdel cairn-a
+            sh "$1/fourth"
+            [ "$(grep -c '^cairn-a ' /var/lib/cairn/accounts)" = 1 ]
+            sh "$1/third"
+            [ "$(expires cairn-a)" = 1 ]
+
+            # A list from before the uid was in it: what was made here is known by its words, and nothing else is.
+            sh "$1/fourth"
+            printf 'cairn-a\ncairn-b\n' >/var/lib/cairn/accounts
+            usermod --comment 'somebody else' cairn-a
+            theirs=$(getent passwd cairn-a; getent shadow cairn-a)
+            sh "$1/none"
+            [ "$(getent passwd cairn-a; getent shadow cairn-a)" = "$theirs" ]
+            [ "$(expires cairn-b)" = 1 ]
             echo all well
         "#;
         let ran = Command::new("unshare")

@@ -58,5 +58,20 @@ fn attack_ssh_an_account_is_made_with_its_sudo_and_locked_with_its_home_when_it_
     offer(&world, &sshd, &["cairn-a", "cairn-b"], &[]);
     assert_eq!(run("cairn-a", "cat file").ok().out, "work\n");
     refused(&run("cairn-a", "sudo -n whoami"), "sudo");
+
+    // Somebody deletes it and makes one of that name, which has another uid: the script neither locks it nor opens it again.
+    let on = |words: &str| {
+        let ran = sshd.on_machine(words);
+        assert!(ran.status.success(), "{words}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr)
+    };
+    on("userdel cairn-a && useradd --uid 4321 --password '*' --expiredate 2 cairn-a");
+    let with = script(&world, &sshd, &["cairn-a", "cairn-b"], &[]);
+    for text in [&without, &with] {
+        let said = on(text);
+        assert_eq!(said.contains("cairn-a is another account"), text == &with, "{said}");
+        assert_eq!(on("getent shadow cairn-a | cut -d: -f8; id -u cairn-a"), "2\n4321\n", "it is somebody else's");
+    }
+    refused(&run("cairn-a", "id"), "Permission denied");
     server.stop();
 }
