@@ -65,6 +65,8 @@ fn document(row: UnitRow, now: Timestamp) -> FleetUnit {
         revoked_at: row.revoked_at,
         cloned_at: row.cloned_at,
         running_tasks: None,
+        ssh_address: row.ssh_address,
+        ssh_certificate_ends_at: row.ssh_certificate_ends_at,
     }
 }
 

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use domain::Error;
 use serde_json::json;
-use store::{NewSshSession, SshSessionBegun as SshBegun, SshSessionEnding};
+use store::{NewSshSession, SshListens, SshSessionBegun as SshBegun, SshSessionEnding};
 use wire::recording::RecordingTerms;
 use wire::ssh_access::{
     SshSessionBegin, SshSessionBegun, SshSessionEnd, SshSessionForward, SshSessionHeld, SshSessionHold,
@@ -123,7 +123,8 @@ pub(crate) async fn ssh_session_hold(
         check_way(Some(&way.address), &way.authority)?;
     }
     let way = body.listens.map(|way| (way.address, way.authority));
-    let ended = state.store.ssh_session_hold(permit, &body.connections, way).await?;
+    let listens = SshListens { way, certificate_ends_at: body.certificate_ends_at };
+    let ended = state.store.ssh_session_hold(permit, &body.connections, &listens).await?;
     if ended > 0 {
         tracing::info!(relay = id, ended, "connections to hosts are over that their relay does not hold any more");
     }

@@ -127,6 +127,7 @@ impl Table for Relays {
         ("STATE", "state"),
         ("HEALTH", "health"),
         ("TASKS", "running_tasks"),
+        ("SSH CERTIFICATE ENDS", "ssh_certificate_ends_at"),
         ("LAST SEEN", "last_seen_at"),
         ("FROM", "last_seen_ip"),
         ("VERSION", "version"),

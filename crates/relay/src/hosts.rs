@@ -503,7 +503,9 @@ impl Hosts {
             }
         });
         let read = Instant::now();
-        let told = self.call("ssh-sessions/held", &SshSessionHold { connections, listens }, CHECKED).await;
+        let certificate_ends_at = self.0.direct.get().map(Way::ends);
+        let held = SshSessionHold { connections, listens, certificate_ends_at };
+        let told = self.call("ssh-sessions/held", &held, CHECKED).await;
         let told = told.and_then(|told: SshSessionHeld| {
             let keys = KeySet::parse(told.keys.to_string().as_bytes());
             Ok((told.issuer, keys.context("the server's keys are not understood")?))

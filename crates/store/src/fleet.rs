@@ -85,10 +85,14 @@ pub struct UnitRow {
     pub last_seen_ip: Option<String>,
     /// Whether it is let in.
     pub state: UnitState,
+    /// Of a relay: where it takes users to hosts without the server between, by its word.
+    pub ssh_address: Option<String>,
+    /// When the certificate ends that it shows there.
+    pub ssh_certificate_ends_at: Option<Timestamp>,
 }
 
 const COLUMNS: &str = "id, kind, name, labels, version, public_key, enrolled_at, expires_at, revoked_at, cloned_at, last_seen_at, \
-     last_seen_ip FROM fleet_unit";
+     last_seen_ip, ssh_address, ssh_certificate_ends_at FROM fleet_unit";
 
 fn unit_row(row: &Row, now: Timestamp) -> Result<UnitRow> {
     let (expires_at, revoked_at, cloned_at) = (row.time(7)?, row.opt_time(8)?, row.opt_time(9)?);
@@ -105,6 +109,8 @@ fn unit_row(row: &Row, now: Timestamp) -> Result<UnitRow> {
         last_seen_at: row.opt_time(10)?,
         last_seen_ip: row.opt_text(11)?,
         state: UnitState::of(now, expires_at, cloned_at.is_some(), revoked_at.is_some()),
+        ssh_address: row.opt_text(12)?,
+        ssh_certificate_ends_at: row.opt_time(13)?,
     })
 }
 

@@ -187,6 +187,7 @@ pub use session::{LiveSession, SessionRow, SessionStart};
 pub use ssh_access::{NewSshHost, SshAuthority, SshCertificateRow, SshHostRow, Way};
 pub use ssh_host_key::{HostKeyOrigin, SshHostKeyRow, SshTarget};
 pub use ssh_session::{NewSshSession, SshSessionBegun, SshSessionEnding, SshSessionRow};
+pub use ssh_way::SshListens;
 pub use statement::{ArtifactRow, EvidenceFilter, EvidenceRow, Material, MaterialOf, StatementDetail};
 pub use tenant::{MemberRow, NameRow, Placed, TenantRow};
 pub use unit::{PlatformWrite, Read, Write};

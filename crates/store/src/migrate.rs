@@ -48,6 +48,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (42, include_str!("../migrations/0042_provider_email_domains.sql")),
     (43, include_str!("../migrations/0043_eligible_grant.sql")),
     (45, include_str!("../migrations/0045_host_set.sql")),
+    (46, include_str!("../migrations/0046_ssh_certificate.sql")),
 ];
 
 /// The migrations that a database has behind it. Not only the newest: a release may bring one with a lower number.

@@ -179,7 +179,7 @@ impl Store {
             )));
         }
         let ssh_way = match destination.relay.filter(|_| destination.kind == DestinationKind::Ssh) {
-            Some(relay) => way_of(&mut unit.tx, tenant, relay).await?,
+            Some(relay) => way_of(&mut unit.tx, tenant, relay, now).await?,
             None => None,
         };
         let token = DestinationTokenRow {

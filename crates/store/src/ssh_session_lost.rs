@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::Store;
 use crate::audit::{self, Category, Change};
 use crate::db::{Row, Tx, args};
-use crate::ssh_way::{Way, way_of};
+use crate::ssh_way::{self, SshListens};
 use crate::unit::enter;
 
 /// After so long a relay that says nothing holds no connection any more, in milliseconds: a token is good for five minutes, and what is open goes on for a
@@ -71,7 +71,7 @@ impl Store {
         &self,
         permit: FleetPermit<fleet_ops::SshSessionHold>,
         held: &[SshSessionId],
-        way: Option<Way>,
+        listens: &SshListens,
     ) -> Result<usize> {
         let (tenant, relay, now) = (permit.tenant(), permit.id().as_uuid(), self.clock().now());
         let sql = format!(
@@ -80,10 +80,10 @@ impl Store {
         let mut tx = self.db().read().await?;
         enter(&mut tx, tenant).await?;
         let rows = tx.rows_built(sql, args![tenant, relay, now.plus_millis(-YOUNG_MS)]).await?;
-        let known = way_of(&mut tx, tenant, RelayId::from_uuid(relay)).await?;
+        let known = ssh_way::said(&mut tx, tenant, RelayId::from_uuid(relay)).await?;
         drop(tx);
-        if known != way {
-            self.ssh_way_put(&permit, way.as_ref()).await?;
+        if known != *listens {
+            self.ssh_way_put(&permit, listens).await?;
         }
         let mut over = rows.iter().map(lost).collect::<Result<Vec<_>>>()?;
         over.retain(|one| !held.contains(&one.id));

@@ -195,6 +195,13 @@ pub struct FleetUnit {
     /// How many tasks it works on; relays only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running_tasks: Option<u64>,
+    /// Where a relay takes users to SSH hosts without the server between, by its word; absent: nowhere, or not now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh_address: Option<String>,
+    /// When the certificate ends that it shows there, also when it has ended and nobody is sent there; absent: it does not listen, or does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub ssh_certificate_ends_at: Option<Timestamp>,
 }
 
 /// What a tenant asks of its relays besides their keys.

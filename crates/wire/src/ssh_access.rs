@@ -236,6 +236,10 @@ pub struct SshSessionHold {
     /// Where it takes users without the server between; absent: nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listens: Option<SshWay>,
+    /// When the certificate ends that it shows there, also when it has ended and `listens` is absent for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub certificate_ends_at: Option<Timestamp>,
 }
 
 /// What a relay is told in return: which tokens are worth a question where users come to it without the server between.

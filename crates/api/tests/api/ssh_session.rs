@@ -304,6 +304,39 @@ fn what_is_forwarded_is_on_the_record_by_the_relay_that_holds_the_connection() {
     });
 }
 
+async fn where_it_listens_is_shown_with_the_end_of_its_certificate(world: &World, ours: &mut Machine) {
+    use domain::Clock as _;
+
+    let shown = async |ours: &Machine| {
+        let one = world.by(&admin(), "GET", &format!("{T}/relays/{}", ours.id), None).await.is(200).json;
+        let all = world.by(&admin(), "GET", &format!("{T}/relays"), None).await.is(200).json;
+        let listed = all["items"].as_array().unwrap().iter().find(|it| it["id"] == json!(ours.id)).unwrap().clone();
+        assert_eq!(listed["ssh_certificate_ends_at"], one["ssh_certificate_ends_at"]);
+        (one["ssh_address"].clone(), one["ssh_certificate_ends_at"].clone())
+    };
+    let direct = async || {
+        let path = format!("{T}/destinations/web1/tokens");
+        world.by(&analyst(), "POST", &path, Some(json!({"role": "deploy"}))).await.is(201).json["direct"].clone()
+    };
+    assert_eq!(shown(ours).await, (Value::Null, Value::Null));
+    let ends = json!(world.clock.now().plus_millis(1_000));
+    let way = json!({"address": "gate.example:7422"});
+    let body = json!({"connections": [], "listens": way, "certificate_ends_at": ends});
+    for _ in 0..2 {
+        call(world, ours, "/held", &body).await.is(200);
+    }
+    assert_eq!(shown(ours).await, (way["address"].clone(), ends.clone()));
+    assert_eq!(records(world, "ssh_session_hold").await.len(), 1, "what did not change is no record");
+    assert_eq!(direct().await["address"], way["address"]);
+    // Once it has ended nobody is sent there, whether or not its relay has said so yet.
+    world.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(direct().await, Value::Null);
+    call(world, ours, "/held", &json!({"connections": [], "certificate_ends_at": ends})).await.is(200);
+    assert_eq!(shown(ours).await, (Value::Null, ends));
+    call(world, ours, "/held", &json!({"connections": []})).await.is(200);
+    assert_eq!(shown(ours).await, (Value::Null, Value::Null));
+}
+
 #[test]
 fn connections_of_a_relay_that_holds_them_no_more_or_was_lost_have_an_end() {
     each_engine(|world| async move {
@@ -315,6 +348,7 @@ fn connections_of_a_relay_that_holds_them_no_more_or_was_lost_have_an_end() {
         };
         let ended = async |world: &World| records(world, "ssh_session_end").await;
         let hold = |connections: &[&str]| json!({ "connections": connections });
+        where_it_listens_is_shown_with_the_end_of_its_certificate(&world, &mut ours).await;
         let (first, second) = (open(&world, &mut ours).await, open(&world, &mut ours).await);
         // One that just began may not be with its relay yet.
         let told = call(&world, &mut ours, "/held", &hold(&[])).await.is(200).json;

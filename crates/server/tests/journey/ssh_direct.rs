@@ -55,6 +55,10 @@ fn the_relays_own_listener(engine: Engine) {
     until("the relay's word where it listens", || {
         records(&world, "ssh_session_hold").iter().any(|it| it["detail"]["ssh_address"].is_string()).then_some(())
     });
+    // When its certificate ends is on the fleet's page.
+    let relays = world.cairn(["relays", "list", "-o", "json"]).ok().json();
+    let ends = relays[0]["ssh_certificate_ends_at"].as_str().unwrap().parse::<domain::Timestamp>().unwrap();
+    assert!(ends > domain::Clock::now(&crypto::system::SystemClock), "{relays}");
     let token = |name: &str| {
         let (status, made) =
             api(&world, &server, "POST", &format!("destinations/{name}/tokens"), Some(&json!({"role": user})));

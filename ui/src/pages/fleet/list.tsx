@@ -62,6 +62,15 @@ export default function FleetPage({ kind }: { kind: Kind }) {
     { head: "Address", kind: "nowrap", cell: (it) => it.last_seen_ip ?? "unknown" },
     { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.last_seen_at} /> },
     { head: "Credential until", kind: "nowrap", cell: (it) => <When at={it.expires_at} /> },
+    ...(kind === "relay"
+      ? [
+          {
+            head: "Certificate for hosts until",
+            kind: "nowrap",
+            cell: (it: Unit) => (it.ssh_certificate_ends_at ? <When at={it.ssh_certificate_ends_at} /> : "none"),
+          } as const,
+        ]
+      : []),
     {
       head: "",
       cell: (it) => (

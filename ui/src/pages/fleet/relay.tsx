@@ -1,5 +1,6 @@
 // One relay: who it is, where it hangs, what it works on, its log.
 import { useQuery } from "@tanstack/react-query";
+import type { ReactNode } from "react";
 import { Link, useParams } from "react-router";
 import { api, take, told } from "../../api/client";
 import { Panel } from "../../design/panel";
@@ -66,6 +67,10 @@ export default function RelayPage() {
             first={[
               ["Hangs on", it.server ?? "no server"],
               ["Connected", it.connected_at ? <When key="connected" at={it.connected_at} /> : "not now"],
+              ["Hosts without the server", it.ssh_address ?? "not reached"],
+              ...(it.ssh_certificate_ends_at
+                ? ([["Certificate there ends", <When key="ends" at={it.ssh_certificate_ends_at} />]] as [string, ReactNode][])
+                : []),
             ]}
           />
         </div>
