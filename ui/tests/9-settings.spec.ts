@@ -21,6 +21,10 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   await dialog.getByLabel("Address").fill("web9.example:2222");
   await dialog.getByLabel("Accounts").fill("deploy, root");
   await dialog.getByLabel("Labels").fill("env=prod");
+  // Through a relay or not is said, and never left to itself.
+  await expect(dialog.getByLabel("How users reach it")).toHaveValue("");
+  await dialog.getByLabel("How users reach it").selectOption("direct");
+  await expect(dialog.getByText("Nothing records what is done there")).toBeVisible();
   await look(page, "add-a-host");
   // A key that is none is told, and no host is made.
   await dialog.getByLabel("Its public key").fill("no key");
@@ -39,6 +43,7 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   await expect(page.getByLabel("Lines for sshd")).toContainText("AuthorizedPrincipalsCommand /bin/echo cairn/dst_");
   await expect(page.getByLabel("Command", { exact: true })).toHaveText("cairn ssh web9");
   await expect(page.getByRole("heading", { name: "Nobody" })).toBeVisible();
+  await expect(page.getByText("not recorded, ends with its certificate").first()).toBeVisible();
   await look(page, "host");
 
   // Its certificate is of its own key, by the authority that is shown.
@@ -109,6 +114,7 @@ test("a host becomes a destination, is told what it needs, has its key signed an
   await dialog.getByLabel("Address").fill("evil.example");
   await dialog.getByLabel("Its public key").fill(publicKey());
   await dialog.getByLabel("Accounts").fill("root");
+  await dialog.getByLabel("How users reach it").selectOption("direct");
   await dialog.getByRole("button", { name: "Add", exact: true }).click();
   await expect(dialog.getByRole("alert")).toContainText("a destination `web9` already");
   await page.keyboard.press("Escape");

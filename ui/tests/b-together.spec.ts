@@ -30,6 +30,7 @@ test("of two who add a host of one name at the same time one is told, and what t
     await dialog.getByLabel("Address").fill(`10.0.0.${at + 1}`);
     await dialog.getByLabel("Its public key").fill(publicKey());
     await dialog.getByLabel("Accounts").fill("deploy");
+    await dialog.getByLabel("How users reach it").selectOption("direct");
   }
   // Both press at once: each is answered, and one of them with the host that is there.
   await Promise.all(pages.map((it) => it.getByRole("dialog").getByRole("button", { name: "Add", exact: true }).click()));

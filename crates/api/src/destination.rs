@@ -8,14 +8,14 @@ use access::{fleet_ops, member_ops, ops};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::{Error, Labels, Slug, Subject, Target};
+use domain::{DestinationKind, Error, Labels, Slug, Subject, Target};
 use gateway::destination_token::issue;
 use store::{ByLabels, DestinationChange, DestinationRow, GlassPolicy, GrantRow, NewDestination, Reached, Reacher};
 use wire::List;
 use wire::destination::{
-    AccessCheck, AccessChecked, AccessList, ByLabels as ByLabelsDocument, Destination, DestinationRegister, DestinationRegistered,
-    DestinationTokenCreate, DestinationTokenCreated, DestinationUpdate, Reach, Reacher as ReacherDocument, RoleGranted,
-    SshStanding, Why,
+    AccessCheck, AccessChecked, AccessList, ByLabels as ByLabelsDocument, Destination, DestinationRegister,
+    DestinationRegistered, DestinationTokenCreate, DestinationTokenCreated, DestinationUpdate, Reach,
+    Reacher as ReacherDocument, RoleGranted, SshStanding, Why,
 };
 use wire::destination_token::DestinationClaims;
 use wire::recording::RecordingTerms;
@@ -43,6 +43,11 @@ pub(crate) fn by_labels(gives: ByLabels) -> ByLabelsDocument {
     ByLabelsDocument { sets: gives.sets.iter().map(ToString::to_string).collect(), grants: gives.grants }
 }
 
+/// How a host is reached.
+pub(crate) fn way_word(has_relay: bool) -> &'static str {
+    if has_relay { "relay" } else { "direct" }
+}
+
 /// One destination, with what goes by its labels.
 fn shown((row, gives): (DestinationRow, ByLabels)) -> Destination {
     Destination { by_labels: Some(by_labels(gives)), ..destination(row) }
@@ -57,6 +62,7 @@ pub(crate) fn destination(row: DestinationRow) -> Destination {
         selector: row.selector.map(|selector| selector.as_map().clone()),
         relay: row.relay,
         relay_name: row.relay_name,
+        way: (row.kind == DestinationKind::Ssh).then(|| way_word(row.relay.is_some()).to_owned()),
         labels: row.labels.as_map().clone(),
         authority: row.authority,
         address: row.address,
@@ -182,9 +188,7 @@ pub(crate) async fn destination_update(
 ) -> Answer<Json<Destination>> {
     let permit = caller.permit::<ops::DestinationUpdate>(&tenant).await?;
     let change = DestinationChange { labels: body.labels.map(Labels::new).transpose()?, relay: body.relay };
-    Ok(Json(shown(
-        state.store.write(permit).await?.only_if(condition).destination_update(&named, &change).await?,
-    )))
+    Ok(Json(shown(state.store.write(permit).await?.only_if(condition).destination_update(&named, &change).await?)))
 }
 
 /// Forgets a destination with the grants and requests that name it.

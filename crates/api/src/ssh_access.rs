@@ -17,7 +17,7 @@ use wire::problem::Problem;
 
 use crate::caller::Caller;
 use crate::condition::{If, Tagged};
-use crate::destination::by_labels;
+use crate::destination::{by_labels, way_word};
 use crate::page::{Body, Path};
 use crate::problem::Answer;
 use crate::state::ApiState;
@@ -42,6 +42,7 @@ fn ssh_host((row, gives): (SshHostRow, ByLabels), authorities: Vec<String>) -> S
         extensions: row.extensions.iter().map(ToString::to_string).collect(),
         relay: destination.relay,
         relay_name: destination.relay_name,
+        way: way_word(destination.relay.is_some()).to_owned(),
         authorities,
         // The account is the role, and the names are of this host only: with no file of names, every certificate of the authority would let
         // into the account that it names.

@@ -170,6 +170,11 @@ impl Api {
         self.client.only_if(Some(Condition::New)).put(&self.path(parts), body).await
     }
 
+    /// A PUT of what is there.
+    pub(crate) async fn put_there(&self, parts: &[&str], body: &impl serde::Serialize) -> Result<Doc> {
+        self.client.only_if(Some(Condition::There)).put(&self.path(parts), body).await
+    }
+
     /// A PUT over what was read, and over nothing that somebody made of it since.
     pub(crate) async fn put_over(
         &self,

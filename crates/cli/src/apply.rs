@@ -164,7 +164,11 @@ fn line(change: &AccessFileChange) -> String {
             let part = |name: &str| change.after.get(name);
             let roles = part("roles").and_then(serde_json::Value::as_array).into_iter().flatten().map(&value);
             let address = part("address").map(&value).unwrap_or_default();
-            format!("  {address}, accounts {}", roles.collect::<Vec<_>>().join(" "))
+            let way = match part("relay").and_then(serde_json::Value::as_str) {
+                Some(relay) => format!("through {relay}"),
+                None => "direct: not recorded".to_owned(),
+            };
+            format!("  {address}, accounts {}, {way}", roles.collect::<Vec<_>>().join(" "))
         }
         _ => String::new(),
     };

@@ -33,6 +33,8 @@ pub(crate) type Query<'a> = &'a [(&'a str, Option<&'a str>)];
 pub(crate) enum Condition {
     /// There is no such thing yet.
     New,
+    /// There is one, whatever it says.
+    There,
     /// It is still what was read.
     Unchanged(Tag),
 }
@@ -45,6 +47,7 @@ impl Condition {
     fn header(&self) -> (&'static str, &str) {
         match self {
             Self::New => ("if-none-match", "*"),
+            Self::There => ("if-match", "*"),
             Self::Unchanged(Tag(tag)) => ("if-match", tag),
         }
     }

@@ -65,6 +65,7 @@ impl Table for Destination {
         ("NAME", "name"),
         ("KIND", "kind"),
         ("RELAY", "relay_name"),
+        ("WAY", "way"),
         ("LABELS", "labels"),
         ("SELECTOR", "selector"),
         ("LAST SEEN", "last_seen_at"),

@@ -33,7 +33,7 @@ pub(crate) struct Create {
     #[arg(long, value_enum, default_value = "ssh")]
     kind: Kind,
     /// Of a set: the labels that a host of it has, between commas or several times
-    #[arg(long, value_name = "NAME=VALUE", conflicts_with_all = ["address", "host_key_file", "roles", "labels", "source_networks", "extensions", "relay", "no_relay"])]
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with_all = ["address", "host_key_file", "roles", "labels", "source_networks", "extensions", "relay", "direct"])]
     selector: Vec<String>,
     /// Of a host: the file with its public host key, such as a copy of its /etc/ssh/ssh_host_ed25519_key.pub
     #[arg(long, value_name = "FILE", required_unless_present = "kind")]
@@ -53,13 +53,16 @@ pub(crate) struct Create {
     /// The relay that reaches it, by name or id: users come through the relay, whose sessions are recorded and can be cut
     #[arg(long, value_name = "RELAY")]
     relay: Option<String>,
-    /// Let users reach it themselves again
-    #[arg(long, conflicts_with = "relay")]
-    no_relay: bool,
+    /// Let users reach it themselves: nothing records what they do there, and a session that is open goes on after its grant has ended
+    #[arg(long, visible_alias = "no-relay", conflicts_with = "relay")]
+    direct: bool,
     /// Say anew what a host or a set is that is there already, as a whole; otherwise one that is there is left alone
     #[arg(long)]
     replace: bool,
 }
+
+/// What it means that users reach a host themselves.
+const DIRECT: &str = "nothing records what they do there, and a session that is open goes on after its grant has ended";
 
 impl Table for SshHost {
     const COLUMNS: &'static [(&'static str, &'static str)] = &[
@@ -70,6 +73,7 @@ impl Table for SshHost {
         ("SOURCES", "source_networks"),
         ("EXTENSIONS", "extensions"),
         ("RELAY", "relay_name"),
+        ("WAY", "way"),
         ("ID", "id"),
     ];
 }
@@ -129,7 +133,9 @@ impl Create {
 
     async fn set(self, api: &Api) -> Result {
         if self.selector.is_empty() {
-            return Err(Failure::usage("a set has no address and no key: say by --selector NAME=VALUE which hosts are in it"));
+            return Err(Failure::usage(
+                "a set has no address and no key: say by --selector NAME=VALUE which hosts are in it",
+            ));
         }
         let body = HostSetPut { selector: selector(&self.selector)? };
         let path = ["destinations", &self.name, "host-set"];
@@ -148,6 +154,13 @@ impl Create {
         if !self.selector.is_empty() {
             return Err(Failure::usage("--selector is of a set: --kind set"));
         }
+        // Whether sessions are recorded and cut is nothing to leave to a default. What is there already stays as it is.
+        let is_said = self.direct || self.relay.is_some();
+        let why = "through a relay sessions are recorded, and cut when their grant ends; --direct: neither, and who is in stays in";
+        if !self.replace && !is_said {
+            let says = format!("say how users reach `{}`: --relay RELAY or --direct", self.name);
+            return Err(Failure::usage(says).hint(why));
+        }
         let host_key = std::fs::read_to_string(&file).map_err(|error| Failure::file("read", &file, error))?;
         let labels: BTreeMap<_, _> = self.labels.into_iter().collect();
         let body = SshHostPut {
@@ -157,13 +170,26 @@ impl Create {
             labels: (!labels.is_empty()).then_some(labels),
             source_networks: self.source_networks,
             extensions: (!self.extensions.is_empty()).then_some(self.extensions),
-            relay: if self.no_relay { Some(String::new()) } else { self.relay },
+            relay: if self.direct { Some(String::new()) } else { self.relay },
         };
         let path = ["destinations", &self.name, "ssh-host"];
-        let made = if self.replace { api.put(&path, &body).await } else { api.put_new(&path, &body).await };
-        let made = made.map_err(|failure| there_already(failure, "--replace says anew what it is"))?;
+        let made = match (self.replace, is_said) {
+            (false, _) => api.put_new(&path, &body).await,
+            (true, true) => api.put(&path, &body).await,
+            (true, false) => api.put_there(&path, &body).await,
+        };
+        let hint = if self.replace {
+            "a new one needs --relay RELAY or --direct, which say how users reach it"
+        } else {
+            "--replace says anew what it is"
+        };
+        let made = made.map_err(|failure| there_already(failure, hint))?;
         api.out.one(&made)?;
-        say_by_labels(api, &self.name, made.parse::<SshHost>().ok().as_ref().map(|host| &host.by_labels));
+        let host = made.parse::<SshHost>().ok();
+        if host.as_ref().is_some_and(|host| host.relay.is_none()) {
+            output::warn(&format!("users reach {} themselves: {DIRECT}", self.name));
+        }
+        say_by_labels(api, &self.name, host.as_ref().map(|host| &host.by_labels));
         api.out.say(&format!(
             "tell the host: `cairn destinations host {} --sshd-config` prints the lines, `--authorities` its file of authorities",
             self.name

@@ -152,26 +152,23 @@ pub(crate) async fn put(
     // A selector without labels is none.
     Target::set(DestinationId::from_uuid(uuid::Uuid::nil()), selector.clone())?;
     let text = json!(selector).to_string();
-    let id = match before {
-        Some(row) => {
-            of_set(row)?;
-            let sql = "UPDATE host_set SET selector = $3, changed_at = $4 WHERE tenant_id = $1 AND destination_id = $2";
-            tx.execute(sql, args![tenant, row.id, text.as_str(), now]).await?;
-            // What it gives follows at once, also where a connection is open.
-            let sql = "UPDATE access_grant SET selector = $3 WHERE tenant_id = $1 AND set_id = $2";
-            tx.execute(sql, args![tenant, row.id, text.as_str()]).await?;
-            row.id
+    let id = if let Some(row) = before {
+        of_set(row)?;
+        let sql = "UPDATE host_set SET selector = $3, changed_at = $4 WHERE tenant_id = $1 AND destination_id = $2";
+        tx.execute(sql, args![tenant, row.id, text.as_str(), now]).await?;
+        // What it gives follows at once, also where a connection is open.
+        let sql = "UPDATE access_grant SET selector = $3 WHERE tenant_id = $1 AND set_id = $2";
+        tx.execute(sql, args![tenant, row.id, text.as_str()]).await?;
+        row.id
+    } else {
+        let count = tx.row("SELECT COUNT(*) FROM host_set WHERE tenant_id = $1", args![tenant]).await?;
+        if count.map_or(Ok(0), |row| row.i64(0))? >= SETS_MAX {
+            return Err(Error::conflict(format!("the tenant has {SETS_MAX} sets: delete some first")));
         }
-        None => {
-            let count = tx.row("SELECT COUNT(*) FROM host_set WHERE tenant_id = $1", args![tenant]).await?;
-            if count.map_or(Ok(0), |row| row.i64(0))? >= SETS_MAX {
-                return Err(Error::conflict(format!("the tenant has {SETS_MAX} sets: delete some first")));
-            }
-            let id = destination::put_set(tx, store, tenant, named).await?;
-            let sql = "INSERT INTO host_set (tenant_id, destination_id, selector, changed_at) VALUES ($1, $2, $3, $4)";
-            tx.execute(sql, args![tenant, id, text.as_str(), now]).await?;
-            id
-        }
+        let id = destination::put_set(tx, store, tenant, named).await?;
+        let sql = "INSERT INTO host_set (tenant_id, destination_id, selector, changed_at) VALUES ($1, $2, $3, $4)";
+        tx.execute(sql, args![tenant, id, text.as_str(), now]).await?;
+        id
     };
     let row = destination::show(tx, tenant, id).await?;
     destination_node::put(tx, tenant, &row, now).await?;

@@ -335,6 +335,17 @@ pub(crate) fn serial(id: SshCertificateId) -> u64 {
 #[derive(Debug)]
 pub struct SshAuthority(pub(crate) crypto::ed25519::SigningKey);
 
+/// The record of a certificate for a host itself: nothing records what its holder does there, which is an alarm where recording is wanted.
+fn unrecorded(mut detail: serde_json::Value, mode: RecordingMode) -> serde_json::Value {
+    if let Some(members) = detail.as_object_mut() {
+        members.insert("recorded".to_owned(), false.into());
+        if mode != RecordingMode::Off {
+            members.insert("alarm".to_owned(), true.into());
+        }
+    }
+    detail
+}
+
 impl Store {
     /// What certificates are signed with now.
     pub async fn ssh_authority(&self) -> Result<SshAuthority> {
@@ -417,6 +428,7 @@ impl Store {
             "fingerprint": key.fingerprint(), "source_networks": offer.networks, "extensions": extensions, "force_command": offer.command,
             "expires_at": expires_at, "grants": offer.grants, "relay": through,
         });
+        let detail = if through.is_some() { detail } else { unrecorded(detail, policy.ssh) };
         unit.commit(Change::to(Category::Access, "destination", host.destination.id).detail(detail)).await?;
         Ok(SshCertificateRow { id, certificate, host, role, principals, expires_at })
     }

@@ -34,6 +34,10 @@ pub struct Destination {
     /// That relay's name; absent where it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_name: Option<String>,
+    /// Of a host: `relay`, or `direct`: users reach it themselves, nothing records what they do, and a session that is open goes on after its grant
+    /// has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<String>,
     /// What people sort it by, and selectors of grants go by.
     pub labels: BTreeMap<String, String>,
     /// The certificate authority of its proxy, in PEM.

@@ -69,6 +69,9 @@ pub struct SshHost {
     /// That relay's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay_name: Option<String>,
+    /// `relay`, or `direct`: users reach it themselves, nothing records what they do, and a session that is open goes on after its grant has ended.
+    #[serde(default)]
+    pub way: String,
     /// The keys whose certificates it has to take: the lines of its `TrustedUserCAKeys`.
     pub authorities: Vec<String>,
     /// What its `sshd_config` needs to let holders of a role, and nobody else with a certificate, into the account of that name.

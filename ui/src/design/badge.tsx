@@ -45,6 +45,7 @@ const MEANING: Record<string, string> = {
   paused: "medium",
   unfinished: "medium",
   "not tried": "",
+  "not recorded": "medium",
   "older version": "medium",
   debug: "",
   info: "low",

@@ -137,6 +137,51 @@ fn attack_ssh_nobody_gets_a_certificate_without_a_grant_or_for_more_than_it_give
 }
 
 #[test]
+fn a_host_that_users_reach_themselves_is_marked_and_each_certificate_for_it_is_an_alarm_where_recording_is_wanted() {
+    each_engine(|world| async move {
+        let made = host(&world, "web1", json!({})).await.is(200);
+        assert_eq!((&made.json["way"], &made.json["relay"]), (&json!("direct"), &Value::Null));
+        let relay = crate::fleet::Machine::enrolled(&world, world.a, domain::FleetKind::Relay).await;
+        let behind = host(&world, "web2", json!({"relay": relay.id})).await.is(200);
+        assert_eq!(behind.json["way"], json!("relay"));
+        world.destination_of(world.a, "prod").await;
+        let all = world.by(&admin(), "GET", &format!("{T}/destinations"), None).await.is(200);
+        let mut ways: Vec<_> = all.json["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| (it["name"].as_str().unwrap(), it["way"].as_str()))
+            .collect();
+        ways.sort_unstable();
+        assert_eq!(ways, [("prod", None), ("web1", Some("direct")), ("web2", Some("relay"))]);
+        // Who changes something else of it does not change that.
+        assert_eq!(host(&world, "web2", json!({"roles": ["deploy"]})).await.is(200).json["way"], json!("relay"));
+
+        grant(&world, "deploy", json!({})).await;
+        grant(&world, "deploy", json!({"destination": "web2"})).await;
+        let policy = async |ssh: &str| {
+            let body = json!({"kubernetes": "off", "ssh": ssh, "input": false, "retention_days": 7});
+            world.by(&admin(), "PUT", &format!("{T}/recording-policy"), Some(body)).await.is(200);
+        };
+        let told = async |name: &str| {
+            let path = format!("{T}/destinations/{name}/ssh-certificates");
+            world.by(&analyst(), "POST", &path, Some(json!({"public_key": HOST_KEY}))).await.is(201);
+            let path = format!("{T}/audit?action=ssh_certificate_create");
+            let log = world.by(&holder(Role::Auditor, 'a'), "GET", &path, None).await.is(200);
+            let detail = log.json["items"][0]["detail"].clone();
+            (detail["recorded"].clone(), detail["alarm"].clone())
+        };
+        assert_eq!(told("web1").await, (json!(false), json!(true)), "best-effort is the default");
+        assert_eq!(told("web2").await, (Value::Null, Value::Null), "its relay says what it records");
+        policy("off").await;
+        assert_eq!(told("web1").await, (json!(false), Value::Null));
+        policy("required").await;
+        ask(&world, &analyst(), json!({})).await.is(409).says("nothing records one that goes straight to `web1`");
+        assert_eq!(told("web2").await, (Value::Null, Value::Null));
+    });
+}
+
+#[test]
 fn a_certificate_ends_with_its_grant_its_hours_and_its_session() {
     each_engine(|world| async move {
         host(&world, "web1", json!({})).await.is(200);

@@ -244,7 +244,12 @@ fn access_is_administered(engine: Engine) {
     let ann = Other::new(&world, &server.url, "ann@example.com");
     let key = host_key(&world, "web1");
     let words = ["destinations", "create", "web1", "127.0.0.1:22", "--host-key-file", &key];
-    world.cairn(words.iter().chain(&["--role", "deploy", "--role", "root"])).ok();
+    // Whether a relay is in the way is said, and nothing is made before.
+    let unsaid = world.cairn(words.iter().chain(&["--role", "deploy", "--role", "root"]));
+    assert!(unsaid.code == 2 && unsaid.err.contains("--relay RELAY or --direct"), "{} {}", unsaid.code, unsaid.err);
+    let made = world.cairn(words.iter().chain(&["--role", "deploy", "--role", "root", "--direct"])).ok();
+    assert!(made.err.contains("nothing records what they do there"), "{}", made.err);
+    assert_eq!(items(&world, &["destinations", "list"])[0]["way"], "direct");
     a_file_is_applied(&world);
     who_reaches_what(&world, &bob);
     let root = access_is_asked_for(&world, &bob, &ann);
@@ -294,7 +299,11 @@ fn an_infra_server_is_taken_over(engine: Engine) {
 
     let shown = import(&["--ssh-role", "deploy", "--dry-run"]);
     assert_eq!(shown.code, 3, "{}", shown.err);
-    assert!(shown.out.contains("+ host bastion  bastion.example:2222, accounts deploy"), "{}", shown.out);
+    assert!(
+        shown.out.contains("+ host bastion  bastion.example:2222, accounts deploy, direct: not recorded"),
+        "{}",
+        shown.out
+    );
     let nothing_is_there = || {
         for kind in ["destinations", "groups", "grants"] {
             assert!(items(&world, &[kind, "list"]).is_empty(), "{kind}");
@@ -340,7 +349,7 @@ fn an_infra_server_is_taken_over(engine: Engine) {
     assert_eq!((applied(), items(&world, &["destinations", "list"]), items(&world, &["grants", "list"])), before);
     let key = world.path("bastion.pub");
     let words = ["destinations", "create", "bastion", "moved.example", "--host-key-file", key.to_str().unwrap()];
-    let there = world.cairn(words.iter().chain(&["--role", "deploy"]));
+    let there = world.cairn(words.iter().chain(&["--role", "deploy", "--direct"]));
     assert_eq!(there.code, 1, "{}", there.out);
     assert!(
         there.err.contains("there is a destination `bastion` already") && there.err.contains("--replace"),

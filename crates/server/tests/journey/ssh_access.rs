@@ -73,7 +73,7 @@ pub(crate) fn ssh(world: &World, config: &std::path::Path, words: &[&str]) -> (b
 
 fn one_account_of_one_host(engine: Engine) {
     let mut host = Host::start(engine, "");
-    let made = host.register(&[]);
+    let made = host.register(&["--direct"]);
     let Host { mut sshd, user, world, server } = host;
 
     // Without a grant there is no such host; with one there is, and what the command ends with comes through.
@@ -88,6 +88,8 @@ fn one_account_of_one_host(engine: Engine) {
     // Both logs tell of the same certificate.
     let record = &certificates(&world)[0];
     let id = record["detail"]["certificate"].as_str().unwrap();
+    // Nothing records what its holder does there, which is told where recording is wanted.
+    assert_eq!((&record["detail"]["recorded"], &record["detail"]["alarm"]), (&false.into(), &true.into()), "{record}");
     let log = sshd.read("log");
     assert!(log.contains(&format!("certificate={id}")) && log.contains("admin@localhost"), "{log}");
     assert_eq!(record["detail"]["grants"][0].as_str().unwrap(), given);
@@ -100,7 +102,7 @@ fn one_account_of_one_host(engine: Engine) {
     let theirs = |words: &[&str]| world.cairn(["--tenant", "other"].iter().chain(words));
     let (address, key) = (format!("127.0.0.1:{}", sshd.port), sshd.path("host.pub"));
     let key = key.to_str().unwrap();
-    theirs(&["destinations", "create", "mine", &address, "--host-key-file", key, "--role", &user]).ok();
+    theirs(&["destinations", "create", "mine", &address, "--host-key-file", key, "--role", &user, "--direct"]).ok();
     theirs(&["grants", "create", &user, "--user", "admin@localhost", "--destination", "mine"]).ok();
     refused(&theirs(&["ssh", "mine", "id"]), "Permission denied");
     refused(&theirs(&["ssh", "web1", "id"]), "destination");

@@ -8,8 +8,16 @@ use crate::world::{Engine, World};
 /// Has the host offer these accounts; the script that is printed for them.
 fn script(world: &World, sshd: &Sshd, accounts: &[&str], sudo: &[&str]) -> String {
     let (address, key) = (format!("127.0.0.1:{}", sshd.port), sshd.path("host.pub"));
-    let mut words =
-        vec!["destinations", "create", "web1", &address, "--host-key-file", key.to_str().unwrap(), "--replace"];
+    let mut words = vec![
+        "destinations",
+        "create",
+        "web1",
+        &address,
+        "--host-key-file",
+        key.to_str().unwrap(),
+        "--replace",
+        "--direct",
+    ];
     words.extend(accounts.iter().flat_map(|account| ["--role", account]));
     world.cairn(words).ok();
     let mut words = vec!["destinations", "host", "web1", "--accounts"];

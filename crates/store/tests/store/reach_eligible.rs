@@ -2,8 +2,8 @@
 
 use access::{Actor, Freshness, Grants, OpCtx, Role, member_ops, ops};
 use domain::{
-    Clock as _, DestinationKind, DestinationRole, Error, Grant, GrantId, Labels, SessionId, Slug, Subject, Target, Timestamp,
-    UserId,
+    Clock as _, DestinationKind, DestinationRole, Error, Grant, GrantId, Labels, SessionId, Slug, Subject, Target,
+    Timestamp, UserId,
 };
 use store::{AccessPolicy, NewRequest};
 
@@ -194,9 +194,8 @@ impl Estate {
 
 /// Whether a grant is about a place, and has a sense there.
 fn fits(grant: &Grant, spot: &Spot) -> bool {
-    let has = |wanted: &Labels| {
-        wanted.as_map().iter().all(|(name, value)| spot.labels.as_map().get(name) == Some(value))
-    };
+    let has =
+        |wanted: &Labels| wanted.as_map().iter().all(|(name, value)| spot.labels.as_map().get(name) == Some(value));
     let here = match &grant.target {
         Target::Destination(id) => *id == spot.id,
         Target::Labels(wanted) => spot.kind != DestinationKind::Set && has(wanted),

@@ -431,7 +431,7 @@ impl Estate {
         spot.labels = labels(dice, 2);
         let unit = pair.write::<ops::HostSetPut>(self.tenant).await;
         unit.host_set_put(spot.name.as_str(), &spot.labels).await.unwrap();
-        let approved = self.approved.iter_mut().map(Approved::target);
+        let approved = self.approved.iter_mut().map(eligible::Approved::target);
         for target in self.grants.iter_mut().map(|grant| &mut grant.target).chain(approved) {
             if let Target::Set { id, hosts } = target
                 && *id == spot.id

@@ -126,7 +126,7 @@ function All() {
       ),
     },
     { head: "Kind", cell: (it) => <Badge word={it.kind} /> },
-    { head: "Relay", cell: (it) => (it.kind === "set" ? "of each host" : (it.relay_name ?? it.relay ?? "none")) },
+    { head: "Relay", cell: (it) => (it.kind === "set" ? "of each host" : it.way === "direct" ? <Badge word="not recorded" /> : (it.relay_name ?? it.relay ?? "none")) },
     { head: "Version", cell: (it) => it.version },
     { head: "Last seen", kind: "nowrap", cell: (it) => <When at={it.last_seen_at} /> },
     {
@@ -157,6 +157,7 @@ function All() {
           name: it.name,
           kind: it.kind,
           relay: it.relay_name,
+          way: it.way,
           labels: textOf(it.labels),
           selector: textOf(it.selector ?? {}),
           version: it.version,

@@ -3,7 +3,8 @@ import { type ReactNode, useState } from "react";
 import { api, type Schemas, take, takeTagged } from "../../api/client";
 import { Button } from "../../design/button";
 import { Dialog } from "../../design/dialog";
-import { TextArea, TextField } from "../../design/field";
+import { Select, TextArea, TextField } from "../../design/field";
+import { Notice } from "../../design/state";
 import { useChange } from "../../list/change";
 import { type Said, useOver } from "../../list/over";
 import { useTenant } from "../../session/me";
@@ -73,6 +74,9 @@ function AddHost({ onClose }: { onClose: (made?: string) => void }) {
   );
 }
 
+/** What it means that users reach a host themselves. */
+export const DIRECT = "by users themselves: not recorded, ends with its certificate";
+
 /** A host in words, as its page shows it. */
 export function saysHost(it: Schemas["SshHost"]): Said[] {
   return [
@@ -81,7 +85,7 @@ export function saysHost(it: Schemas["SshHost"]): Said[] {
     ["Accounts", it.roles.join(", ")],
     ["Certificates allow", it.extensions.join(", ") || "a command without a terminal"],
     ["Good from", it.source_networks.join(", ") || "everywhere"],
-    ["Reached", it.relay ? `through the relay ${it.relay_name ?? it.relay}` : "by users themselves"],
+    ["Reached", it.relay ? `through the relay ${it.relay_name ?? it.relay}` : DIRECT],
   ];
 }
 
@@ -115,6 +119,8 @@ interface Draft {
   roles: string;
   source_networks: string;
   extensions: string[];
+  /** Empty: nobody said yet, which nobody may leave so. */
+  way: "" | "relay" | "direct";
   relay: string;
 }
 
@@ -126,6 +132,7 @@ function HostForm({ title, action, failure, of, first, last, onClose, onSave }: 
     roles: of?.roles.join(", ") ?? "",
     source_networks: of?.source_networks.join(", ") ?? "",
     extensions: of?.extensions ?? ["permit-pty"],
+    way: of ? (of.relay ? "relay" : "direct") : "",
     relay: of?.relay ?? "",
     ...typed,
   };
@@ -141,7 +148,7 @@ function HostForm({ title, action, failure, of, first, last, onClose, onSave }: 
       roles: words(now.roles),
       source_networks: words(now.source_networks),
       extensions: now.extensions,
-      relay: now.relay,
+      relay: now.way === "relay" ? now.relay : "",
     });
   return (
     <Dialog title={title} onClose={onClose} onSubmit={() => save()}>
@@ -182,16 +189,33 @@ function HostForm({ title, action, failure, of, first, last, onClose, onSave }: 
         value={now.source_networks}
         onChange={set("source_networks")}
       />
-      <RelayChoice
-        relay={now.relay}
-        none="None: users reach the host themselves"
-        help="Through a relay, sessions are recorded and cut as soon as a grant ends."
-        onChange={(relay) => put({ relay })}
-      />
+      <Select
+        label="How users reach it"
+        required
+        value={now.way}
+        onChange={(event) => put({ way: event.target.value as Draft["way"] })}
+      >
+        {!of && (
+          <option value="" disabled>
+            Choose
+          </option>
+        )}
+        <option value="relay">Through a relay</option>
+        <option value="direct">Themselves</option>
+      </Select>
+      {now.way === "relay" && (
+        <RelayChoice relay={now.relay} help="Sessions are recorded, and cut as soon as a grant ends." onChange={(relay) => put({ relay })} />
+      )}
+      {now.way === "direct" && (
+        <Notice kind="care">
+          Nothing records what is done there, and a session that is open goes on after its grant has ended: Cairn is asked for a certificate, and is in
+          nobody’s way after that.
+        </Notice>
+      )}
       {last}
       <div className="actions">
         <Button onClick={onClose}>Cancel</Button>
-        <Button kind="primary" type="submit">
+        <Button kind="primary" type="submit" reason={now.way === "relay" && !now.relay ? "Choose the relay." : undefined}>
           {action}
         </Button>
       </div>

@@ -22,6 +22,7 @@ import { ChangeDialog } from "./change";
 import { HostPanels } from "./host";
 import { commandFor } from "./list";
 import { ReachersTable, useReachers } from "./reachers";
+import { DIRECT } from "./register";
 import { ChangeSet, SetHosts, saysByLabels } from "./set";
 
 export default function DestinationPage() {
@@ -74,6 +75,7 @@ export default function DestinationPage() {
                   : ([
                       ["Labels", textOf(it.labels) || "none"],
                       ["By its labels", it.by_labels ? saysByLabels(it.by_labels) : "nothing"],
+                      ...(it.way ? [["Reached", it.way === "direct" ? DIRECT : "through its relay: cut with its grant, recorded as the tenant says"]] : []),
                       ["Relay", it.relay ? <RelayLink key="relay" id={it.relay} name={it.relay_name} /> : "none"],
                       [it.kind === "ssh" ? "Accounts" : "Roles", it.roles.join(", ") || "none yet"],
                     ] as [string, ReactNode][])),
