@@ -214,7 +214,7 @@ proptest! {
         // At a host each of its grants is there with how the host is reached by it.
         for held in held.values() {
             let named: BTreeSet<_> = held.ssh.iter().map(|given| given.grant).collect();
-            let expect = if case.kind != DestinationKind::Kubernetes { held.grants.clone() } else { BTreeSet::new() };
+            let expect = if case.kind == DestinationKind::Kubernetes { BTreeSet::new() } else { held.grants.clone() };
             prop_assert_eq!(named, expect);
         }
         // The grants that it names are enough for it, and each of them is for this user.

@@ -248,7 +248,7 @@ fn open_connections_end_when_a_host_leaves_the_set_that_they_rest_on() {
                 "selector" => drop(set(&world, &set_name, json!({"of": "another"})).await.is(200)),
                 "grant" => drop(world.by(&admin(), "DELETE", &format!("{T}/grants/{grant}"), None).await.is(204)),
                 "set" => {
-                    drop(world.by(&admin(), "DELETE", &format!("{T}/destinations/{set_name}"), None).await.is(204))
+                    drop(world.by(&admin(), "DELETE", &format!("{T}/destinations/{set_name}"), None).await.is(204));
                 }
                 _ => {
                     let file = json!({"file": {"version": 1, "name": "team", "sets": [{"name": set_name, "selector": {"of": "x"}}]}});

@@ -233,7 +233,11 @@ async fn an_estate_agrees_while_it_changes(pair: &Pair<'_>, dice: &mut Dice) {
         all_agree(pair, dice, &estates, &people).await;
         unfounded += estates.iter().map(|estate| estate.unfounded(&people, pair.clock.now())).sum::<usize>();
     }
-    assert!(unfounded > 3, "of what was approved hardly anything ended with its eligible grant: {unfounded}");
+    assert!(
+        unfounded > 3,
+        "of what was approved hardly anything ended with its eligible grant: {unfounded} of {:?}",
+        estates.each_ref().map(Estate::approvals)
+    );
     // Hours close, and much expires.
     pair.clock.advance(Duration::from_hours(8));
     people.come(pair).await;

@@ -75,6 +75,11 @@ impl Estate {
         self.approved.iter().filter(is).count()
     }
 
+    /// How much was approved, and how much of it under an eligible grant.
+    pub(crate) fn approvals(&self) -> (usize, usize) {
+        (self.approved.len(), self.approved.iter().filter(|one| one.base.is_some()).count())
+    }
+
     /// The tenant lets people ask only for what an eligible grant covers.
     pub(crate) async fn only_eligible(&mut self, pair: &Pair<'_>) {
         self.eligible_only = true;

@@ -388,7 +388,7 @@ impl Estate {
             }
             self.grant(pair, dice, people).await;
         }
-        for _ in 0..5 {
+        for _ in 0..16 {
             self.ask(pair, dice, people).await;
         }
         for _ in 0..3 {
@@ -414,7 +414,8 @@ impl Estate {
                 Target::Labels(_) => false,
             };
             self.grants.retain(|grant| !names(&grant.target));
-            self.approved.retain_mut(|one| !names(one.target()));
+            // What was approved of a set that is gone would cover its hosts here.
+            self.approved.retain_mut(|one| !matches!(one.target(), Target::Set { id, .. } if *id == spot.id));
         }
     }
 
