@@ -8,7 +8,8 @@ import { call, expect, look, signIn, test } from "./world";
 
 test.describe.configure({ mode: "serial" });
 
-test("what a job would begin with is tried before it is run, and a credential says what it may not do @both", async ({ page }) => {
+test("what a job would begin with is tried before it is run, and a credential says what it may not do @both", async ({ page, refusals }) => {
+  refusals.expect(400);
   const secret = "planted-community-of-the-browser-tests";
   const answers: Promise<string>[] = [];
   page.on("response", (response) => {

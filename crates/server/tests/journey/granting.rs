@@ -66,7 +66,9 @@ fn host_key(world: &World, name: &str) -> String {
 }
 
 fn items(world: &World, words: &[&str]) -> Vec<Value> {
-    world.cairn(words.iter().chain(&["-o", "json"])).ok().json().as_array().unwrap().clone()
+    let shown = world.cairn(words.iter().chain(&["-o", "json"])).ok().json();
+    // Who and what say more than a list.
+    shown.get("items").unwrap_or(&shown).as_array().unwrap().clone()
 }
 
 fn names(world: &World, words: &[&str], field: &str) -> Vec<String> {
