@@ -184,7 +184,7 @@ test("a list is saved as a file, and its filters are in the address", async ({ p
   const file = info.outputPath("nodes.csv");
   await (await saving).saveAs(file);
   const text = readFileSync(file, "utf8");
-  expect(text.split("\r\n")[0]).toBe("id,type,name,provider,region,first_seen,discovered_at");
+  expect(text.split("\r\n")[0]).toBe("id,type,name,provider,region,first_seen,changed,discovered_at");
   expect(text).toContain("host.user,root,");
   await page.goto("/");
   await page.goto(address);
