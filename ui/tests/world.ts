@@ -51,11 +51,14 @@ export const test = base.extend<{ refusals: Refusals; watched: (page: Page) => P
     await use(Object.assign({ expect: (...more: number[]) => more.forEach((status) => statuses.add(status)) }, { statuses }));
   },
   watched: async ({ refusals }, use) => {
-    const wrong: string[] = [];
+    const [wrong, pages]: [string[], Page[]] = [[], []];
     await use((page) => {
+      pages.push(page);
       watch(page, wrong, (refusals as Refusals & { statuses: Set<number> }).statuses);
       return page;
     });
+    // What a page asks by itself while it is closed answers nobody.
+    await Promise.all(pages.map((page) => page.unrouteAll({ behavior: "ignoreErrors" }).catch(() => undefined)));
     expect(wrong).toEqual([]);
   },
   page: async ({ page, watched }, use) => {
