@@ -77,7 +77,6 @@ pub(crate) struct Config {
     integrity: Vec<String>,
 }
 
-/// A list setting: a JSON array of texts, or one text with commas.
 impl Config {
     /// The same with one collector alone.
     pub(crate) fn only(self, collector: &str) -> Self {

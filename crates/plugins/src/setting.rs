@@ -100,6 +100,7 @@ impl Setting {
             }
             SettingKind::Number { least, most } => match whole(value).filter(|it| (least..=most).contains(it)) {
                 Some(_) => Ok(()),
+                None if (least, most) == (i64::MIN, i64::MAX) => Err(self.wrong("is a whole number")),
                 None => Err(self.wrong(format!("is a whole number from {least} to {most}"))),
             },
             SettingKind::Flag => match value {
@@ -191,6 +192,7 @@ mod tests {
         Setting::optional("parts", SettingKind::SomeOf(&["a", "b", "c"]), "which", "a,b"),
         Setting::optional("most", SettingKind::Number { least: 1, most: 64 }, "how many", "8"),
         Setting::optional("deep", SettingKind::Flag, "whether", "true"),
+        Setting::optional("any", SettingKind::Number { least: i64::MIN, most: i64::MAX }, "a number", "-1"),
     ];
 
     #[test]
@@ -209,10 +211,11 @@ mod tests {
             (json!({"targets": "a", "most": 65}), "most", "`most` is a whole number from 1 to 64"),
             (json!({"targets": "a", "most": "few"}), "most", "`most` is a whole number from 1 to 64"),
             (json!({"targets": "a", "deep": "yes"}), "deep", "`deep` is true or false"),
+            (json!({"targets": "a", "any": 0.5}), "any", "`any` is a whole number"),
             (
                 json!({"targets": "a", "tar\u{1b}gets": "a"}),
                 "config",
-                "the plugin `trial` has no setting `tar\\u{1b}gets`: it knows targets, mode, parts, most, deep",
+                "the plugin `trial` has no setting `tar\\u{1b}gets`: it knows targets, mode, parts, most, deep, any",
             ),
         ] {
             match checked(config.clone()).unwrap_err() {
@@ -220,7 +223,10 @@ mod tests {
                 other => panic!("{config}: {other:?}"),
             }
         }
-        checked(json!({"targets": ["a"], "mode": "strict", "parts": ["c", "a"], "most": "64", "deep": false})).unwrap();
+        checked(
+            json!({"targets": ["a"], "mode": "strict", "parts": ["c", "a"], "most": "64", "deep": false, "any": -7}),
+        )
+        .unwrap();
         checked(json!({"targets": 22})).unwrap();
     }
 
