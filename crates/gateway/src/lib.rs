@@ -33,4 +33,4 @@ pub use channel::{Channel, ChannelEnded, LinkEnd, Message, StreamHandle};
 pub use destination_token::{Refusal, Verifier};
 pub use hub::{Admitted, Connected, Hub, HubSettings, Refused};
 pub use session::{Broken, Incoming, Session, Timing};
-pub use tasks::{BrokenOff, Tasks};
+pub use tasks::{BrokenOff, Tasks, broke_off};

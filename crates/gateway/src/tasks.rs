@@ -22,6 +22,16 @@ pub struct Tasks {
 #[error("stopped because the task `{0}` broke off: the lines before say where; report it, and start this again")]
 pub struct BrokenOff(&'static str);
 
+/// Does work to its end; whether it panicked instead. What it left half-done is the caller's to leave alone.
+pub async fn broke_off(work: impl Future<Output = ()>) -> bool {
+    let mut work = Box::pin(work);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(poll) => poll.map(|()| false),
+        Err(_) => Poll::Ready(true),
+    })
+    .await
+}
+
 impl Tasks {
     /// Starts work that goes on until the program stops. `name` is what an operator reads when it breaks off.
     pub fn spawn<F>(&self, name: &'static str, work: F) -> JoinHandle<()>
@@ -29,14 +39,9 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let tasks = self.clone();
-        let mut work = Box::pin(work);
         tokio::spawn(async move {
             // What a panic left half-done is not used again: the program stops.
-            let ended = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
-                Ok(poll) => poll.map(Ok),
-                Err(panic) => Poll::Ready(Err(panic)),
-            });
-            if ended.await.is_err() {
+            if broke_off(work).await {
                 tracing::error!(task = name, "a task broke off: stopping");
                 let _ = tasks.broken.set(name);
                 tasks.told.cancel();
@@ -77,6 +82,7 @@ mod tests {
         };
         tasks.spawn("brittle", brittle).await.unwrap();
         waiting.await.unwrap();
+        assert!(broke_off(async { panic!("as planned") }).await && !broke_off(async {}).await);
         assert_eq!(tasks.check(), Err(BrokenOff("brittle")));
     }
 }

@@ -18,10 +18,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use domain::{Clock, DestinationId, Digest, Rng};
 use fleet::Client;
-use gateway::StreamHandle;
 use gateway::kubernetes::{Cluster, Listener, Live, Proxy, Record, Roles, TokenFile};
 use gateway::tunnel::Tunnel;
 use gateway::websocket::Side;
+use gateway::{StreamHandle, Tasks};
 use tokio_util::sync::CancellationToken;
 use wire::destination::DestinationRegister;
 use wire::relay::Connect;
@@ -133,9 +133,11 @@ impl Service {
     }
 
     /// Serves until `stop`.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, tasks: Tasks, stop: CancellationToken) {
         let listening = self.listener.take();
-        let listening = listening.map(|listener| tokio::spawn(listener.serve(Arc::clone(&self.proxy), stop.clone())));
+        let listening = listening.map(|listener| {
+            tasks.spawn("the way in to the cluster", listener.serve(Arc::clone(&self.proxy), stop.clone()))
+        });
         let asking = self.asking.clone();
         let looking = async move {
             let mut ticks = tokio::time::interval(CHECK);
@@ -146,7 +148,7 @@ impl Service {
             }
         };
         let (asking, spool, rng) = (self.asking.clone(), Arc::clone(&self.spool), Arc::clone(&self.proxy.rng));
-        let telling = tokio::spawn(async move { spool.tell(&asking, &*rng).await });
+        let telling = tasks.spawn("telling of calls", async move { spool.tell(&asking, &*rng).await });
         tokio::select! {
             () = self.registering() => {}
             () = looking => {}

@@ -10,7 +10,7 @@ use domain::{Digest, Rng};
 use fleet::{Backoff, Client, Tls};
 use gateway::session::{Session, Timing};
 use gateway::websocket::{Side, WebSocketError};
-use gateway::{Channel, LinkEnd, channel};
+use gateway::{Channel, LinkEnd, Tasks, channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wire::frame::{Body, Frame, Reason, VERSION};
@@ -101,9 +101,9 @@ impl Link {
     }
 
     /// Holds the link until `stop`.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, tasks: Tasks, stop: CancellationToken) {
         let client = self.client.clone();
-        let renewing = tokio::spawn(async move {
+        let renewing = tasks.spawn("renewing the credential", async move {
             loop {
                 if let Err(error) = client.renew_if_due(crate::VERSION).await {
                     tracing::warn!(%error, "the credential was not renewed yet");

@@ -159,9 +159,9 @@ async fn serve(mut settings: Settings, log: log::Log, clock: Arc<dyn Clock>) -> 
     let worker = Arc::new(task::Worker::new(&settings, log, doors, own_ports, &clock, &rng)?);
     let listener = listen::Listener::bind(&settings, Arc::clone(&ended)).await?;
     let listening = listener.map(|listener| tasks.spawn("the listener for agents", listener.run(stop.clone())));
-    let serving = service.map(|service| tasks.spawn("the access proxy", service.run(stop.clone())));
+    let serving = service.map(|service| tasks.spawn("the access proxy", service.run(tasks.clone(), stop.clone())));
     let linked = link::Link::new(&settings, client, &tls, worker, Arc::clone(&rng), ended)?;
-    let linking = tasks.spawn("the link to the server", linked.run(stop.clone()));
+    let linking = tasks.spawn("the link to the server", linked.run(tasks.clone(), stop.clone()));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use domain::{Clock, Rng};
+use gateway::Tasks;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ServerSection};
@@ -14,6 +15,7 @@ use crate::listen;
 pub(crate) async fn serve(
     config: &Config,
     limits: listen::Limits,
+    tasks: &Tasks,
     clock: &Arc<dyn Clock>,
     rng: &Arc<dyn Rng>,
     stop: &CancellationToken,
@@ -37,7 +39,7 @@ pub(crate) async fn serve(
     };
     let port = listener.local_addr()?.port();
     let (upkeep, ending) = (handle.clone(), stop.clone());
-    tokio::spawn(async move {
+    tasks.spawn("upkeep of metrics", async move {
         // Samples pile up until they are folded into their buckets, also when nobody scrapes.
         while !ending.is_cancelled() {
             upkeep.run_upkeep();
@@ -50,6 +52,6 @@ pub(crate) async fn serve(
     let router = axum::Router::new().route("/metrics", axum::routing::get(move || std::future::ready(handle.render())));
     let stop = stop.clone();
     let (clock, rng, drain) = (Arc::clone(clock), Arc::clone(rng), Duration::from_secs(1));
-    let serving = tokio::spawn(listen::serve(listener, None, router, limits.few(), clock, rng, stop, drain));
+    let serving = tasks.spawn("metrics", listen::serve(listener, None, router, limits.few(), clock, rng, stop, drain));
     Ok(Some((port, serving)))
 }

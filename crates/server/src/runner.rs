@@ -4,15 +4,14 @@
 //! killed, the lease runs out and the work is claimed again. Either way a task begins from its start, and ingest is idempotent.
 
 use std::num::NonZero;
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use access::{OpCtx, ops};
 use api::ports::{Catalog as _, Evaluate as _};
 use domain::{Clock, Error, JobId, RelayId, Result, Rng, SourceId};
-use futures::FutureExt as _;
-use gateway::Connected;
+use gateway::{Connected, broke_off};
 use plugins::{JobConfig, Plugin, TaskSpec};
 use serde_json::json;
 use store::{Begun, Claim, Lease, NewTask, Purpose, Store, TaskOutcome, TaskProgress, WorkKind};
@@ -168,7 +167,7 @@ impl Runner {
                 Ok(Some(claim)) => {
                     turn = None;
                     // One that breaks off (a plugin's fault) takes its own work along, and no worker.
-                    if AssertUnwindSafe(self.hold(claim, &stop)).catch_unwind().await.is_err() {
+                    if broke_off(self.hold(claim, &stop)).await {
                         tracing::error!("work broke off: it waits for its lease to end");
                     }
                 }

@@ -131,7 +131,7 @@ pub(crate) async fn serve(config: Config, stores: Stores, arguments: Arguments) 
     let tasks = Tasks::default();
     let checking = tasks.spawn("identity providers", identity::check(state.clone(), stop.clone()));
     let limits = listen::Limits::new(&config.server, raise_file_limit());
-    let metrics = metrics::serve(&config, limits, &clock, &rng, &stop).await?;
+    let metrics = metrics::serve(&config, limits, &tasks, &clock, &rng, &stop).await?;
     let own_ports =
         [Some(address.port()), metrics.as_ref().map(|(port, _)| *port), peers.as_ref().map(|peers| peers.port())];
     let own_ports = own_ports.into_iter().flatten().collect();
