@@ -624,8 +624,12 @@ impl Write<ops::GrantDelete> {
     pub async fn grant_delete(mut self, id: GrantId) -> Result<()> {
         let (tenant, now) = (self.tenant(), self.store.clock().now());
         let row = show(&mut self.tx, tenant, id).await?;
-        grant_end::take(&mut self.tx, tenant, id, now).await?;
-        self.commit(Change::to(Category::Access, "grant", id).detail(told(&row))).await.map(drop)
+        let approved = grant_end::take(&mut self.tx, tenant, id, now).await?;
+        let mut detail = told(&row);
+        if let (true, Some(members)) = (row.grant.approval, detail.as_object_mut()) {
+            members.insert("approved_ended".to_owned(), approved.into());
+        }
+        self.commit(Change::to(Category::Access, "grant", id).detail(detail)).await.map(drop)
     }
 }
 

@@ -46,8 +46,13 @@ macro_rules! statements {
     };
 }
 
-/// Ends grants, with what was approved under eligible ones among them; how many there were.
+/// Ends grants, with what was approved under eligible ones among them; how many there were without that.
 pub(crate) async fn end(tx: &mut Tx, tenant: TenantId, ending: Ending, now: Timestamp) -> Result<u64> {
+    Ok(both(tx, tenant, ending, now).await?.0)
+}
+
+/// How many grants were ended, and how many that were approved under them.
+async fn both(tx: &mut Tx, tenant: TenantId, ending: Ending, now: Timestamp) -> Result<(u64, u64)> {
     let (columns, of) = match ending {
         Ending::Grant(id) => (vec![statements!("id")], id.as_uuid()),
         Ending::Destination(id) => (vec![statements!("destination_id"), statements!("set_id")], id.as_uuid()),
@@ -56,17 +61,20 @@ pub(crate) async fn end(tx: &mut Tx, tenant: TenantId, ending: Ending, now: Time
     };
     let forgotten = now.plus_millis(-REMEMBERED_MS);
     tx.execute("DELETE FROM access_grant_end WHERE tenant_id = $1 AND ended_at < $2", args![tenant, forgotten]).await?;
-    let mut count = 0;
+    let (mut grants, mut approved) = (0, 0);
     for [remember_resting, end_resting, remember, delete] in columns {
         tx.execute(remember_resting, args![tenant, of, now]).await?;
-        tx.execute(end_resting, args![tenant, of]).await?;
+        approved += tx.execute(end_resting, args![tenant, of]).await?;
         tx.execute(remember, args![tenant, of, now]).await?;
-        count += tx.execute(delete, args![tenant, of]).await?;
+        grants += tx.execute(delete, args![tenant, of]).await?;
     }
-    Ok(count)
+    Ok((grants, approved))
 }
 
-/// Takes one grant.
-pub(crate) async fn take(tx: &mut Tx, tenant: TenantId, id: GrantId, now: Timestamp) -> Result<()> {
-    if end(tx, tenant, Ending::Grant(id), now).await? == 0 { Err(Error::NotFound { what: "grant" }) } else { Ok(()) }
+/// Takes one grant; how many ended with it that were approved under it.
+pub(crate) async fn take(tx: &mut Tx, tenant: TenantId, id: GrantId, now: Timestamp) -> Result<u64> {
+    match both(tx, tenant, Ending::Grant(id), now).await? {
+        (0, _) => Err(Error::NotFound { what: "grant" }),
+        (_, approved) => Ok(approved),
+    }
 }

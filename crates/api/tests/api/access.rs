@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use access::ssh::SshUse;
 use access::{Actor, Grants, MemberOperation, MemberPermit, OpCtx, Role, member_ops, ops};
 use crypto::es512::KeySet;
 use domain::{Clock as _, FleetKind, RequestId, SessionId, TenantId};
@@ -124,6 +125,28 @@ pub(crate) async fn proxy(world: &World, destination: &str) -> Verifier {
     let keys = world.call("GET", "/.well-known/jwks.json", None, None).await.is(200);
     let keys = KeySet::parse(keys.text.as_bytes()).unwrap();
     Verifier::new(world.installation.clone(), destination.parse().unwrap(), keys, 5)
+}
+
+/// What a connection rests on that is begun with this token.
+pub(crate) async fn standing(world: &World, destination: &str, token: &str) -> Standing {
+    let said = proxy(world, destination).await.admit(token, world.clock.now()).unwrap();
+    Standing {
+        tenant: world.a,
+        user: said.user,
+        name: Some(said.name),
+        session: said.session,
+        destination: said.destination,
+        role: said.role,
+        namespaces: said.namespaces,
+        act_as: said.act_as,
+        groups: Vec::new(),
+        ssh: SshUse::default(),
+    }
+}
+
+/// Whether it goes on at this moment.
+pub(crate) async fn stands(world: &World, standing: &Standing) -> bool {
+    world.store.standing_until(std::slice::from_ref(standing)).await.unwrap()[0].is_some()
 }
 
 fn analyst() -> String {

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use access::Role;
-use access::ssh::SshUse;
 use domain::{Clock as _, FleetKind};
 use serde_json::{Value, json};
 use store::Standing;
 
 use crate::access_data::{T, analyst};
-use crate::access_to_destinations::{proxy, token};
+use crate::access_to_destinations::{proxy, standing, stands, token};
 use crate::fleet::Machine;
 use crate::things::HOST_KEY;
 use crate::world::{Answer, World, admin, each_engine, holder};
@@ -35,23 +34,7 @@ async fn items(world: &World, email: &str, path: &str) -> Vec<Value> {
 
 async fn standing_of(world: &World, email: &str, id: &str, destination: &str) -> Standing {
     let made = token(world, email, destination, json!({"role": "edit"})).await.is(201);
-    let said = proxy(world, id).await.admit(made.json["token"].as_str().unwrap(), world.clock.now()).unwrap();
-    Standing {
-        tenant: world.a,
-        user: said.user,
-        name: Some(said.name),
-        session: said.session,
-        destination: said.destination,
-        role: said.role,
-        namespaces: said.namespaces,
-        act_as: said.act_as,
-        groups: Vec::new(),
-        ssh: SshUse::default(),
-    }
-}
-
-async fn stands(world: &World, standing: &Standing) -> bool {
-    world.store.standing_until(std::slice::from_ref(standing)).await.unwrap()[0].is_some()
+    standing(world, id, made.json["token"].as_str().unwrap()).await
 }
 
 #[test]
@@ -172,6 +155,10 @@ fn what_was_approved_ends_on_open_connections_with_its_eligible_grant() {
                 let until = world.store.standing_until(std::slice::from_ref(&open)).await.unwrap()[0];
                 assert_eq!(until, Some(world.clock.now().plus_millis(1_000)), "its own end is an hour from now");
                 world.clock.advance(Duration::from_secs(1));
+            }
+            if end == "grant" {
+                let log = items(&world, &holder(Role::Auditor, 'a'), "audit?action=grant_delete").await;
+                assert_eq!(log[0]["detail"]["approved_ended"], 1, "{log:?}");
             }
             assert!(!stands(&world, &open).await, "{end}");
             assert_eq!(stands(&world, &other).await, end != "member", "{end}");

@@ -1,37 +1,14 @@
 //! Access by groups that an identity provider feeds, and how long what it gave is there.
 
-use access::ssh::SshUse;
-use domain::Clock as _;
 use serde_json::{Value, json};
 use store::Standing;
 
-use crate::access_to_destinations::{grant, proxy, token};
+use crate::access_to_destinations::{grant, standing, stands, token};
 use crate::idp::{Browser, Double, PUBLIC_URL};
 use crate::scim::{map, patch, provisioning, scim, user};
-use crate::world::{World, admin, each_engine, holder};
+use crate::world::{admin, each_engine, holder};
 
 const T: &str = "/api/v1/tenants/acme";
-
-/// What a connection rests on that is begun with this token.
-async fn standing(world: &World, destination: &str, token: &str) -> Standing {
-    let said = proxy(world, destination).await.admit(token, world.clock.now()).unwrap();
-    Standing {
-        tenant: world.a,
-        user: said.user,
-        name: Some(said.name),
-        session: said.session,
-        destination: said.destination,
-        role: said.role,
-        namespaces: said.namespaces,
-        act_as: said.act_as,
-        groups: Vec::new(),
-        ssh: SshUse::default(),
-    }
-}
-
-async fn stands(world: &World, standing: &Standing) -> bool {
-    world.store.standing_until(std::slice::from_ref(standing)).await.unwrap()[0].is_some()
-}
 
 #[test]
 fn a_group_that_a_cluster_was_told_of_has_to_be_held_also_where_the_grant_does_not_come_by_it() {

@@ -1,13 +1,11 @@
 //! Broken glass: how it ends, and who hears what of whom they may not reach.
 
 use access::Role;
-use access::ssh::SshUse;
-use domain::Clock as _;
 use serde_json::{Value, json};
 use store::Standing;
 
 use crate::access_data::{T, analyst};
-use crate::access_to_destinations::{proxy, token};
+use crate::access_to_destinations::{standing, stands, token};
 use crate::world::{World, admin, each_engine, holder};
 
 async fn policy(world: &World, group: Option<&str>) {
@@ -19,10 +17,6 @@ async fn policy(world: &World, group: Option<&str>) {
 async fn take(world: &World, email: &str, destination: &str) -> crate::world::Answer {
     let body = json!({"destination": destination, "role": "edit", "duration_s": 36_000, "reason": "it is down"});
     world.by(email, "POST", &format!("{T}/break-glass"), Some(body)).await
-}
-
-async fn stands(world: &World, standing: &Standing) -> bool {
-    world.store.standing_until(std::slice::from_ref(standing)).await.unwrap()[0].is_some()
 }
 
 /// Ways in which somebody may break glass no more.
@@ -45,20 +39,7 @@ fn broken_glass_ends_on_open_connections_with_the_right_to_break_it() {
             let kept = json!({"user": email, "role": "view", "destination": "prod"});
             world.by(&admin(), "POST", &format!("{T}/grants"), Some(kept)).await.is(201);
             let made = token(&world, &email, "prod", json!({"role": "edit"})).await.is(201);
-            let said =
-                proxy(&world, &prod).await.admit(made.json["token"].as_str().unwrap(), world.clock.now()).unwrap();
-            let open = Standing {
-                tenant: world.a,
-                user: said.user,
-                name: Some(said.name),
-                session: said.session,
-                destination: said.destination,
-                role: said.role,
-                namespaces: said.namespaces,
-                act_as: said.act_as,
-                groups: Vec::new(),
-                ssh: SshUse::default(),
-            };
+            let open = standing(&world, &prod, made.json["token"].as_str().unwrap()).await;
             let other = Standing { role: "view".parse().unwrap(), ..open.clone() };
             assert!(stands(&world, &open).await && stands(&world, &other).await, "{end}");
             let (mut changes, tenants) = (world.store.access_changes(), std::collections::BTreeSet::from([world.a]));
